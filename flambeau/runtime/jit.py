@@ -1,0 +1,280 @@
+"""LLVM IR text to callable machine code, by way of the object cache.
+
+`load(ir)` compiles for this processor (or finds the object on disk) and links it into the process. The generated code
+is position-independent and reaches everything outside itself through tables beside it, so it may lie any distance
+from what it calls. The code of a `Library` is unmapped when the last reference to the Library goes.
+
+Modules may call the C library, symbols other parts of the runtime offer with `provide` (such as
+`fl_parallel_for`), and whatever was given to llvmlite's `add_symbol`. IR is written with explicit vectors, so the
+loop and SLP vectorisers are off, which is where most of O2's compile time would go.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import importlib.metadata
+import itertools
+import os
+import re
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from flambeau.runtime import cpuinfo, objects
+
+# Measured on our kernels (see docs): O1 and O2 give the same code, O1 takes a fifth less time in the passes.
+_SPEED_LEVEL = 1
+_CODEGEN_LEVEL = 2
+
+_NAME = r'@("[^"]+"|[-\w.$]+)'
+_DEFINED = re.compile(rf"^define (?!(?:internal|private)\b)[^@\n]*{_NAME}\(", re.MULTILINE)
+_DECLARED = re.compile(rf"^declare [^@\n]*{_NAME}\(", re.MULTILINE)
+
+# Held while compiling and linking. Whoever holds the thread pool's lock does not wait for this one.
+lock = threading.RLock()
+_serial = itertools.count()
+_provided: dict[str, Callable[[], int]] = {}
+_loaded: weakref.WeakValueDictionary[bytes, Library] = weakref.WeakValueDictionary()
+_idle_machines: list[Any] = []
+
+
+class Library:
+    """Machine code in this process. Its functions may be called as long as the Library is referenced."""
+
+    __slots__ = ("__weakref__", "_addresses", "_tracker", "key", "name")
+
+    def __init__(self, name: str, key: bytes, tracker: Any, addresses: dict[str, int]) -> None:
+        self.name = name
+        self.key = key
+        self._tracker = tracker
+        self._addresses = addresses
+
+    def address(self, symbol: str) -> int:
+        """Where the function `symbol` lies.
+
+        Raises:
+            KeyError: when the module defines no such external function.
+        """
+        try:
+            return self._addresses[symbol]
+        except KeyError:
+            known = ", ".join(sorted(self._addresses)) or "nothing"
+            raise KeyError(
+                f"library {self.name!r} has no function {symbol!r}; it has {known}"
+            ) from None
+
+    def function(self, symbol: str, result: Any, *arguments: Any) -> Callable[..., Any]:
+        """A ctypes function for `symbol` (the GIL is released during the call). Does not keep the Library alive."""
+        return ctypes.CFUNCTYPE(result, *arguments)(self.address(symbol))
+
+    def __repr__(self) -> str:
+        return f"<Library {self.name!r}: {', '.join(sorted(self._addresses))}>"
+
+
+def provide(symbol: str, address: Callable[[], int]) -> None:
+    """Offer native code under a name: modules that declare `symbol` are linked to `address()`.
+
+    `address` is called when the first such module is loaded; what it points to must never go away.
+    """
+    _provided[symbol] = address
+
+
+def load(ir_text: str, name: str = "") -> Library:
+    """Compile a module of LLVM IR text (opaque pointers) for this processor and link it into the process.
+
+    Loading the same text again while its Library is alive returns that Library.
+
+    Args:
+        ir_text: the module; its external definitions become the Library's functions.
+        name: what to call it in messages.
+
+    Raises:
+        RuntimeError: the IR does not parse or verify, or calls something that does not exist.
+    """
+    return load_many([ir_text], name)[0]
+
+
+def load_many(ir_texts: Sequence[str], name: str = "") -> list[Library]:
+    """`load` for several modules; those the cache does not hold are compiled side by side on several threads."""
+    with lock:
+        return _load_all([_key(text) for text in ir_texts], ir_texts, name)
+
+
+def _load_all(keys: list[bytes], ir_texts: Sequence[str], name: str) -> list[Library]:
+    found = [_loaded.get(key) for key in keys]
+    wanted = {
+        key: text for key, text, library in zip(keys, ir_texts, found, strict=True) if not library
+    }
+    code = {key: objects.get(key) for key in wanted}
+    missing = [key for key, stored in code.items() if stored is None]
+    for key, compiled in zip(
+        missing, _compile_all([wanted[key] for key in missing], name), strict=True
+    ):
+        code[key] = compiled
+        objects.put(key, compiled)
+    fresh = {key: _link(text, code[key] or b"", key, name) for key, text in wanted.items()}
+    return [library or fresh[key] for key, library in zip(keys, found, strict=True)]
+
+
+def compile_object(ir_text: str, name: str = "") -> bytes:
+    """The relocatable object file for a module of LLVM IR text (never from the cache)."""
+    with _optimised(ir_text, name) as (machine, module):
+        return bytes(machine.emit_object(module))
+
+
+def assembly(ir_text: str, name: str = "") -> str:
+    """The assembly that `load` would run for this IR, for people to read."""
+    with _optimised(ir_text, name) as (machine, module):
+        return str(machine.emit_assembly(module))
+
+
+def optimised_ir(ir_text: str, name: str = "") -> str:
+    """The IR after the pass pipeline, for people to read."""
+    with _optimised(ir_text, name) as (_, module):
+        return str(module)
+
+
+def _key(ir_text: str) -> bytes:
+    return objects.digest(ir_text, _target_key())
+
+
+@functools.cache
+def _target_key() -> bytes:
+    """All that decides the object besides the IR: processor, features, compiler, its settings."""
+    llvm = cpuinfo.llvm()
+    return objects.digest(
+        llvm.get_process_triple(), cpuinfo.cpu_name(), cpuinfo.feature_string(),
+        importlib.metadata.version("llvmlite"), str(llvm.llvm_version_info),
+        f"O{_SPEED_LEVEL} codegen {_CODEGEN_LEVEL} small pic",
+    )  # fmt: skip
+
+
+def _create_machine() -> Any:
+    target = cpuinfo.llvm().Target.from_triple(cpuinfo.llvm().get_process_triple())
+    return target.create_target_machine(
+        cpu=cpuinfo.cpu_name(),
+        features=cpuinfo.feature_string(),
+        opt=_CODEGEN_LEVEL,
+        reloc="pic",
+        codemodel="small",
+    )
+
+
+@functools.cache
+def _data_layout() -> str:
+    return str(_create_machine().target_data)
+
+
+@contextlib.contextmanager
+def _optimised(ir_text: str, name: str) -> Iterator[tuple[Any, Any]]:
+    """(target machine, optimised module) for a body; the module and its LLVM context end with it.
+
+    Each module has its own context: contexts share nothing, so threads can work side by side, and
+    what LLVM interns (types, constants) is given back.
+    """
+    llvm = cpuinfo.llvm()
+    context = llvm.create_context()
+    module = None
+    try:
+        try:
+            module = llvm.parse_assembly(ir_text, context)
+            module.verify()
+        except RuntimeError as error:
+            raise RuntimeError(f"invalid LLVM IR in module {name!r}: {error}") from None
+        try:
+            machine = _idle_machines.pop()  # making one takes longer than compiling a small module
+        except IndexError:
+            machine = _create_machine()
+        module.triple, module.data_layout = llvm.get_process_triple(), _data_layout()
+        options = llvm.create_pipeline_tuning_options(_SPEED_LEVEL)
+        options.loop_vectorization = options.slp_vectorization = False
+        options.loop_interleaving = options.loop_unrolling = False
+        builder = llvm.create_pass_builder(machine, options)
+        passes = builder.getModulePassManager()
+        passes.run(module, builder)
+        yield machine, module
+        _idle_machines.append(machine)
+    finally:
+        if module is not None:
+            module.close()
+        context.close()
+
+
+def _compile_all(texts: list[str], name: str) -> list[bytes]:
+    return [compile_object(text, name) for text in texts]
+
+
+@functools.cache
+def _linker() -> Any:
+    """The one LLJIT of the process. It links objects only; compiling is done before, outside its locks."""
+    return cpuinfo.llvm().create_lljit_compiler(_create_machine(), use_jit_link=True)
+
+
+def _find(symbol: str) -> int | None:
+    """The address of native code from outside a module: offered here, known to llvmlite, or the C library's."""
+    offered = _provided.get(symbol)
+    if offered:
+        return offered()
+    known = cpuinfo.llvm().address_of_symbol(symbol)
+    if known:
+        return int(known)
+    for library in _c_libraries():
+        with contextlib.suppress(AttributeError):
+            return ctypes.cast(getattr(library, symbol), ctypes.c_void_p).value
+    return None
+
+
+@functools.cache
+def _c_libraries() -> list[ctypes.CDLL]:
+    libraries = [ctypes.CDLL(None)]
+    if sys.platform == "linux":
+        with contextlib.suppress(
+            OSError
+        ):  # a Python that is linked without it, or another C library
+            libraries.append(ctypes.CDLL("libm.so.6"))
+    return libraries
+
+
+def _link(ir_text: str, code: bytes, key: bytes, name: str) -> Library:
+    llvm = cpuinfo.llvm()
+    symbols = [symbol.strip('"') for symbol in _DEFINED.findall(ir_text)]
+    builder = llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
+    for declared in _DECLARED.findall(ir_text):
+        symbol = declared.strip('"')
+        if symbol.startswith("llvm."):
+            continue
+        address = _find(symbol)
+        if not address:
+            raise RuntimeError(
+                f"cannot link module {name!r}: it calls {symbol}, which does not exist"
+            )
+        builder.import_symbol(symbol, address)
+    for symbol in symbols:
+        builder.export_symbol(symbol)
+    # Libraries of one process never share a name, even after they are gone.
+    unique = f"{name or 'module'}.{next(_serial)}"
+    try:
+        tracker = builder.link(_linker(), unique)
+    except RuntimeError as error:
+        raise RuntimeError(f"cannot link module {name!r}: {error}") from None
+    library = Library(name or unique, key, tracker, {symbol: tracker[symbol] for symbol in symbols})
+    _loaded[key] = library
+    return library
+
+
+def _before_fork() -> None:
+    lock.acquire()  # a child made while another thread compiles would find LLVM's own locks taken for ever
+
+
+def _after_fork() -> None:
+    lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork
+    )
