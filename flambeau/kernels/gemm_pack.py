@@ -1,0 +1,192 @@
+"""Packing of strided operands into the panels that the matrix-multiply micro-kernels read, as LLVM IR text.
+
+A panel holds `wide` rows of A (or columns of B) for a block of K: slot (k, i) stands at k * wide + i. The source may
+have any strides; unit stride along i is copied, unit stride along k is transposed in registers, anything else is
+gathered one by one. Rows past the operand's edge are written as zeros, so micro-kernels never test for them.
+"""
+
+from __future__ import annotations
+
+from flambeau.kernels.emit import Function, Value
+from flambeau.kernels.gemm_micro import Form, constant, load_stored, widen
+
+
+def transpose(f: Function, kind: str, rows: list[str], lane: int) -> list[str]:
+    """Transpose a square block held in len(rows) vectors of len(rows) elements.
+
+    Args:
+        kind: scalar LLVM type.
+        rows: vector values.
+        lane: elements in 128 bits; the first stages stay inside 128-bit lanes, where x86 shuffles are cheapest.
+
+    Returns: the columns.
+    """
+    n = len(rows)
+    lanes = n // lane
+    zipped: list[list[str]] = []
+    for first in range(0, n, lane):
+        zipped.append(transpose_in_lanes(f, kind, rows[first : first + lane], n, lane))
+    columns = [""] * n
+    for c in range(lane):
+        for number, value in enumerate(
+            transpose_lanes(f, kind, [zipped[q][c] for q in range(lanes)], n, lane)
+        ):
+            columns[lane * number + c] = value
+    return columns
+
+
+def transpose_in_lanes(
+    f: Function, kind: str, rows: list[str], n: int, lane: int
+) -> list[str]:
+    """Transpose every lane x lane block of `lane` vectors: 2 x 2 for 64-bit, 4 x 4 for 32-bit elements."""
+    def pick(a: str, b: str, within: list[int]) -> str:
+        order = [base + (w if w < lane else n + w - lane) for base in range(0, n, lane) for w in within]
+        return f.shuffle(n, kind, a, b, order)
+
+    if lane == 2:
+        a, b = rows
+        return [pick(a, b, [0, 2]), pick(a, b, [1, 3])]
+    a, b, c, d = rows
+    ab, cd = pick(a, b, [0, 4, 1, 5]), pick(c, d, [0, 4, 1, 5])
+    ab2, cd2 = pick(a, b, [2, 6, 3, 7]), pick(c, d, [2, 6, 3, 7])
+    return [
+        pick(ab, cd, [0, 1, 4, 5]), pick(ab, cd, [2, 3, 6, 7]),
+        pick(ab2, cd2, [0, 1, 4, 5]), pick(ab2, cd2, [2, 3, 6, 7]),
+    ]  # fmt: skip
+
+
+def transpose_lanes(f: Function, kind: str, rows: list[str], n: int, lane: int) -> list[str]:
+    """Transpose 1, 2 or 4 vectors of as many 128-bit lanes, taken as elements."""
+    def pick(a: str, b: str, blocks: list[int]) -> str:
+        return f.shuffle(n, kind, a, b, [block * lane + e for block in blocks for e in range(lane)])
+
+    if len(rows) == 1:
+        return rows
+    if len(rows) == 2:
+        a, b = rows
+        return [pick(a, b, [0, 2]), pick(a, b, [1, 3])]
+    a, b, c, d = rows
+    ab, cd = pick(a, b, [0, 1, 4, 5]), pick(c, d, [0, 1, 4, 5])
+    ab2, cd2 = pick(a, b, [2, 3, 6, 7]), pick(c, d, [2, 3, 6, 7])
+    return [
+        pick(ab, cd, [0, 2, 4, 6]), pick(ab, cd, [1, 3, 5, 7]),
+        pick(ab2, cd2, [0, 2, 4, 6]), pick(ab2, cd2, [1, 3, 5, 7]),
+    ]  # fmt: skip
+
+
+def pieces(wide: int, vl: int) -> list[tuple[int, int]]:
+    """(start, length) of vectors of at most vl lanes, powers of two, that cover `wide` elements."""
+    found, start = [], 0
+    while start < wide:
+        length = vl
+        while length > wide - start:
+            length //= 2
+        found.append((start, length))
+        start += length
+    return found
+
+
+def pack(form: Form, wide: int) -> str:
+    """void pack<wide>(src, si, sk, n, k, dst): one panel.
+
+    The function's parameters: source address, strides in elements along the panel and along K, rows present (<= wide),
+    elements of K, destination. With pairs, slot (k, i) holds elements 2k and 2k + 1, and an odd end is filled with zero.
+    """
+    params = [("ptr", "src"), ("i64", "si"), ("i64", "sk"), ("i64", "n"), ("i64", "k"), ("ptr", "dst")]
+    f = Function(f"pack{wide}", params, "void", "nounwind noinline")
+    step = 2 if form.pairs else 1
+    whole = f.cmp("eq", "%n", wide)
+    with f.when(f.both(whole, f.cmp("eq", "%si", 1))):
+        done = f.udiv("%k", step)
+        copy_rows(f, form, wide, done)
+        gather(f, form, wide, f.mul(done, step))
+        f.ret()
+    with f.when(f.both(whole, f.cmp("eq", "%sk", 1))):
+        block = form.vl * step
+        done = f.mul(f.udiv("%k", block), block)
+        transpose_blocks(f, form, wide, done)
+        gather(f, form, wide, done)
+        f.ret()
+    gather(f, form, wide, 0)
+    f.ret()
+    return f.text()
+
+
+def copy_rows(f: Function, form: Form, wide: int, slots: Value) -> None:
+    """Unit stride along the panel: copy `wide` elements a slot."""
+    with f.loop(slots) as loop:
+        if form.pairs:
+            low = f.gep("i16", "%src", f.mul(f.mul(loop.index, 2), "%sk"))
+            high = f.gep("i16", low, "%sk")
+        else:
+            low = f.gep(form.stored, "%src", f.mul(loop.index, "%sk"))
+        out = f.gep(form.slot, "%dst", f.mul(loop.index, wide))
+        for start, lanes in pieces(wide, form.vl):
+            kind = f"<{lanes} x {form.slot}>"
+            if form.pairs:
+                value = join_pairs(
+                    f, lanes,
+                    f.load(f"<{lanes} x i16>", f.gep("i16", low, start), 2),
+                    f.load(f"<{lanes} x i16>", f.gep("i16", high, start), 2),
+                )  # fmt: skip
+            else:
+                value = load_stored(f, form, f.gep(form.stored, low, start), lanes)
+            f.store(kind, value, f.gep(form.slot, out, start), form.acc_size)
+
+
+def join_pairs(f: Function, lanes: int, low: str, high: str) -> str:
+    """i16 of two successive k -> one i32 slot each."""
+    short, word = ("i16", "i32") if lanes == 1 else (f"<{lanes} x i16>", f"<{lanes} x i32>")
+    shifted = f.op(f"shl {word} {f.op(f'zext {short} {high} to {word}')}, {constant(word, lanes, 16)}")
+    return f.op(f"or {word} {f.op(f'zext {short} {low} to {word}')}, {shifted}")
+
+
+def transpose_blocks(f: Function, form: Form, wide: int, stop: Value) -> None:
+    """Unit stride along K: transpose blocks of vl slots by vl rows, up to element `stop` of K."""
+    vl, kind = form.vl, form.slot
+    lane = 16 // form.acc_size
+    step = 2 if form.pairs else 1
+    groups = [(start, min(vl, wide - start)) for start in range(0, wide, vl)]
+    with f.loop(stop, step=vl * step) as loop:
+        source = f.gep(form.stored, "%src", loop.index)
+        slot = f.udiv(loop.index, step)
+        for start, rows in groups:
+            values = []
+            for row in range(rows):
+                address = f.gep(form.stored, source, f.mul("%si", start + row))
+                if form.pairs:
+                    values.append(f.load(f"<{vl} x i32>", address, 2))
+                else:
+                    raw = f.load(f"<{vl} x {form.stored}>", address, form.stored_size)
+                    values.append(widen(f, form, raw, vl))
+            values += ["poison"] * (vl - rows)
+            for column, value in enumerate(transpose(f, kind, values, lane)):
+                out = f.gep(kind, "%dst", f.add(f.mul(f.add(slot, column), wide), start))
+                for first, lanes in pieces(rows, vl):
+                    part = value
+                    if lanes < vl:
+                        part = f.shuffle(vl, kind, value, "poison", range(first, first + lanes))
+                    f.store(f"<{lanes} x {kind}>", part, f.gep(kind, out, first), form.acc_size)
+
+
+def gather(f: Function, form: Form, wide: int, start: Value) -> None:
+    """Any strides, any number of rows present, from element `start` of K: one by one, zeros past the edge."""
+    step = 2 if form.pairs else 1
+    size = form.acc_size
+    with f.loop("%k", start=start, step=step) as loop:
+        row = f.gep(form.stored, "%src", f.mul(loop.index, "%sk"))
+        out = f.gep(form.slot, "%dst", f.mul(f.udiv(loop.index, step), wide))
+        if form.pairs:
+            paired = f.cmp("slt", f.add(loop.index, 1), "%k")
+            other = f.select(paired, "%sk", 0)
+        with f.loop("%n") as inner:
+            address = f.gep(form.stored, row, f.mul(inner.index, "%si"))
+            if form.pairs:
+                high = f.load("i16", f.gep("i16", address, other), 2)
+                value = join_pairs(f, 1, f.load("i16", address, 2), f.select(paired, high, 0, "i16"))
+            else:
+                value = load_stored(f, form, address, 1)
+            f.store(form.slot, value, f.gep(form.slot, out, inner.index), size)
+        zero = "0" if form.pairs else "0.0"
+        with f.loop(wide, start="%n") as inner:
+            f.store(form.slot, zero, f.gep(form.slot, out, inner.index), size)

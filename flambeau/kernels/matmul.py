@@ -1,0 +1,557 @@
+"""Matrix multiplication as LLVM IR text: C[b] = A[b] B[b] (+ bias) (+ C[b]) for any strides of A and B.
+
+`module_text(dtype, features)` gives the module that defines `fl_gemm_<dtype>(descriptor)`; the descriptor is an
+array of i64 (`DESCRIPTOR` names its places).
+
+Note [Blocking]
+    For each block of NC columns and KC of K, B is packed once into panels of NR columns (in parallel, into memory shared
+    by the call); then the tiles of C are computed in parallel: a tile packs its MC rows of A into panels of MR rows in
+    its thread's own memory and runs the micro-kernel over them. One panel of B (NR x KC) is used by all the tile's
+    rows while it is near; the packed rows of A (MC x KC) fit half a second-level cache; packed B (NC x KC, at most `SHARED`
+    bytes) the last level. K is cut into equal blocks of at most KC, each summed in registers before it is added to C: this bounds
+    the length of a chain of additions, hence the error, and does not depend on the number of threads; nor does anything
+    else that decides a result, so results are bitwise the same for any number of threads.
+
+    What is not packed: B, when its rows are contiguous and few rows of A use it or it is small; A, when few columns
+    use it. The micro-kernel addresses both by strides.
+
+    Memory: each thread at work holds one block of MC x KC accumulators, each call at work one of `SHARED` bytes, both from shelves
+    (`workspace.py`), kept for the next call; for 16-bit types with K > KC another block for partial sums.
+
+Note [Special shapes]
+    M == 1 or N == 1 is a matrix-vector product (`gemm_vector.py`). K == 0 gives the bias or zero. Batches run one matrix a task;
+    large ones one after another with the threads inside. Work under `SERIAL` multiply-adds does not wake a thread.
+"""
+
+from __future__ import annotations
+
+from flambeau.kernels import gemm_vector
+from flambeau.kernels.emit import Function, Value
+from flambeau.kernels.gemm_micro import (
+    ADD_BIAS,
+    ADD_C,
+    ADD_PARTIAL,
+    LAST,
+    Form,
+    declarations,
+    load_stored,
+    micro,
+    micro_name,
+    store_stored,
+)
+from flambeau.kernels.gemm_pack import pack
+from flambeau.kernels.workspace import workspace, workspace_declarations
+
+DTYPES = ("f32", "f64", "bf16", "f16")
+
+DESCRIPTOR = (
+    "a", "b", "c", "bias", "m", "n", "k", "rsa", "csa", "rsb", "csb", "rsc", "batch_dims",
+    "size0", "size1", "size2", "size3", "a0", "a1", "a2", "a3", "b0", "b1", "b2", "b3",
+    "c0", "c1", "c2", "c3", "flags",
+)  # fmt: skip
+"""Places of the i64 descriptor: addresses (bias 0 for none; N elements of C's dtype, added to each row), sizes, strides in
+elements (C's column stride is 1), number of batch dims, their sizes, the strides of A, B and C along them, flags (bit 0: add
+to C)."""
+
+SHARED = 4 << 20
+"""Bytes of packed B that a call may hold."""
+
+PARTIAL_ROWS = 1024
+"""Rows and columns of partial sums held at once when 16-bit C needs more than one block of K."""
+
+SERIAL = 1 << 21
+"""Multiply-adds below which a call stays on its thread."""
+
+# The problem as the internal functions see it: one matrix product, then what `blocked` derives for the current block.
+PROBLEM = (
+    "a", "b", "c", "bias", "m", "n", "k", "rsa", "csa", "rsb", "csb", "rsc", "flags", "parallel",
+    "i0", "rows", "j0", "cols", "k0", "depth", "slots", "bdirect", "bbase", "bstep", "ldb", "adirect",
+    "tile_rows", "row_tiles", "group", "p", "ldp", "c_base", "ldc", "bias_base", "mflags", "a_base",
+)  # fmt: skip
+PLACE = {name: n for n, name in enumerate(PROBLEM)}
+
+
+def form_of(dtype: str, features: frozenset[str]) -> Form:
+    """The blocking for a dtype on a CPU with these LLVM features.
+
+    Args:
+        dtype: one of `DTYPES`.
+        features: LLVM's names of the CPU's features, e.g. `avx512f`, `avx2`, `fma`, `neon`.
+    """
+    wide = dtype == "f64"
+    halves = 2 if wide else 1
+    kc = 256 if wide else 384
+    short = dtype in ("bf16", "f16")
+    if {"avx512f", "avx512bw", "avx512vl", "avx512dq"} <= features:
+        pairs = dtype == "bf16" and "avx512bf16" in features
+        return Form(dtype, 16 // halves, 2, 12, 4, True, pairs, 2 * kc if pairs else kc, 192)
+    if {"avx2", "fma"} <= features:
+        return Form(dtype, 8 // halves, 2, 6, 3, not short, False, kc, 192)
+    # 128-bit vectors; NEON and its kin have 32 registers, SSE2 has 16.
+    rows = 12 if "neon" in features else 4
+    return Form(dtype, 4 // halves, 2, rows, 4 if rows == 12 else 2, False, False, kc, 192)
+
+
+def module_text(dtype: str, features: frozenset[str]) -> str:
+    """LLVM IR of the module that defines `fl_gemm_<dtype>`.
+
+    Args:
+        dtype: one of `DTYPES`: the type of A, B, bias and C; accumulation is in f64 for f64, else in f32.
+        features: LLVM's names of the CPU's features; they choose vectors and blocking.
+
+    Returns: a module that needs the symbol `fl_parallel_for` and the C library.
+
+    Raises: ValueError for another dtype.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"no GEMM for dtype {dtype!r}; there are {', '.join(DTYPES)}")
+    return text_of(form_of(dtype, features))
+
+
+def text_of(form: Form) -> str:
+    """The module for one form."""
+    panel_bytes = form.mc * form.kc * form.acc_size + 4096
+    parts = [
+        "declare void @fl_parallel_for(ptr, ptr, i64, i64)\n",
+        declarations(form),
+        workspace_declarations(),
+        workspace("panels", panel_bytes),
+        workspace("shared", SHARED),
+    ]
+    if form.widened:
+        parts.append(workspace("partial", PARTIAL_ROWS * PARTIAL_ROWS * form.acc_size))
+    parts.append(micro(form, form.mr, form.nv, edge=False))
+    for rows in (form.mr, form.small):
+        for nv in range(1, form.nv + 1):
+            parts.append(micro(form, rows, nv, edge=True))
+    parts += [
+        *(pack(form, wide) for wide in sorted({form.mr, form.nr})),
+        gemm_vector.gemv_task(form),
+        fill_rows(form),
+        edge_tile(form),
+        pack_b_task(form),
+        tile_task(form),
+        blocked(form),
+        one(form),
+        batch_task(form),
+        entry(form),
+    ]
+    return "\n".join(parts)
+
+
+class Problem:
+    """Reads and writes of the fields of a problem in memory."""
+
+    def __init__(self, f: Function, base: str = "%g") -> None:
+        self.f = f
+        self.base = base
+
+    def __getitem__(self, name: str) -> str:
+        return self.f.load("i64", self.f.gep("i64", self.base, PLACE[name]), 8)
+
+    def __setitem__(self, name: str, value: Value) -> None:
+        self.f.store("i64", value, self.f.gep("i64", self.base, PLACE[name]), 8)
+
+    def pointer(self, name: str) -> str:
+        """The field as an address."""
+        return self.f.op(f"inttoptr i64 {self[name]} to ptr")
+
+
+def run(f: Function, parallel: str, task: str, problem: str, count: Value, grain: Value) -> None:
+    """Run a task over [0, count): on the pool, or on this thread."""
+    tag = f.fresh("run")
+    f.branch(f.cmp("ne", parallel, 0), f"{tag}.pool", f"{tag}.here")
+    f.label(f"{tag}.pool")
+    f.do(f"call void @fl_parallel_for(ptr @{task}, ptr {problem}, i64 {count}, i64 {grain})")
+    f.jump(f"{tag}.end")
+    f.label(f"{tag}.here")
+    f.do(f"call void @{task}(ptr {problem}, i64 0, i64 {count}, i64 0)")
+    f.label(f"{tag}.end")
+
+
+TASK = [("ptr", "g"), ("i64", "begin"), ("i64", "end"), ("i64", "worker")]
+
+
+def fill_rows(form: Form) -> str:
+    """void fill_rows(problem): C = bias or zero, or C += bias: the product for K == 0."""
+    f = Function("fill_rows", [("ptr", "g")], "void", "nounwind noinline")
+    g = Problem(f)
+    n, bias, c, rsc = g["n"], g["bias"], g.pointer("c"), g["rsc"]
+    keep = f.cmp("ne", f.op(f"and i64 {g['flags']}, 1"), 0)
+    has_bias = f.cmp("ne", bias, 0)
+    source = f.op(f"inttoptr i64 {bias} to ptr")
+    with f.loop(g["m"]) as row:
+        start = f.gep(form.stored, c, f.mul(row.index, rsc))
+        with f.loop(n) as column:
+            place = f.gep(form.stored, start, column.index)
+            with f.merge(has_bias, [form.acc], ["0.0"]) as values:
+                values[0] = load_stored(f, form, f.gep(form.stored, source, column.index), 1)
+            added = values[0]
+            with f.merge(keep, [form.acc], [added]) as values:
+                values[0] = f.op(f"fadd {form.acc} {load_stored(f, form, place, 1)}, {added}")
+            store_stored(f, form, values[0], place, 1)
+    f.ret()
+    return f.text()
+
+
+def edge_tile(form: Form) -> str:
+    """void edge_tile(...): part of a tile, `rows` <= MR by `cols` <= NR, by the smaller kernels.
+
+    An operand A left in place cannot be read past its last row, so its last rows are done by a kernel that starts higher up and
+    stores only the rows asked for; `above` says how many rows there are above.
+    """
+    params = [
+        ("i64", "k"), ("ptr", "a"), ("i64", "rs"), ("i64", "cs"), ("ptr", "b"), ("i64", "ldb"),
+        ("ptr", "p"), ("i64", "ldp"), ("ptr", "c"), ("i64", "ldc"), ("ptr", "bias"), ("i64", "flags"),
+        ("i64", "rows"), ("i64", "cols"), ("i64", "above"), ("i64", "direct"),
+    ]  # fmt: skip
+    f = Function("edge_tile", params, "void", "nounwind noinline")
+    direct = f.cmp("ne", "%direct", 0)
+    wide = f.cmp("sgt", "%cols", form.vl * (form.nv - 1))
+    last_cols = f.select(wide, f.sub("%cols", form.vl * (form.nv - 1)), "%cols")
+
+    def kernel(rows: int, first: Value, present: Value) -> None:
+        """Rows [first, first + present) by the kernel of `rows`."""
+        short = f.select(direct, f.sub(rows, present), 0)
+        start = f.sub(first, short)
+        mask = f.op(f"shl i64 1, {present}")
+        mask = f.op(f"shl i64 {f.sub(mask, 1)}, {short}")
+        a = f.gep("i8", "%a", f.mul(start, "%rs"))
+        p = f.gep("i8", "%p", f.mul(start, "%ldp"))
+        c = f.gep("i8", "%c", f.mul(start, "%ldc"))
+        arguments = (
+            f"i64 %k, ptr {a}, i64 %rs, i64 %cs, ptr %b, i64 %ldb, ptr {p}, i64 %ldp, "
+            f"ptr {c}, i64 %ldc, ptr %bias, i64 %flags, i64 {last_cols}, i64 {mask}"
+        )
+        tag = f.fresh("kernel")
+        f.branch(wide, f"{tag}.wide", f"{tag}.narrow")
+        for nv, name in ((form.nv, "wide"), (1, "narrow")):
+            f.label(f"{tag}.{name}")
+            f.do(f"call void @{micro_name(rows, nv, True)}({arguments})")
+            f.jump(f"{tag}.end")
+        f.label(f"{tag}.end")
+
+    many = f.cmp("sgt", "%rows", form.mr - form.small)
+    room = f.cmp("sge", f.add("%above", "%rows"), form.mr)
+    packed = f.op(f"xor i1 {direct}, true")
+    with f.when(f.both(many, f.either(packed, room))):
+        kernel(form.mr, 0, "%rows")
+        f.ret()
+    with f.loop("%rows", step=form.small) as loop:
+        kernel(form.small, loop.index, f.min(form.small, f.sub("%rows", loop.index)))
+    f.ret()
+    return f.text()
+
+
+def pack_b_task(form: Form) -> str:
+    """Task: panels [begin, end) of the current block of B."""
+    f = Function("pack_b_task", TASK, "void", "nounwind noinline")
+    g = Problem(f)
+    cols, depth, step, rsb, csb = g["cols"], g["depth"], g["bstep"], g["rsb"], g["csb"]
+    base = g.pointer("bbase")
+    offset = f.add(f.mul(g["k0"], rsb), f.mul(g["j0"], csb))
+    source = f.gep(form.stored, g.pointer("b"), offset)
+    with f.loop("%end", start="%begin") as loop:
+        column = f.mul(loop.index, form.nr)
+        present = f.min(form.nr, f.sub(cols, column))
+        f.do(
+            f"call void @pack{form.nr}(ptr {f.gep(form.stored, source, f.mul(column, csb))}, i64 {csb}, "
+            f"i64 {rsb}, i64 {present}, i64 {depth}, ptr {f.gep('i8', base, f.mul(loop.index, step))})"
+        )
+    f.ret()
+    return f.text()
+
+
+def tile_task(form: Form) -> str:
+    """Task: tiles [begin, end) of the current block; tile t is row tile t % row_tiles of column group t // row_tiles."""
+    f = Function("tile_task", TASK, "void", "nounwind noinline")
+    g = Problem(f)
+    mr, nr, part = form.mr, form.nr, form.acc_size
+    names = ("rows", "cols", "slots", "depth", "tile_rows", "row_tiles", "group", "bstep", "ldb", "rsa",
+             "csa", "ldc", "ldp", "mflags", "adirect", "i0")  # fmt: skip
+    v = {name: g[name] for name in names}
+    a_base, b_base, c_base = g.pointer("a_base"), g.pointer("bbase"), g.pointer("c_base")
+    p_base, bias_base = g.pointer("p"), g.pointer("bias_base")
+    direct = f.cmp("ne", v["adirect"], 0)
+    room = f.alloca("ptr")
+    f.store("ptr", "null", room, 8)
+    with f.when(f.op(f"xor i1 {direct}, true")):
+        f.store("ptr", f.op("call ptr @take_panels()"), room, 8)
+    panels = f.load("ptr", room, 8)
+    rs = f.select(direct, f.mul(v["rsa"], form.stored_size), part)
+    cs = f.select(direct, f.mul(v["csa"], form.stored_size), mr * part)
+    panel_step = f.select(direct, f.mul(rs, mr), f.mul(v["slots"], mr * part))
+    with f.loop("%end", start="%begin") as tile:
+        group, row_tile = f.udiv(tile.index, v["row_tiles"]), f.urem(tile.index, v["row_tiles"])
+        top = f.mul(row_tile, v["tile_rows"])
+        rows = f.min(v["tile_rows"], f.sub(v["rows"], top))
+        left = f.mul(f.mul(group, v["group"]), nr)
+        right = f.min(v["cols"], f.add(left, f.mul(v["group"], nr)))
+        source = f.gep(form.stored, a_base, f.mul(top, v["rsa"]))
+        with f.when(f.op(f"xor i1 {direct}, true")):
+            with f.loop(rows, step=mr) as loop:
+                present = f.min(mr, f.sub(rows, loop.index))
+                panel = f.mul(f.udiv(loop.index, mr), panel_step)
+                f.do(
+                    f"call void @pack{mr}(ptr {f.gep(form.stored, source, f.mul(loop.index, v['rsa']))}, "
+                    f"i64 {v['rsa']}, i64 {v['csa']}, i64 {present}, i64 {v['depth']}, "
+                    f"ptr {f.gep('i8', panels, panel)})"
+                )
+        a = f.select(direct, source, panels, "ptr")
+        c = f.gep("i8", c_base, f.mul(top, v["ldc"]))
+        p = f.gep("i8", p_base, f.mul(top, v["ldp"])) if form.widened else "null"
+        with f.loop(right, start=left, step=nr) as column:
+            cols = f.min(nr, f.sub(right, column.index))
+            whole = f.cmp("eq", cols, nr)
+            b = f.gep("i8", b_base, f.mul(f.udiv(column.index, nr), v["bstep"]))
+            c_column = f.gep(form.stored, c, column.index)
+            p_column = f.gep(form.acc, p, column.index) if form.widened else "null"
+            bias = f.gep(form.stored, bias_base, column.index)
+            with f.loop(rows, step=mr) as row:
+                present = f.min(mr, f.sub(rows, row.index))
+                panel = f.gep("i8", a, f.mul(f.udiv(row.index, mr), panel_step))
+                p_tile = f.gep("i8", p_column, f.mul(row.index, v["ldp"])) if form.widened else "null"
+                arguments = (
+                    f"i64 {v['slots']}, ptr {panel}, i64 {rs}, i64 {cs}, ptr {b}, i64 {v['ldb']}, "
+                    f"ptr {p_tile}, i64 {v['ldp']}, "
+                    f"ptr {f.gep('i8', c_column, f.mul(row.index, v['ldc']))}, i64 {v['ldc']}, "
+                    f"ptr {bias}, i64 {v['mflags']}"
+                )
+                tag = f.fresh("tile")
+                f.branch(f.both(whole, f.cmp("eq", present, mr)), f"{tag}.full", f"{tag}.edge")
+                f.label(f"{tag}.full")
+                f.do(f"call void @{micro_name(mr, form.nv, False)}({arguments})")
+                f.jump(f"{tag}.end")
+                f.label(f"{tag}.edge")
+                above = f.add(f.add(v["i0"], top), row.index)
+                f.do(
+                    f"call void @edge_tile({arguments}, i64 {present}, i64 {cols}, i64 {above}, "
+                    f"i64 {v['adirect']})"
+                )
+                f.label(f"{tag}.end")
+    with f.when(f.op(f"xor i1 {direct}, true")):
+        f.do(f"call void @give_panels(ptr {panels})")
+    f.ret()
+    return f.text()
+
+
+def blocked(form: Form) -> str:
+    """void blocked(problem): one product by blocks of columns and of K. See Note [Blocking]."""
+    f = Function("blocked", [("ptr", "g")], "void", "nounwind noinline")
+    g = Problem(f)
+    mr, nr, part, size = form.mr, form.nr, form.acc_size, form.stored_size
+    step = 2 if form.pairs else 1
+    m, n, k, parallel, flags = g["m"], g["n"], g["k"], g["parallel"], g["flags"]
+    blocks = f.ceildiv(k, form.kc)
+    depth = f.mul(f.ceildiv(f.ceildiv(k, blocks), 16), 16)
+    one_block = f.cmp("eq", blocks, 1)
+    depth = f.select(one_block, k, depth)
+    slots_max = f.ceildiv(depth, step)
+    nc = f.mul(f.udiv(f.udiv(SHARED, f.mul(slots_max, nr * part)), 1), nr)
+    if form.widened:
+        several = f.op(f"xor i1 {one_block}, true")
+        nc = f.select(several, f.min(nc, PARTIAL_ROWS), nc)
+        row_block = f.select(several, PARTIAL_ROWS, m)
+        b_direct: str = "false"
+        a_direct: str = "false"
+    else:
+        several, row_block = "false", m
+        b_small = f.cmp("sle", f.mul(n, k), 32768 * 4 // size)
+        b_few = f.cmp("sle", m, 3 * mr)
+        b_direct = f.both(f.cmp("eq", g["csb"], 1), f.either(b_small, b_few))
+        a_direct = f.both(f.cmp("sge", m, form.small), f.cmp("sle", n, 4 * nr))
+    with f.when(b_direct):
+        g["bdirect"] = 1
+    room = f.alloca("ptr")
+    f.store("ptr", "null", room, 8)
+    partial = f.alloca("ptr")
+    f.store("ptr", "null", partial, 8)
+    with f.when(f.op(f"xor i1 {b_direct}, true")):
+        f.store("ptr", f.op("call ptr @take_shared()"), room, 8)
+    if form.widened:
+        with f.when(several):
+            f.store("ptr", f.op("call ptr @take_partial()"), partial, 8)
+    shared = f.load("ptr", room, 8)
+    sums = f.load("ptr", partial, 8)
+    g["adirect"] = f.op(f"zext i1 {a_direct} to i64")
+    g["ldc"] = f.mul(g["rsc"], size)
+    g["ldb"] = f.select(b_direct, f.mul(g["rsb"], size), nr * part)
+    bias = g["bias"]
+    has_bias = f.cmp("ne", bias, 0)
+    a, b, c = g.pointer("a"), g.pointer("b"), g.pointer("c")
+    rsa, csa, rsb, csb = g["rsa"], g["csa"], g["rsb"], g["csb"]
+    g["p"] = f.op(f"ptrtoint ptr {sums} to i64")
+    with f.loop(m, step=row_block) as top, f.loop(n, step=nc) as left:
+        rows = f.min(row_block, f.sub(m, top.index))
+        cols = f.min(nc, f.sub(n, left.index))
+        panels = f.ceildiv(cols, nr)
+        g["i0"], g["rows"], g["j0"], g["cols"] = top.index, rows, left.index, cols
+        g["ldp"] = f.mul(cols, part)
+        corner = f.add(f.mul(top.index, g["rsc"]), left.index)
+        g["c_base"] = f.op(f"ptrtoint ptr {f.gep(form.stored, c, corner)} to i64")
+        g["bias_base"] = f.add(bias, f.mul(left.index, size))
+        tiling(f, form, g, rows, panels, parallel, slots_max)
+        with f.loop(k, step=depth) as block:
+            deep = f.min(depth, f.sub(k, block.index))
+            slots = f.ceildiv(deep, step)
+            g["k0"], g["depth"], g["slots"] = block.index, deep, slots
+            offset = f.add(f.mul(top.index, rsa), f.mul(block.index, csa))
+            g["a_base"] = f.op(f"ptrtoint ptr {f.gep(form.stored, a, offset)} to i64")
+            first = f.cmp("eq", block.index, 0)
+            last = f.cmp("sge", f.add(block.index, depth), k)
+            offset = f.add(f.mul(block.index, rsb), f.mul(left.index, csb))
+            base = f.select(b_direct, f.gep(form.stored, b, offset), shared, "ptr")
+            g["bbase"] = f.op(f"ptrtoint ptr {base} to i64")
+            g["bstep"] = f.select(b_direct, nr * size, f.mul(slots, nr * part))
+            add_bias = f.select(f.both(last, has_bias), ADD_BIAS, 0)
+            old = f.op(f"and i64 {flags}, 1")
+            if form.widened:
+                add = f.select(first, 0, ADD_PARTIAL)
+                final = f.add(LAST, f.select(f.cmp("ne", old, 0), ADD_C, 0))
+                add = f.op(f"or i64 {add}, {f.select(last, final, 0)}")
+            else:
+                add = f.select(first, f.mul(old, ADD_PARTIAL), ADD_PARTIAL)
+            g["mflags"] = f.op(f"or i64 {add}, {add_bias}")
+            with f.when(f.op(f"xor i1 {b_direct}, true")):
+                share = f.max(1, f.udiv(1 << 16, f.mul(slots, nr)))
+                run(f, parallel, "pack_b_task", "%g", panels, share)
+            tiles = f.mul(g["row_tiles"], f.ceildiv(panels, g["group"]))
+            run(f, parallel, "tile_task", "%g", tiles, 1)
+    with f.when(f.op(f"xor i1 {b_direct}, true")):
+        f.do(f"call void @give_shared(ptr {shared})")
+    if form.widened:
+        with f.when(several):
+            f.do(f"call void @give_partial(ptr {sums})")
+    f.ret()
+    return f.text()
+
+
+def tiling(
+    f: Function, form: Form, g: Problem, rows: Value, panels: Value, parallel: Value, depth: Value
+) -> None:
+    """Cut a block into tiles: as tall as MC on one thread; on many, about `32` of them, with work enough in each."""
+    whole = form.mc // form.mr
+    bands = f.ceildiv(rows, form.mr)
+    share = f.min(whole, f.max(2, f.udiv(bands, 32)))
+    height = f.select(f.cmp("ne", parallel, 0), share, whole)
+    row_tiles = f.ceildiv(bands, height)
+    # Columns are split only when rows alone give too few tiles; a tile keeps at least four panels.
+    groups = f.max(1, f.min(f.udiv(32, row_tiles), f.udiv(panels, 4)))
+    groups = f.select(f.cmp("ne", parallel, 0), groups, 1)
+    g["tile_rows"] = f.mul(height, form.mr)
+    g["row_tiles"] = row_tiles
+    g["group"] = f.ceildiv(panels, groups)
+
+
+def one(form: Form) -> str:
+    """void one(problem): one product, of any shape."""
+    f = Function("one", [("ptr", "g")], "void", "nounwind noinline")
+    g = Problem(f)
+    m, n, k = g["m"], g["n"], g["k"]
+    with f.when(f.cmp("eq", k, 0)):
+        f.do("call void @fill_rows(ptr %g)")
+        f.ret()
+    row, column = f.cmp("eq", m, 1), f.cmp("eq", n, 1)
+    with f.when(f.either(row, column)):
+        problem = f.alloca("i64", len(gemm_vector.FIELDS))
+        # M == 1: y = C's row, Mat = B transposed; else y = C's column, Mat = A, and the one bias is for all.
+        values = {
+            "mat": f.select(row, g["b"], g["a"]), "v": f.select(row, g["a"], g["b"]),
+            "y": g["c"], "bias": g["bias"], "rows": f.select(row, n, m), "k": k,
+            "rs": f.select(row, g["csb"], g["rsa"]), "cs": f.select(row, g["rsb"], g["csa"]),
+            "sv": f.select(row, g["csa"], g["rsb"]), "sy": f.select(row, 1, g["rsc"]),
+            "sbias": f.select(row, 1, 0), "flags": g["flags"],
+        }  # fmt: skip
+        for place, name in enumerate(gemm_vector.FIELDS):
+            f.store("i64", values[name], f.gep("i64", problem, place), 8)
+        chunks = f.ceildiv(values["rows"], gemm_vector.CHUNK)
+        run(f, g["parallel"], "gemv_task", problem, chunks, 1)
+        f.ret()
+    f.do("call void @blocked(ptr %g)")
+    f.ret()
+    return f.text()
+
+
+BATCH_PLACE = len(PROBLEM)
+"""Where a problem that is a batch keeps the address of its descriptor."""
+
+
+def batch_task(form: Form) -> str:
+    """Task: matrices [begin, end) of a batch, each on this thread or, where the problem says so, on the pool."""
+    f = Function("batch_task", TASK, "void", "nounwind noinline")
+    descriptor = f.load("ptr", f.gep("i64", "%g", BATCH_PLACE), 8)
+    mine = f.alloca("i64", BATCH_PLACE + 1)
+    whole, part = Problem(f), Problem(f, mine)
+    for name in ("bias", "m", "n", "k", "rsa", "csa", "rsb", "csb", "rsc", "flags", "parallel"):
+        part[name] = whole[name]
+    places = {name: n for n, name in enumerate(DESCRIPTOR)}
+
+    def given(name: str) -> str:
+        return f.load("i64", f.gep("i64", descriptor, places[name]), 8)
+
+    sizes = [given(f"size{d}") for d in range(4)]
+    sizes = [f.select(f.cmp("slt", d, given("batch_dims")), size, 1) for d, size in enumerate(sizes)]
+    strides = {x: [given(f"{x}{d}") for d in range(4)] for x in "abc"}
+    bases = {x: whole.pointer(x) for x in "abc"}
+    with f.loop("%end", start="%begin") as loop:
+        rest: Value = loop.index
+        offsets: dict[str, Value] = {"a": 0, "b": 0, "c": 0}
+        for d in reversed(range(4)):
+            index = f.urem(rest, sizes[d])
+            rest = f.udiv(rest, sizes[d])
+            for x in "abc":
+                offsets[x] = f.add(offsets[x], f.mul(index, strides[x][d]))
+        for x in "abc":
+            place = f.gep(form.stored, bases[x], offsets[x])
+            part[x] = f.op(f"ptrtoint ptr {place} to i64")
+        f.do(f"call void @one(ptr {mine})")
+    f.ret()
+    return f.text()
+
+
+def entry(form: Form) -> str:
+    """void fl_gemm_<dtype>(descriptor)."""
+    f = Function(f"fl_gemm_{form.dtype}", [("ptr", "d")], "void", "nounwind", linkage="")
+    places = {name: n for n, name in enumerate(DESCRIPTOR)}
+
+    def given(name: str) -> str:
+        return f.load("i64", f.gep("i64", "%d", places[name]), 8)
+
+    m, n, k, dims = given("m"), given("n"), given("k"), given("batch_dims")
+    with f.when(f.either(f.cmp("sle", m, 0), f.cmp("sle", n, 0))):
+        f.ret()
+    problem = f.alloca("i64", BATCH_PLACE + 1)
+    g = Problem(f, problem)
+    for name in ("a", "b", "c", "bias", "m", "n", "k", "rsa", "csa", "rsb", "csb", "rsc", "flags"):
+        g[name] = given(name)
+    work = f.mul(f.mul(m, n), k)
+    vector = f.either(f.cmp("eq", m, 1), f.cmp("eq", n, 1))
+    # A matrix-vector product waits for memory, so its multiply-adds are worth more threads.
+    limit = f.select(vector, SERIAL // 16, SERIAL)
+    single = f.cmp("eq", dims, 0)
+    with f.when(single):
+        g["parallel"] = f.op(f"zext i1 {f.cmp('sge', work, limit)} to i64")
+        f.do(f"call void @one(ptr {problem})")
+        f.ret()
+    f.store("ptr", "%d", f.gep("i64", problem, BATCH_PLACE), 8)
+    count: Value = given("size0")
+    for d in range(1, 4):
+        used = f.cmp("sgt", dims, d)
+        count = f.mul(count, f.select(used, given(f"size{d}"), 1))
+    with f.when(f.cmp("sle", count, 0)):
+        f.ret()
+    # Large matrices one after another, threads inside; small ones a task each, without a pool if all are little work.
+    large = f.both(f.cmp("sge", work, f.mul(16, limit)), f.cmp("slt", count, 64))
+    large = f.either(large, f.cmp("eq", count, 1))
+    inside = f.both(large, f.cmp("sge", work, limit))
+    with f.when(inside):
+        g["parallel"] = 1
+        f.do(f"call void @batch_task(ptr {problem}, i64 0, i64 {count}, i64 0)")
+        f.ret()
+    g["parallel"] = 0
+    total = f.mul(work, count)
+    share = f.max(1, f.udiv(f.udiv(limit, 2), f.max(1, work)))
+    pooled = f.op(f"zext i1 {f.cmp('sge', total, limit)} to i64")
+    run(f, pooled, "batch_task", problem, count, share)
+    f.ret()
+    return f.text()
