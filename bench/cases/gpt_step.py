@@ -1,0 +1,85 @@
+"""A training step of a small GPT: 10.8 million parameters, batch 8, context 256, AdamW."""
+
+import math
+
+import numpy as np
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+VARIANTS = ("f32",)
+QUICK = VARIANTS
+
+VOCABULARY, LAYERS, WIDTH, HEADS, BATCH, CONTEXT = 256, 6, 384, 6, 8, 256
+
+
+class Block(nn.Module):
+    """Attention and a multilayer perceptron, each on a normalised residual stream."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(WIDTH)
+        self.qkv = nn.Linear(WIDTH, 3 * WIDTH)
+        self.project = nn.Linear(WIDTH, WIDTH)
+        self.mlp_norm = nn.LayerNorm(WIDTH)
+        self.expand = nn.Linear(WIDTH, 4 * WIDTH)
+        self.contract = nn.Linear(4 * WIDTH, WIDTH)
+
+    def forward(self, x):
+        B, T, C = x.shape
+        q, k, v = self.qkv(self.attention_norm(x)).split(C, dim=2)
+        q, k, v = (t.view(B, T, HEADS, C // HEADS).transpose(1, 2) for t in (q, k, v))
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.project(y.transpose(1, 2).reshape(B, T, C))
+        return x + self.contract(F.gelu(self.expand(self.mlp_norm(x))))
+
+
+class GPT(nn.Module):
+    """Predicts the next byte."""
+
+    def __init__(self):
+        super().__init__()
+        self.tokens = nn.Embedding(VOCABULARY, WIDTH)
+        self.positions = nn.Embedding(CONTEXT, WIDTH)
+        self.blocks = nn.ModuleList(Block() for _ in range(LAYERS))
+        self.norm = nn.LayerNorm(WIDTH)
+        self.head = nn.Linear(WIDTH, VOCABULARY, bias=False)
+
+    def forward(self, tokens, targets):
+        x = self.tokens(tokens) + self.positions(torch.arange(tokens.shape[1]))
+        for block in self.blocks:
+            x = block(x)
+        logits = self.head(self.norm(x))
+        return F.cross_entropy(logits.view(-1, VOCABULARY), targets.view(-1))
+
+
+def setup(variant, compile):
+    """The step of one variant, with parameters and data that every contender shares."""
+    random = np.random.default_rng(0)
+    model = GPT()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() == 2:
+                scale = 0.02 / math.sqrt(2 * LAYERS) if "contract" in name else 0.02
+                values = scale * random.standard_normal(parameter.shape, dtype=np.float32)
+                parameter.copy_(torch.from_numpy(values))
+            elif name.endswith("bias"):
+                parameter.zero_()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    text = random.integers(0, VOCABULARY, (BATCH, CONTEXT + 1))
+    tokens = torch.from_numpy(text[:, :-1].copy())
+    targets = torch.from_numpy(text[:, 1:].copy())
+    loss_of = compile(model)
+
+    def step():
+        optimizer.zero_grad()
+        loss = loss_of(tokens, targets)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    matrices = sum(p.numel() for p in model.parameters() if p.dim() == 2)
+    matrices -= (VOCABULARY + CONTEXT) * WIDTH  # the embeddings are looked up, not multiplied
+    attention = LAYERS * 2 * BATCH * CONTEXT * CONTEXT * WIDTH // 2  # causal: half of it
+    flops = 3 * 2 * (BATCH * CONTEXT * matrices + attention)
+    return {"step": step, "work": flops, "unit": "FLOP"}

@@ -1,0 +1,68 @@
+"""Single operations over 32 MB of float32: elementwise, softmax, reductions, normalisation."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+ROWS, COLUMNS = 8192, 1024
+
+FORWARD = {
+    "add": lambda x, y, w: x + y,
+    "exp": lambda x, y, w: x.exp(),
+    "gelu": lambda x, y, w: F.gelu(x),
+    "gelu_tanh": lambda x, y, w: F.gelu(x, approximate="tanh"),
+    "five_ops": lambda x, y, w: ((x * y + w).sigmoid() * x).clamp(-1, 1),
+    "softmax": lambda x, y, w: F.softmax(x, dim=-1),
+    "log_softmax": lambda x, y, w: F.log_softmax(x, dim=-1),
+    "layer_norm": lambda x, y, w: F.layer_norm(x, (COLUMNS,), w, w),
+    "sum": lambda x, y, w: x.sum(),
+    "sum_rows": lambda x, y, w: x.sum(dim=-1),
+    "sum_columns": lambda x, y, w: x.sum(dim=0),
+    "max_rows": lambda x, y, w: x.amax(dim=-1),
+    "var_rows": lambda x, y, w: x.var(dim=-1),
+    "transpose": lambda x, y, w: x.t().contiguous(),
+}
+VARIANTS = (
+    "add",
+    "exp",
+    "gelu",
+    "gelu_tanh",
+    "five_ops",
+    "softmax",
+    "log_softmax",
+    "layer_norm",
+    "sum",
+    "sum_rows",
+    "sum_columns",
+    "max_rows",
+    "var_rows",
+    "transpose",
+    "gelu_backward",
+    "softmax_backward",
+    "layer_norm_backward",
+)
+QUICK = ("add", "gelu", "softmax", "sum", "layer_norm", "softmax_backward")
+
+
+def setup(variant, compile):
+    """The step of one variant. `numpy()` reads the result without a copy, in every contender."""
+    random = np.random.default_rng(0)
+    x = torch.from_numpy(random.standard_normal((ROWS, COLUMNS), dtype=np.float32))
+    y = torch.from_numpy(random.standard_normal((ROWS, COLUMNS), dtype=np.float32))
+    w = torch.from_numpy(random.standard_normal(COLUMNS, dtype=np.float32))
+    function = compile(FORWARD[variant.removesuffix("_backward")])
+
+    if variant.endswith("_backward"):
+        x.requires_grad_()
+
+        def step():
+            x.grad = None
+            function(x, y, w).backward(y)
+            return x.grad.numpy()[-1, -1]
+
+    else:
+
+        def step():
+            return function(x, y, w).numpy().flat[-1]
+
+    return {"step": step}
