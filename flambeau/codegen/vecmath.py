@@ -1,0 +1,124 @@
+"""Vector math as LLVM IR text: elementary and special functions on explicit vectors, without libm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import NamedTuple
+
+from flambeau.codegen import vecmath_exponential, vecmath_special, vecmath_trigonometric
+from flambeau.codegen.vecmath_builder import ELEMENT, Builder, Value
+
+Formula = Callable[..., Value]
+
+FORMULAS: dict[str, Formula] = {
+    **vecmath_exponential.FUNCTIONS,
+    **vecmath_trigonometric.FUNCTIONS,
+    **vecmath_special.FUNCTIONS,
+}
+
+BINARY = {"pow", "atan2"}
+
+NAMES: dict[str, int] = {name: 2 if name in BINARY else 1 for name in FORMULAS}
+"""Name of each function -> the number of its arguments."""
+
+DTYPES = ("f32", "f64")
+
+
+class Text(NamedTuple):
+    """One function: its own text, those it calls by name, and the intrinsics of all of them."""
+
+    own: str
+    functions: dict[str, str]
+    declarations: frozenset[str]
+
+
+@cache
+def text_of(name: str, dtype: str, lanes: int) -> Text:
+    """Builds the IR of one function."""
+    if name not in FORMULAS:
+        raise ValueError(f"unknown vector function {name!r}; known: {', '.join(sorted(FORMULAS))}")
+    if dtype not in DTYPES:
+        raise ValueError(f"vector functions have dtype 'f32' or 'f64', got {dtype!r}")
+    if lanes < 1:
+        raise ValueError(f"lanes must be positive, got {lanes}")
+    b = Builder(dtype, lanes)
+    parameters = ("x", "y")[: NAMES[name]]
+    result = FORMULAS[name](b, *(Value(b, f"%{p}", dtype) for p in parameters))
+    own = b.function(f"fl_{name}_{dtype}_{lanes}", parameters, result)
+    return Text(own, dict(b.functions), frozenset(b.declarations))
+
+
+def define(name: str, dtype: str, lanes: int) -> str:
+    """IR of `define internal <lanes x T> @fl_{name}_{dtype}_{lanes}(<lanes x T> %x[, <lanes x T> %y])`.
+
+    Args:
+        name: one of `NAMES`.
+        dtype: 'f32' or 'f64'.
+        lanes: vector length; 1 stands for the scalar type.
+
+    Returns:
+        The definition, after the definitions of the functions it calls; see `declarations` for intrinsics.
+        To put several functions in one module use `definitions`, which gives each callee once.
+
+    Raises:
+        ValueError: unknown name or dtype.
+    """
+    text = text_of(name, dtype, lanes)
+    return "\n".join([*text.functions.values(), text.own])
+
+
+def declarations(wanted: Iterable[tuple[str, str, int]]) -> set[str]:
+    """The `declare` lines of the intrinsics that `definitions(wanted)` calls."""
+    return {line for key in wanted for line in text_of(*key).declarations}
+
+
+def definitions(wanted: Iterable[tuple[str, str, int]]) -> str:
+    """The definitions of all (name, dtype, lanes) wanted and of what they call, each once."""
+    functions: dict[str, str] = {}
+    for key in sorted(set(wanted)):
+        text = text_of(*key)
+        functions.update(text.functions)
+        functions["fl_{}_{}_{}".format(*key)] = text.own
+    return "\n".join(functions.values())
+
+
+def module_functions(wanted: Iterable[tuple[str, str, int]]) -> str:
+    """`definitions(wanted)` followed by the declarations they need."""
+    keys = list(wanted)
+    return definitions(keys) + "\n" + "\n".join(sorted(declarations(keys))) + "\n"
+
+
+def loop_module(name: str, dtype: str, lanes: int) -> str:
+    """A whole module with `void @fl_apply(ptr out, ptr x, ptr y, i64 n)`: the function over arrays.
+
+    n is a multiple of `lanes`; `y` is not read by functions of one argument. For tests and benchmarks.
+    """
+    element = ELEMENT[dtype]
+    vector = element if lanes == 1 else f"<{lanes} x {element}>"
+    align = 4 if dtype == "f32" else 8
+    operands = ("x", "y")[: NAMES[name]]
+    loads = "\n".join(
+        f"  %p{o} = getelementptr inbounds {element}, ptr %{o}, i64 %i\n"
+        f"  %v{o} = load {vector}, ptr %p{o}, align {align}"
+        for o in operands
+    )
+    args = ", ".join(f"{vector} %v{o}" for o in operands)
+    return f"""{module_functions([(name, dtype, lanes)])}
+define void @fl_apply(ptr noalias %out, ptr noalias %x, ptr noalias %y, i64 %n) {{
+entry:
+  %some = icmp sgt i64 %n, 0
+  br i1 %some, label %loop, label %exit
+loop:
+  %i = phi i64 [ 0, %entry ], [ %next, %loop ]
+{loads}
+  %r = call {vector} @fl_{name}_{dtype}_{lanes}({args})
+  %po = getelementptr inbounds {element}, ptr %out, i64 %i
+  store {vector} %r, ptr %po, align {align}
+  %next = add i64 %i, {lanes}
+  %more = icmp slt i64 %next, %n
+  br i1 %more, label %loop, label %exit
+exit:
+  ret void
+}}
+"""

@@ -1,0 +1,371 @@
+"""Exponentials, logarithms, powers and hyperbolic functions as vector IR (see `vecmath`).
+
+References: J.-M. Muller, Elementary Functions, 3rd edition, 2016 (argument reduction, two-part constants);
+K. C. Ng, fdlibm, 1993 (the f64 logarithm's series in s = f/(2+f)); N. Shibata and F. Petrogalli, SLEEF, 2020
+(the double-double logarithm of pow).
+"""
+
+from __future__ import annotations
+
+import math
+
+from flambeau.codegen.vecmath_builder import EXPONENT_BIAS, MANTISSA_BITS, Builder, Value
+from flambeau.codegen.vecmath_coefficients import C
+
+INF = math.inf
+NAN = math.nan
+
+# Adding this rounds a float of moderate size to an integer, which then stands in its low bits.
+ROUNDER = {"f32": 1.5 * 2.0**23, "f64": 1.5 * 2.0**52}
+ROUNDER_BITS = {"f32": 0x4B400000, "f64": 0x4338000000000000}
+LEAST_NORMAL = {"f32": 2.0**-126, "f64": 2.0**-1022}
+# Above and below these exp is inf and 0.
+EXP_RANGE = {"f32": (-104.0, 89.0), "f64": (-746.0, 710.0)}
+
+
+def coefficients(name: str, kind: str) -> tuple[float, ...]:
+    """The generated polynomial or constant `name` in the precision `kind`."""
+    return C[f"{name}_{kind}"]
+
+
+# Scaling by powers of two
+
+
+def round_to_integer(b: Builder, x: Value, factor: float = 1.0) -> tuple[Value, Value]:
+    """(n, k): n = x*factor rounded to the nearest integer, and an integer whose low bits are n."""
+    t = x + ROUNDER[x.kind] if factor == 1.0 else b.fma(x, factor, ROUNDER[x.kind])
+    return t - ROUNDER[x.kind], b.bits(t)
+
+
+def power_of_two(b: Builder, k: Value) -> Value:
+    """2^n for a normal power; only the low bits of k are looked at."""
+    kind = "f32" if k.kind == "i32" else "f64"
+    shift = MANTISSA_BITS[kind]
+    return b.bitcast((k << shift) + (EXPONENT_BIAS[kind] << shift), kind)
+
+
+def scale(b: Builder, p: Value, k: Value) -> Value:
+    """p * 2^n for any result, subnormal and infinite ones too, with one rounding (k from rounding)."""
+    n = k - ROUNDER_BITS[p.kind]
+    half = n >> 1
+    return p * power_of_two(b, half) * power_of_two(b, n - half)
+
+
+# Exponentials
+
+
+def reduce_ln2(b: Builder, x: Value) -> tuple[Value, Value, Value]:
+    """(r, n, k): x = n ln 2 + r with |r| <= ln(2)/2."""
+    n, k = round_to_integer(b, x, coefficients("LOG2_E", x.kind)[0])
+    high, low = coefficients("LN2", x.kind)[:2]
+    r = b.fma(n, -low, b.fma(n, -high, x))
+    return r, n, k
+
+
+def exp_reduced(b: Builder, r: Value) -> Value:
+    """exp(r) for |r| <= ln(2)/2."""
+    return b.horner(r, (1.0, 1.0, *coefficients("EXP", r.kind)))
+
+
+def expm1_reduced(b: Builder, r: Value) -> Value:
+    """exp(r) - 1 for |r| <= ln(2)/2."""
+    return b.fma(r * r, b.horner(r, coefficients("EXPM1", r.kind)), r)
+
+
+def clamp(b: Builder, x: Value, low: float, high: float) -> Value:
+    """x confined to [low, high], a NaN kept."""
+    return b.at_least(b.at_most(x, high), low)
+
+
+def exp(b: Builder, x: Value) -> Value:
+    x = clamp(b, x, *EXP_RANGE[x.kind])
+    r, _, k = reduce_ln2(b, x)
+    return scale(b, exp_reduced(b, r), k)
+
+
+def exp_negative(b: Builder, x: Value) -> Value:
+    """exp(x) for x <= 0 or NaN."""
+    r, _, k = reduce_ln2(b, b.at_least(x, EXP_RANGE[x.kind][0]))
+    return scale(b, exp_reduced(b, r), k)
+
+
+def exp2_reduced(b: Builder, r: Value) -> Value:
+    """2^r for |r| <= 1/2."""
+    return b.horner(r, (1.0, *coefficients("EXP2", r.kind)))
+
+
+def exp2(b: Builder, x: Value) -> Value:
+    x = clamp(b, x, *{"f32": (-151.0, 129.0), "f64": (-1076.0, 1025.0)}[x.kind])
+    n, k = round_to_integer(b, x)
+    return scale(b, exp2_reduced(b, x - n), k)
+
+
+def expm1(b: Builder, x: Value) -> Value:
+    low, high, top = {"f32": (-18.0, 89.0, 127.0), "f64": (-40.0, 710.0, 1023.0)}[x.kind]
+    y = clamp(b, x, low, high)
+    r, n, _ = reduce_ln2(b, y)
+    p = expm1_reduced(b, r)
+    # 2^n (p + 1) - 1, with the one n whose 2^n overflows split in two.
+    m = b.at_most(n, top)
+    s = power_of_two(b, b.bits(m + ROUNDER[x.kind]))
+    result = b.fma(s, p, s - 1.0)
+    return b.copysign(b.fma(result, n - m, result), x)
+
+
+def expm1_positive(b: Builder, x: Value, top: float) -> Value:
+    """exp(x) - 1 for 0 <= x, confined to `top`, or NaN."""
+    r, _, k = reduce_ln2(b, b.at_most(x, top))
+    s = power_of_two(b, k)
+    return b.fma(s, expm1_reduced(b, r), s - 1.0)
+
+
+def sigmoid(b: Builder, x: Value) -> Value:
+    z = exp_negative(b, -b.abs(x))
+    return divide_by_sum(b, b.select(x < 0.0, z, 1.0), z, 1.0)
+
+
+# Hyperbolic functions
+
+
+def tanh(b: Builder, x: Value) -> Value:
+    magnitude = b.abs(x)
+    t = expm1_positive(b, magnitude + magnitude, {"f32": 20.0, "f64": 40.0}[x.kind])
+    return b.copysign(divide_by_sum(b, t, t, 2.0), x)
+
+
+def divide_by_sum(b: Builder, numerator: Value, t: Value, constant: float) -> Value:
+    """numerator / (t + constant), corrected for the roundings of the sum and of the quotient."""
+    d = t + constant
+    d_low = t - (d - constant)
+    reciprocal = 1.0 / d
+    q = numerator * reciprocal
+    rest = b.fnma(q, d_low, b.fnma(q, d, numerator))
+    return b.fma(rest, reciprocal, q)
+
+
+def half_exp(b: Builder, magnitude: Value) -> Value:
+    """exp(x)/2 for x >= 0, finite wherever that is."""
+    r, _, k = reduce_ln2(b, b.at_most(magnitude, {"f32": 90.0, "f64": 711.0}[magnitude.kind]))
+    p = exp_reduced(b, r)
+    return (p + p) * power_of_two(b, k - 2)
+
+
+def sinh(b: Builder, x: Value) -> Value:
+    magnitude = b.abs(x)
+    e = half_exp(b, magnitude)
+    u = x * x
+    small = b.fma(x * u, b.horner(u, coefficients("SINH", x.kind)), x)
+    return b.copysign(b.select(magnitude < 1.0, small, e - 0.25 / e), x)
+
+
+def cosh(b: Builder, x: Value) -> Value:
+    e = half_exp(b, b.abs(x))
+    return e + 0.25 / e
+
+
+def asinh(b: Builder, x: Value) -> Value:
+    magnitude = b.abs(x)
+    large = magnitude > {"f32": 2.0**30, "f64": 2.0**100}[x.kind]
+    y = b.select(large, 1.0, magnitude)
+    square = y * y
+    a = y + square / (1.0 + b.sqrt(1.0 + square))
+    a = b.select(large, magnitude, a)
+    return b.copysign(log1p_finite(b, a, b.select(large, 1.0, b.const(0.0)), magnitude), x)
+
+
+def acosh(b: Builder, x: Value) -> Value:
+    large = x > {"f32": 2.0**30, "f64": 2.0**100}[x.kind]
+    t = b.select(large, 0.0, x) - 1.0
+    a = t + b.sqrt(t * (t + 2.0))
+    a = b.select(large, x, a)
+    y = log1p_finite(b, a, b.select(large, 1.0, b.const(0.0)), x)
+    return b.select(x < 1.0, NAN, y)
+
+
+def atanh(b: Builder, x: Value) -> Value:
+    magnitude = b.abs(x)
+    a = (magnitude + magnitude) / (1.0 - magnitude)
+    return b.copysign(0.5 * log1p(b, a), x)
+
+
+# Logarithms
+
+
+def split_exponent(b: Builder, x: Value) -> tuple[Value, Value, Value]:
+    """(e, f, e as an integer): x = 2^e (1 + f), sqrt(1/2) <= 1 + f < sqrt(2), for a positive normal x."""
+    shift = MANTISSA_BITS[x.kind]
+    bits = b.bits(x)
+    e = (bits - SQRT_HALF_BITS[x.kind]) >> shift
+    m = b.bitcast(bits - (e << shift), x.kind)
+    if x.kind == "f32":
+        exponent = b.convert(e, "f32")
+    else:  # 64-bit integers have no conversion before AVX-512
+        exponent = b.bitcast(e + ROUNDER_BITS["f64"], "f64") - ROUNDER["f64"]
+    return exponent, m - 1.0, e
+
+
+SQRT_HALF_BITS = {"f32": 0x3F3504F3, "f64": 0x3FE6A09E667F3BCD}
+
+
+def split_positive(b: Builder, x: Value) -> tuple[Value, Value]:
+    """(e, f) as `split_exponent`, for subnormal x too."""
+    power = {"f32": 24, "f64": 54}[x.kind]
+    subnormal = x < LEAST_NORMAL[x.kind]
+    e, f, _ = split_exponent(b, b.select(subnormal, x * 2.0**power, x))
+    return e - b.select(subnormal, float(power), b.const(0.0, x.kind)), f
+
+
+def log1p_series(b: Builder, f: Value) -> Value:
+    """log(1 + f) - f for sqrt(1/2) <= 1 + f < sqrt(2)."""
+    if f.kind == "f32":
+        return f * f * b.horner(f, (-0.5, *coefficients("LOG1P", "f32")))
+    s = f / (2.0 + f)
+    u = s * s
+    half_square = 0.5 * f * f
+    return s * b.fma(u, b.horner(u, coefficients("LOGS", "f64")), half_square) - half_square
+
+
+def log_of_parts(b: Builder, e: Value, f: Value) -> Value:
+    """e ln 2 + log(1 + f)."""
+    high, low = log_split(f.kind)
+    return b.fma(e, high, f + b.fma(e, low, log1p_series(b, f)))
+
+
+def log_split(kind: str) -> tuple[float, float]:
+    """ln 2 in two parts."""
+    high, low = coefficients("LN2", kind)[:2]
+    return high, low
+
+
+def log_domain(b: Builder, x: Value, y: Value) -> Value:
+    """y with the logarithm's values at 0, inf, NaN and below 0 put in."""
+    y = b.select(x < INF, y, x)
+    return b.select(x > 0.0, y, b.select(x.equals(0.0), -INF, b.const(NAN, x.kind)))
+
+
+def log(b: Builder, x: Value) -> Value:
+    return log_domain(b, x, log_of_parts(b, *split_positive(b, x)))
+
+
+def log2(b: Builder, x: Value) -> Value:
+    e, f = split_positive(b, x)
+    high, low = coefficients("LOG2_E", x.kind)
+    product, rest = b.two_product(f, b.const(high, x.kind))
+    rest = b.fma(f, low, rest)
+    return log_domain(b, x, e + (product + b.fma(log1p_series(b, f), high, rest)))
+
+
+def log10(b: Builder, x: Value) -> Value:
+    e, f = split_positive(b, x)
+    high, low = coefficients("LOG10_E", x.kind)
+    e_high, e_low = coefficients("LOG10_2", x.kind)
+    product, rest = b.two_product(f, b.const(high, x.kind))
+    rest = b.fma(e, e_low, b.fma(f, low, rest))
+    y = b.fma(e, e_high, product + b.fma(log1p_series(b, f), high, rest))
+    return log_domain(b, x, y)
+
+
+def log1p_finite(b: Builder, a: Value, exponent_bias: Value | None, infinite: Value) -> Value:
+    """log(1 + a) + bias ln 2 for -1 < a < inf; `infinite` itself where that is inf or NaN."""
+    u, c = b.two_sum(b.const(1.0, a.kind), a)
+    e, f, n = split_exponent(b, u)
+    # The rounding of 1 + a, scaled like f. Where u is near 1, f + c is a itself, exactly.
+    f = b.fma(c, power_of_two(b, 0 - b.select(n > 60, 60, n)), f)
+    if exponent_bias is not None:
+        e = e + exponent_bias
+    return b.select(infinite < INF, log_of_parts(b, e, f), infinite)
+
+
+def log1p(b: Builder, x: Value) -> Value:
+    y = log1p_finite(b, x, None, x)
+    y = b.select(x > -1.0, y, b.select(x.equals(-1.0), -INF, b.const(NAN, x.kind)))
+    return b.select(x.equals(0.0), x, y)
+
+
+# Powers
+
+
+def power_domain(b: Builder, x: Value, y: Value, magnitude: Value) -> Value:
+    """x^y from |x|^y, by the rules of C99 F.9.4.4 (operands in the precision of the result or wider)."""
+    one = b.const(1.0, x.kind)
+    half = 0.5 * y
+    integer = b.floor(y).equals(y)
+    odd = integer & b.floor(half).differs(half)
+    # (-1)^inf, the one infinite power of modulus 1; |x|^y would be exp(inf * 0).
+    magnitude = b.select(b.abs(x).equals(1.0) & b.abs(y).equals(INF), one, magnitude)
+    negative = b.bits(x) < 0
+    result = b.select(negative & odd, -magnitude, magnitude)
+    undefined = (x < 0.0) & ~integer & (x > -INF)
+    result = b.select(undefined & y.equals(y), NAN, result)
+    return b.select(x.equals(1.0) | y.equals(0.0), one, result)
+
+
+def pow(b: Builder, x: Value, y: Value) -> Value:  # noqa: A001
+    return pow_f32(b, x, y) if x.kind == "f32" else pow_f64(b, x, y)
+
+
+def pow_f32(b: Builder, x: Value, y: Value) -> Value:
+    """2^(y log2 |x|) in f64: the product needs 8 more bits than f32 has."""
+    magnitude = b.abs(x)
+    wide = b.convert(magnitude, "f64")  # an f32 subnormal is a normal f64
+    e, f, _ = split_exponent(b, wide)
+    s = f / (2.0 + f)
+    log2_m = s * b.horner(s * s, C["LOG2S_FAST_f64"])
+    logarithm = b.select(wide.equals(0.0), -INF, e + log2_m)
+    logarithm = b.select(wide < INF, logarithm, wide)
+    product = clamp(b, b.convert(y, "f64") * logarithm, -160.0, 140.0)
+    n, k = round_to_integer(b, product)
+    power = b.horner(product - n, C["EXP2_FAST_f64"]) * power_of_two(b, k)
+    return power_domain(b, x, y, b.convert(power, "f32"))
+
+
+def log_pair(b: Builder, x: Value) -> tuple[Value, Value]:
+    """log(x) for a positive f64 as an unevaluated sum of two, to about 2^-65 relative."""
+    e, f = split_positive(b, x)
+    # s = f / (2 + f) in two parts, u = s^2 in two parts.
+    d, d_low = b.fast_two_sum(b.const(2.0, "f64"), f)
+    reciprocal = 1.0 / d
+    s = f * reciprocal
+    s_low = b.fnma(s, d_low, b.fnma(s, d, f)) * reciprocal
+    u, u_low = b.two_product(s, s)
+    u_low = b.fma(s + s, s_low, u_low)
+    # c = 2/3 + u P(u) in two parts, t = u c, log(1 + f) = 2 s + s t.
+    third, third_low = coefficients("TWO_THIRDS", "f64")
+    c, c_low = b.fast_two_sum(b.const(third, "f64"), u * b.horner(u, C["LOGS5_f64"]))
+    c_low = c_low + third_low
+    t, t_low = b.two_product(u, c)
+    t_low = t_low + b.fma(u, c_low, u_low * c)
+    v, v_low = b.two_product(s, t)
+    v_low = v_low + b.fma(s, t_low, s_low * t)
+    high, low = b.fast_two_sum(s + s, v)
+    low = low + (s_low + s_low + v_low)
+    ln2, ln2_low = log_split("f64")
+    big, big_low = b.two_product(e, b.const(ln2, "f64"))
+    total, rest = b.fast_two_sum(big, high)
+    return total, rest + (low + b.fma(e, ln2_low, big_low))
+
+
+def pow_f64(b: Builder, x: Value, y: Value) -> Value:
+    """exp(y log |x|), the logarithm and the product carried in two parts."""
+    magnitude = b.abs(x)
+    high, low = log_pair(b, magnitude)
+    high = b.select(magnitude.equals(0.0), -INF, high)
+    high = b.select(magnitude < INF, high, magnitude)
+    product, rest = b.two_product(y, high)
+    rest = b.fma(y, low, rest)
+    bounded = b.abs(product) < 800.0
+    rest = b.select(bounded, rest, 0.0)
+    product = clamp(b, product, -800.0, 800.0)
+    n, k = round_to_integer(b, product, coefficients("LOG2_E", "f64")[0])
+    ln2, ln2_low = log_split("f64")
+    r = b.fma(n, -ln2, product) + b.fma(n, -ln2_low, rest)
+    return power_domain(b, x, y, scale(b, exp_reduced(b, r), k))
+
+
+FUNCTIONS = {
+    f.__name__: f
+    for f in (
+        exp, exp2, expm1, log, log2, log10, log1p, tanh, sinh, cosh, asinh, acosh, atanh, pow, sigmoid
+    )
+}  # fmt: skip
+

@@ -1,0 +1,368 @@
+"""Trigonometric functions and their inverses as vector IR (see `vecmath`).
+
+sin and cos reduce by pi to one odd polynomial on [-pi/2, pi/2]; tan reduces by pi/2 to sin/cos. The
+multiple of pi is subtracted in three parts with fma; beyond `CODY_WAITE_LIMIT` any lane sends the vector
+through `fl_rem_half_pi`, a scalar Payne-Hanek reduction.
+
+References: W. J. Cody and W. Waite, Software Manual for the Elementary Functions, 1980; M. Payne and
+R. Hanek, Radian reduction for trigonometric functions, SIGNUM Newsletter 18, 1983.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from flambeau.codegen.vecmath_builder import Builder, Value, float_literal
+from flambeau.codegen.vecmath_coefficients import TWO_OVER_PI_WORDS
+from flambeau.codegen.vecmath_exponential import coefficients, round_to_integer
+
+INF = math.inf
+
+LargeFix = Callable[[Value, Value, Value], list[Value]]
+
+# |x| up to which n is exact and n times the third part of pi/2 is below half an ulp of any remainder.
+CODY_WAITE_LIMIT = {"f32": 2.0**16, "f64": 2.0**30}
+SIGN_BIT = {"f32": 0x80000000, "f64": 0x8000000000000000}
+WIDTH = {"f32": 32, "f64": 64}
+
+
+def rem_half_pi_text() -> str:
+    """The scalar reduction `fl_rem_half_pi(x) -> {high, low, q}` for finite |x| >= 2^10.
+
+    x = q pi/2 + high + low with |high + low| <= pi/4 and q modulo 4. Of 2/pi only the three words of 64 bits
+    that matter at x's exponent are multiplied: 126 bits of fraction, of which cancellation takes at most 62.
+    """
+    words = (0, *TWO_OVER_PI_WORDS)
+    table = ", ".join(f"i64 {w - (1 << 64) if w >> 63 else w}" for w in words)
+    half_pi, half_pi_low = coefficients("HALF_PI", "f64")[:2]
+    return f"""\
+@fl_two_over_pi = internal unnamed_addr constant [{len(words)} x i64] [{table}], align 64
+define internal {{ double, double, i64 }} @fl_rem_half_pi(double %x) noinline nounwind {{
+entry:
+  %bits = bitcast double %x to i64
+  %biased0 = lshr i64 %bits, 52
+  %biased = and i64 %biased0, 2047
+  %fraction = and i64 %bits, 4503599627370495
+  %m = or i64 %fraction, 4503599627370496
+  ; x = m 2^(biased - 1075). Bits of 2/pi above weight 2^-(biased - 1075) give multiples of 4 quarters.
+  %offset = sub i64 %biased, {1075 + 2 - 64}
+  %word = lshr i64 %offset, 6
+  %shift = and i64 %offset, 63
+  %p0 = getelementptr inbounds i64, ptr @fl_two_over_pi, i64 %word
+  %p1 = getelementptr inbounds i8, ptr %p0, i64 8
+  %p2 = getelementptr inbounds i8, ptr %p0, i64 16
+  %p3 = getelementptr inbounds i8, ptr %p0, i64 24
+  %t0 = load i64, ptr %p0
+  %t1 = load i64, ptr %p1
+  %t2 = load i64, ptr %p2
+  %t3 = load i64, ptr %p3
+  %w0 = call i64 @llvm.fshl.i64(i64 %t0, i64 %t1, i64 %shift)
+  %w1 = call i64 @llvm.fshl.i64(i64 %t1, i64 %t2, i64 %shift)
+  %w2 = call i64 @llvm.fshl.i64(i64 %t2, i64 %t3, i64 %shift)
+  %m128 = zext i64 %m to i128
+  %w1w = zext i64 %w1 to i128
+  %w2w = zext i64 %w2 to i128
+  %low = mul i128 %m128, %w2w
+  %low_top = lshr i128 %low, 64
+  %mid0 = mul i128 %m128, %w1w
+  %mid = add i128 %mid0, %low_top
+  %high = mul i64 %m, %w0
+  %high128 = zext i64 %high to i128
+  %high_up = shl i128 %high128, 64
+  ; P = x (2/pi) modulo 4, two bits before the point and 126 behind it.
+  %p = add i128 %mid, %high_up
+  %half = shl i128 1, 125
+  %nearest = add i128 %p, %half
+  %q128 = lshr i128 %nearest, 126
+  %q_up = shl i128 %q128, 126
+  %signed = sub i128 %p, %q_up
+  %below = icmp slt i128 %signed, 0
+  %opposite = sub i128 0, %signed
+  %size = select i1 %below, i128 %opposite, i128 %signed
+  ; size 2^-126 as the sum of two doubles.
+  %zeros = call i128 @llvm.ctlz.i128(i128 %size, i1 false)
+  %normal = shl i128 %size, %zeros
+  %top = lshr i128 %normal, 75
+  %second0 = lshr i128 %normal, 22
+  %second = and i128 %second0, 9007199254740991
+  %top64 = trunc i128 %top to i64
+  %second64 = trunc i128 %second to i64
+  %top_f = sitofp i64 %top64 to double
+  %second_f = sitofp i64 %second64 to double
+  %zeros64 = trunc i128 %zeros to i64
+  %exponent = sub i64 {1023 + 75 - 126}, %zeros64
+  %scale_bits = shl i64 %exponent, 52
+  %scale = bitcast i64 %scale_bits to double
+  %f = fmul double %top_f, %scale
+  %g0 = fmul double %second_f, %scale
+  %g = fmul double %g0, {float_literal("f64", 2.0**-53)}
+  ; times pi/2
+  %r = fmul double %f, {float_literal("f64", half_pi)}
+  %nr = fneg double %r
+  %e0 = call double @llvm.fma.f64(double %f, double {float_literal("f64", half_pi)}, double %nr)
+  %e1 = call double @llvm.fma.f64(double %f, double {float_literal("f64", half_pi_low)}, double %e0)
+  %e2 = call double @llvm.fma.f64(double %g, double {float_literal("f64", half_pi)}, double %e1)
+  %rh = fadd double %r, %e2
+  %back = fsub double %rh, %r
+  %rl = fsub double %e2, %back
+  %rhn = fneg double %rh
+  %rln = fneg double %rl
+  %q = trunc i128 %q128 to i64
+  %qn = sub i64 0, %q
+  %x_below = icmp slt i64 %bits, 0
+  %flip = xor i1 %below, %x_below
+  %oh = select i1 %flip, double %rhn, double %rh
+  %ol = select i1 %flip, double %rln, double %rl
+  %oq = select i1 %x_below, i64 %qn, i64 %q
+  %s0 = insertvalue {{ double, double, i64 }} poison, double %oh, 0
+  %s1 = insertvalue {{ double, double, i64 }} %s0, double %ol, 1
+  %s2 = insertvalue {{ double, double, i64 }} %s1, i64 %oq, 2
+  ret {{ double, double, i64 }} %s2
+}}
+"""
+
+
+REM_HALF_PI_DECLARATIONS = (
+    "declare i64 @llvm.fshl.i64(i64, i64, i64)",
+    "declare i128 @llvm.ctlz.i128(i128, i1 immarg)",
+    "declare double @llvm.fma.f64(double, double, double)",
+)
+
+
+def rem_vector_text(b: Builder) -> str:
+    """The vector form: lane by lane through `fl_rem_half_pi`, results in three arrays."""
+    dtype, lanes = b.dtype, b.lanes
+    element, integer = ("float", "i32") if dtype == "f32" else ("double", "i64")
+    if dtype == "f32":
+        widen = "%wide = fpext float %x to double"
+        narrow = """\
+  %high = fptrunc double %h to float
+  %hw = fpext float %high to double
+  %rest0 = fsub double %h, %hw
+  %rest = fadd double %rest0, %l
+  %low = fptrunc double %rest to float
+  %quarter = trunc i64 %q to i32"""
+    else:
+        widen = "%wide = fadd double %x, 0x8000000000000000"
+        narrow = """\
+  %high = fadd double %h, 0x8000000000000000
+  %low = fadd double %l, 0x8000000000000000
+  %quarter = add i64 %q, 0"""
+    return f"""\
+define internal void @fl_rem_half_pi_{dtype}_{lanes}(ptr %xs, ptr %highs, ptr %lows, ptr %qs) noinline cold nounwind {{
+entry:
+  br label %loop
+loop:
+  %i = phi i64 [ 0, %entry ], [ %next, %skip ]
+  %px = getelementptr inbounds {element}, ptr %xs, i64 %i
+  %x = load {element}, ptr %px
+  {widen}
+  %size = call double @llvm.fabs.f64(double %wide)
+  %large = fcmp oge double %size, {float_literal("f64", CODY_WAITE_LIMIT[dtype])}
+  %finite = fcmp olt double %size, {float_literal("f64", INF)}
+  %wanted = and i1 %large, %finite
+  br i1 %wanted, label %reduce, label %skip
+reduce:
+  %s = call {{ double, double, i64 }} @fl_rem_half_pi(double %wide)
+  %h = extractvalue {{ double, double, i64 }} %s, 0
+  %l = extractvalue {{ double, double, i64 }} %s, 1
+  %q = extractvalue {{ double, double, i64 }} %s, 2
+{narrow}
+  %ph = getelementptr inbounds {element}, ptr %highs, i64 %i
+  %pl = getelementptr inbounds {element}, ptr %lows, i64 %i
+  %pq = getelementptr inbounds {integer}, ptr %qs, i64 %i
+  store {element} %high, ptr %ph
+  store {element} %low, ptr %pl
+  store {integer} %quarter, ptr %pq
+  br label %skip
+skip:
+  %next = add i64 %i, 1
+  %done = icmp eq i64 %next, {lanes}
+  br i1 %done, label %exit, label %loop
+exit:
+  ret void
+}}
+"""
+
+
+def reduce_large(b: Builder, x: Value) -> tuple[Value, Value, Value]:
+    """(high, low, q) of the lanes with large x, computed out of line; the others undefined."""
+    kind, integer = x.kind, "i32" if x.kind == "f32" else "i64"
+    name = f"fl_rem_half_pi_{kind}_{b.lanes}"
+    b.functions["fl_rem_half_pi"] = rem_half_pi_text()
+    b.functions[name] = rem_vector_text(b)
+    b.declarations.update(REM_HALF_PI_DECLARATIONS)
+    b.declarations.add("declare double @llvm.fabs.f64(double)")
+    slots = []
+    for slot_kind in (kind, kind, kind, integer):
+        slot = b.name()
+        # At the head of the function, so that inlining keeps the frame of fixed size.
+        b.prologue.append(f"  {slot} = alloca {b.type(slot_kind)}, align 64")
+        slots.append((slot, slot_kind))
+    b.lines.append(f"  store {x.typed}, ptr {slots[0][0]}, align 64")
+    b.lines.append(f"  call void @{name}({', '.join(f'ptr {slot}' for slot, _ in slots)})")
+    high, low, q = (b.emit(f"load {b.type(k)}, ptr {slot}, align 64", k) for slot, k in slots[1:])
+    return high, low, q
+
+
+def reduce(b: Builder, x: Value, n: Value, name: str) -> Value:
+    """x - n times the constant `name`, which is subtracted in three parts.
+
+    The first fma is exact (the remainder is below 2 and a multiple of the last place of the first part), so two
+    roundings remain, each relative to the remainder itself.
+    """
+    first, second, third = coefficients(name, x.kind)[:3]
+    return b.fma(n, -third, b.fma(n, -second, b.fma(n, -first, x)))
+
+
+def with_large(b: Builder, x: Value, fast: list[Value], fix: LargeFix) -> list[Value]:
+    """Values `fast` with the lanes of large |x| replaced by `fix(high, low, q)`, out of the common path."""
+    large = (x >= CODY_WAITE_LIMIT[x.kind]) & (x < INF)
+    b.branch(b.any(large), "large", "merge")
+    b.label("large")
+    high, low, q = reduce_large(b, x)
+    slow = [b.select(large, s, f) for s, f in zip(fix(high, low, q), fast, strict=True)]
+    b.jump("merge")
+    b.label("merge")
+    return [
+        b.phi(f.kind, [(f, "entry"), (s, "large")]) for f, s in zip(fast, slow, strict=True)
+    ]
+
+
+def shifted(b: Builder, high: Value, low: Value, q: Value, even: bool) -> tuple[Value, Value]:
+    """(r, q) with q pi/2 + r the same and q made even (or odd) by moving a quarter turn into r."""
+    half_pi, half_pi_low = coefficients("HALF_PI", high.kind)[:2]
+    move = (q & 1).equals(1 if even else 0)
+    turn = b.copysign(b.const(half_pi, high.kind), high)
+    turn_low = b.copysign(b.const(half_pi_low, high.kind), high)
+    if half_pi_low < 0:
+        turn_low = -turn_low
+    r = b.select(move, (high - turn) + (low - turn_low), high)
+    step = b.select(high < 0.0, -1, b.const(1, q.kind))
+    return r, b.select(move, q + step, q)
+
+
+def signed_sine(b: Builder, r: Value, sign_bits: Value) -> Value:
+    """sin(r) for |r| <= pi/2, its sign flipped where `sign_bits` has the sign bit."""
+    u = r * r
+    y = b.fma(r * u, b.horner(u, coefficients("SIN", r.kind)), r)
+    return b.bitcast(b.bits(y) ^ sign_bits, r.kind)
+
+
+def sin(b: Builder, x: Value) -> Value:
+    magnitude = b.abs(x)
+    n, k = round_to_integer(b, magnitude, coefficients("ONE_OVER_PI", x.kind)[0])
+    r = reduce(b, magnitude, n, "PI")
+
+    def fix(high: Value, low: Value, q: Value) -> list[Value]:
+        remainder, even = shifted(b, high, low, q, even=True)
+        return [remainder, even >> 1]
+
+    r, k = with_large(b, magnitude, [r, k], fix)
+    sign = (k << (WIDTH[x.kind] - 1)) ^ (b.bits(x) & SIGN_BIT[x.kind])
+    return signed_sine(b, r, sign)
+
+
+def cos(b: Builder, x: Value) -> Value:
+    """x = (n + 1/2) pi + r gives cos(x) = -(-1)^n sin(r)."""
+    magnitude = b.abs(x)
+    turns = b.fma(magnitude, coefficients("ONE_OVER_PI", x.kind)[0], -0.5)
+    n, k = round_to_integer(b, turns)
+    r = reduce(b, magnitude, b.fma(n, 2.0, 1.0), "HALF_PI")
+
+    def fix(high: Value, low: Value, q: Value) -> list[Value]:
+        remainder, odd = shifted(b, high, low, q, even=False)
+        return [remainder, (odd - 1) >> 1]
+
+    r, k = with_large(b, magnitude, [r, k], fix)
+    return signed_sine(b, r, (k + 1) << (WIDTH[x.kind] - 1))
+
+
+def tan(b: Builder, x: Value) -> Value:
+    magnitude = b.abs(x)
+    n, k = round_to_integer(b, magnitude, coefficients("TWO_OVER_PI", x.kind)[0])
+    # The remainder in two parts: tan is steep near pi/4, and divides by it near pi/2.
+    first, second, third = coefficients("HALF_PI", x.kind)[:3]
+    product, product_low = b.two_product(n, b.const(second, x.kind))
+    r, r_low = b.two_sum(b.fma(n, -first, magnitude), -product)
+    r_low = b.fma(n, -third, r_low - product_low)
+    r, r_low, k = with_large(b, magnitude, [r, r_low, k], lambda high, low, q: [high, low, q])
+    u = r * r
+    half = 0.5 * u
+    coarse = 1.0 - half
+    tail = b.horner(u, coefficients("COS_QUARTER", x.kind))
+    cosine = coarse + b.fma(u * u, tail, b.fnma(r, r_low, (1.0 - coarse) - half))
+    sine = r + b.fma(r * u, b.horner(u, coefficients("SIN_QUARTER", x.kind)), r_low * coarse)
+    odd = (k & 1).equals(1)
+    quotient = b.select(odd, cosine, sine) / b.select(odd, sine, cosine)
+    sign = (k << (WIDTH[x.kind] - 1)) ^ (b.bits(x) & SIGN_BIT[x.kind])
+    return b.bitcast(b.bits(quotient) ^ sign, x.kind)
+
+
+# Inverses
+
+
+def arcsine_parts(b: Builder, magnitude: Value) -> tuple[Value, Value, Value]:
+    """(big, s, w): asin(|x|) = w where not big, pi/2 - 2 w where big (|x| > 1/2); w = s + a small rest."""
+    big = magnitude > 0.5
+    u = b.select(big, b.fma(magnitude, -0.5, 0.5), magnitude * magnitude)
+    s = b.select(big, b.sqrt(u), magnitude)
+    rest = s * u * b.horner(u, coefficients("ASIN", magnitude.kind))
+    return big, s, rest
+
+
+def asin(b: Builder, x: Value) -> Value:
+    big, s, rest = arcsine_parts(b, b.abs(x))
+    half_pi, half_pi_low = coefficients("HALF_PI", x.kind)[:2]
+    near_one = b.fma(s, -2.0, half_pi) - b.fma(rest, 2.0, -half_pi_low)
+    return b.copysign(b.select(big, near_one, s + rest), x)
+
+
+def acos(b: Builder, x: Value) -> Value:
+    big, s, rest = arcsine_parts(b, b.abs(x))
+    half_pi, half_pi_low = coefficients("HALF_PI", x.kind)[:2]
+    below = b.bits(x) < 0
+    # |x| <= 1/2: pi/2 - asin(x); x > 1/2: 2 w; x < -1/2: pi - 2 w.
+    s_signed = b.copysign(s, x)
+    middle = half_pi - (s_signed - (half_pi_low - b.copysign(rest, x)))
+    w = s + rest
+    outer = b.select(below, 2.0 * half_pi - (w + w - 2.0 * half_pi_low), w + w)
+    return b.select(big, outer, middle)
+
+
+def arctangent_reduced(b: Builder, t: Value) -> Value:
+    """atan(t) for 0 <= t <= 1."""
+    u = t * t
+    return b.fma(t * u, b.horner(u, coefficients("ATAN", t.kind)), t)
+
+
+def atan(b: Builder, x: Value) -> Value:
+    magnitude = b.abs(x)
+    big = magnitude > 1.0
+    w = arctangent_reduced(b, b.select(big, 1.0 / magnitude, magnitude))
+    half_pi, half_pi_low = coefficients("HALF_PI", x.kind)[:2]
+    return b.copysign(b.select(big, half_pi - (w - half_pi_low), w), x)
+
+
+def atan2(b: Builder, y: Value, x: Value) -> Value:
+    """Angle of the point (x, y): the smaller magnitude over the greater, then quadrant by quadrant."""
+    ay, ax = b.abs(y), b.abs(x)
+    steep = ay > ax
+    less, more = b.select(steep, ax, ay), b.select(steep, ay, ax)
+    # 0/0 is 0 and inf/inf 1 here.
+    equal = b.select(more.equals(0.0), 0.0, b.const(1.0, x.kind))
+    t = b.select(less.equals(more), equal, less / more)
+    w = arctangent_reduced(b, t)
+    half_pi, half_pi_low = coefficients("HALF_PI", x.kind)[:2]
+    left = b.bits(x) < 0
+    # w, pi - w, pi/2 - w and pi/2 + w, by (steep, left).
+    zero = b.const(0.0, x.kind)
+    base = b.select(steep, half_pi, b.select(left, 2.0 * half_pi, zero))
+    base_low = b.select(steep, half_pi_low, b.select(left, 2.0 * half_pi_low, zero))
+    signed = b.select(steep ^ left, -w, w)
+    angle = b.select(steep | left, base + (signed + base_low), w)
+    return b.copysign(angle, y)
+
+
+FUNCTIONS = {f.__name__: f for f in (sin, cos, tan, asin, acos, atan, atan2)}
