@@ -1,0 +1,110 @@
+"""Which of flambeau's modules have the names of a torch module.
+
+``torch.a.b`` is looked for in ``flambeau.a.b``, then in the stand-in for it (a module of
+:mod:`flambeau.interpose.standins` called ``a_b``), unless a row of :data:`MODULES` says otherwise.
+Modules of the families in :data:`FAMILIES` are files in which torch happens to define what the
+package above them offers; programs import from them, so they have all names of that package.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+
+MODULES: dict[str, tuple[str, ...]] = {
+    "torch._tensor": ("flambeau.tensor",),
+    "torch.autograd.grad_mode": ("flambeau.autograd.grad_mode", "flambeau"),
+    "torch.backends": ("flambeau.backends", "flambeau.interpose.standins.package"),
+    "torch.functional": ("flambeau",),
+    "torch.nn.modules": ("flambeau.nn",),
+    "torch.random": ("flambeau.random", "flambeau"),
+    "torch.serialization": ("flambeau.serialization", "flambeau"),
+    "torch.torch_version": ("flambeau.interpose.standins.version",),
+    "torch.utils": ("flambeau.utils", "flambeau.interpose.standins.package"),
+    "torch.utils.data": ("flambeau.utils.data", "flambeau.data"),
+    "torch.utils.dlpack": ("flambeau.utils.dlpack", "flambeau"),
+    "torch.utils.tensorboard": ("flambeau.utils.tensorboard", "flambeau.tensorboard"),
+}
+"""Torch modules whose names do not lie where the rule looks."""
+
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "torch.autograd": ("anomaly_mode", "function", "functional", "gradcheck", "variable"),
+    "torch.distributions": (
+        *("bernoulli", "beta", "categorical", "distribution", "exponential", "gamma", "kl"),
+        *("multivariate_normal", "normal", "transforms", "uniform"),
+    ),
+    "torch.nn": ("parameter", "backends"),
+    "torch.nn.modules": (
+        *("activation", "adaptive", "batchnorm", "channelshuffle", "container", "conv"),
+        *("distance", "dropout", "flatten", "fold", "instancenorm", "lazy", "linear", "loss"),
+        *("module", "normalization", "padding", "pixelshuffle", "pooling", "rnn", "sparse"),
+        *("transformer", "upsampling", "utils"),
+    ),
+    "torch.nn.utils": ("clip_grad", "convert_parameters", "weight_norm", "spectral_norm"),
+    "torch.optim": (
+        *("adadelta", "adagrad", "adam", "adamax", "adamw", "asgd", "lbfgs", "nadam", "optimizer"),
+        *("radam", "rmsprop", "rprop", "sgd", "sparse_adam"),
+    ),
+    "torch.utils": ("flambeau.utils", "flambeau.interpose.standins.package"),
+    "torch.utils.data": ("dataloader", "dataset", "distributed", "sampler"),
+}
+"""Package -> its files whose names it re-exports."""
+
+ROOTS = frozenset(
+    {
+        *("accelerator", "amp", "autograd", "backends", "compiler", "cpu", "cuda", "distributed"),
+        *("distributions", "export", "fft", "func", "functional", "fx", "hub", "jit", "library"),
+        *("linalg", "mps", "multiprocessing", "nested", "nn", "onnx", "optim", "overrides"),
+        *("profiler", "quantization", "random", "serialization", "signal", "sparse", "special"),
+        *("storage", "testing", "torch_version", "types", "utils", "version", "xpu", "_tensor"),
+        *("_C", "_dynamo", "_inductor"),
+    }
+)
+"""Torch's own top-level modules. Others that flambeau has are not answered for."""
+
+_STANDINS = "flambeau.interpose.standins"
+
+
+def _exists(name: str) -> bool:
+    package, _, attribute = name.rpartition(".")
+    try:
+        if importlib.util.find_spec(name) is not None:
+            return True
+        found = getattr(importlib.import_module(package), attribute, None)
+        return found is not None and not callable(found)
+    except ModuleNotFoundError:
+        return False
+
+
+@functools.cache
+def sources_of(path: str) -> tuple[str, ...]:
+    """The modules that have the names of a torch module, in the order in which they are asked.
+
+    Args:
+        path: such as ``torch.nn.functional``.
+
+    Returns:
+        Names of modules that can be imported; none when flambeau has nothing for this module.
+    """
+    if path == "torch":
+        return ("flambeau", f"{_STANDINS}.root")
+    parts = path.split(".")
+    if parts[1] not in ROOTS:
+        return ()
+    rest = parts[1:]
+    candidates = list(MODULES.get(path, (".".join(["flambeau", *rest]),)))
+    candidates.append(f"{_STANDINS}.{'_'.join(rest)}")
+    package = path.rpartition(".")[0]
+    if rest[-1] in FAMILIES.get(package, ()):
+        candidates += sources_of(package)
+    return tuple(name for name in dict.fromkeys(candidates) if _exists(name))
+
+
+def children_of(path: str) -> list[str]:
+    """Names of the modules directly below a torch module that there are sources for."""
+    if path == "torch":
+        return [name for name in sorted(ROOTS) if sources_of(f"torch.{name}")]
+    listed = [row.rpartition(".") for row in MODULES]
+    found = {name for package, _, name in listed if package == path}
+    return sorted({*found, *FAMILIES.get(path, ())})

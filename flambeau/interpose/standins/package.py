@@ -1,0 +1,1 @@
+"""A torch package that has submodules and no names of its own."""
