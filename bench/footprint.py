@@ -100,9 +100,8 @@ def measure(
     names: list[str], rounds: int, caches: Path, say: Callable[[str], None]
 ) -> list[Footprint]:
     """The footprints of the contenders that are installed."""
-    wanted = [
-        n for n in ("flambeau", "torch", "jax") if n in names and CONTENDERS[n].is_installed()
-    ]
+    libraries = ["flambeau", "torch", "jax"]
+    wanted = [name for name in libraries if name in names and CONTENDERS[name].is_installed()]
     say("import time and installed size")
     seconds = import_seconds(wanted, rounds, caches)
     return [Footprint(name, seconds[name], installed_bytes(name)) for name in wanted]

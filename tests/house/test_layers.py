@@ -23,13 +23,13 @@ LAYERS = (
     "kernels",
     "runtime",
     "compile",
-    "nn optim data amp distributed export",
-    "cli commands run __main__",
+    "nn optim data amp distributed export archive unpickle checkpoint tensorboard",
+    "cli commands interpose __main__",
 )
 RANK = {f"flambeau.{name}": rank for rank, names in enumerate(LAYERS) for name in names.split()}
 
 #: Parts of the runtime that every layer may stand on: they know about dtypes and nothing else.
-GROUND = {"flambeau.runtime.jit", "flambeau.runtime.objects", "flambeau.runtime.threads"}
+GROUND = {f"flambeau.runtime.{name}" for name in ("cpuinfo", "jit", "objects", "threads")}
 
 #: Written in the public API only, so they import the package itself.
 PUBLIC_API_RANK = RANK["flambeau.nn"]
