@@ -44,32 +44,24 @@ settings.register_profile("long", parent=settings.get_profile("quick"), max_exam
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
-def pytest_unconfigure(config: pytest.Config) -> None:
+def pytest_unconfigure() -> None:
     """Remove the session's object cache, in the process that made it."""
     if not _is_worker and not _kept_cache:
         shutil.rmtree(os.environ["FLAMBEAU_CACHE_DIR"], ignore_errors=True)
 
 
-@pytest.hookimpl(tryfirst=True)  # before -k and -m drop tests, so that every waiver is looked up
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark parity tests, and expect the waived tests to fail."""
     waivers = tomllib.loads((ROOT / "tests" / "waivers.toml").read_text()).get("waiver", [])
     reasons = {waiver["test"]: waiver["reason"] for waiver in waivers}
-    collected = set()
     no_torch = pytest.mark.skip(reason="torch is not installed")
     for item in items:
-        file = item.nodeid.split("::")[0]
-        collected.add(file)
-        if file.startswith("tests/parity/"):
+        if item.nodeid.startswith("tests/parity/"):
             item.add_marker(pytest.mark.parity)
         if item.get_closest_marker("parity") is not None and not HAS_TORCH:
             item.add_marker(no_torch)
-        elif (reason := reasons.pop(item.nodeid, None)) is not None:
+        elif (reason := reasons.get(item.nodeid)) is not None:
             item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
-    if any("::" in argument for argument in config.args):
-        return  # single tests were asked for, so files were not collected whole
-    if stale := [test for test in reasons if test.split("::")[0] in collected]:
-        raise pytest.UsageError(f"tests/waivers.toml waives tests that do not exist: {stale}")
 
 
 @pytest.fixture(autouse=True)

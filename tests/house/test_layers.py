@@ -23,7 +23,8 @@ LAYERS = (
     "kernels",
     "runtime",
     "compile",
-    "nn optim data amp distributed export archive unpickle checkpoint tensorboard",
+    "nn optim data amp distributed export archive unpickle checkpoint safetensors "
+    "serialization tensorboard",
     "cli commands interpose __main__",
 )
 RANK = {f"flambeau.{name}": rank for rank, names in enumerate(LAYERS) for name in names.split()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import subprocess
+import sys
 import tomllib
 
 import pytest
@@ -22,6 +23,23 @@ def test_every_waiver_names_a_test_and_a_reason() -> None:
         assert len(waiver["reason"].split()) >= 4, f"say more than {waiver['reason']!r}"
     tests = [waiver["test"] for waiver in waivers]
     assert len(tests) == len(set(tests)), "a test is waived twice"
+
+
+def test_waived_tests_exist() -> None:
+    waived = {w["test"] for w in tomllib.loads(WAIVERS.read_text()).get("waiver", [])}
+    if not waived:
+        return
+    listing = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:xdist"),
+            *sorted({test.split("::")[0] for test in waived}),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    stale = waived.difference(listing.stdout.splitlines())
+    assert not stale, f"waived, but there is no such test: {sorted(stale)}\n{listing.stderr}"
 
 
 def test_there_are_no_more_waivers_than_recorded() -> None:
