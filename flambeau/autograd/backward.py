@@ -1,0 +1,308 @@
+"""Running the tape backwards. Cotangents are recorded like everything else, so forward, backward
+and optimizer step fuse into one program."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from typing import Any
+
+from flambeau.ops.movement import sum_to
+from flambeau.ops.table import NAMES
+from flambeau.tape import AccumulateGrad, GradFn, Saved, edge_of, modes
+from flambeau.tensor import Tensor
+
+
+def _as_sequence(x: Any) -> tuple[Any, ...]:
+    return (x,) if isinstance(x, Tensor) or x is None else tuple(x)
+
+
+def _initial(outputs: tuple[Tensor, ...], grads: Any, batched: bool = False) -> list[Tensor]:
+    given = (None,) * len(outputs) if grads is None else _as_sequence(grads)
+    if len(given) != len(outputs):
+        raise RuntimeError(f"got {len(outputs)} tensors and {len(given)} gradients")
+    made = []
+    for t, g in zip(outputs, given, strict=True):
+        if not t.requires_grad:
+            raise RuntimeError("element 0 of tensors does not require grad and does not have a "
+                               "grad_fn")
+        if g is None:
+            if t.numel() != 1:
+                raise RuntimeError("grad can be implicitly created only for scalar outputs")
+            g = NAMES["ones_like"](t)
+        elif g._shape != t._shape:
+            raise RuntimeError(f"Mismatch in shape: grad_output[0] has a shape of "
+                               f"{g.shape} and output[0] has a shape of {t.shape}.")
+        made.append(g)
+    return made
+
+
+class _Task:
+    """One backward pass: pending cotangents by tape entry, run from the last entry to the first."""
+
+    def __init__(self, keep: bool, create: bool) -> None:
+        self.keep = keep
+        self.create = create
+        self.heap: list[tuple[int, int, GradFn]] = []
+        self.grads: dict[GradFn, list[Any]] = {}
+        self.needed: set[GradFn] | None = None
+        self.captured: dict[tuple[GradFn, int], Any] = {}
+        self.stop_at: set[GradFn] = set()
+
+    def send(self, edge: tuple[GradFn, int], g: Any) -> None:
+        entry, nr = edge
+        if self.needed is not None and entry not in self.needed:
+            return
+        slots = self.grads.get(entry)
+        if slots is None:
+            slots = self.grads[entry] = [None] * len(entry.metas)
+            # an accumulator waits until every other entry has run
+            order = -entry.order if entry.op.name != "accumulate_grad" else 1
+            heapq.heappush(self.heap, (order, id(entry), entry))
+        old = slots[nr]
+        slots[nr] = g if old is None else old + g
+
+    def run(self) -> None:
+        while self.heap:
+            _, _, entry = heapq.heappop(self.heap)
+            grads = self.grads.pop(entry)
+            self._step(entry, grads)
+
+    def _step(self, entry: GradFn, grads: list[Any]) -> None:
+        if entry.metadata is not None:
+            for nr in range(len(grads)):
+                hooks = entry.metadata.get(("tensor hooks", nr))
+                if hooks and grads[nr] is not None:
+                    grads[nr] = _call_hooks(hooks, grads[nr])
+        if entry.prehooks:
+            for hook in list(entry.prehooks.values()):
+                found = hook(tuple(grads))
+                if found is not None:
+                    grads = list(found)
+        if entry.retained:
+            for nr, ref in entry.retained.items():
+                t = ref()
+                if t is not None and grads[nr] is not None:
+                    t._grad = grads[nr] if t._grad is None else t._grad + grads[nr]
+        if isinstance(entry, AccumulateGrad):
+            self._leaf(entry, grads[0])
+            return
+        for nr in range(len(grads)):
+            key = (entry, nr)
+            if key in self.captured:
+                self.captured[key] = grads[nr]
+        if entry in self.stop_at:
+            return
+        found = self._apply(entry, grads)
+        if entry.hooks:
+            for hook in list(entry.hooks.values()):
+                changed = hook(found, tuple(grads))
+                if changed is not None:
+                    found = _as_sequence(changed)
+        for k, edge in enumerate(entry.edges):
+            if edge is None:
+                continue
+            g = found[k] if k < len(found) else None
+            if g is not None:
+                self.send(edge, g)
+        if not self.keep:
+            entry.release()
+
+    def _apply(self, entry: GradFn, grads: list[Any]) -> tuple[Any, ...]:
+        try:
+            found = entry.apply(grads)
+        except RuntimeError as error:
+            if entry.trace:
+                error.add_note(f"The forward call that failed to compute its gradient was: "
+                               f"{entry.trace}")
+            raise
+        if entry.op.kind == "elementwise":
+            found = tuple(_fit(g, a) if g is not None else None
+                          for g, a in zip(found, entry.args, strict=False))
+        if modes.anomaly:
+            _check_nan(entry, found)
+        return found
+
+    def _leaf(self, entry: AccumulateGrad, g: Any) -> None:
+        leaf = entry.variable
+        if leaf._hooks:
+            g = _call_hooks(leaf._hooks, g)
+        if (entry, 0) in self.captured:
+            self.captured[entry, 0] = g
+            return
+        if self.needed is not None:
+            return
+        if g._shape != leaf._shape:
+            raise RuntimeError(f"Function {entry.name()} returned an invalid gradient at index 0 - "
+                               f"got {list(g.shape)} but expected shape compatible with "
+                               f"{list(leaf.shape)}")
+        if g.dtype is not leaf.dtype:
+            g = NAMES["to_dtype"](g, leaf.dtype)
+        old = leaf._grad
+        if old is None:
+            leaf._grad = g if self.create else _own(g)
+        elif self.create:
+            leaf._grad = old + g
+        else:
+            old.add_(g)
+        if leaf._post_hooks:
+            for hook in list(leaf._post_hooks.values()):
+                hook(leaf)
+
+
+def _own(g: Tensor) -> Tensor:
+    """A gradient with memory and identity of its own, so that writing to it harms nobody."""
+    return NAMES["clone"](g)  # type: ignore[no-any-return]  # elided where nobody else holds g
+
+
+def _call_hooks(hooks: dict[int, Any], g: Any) -> Any:
+    for hook in list(hooks.values()):
+        found = hook(g)
+        if found is not None:
+            g = found
+    return g
+
+
+def _fit(g: Tensor, arg: Any) -> Tensor:
+    """Reduce an elementwise cotangent to the argument's shape and dtype."""
+    arg = arg.tensor if type(arg) is Saved and arg.tensor is not None else arg
+    if type(arg) is Saved:
+        return g
+    shape = getattr(arg, "shape", None)
+    if shape is None:
+        return g
+    if g._shape != tuple(shape):
+        g = sum_to(g, tuple(shape))
+    if g.dtype is not arg.dtype:
+        g = NAMES["to_dtype"](g, arg.dtype)
+    return g
+
+
+def _check_nan(entry: GradFn, grads: tuple[Any, ...]) -> None:
+    for k, g in enumerate(grads):
+        if g is not None and g.dtype.is_floating_point and bool(NAMES["isnan"](g).any().item()):
+            raise RuntimeError(f"Function '{entry.name()}' returned nan values in its {k}th output."
+                               f" The forward call was: {entry.trace or 'not recorded'}")
+
+
+def _run(task: _Task, outputs: Sequence[Tensor], grads: Sequence[Any]) -> None:
+    was = modes.grad
+    modes.grad = task.create
+    try:
+        for t, g in zip(outputs, grads, strict=True):
+            task.send(edge_of(t), g)
+        task.run()
+    finally:
+        modes.grad = was
+
+
+def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None = None,
+             create_graph: bool = False, grad_variables: Any = None, inputs: Any = None) -> None:
+    """Accumulate the gradients of tensors into the `.grad` of the leaves (or of `inputs`).
+
+    Args:
+        tensors: outputs to differentiate; scalars need no gradient of their own.
+        grad_tensors: cotangents, one per tensor.
+        retain_graph: keep what the tape saved for another pass (default: `create_graph`).
+        create_graph: record the pass itself on the tape, for higher derivatives.
+        inputs: accumulate only into these.
+
+    Raises:
+        RuntimeError: a non-scalar without cotangent, or a graph that was already freed.
+    """
+    outputs = _as_sequence(tensors)
+    grads = _initial(outputs, grad_tensors)
+    if inputs is not None:
+        wanted = _as_sequence(inputs)
+        if not wanted:
+            raise RuntimeError("`inputs` argument to `backward()` cannot be empty.")
+        found = grad(outputs, wanted, grads, retain_graph, create_graph, allow_unused=True)
+        for t, g in zip(wanted, found, strict=True):
+            if g is not None:
+                t._grad = g if t._grad is None else t._grad + g
+        return
+    task = _Task(create_graph if retain_graph is None else retain_graph, create_graph)
+    _run(task, outputs, grads)
+
+
+def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool | None = None,
+         create_graph: bool = False, only_inputs: bool = True, allow_unused: bool | None = None,
+         is_grads_batched: bool = False, materialize_grads: bool = False) -> tuple[Any, ...]:
+    """The gradients of outputs with respect to inputs, without touching any `.grad`.
+
+    Returns:
+        One tensor per input; None for an unused input with `allow_unused`, zeros with
+        `materialize_grads`.
+
+    Raises:
+        RuntimeError: an input that does not require grad, or is not used without `allow_unused`.
+    """
+    outs = _as_sequence(outputs)
+    wanted = _as_sequence(inputs)
+    if allow_unused is None:
+        allow_unused = materialize_grads
+    if materialize_grads and not allow_unused:
+        raise ValueError("Expected allow_unused to be True or not passed when "
+                         "materialize_grads=True, but got: allow_unused=False.")
+    for t in wanted:
+        if not t.requires_grad:
+            raise RuntimeError("One of the differentiated Tensors does not require grad")
+    if is_grads_batched:
+        rows = [grad(outs, wanted, tuple(g[i] for g in _as_sequence(grad_outputs)), True,
+                     create_graph, allow_unused=allow_unused)
+                for i in range(_as_sequence(grad_outputs)[0].shape[0])]
+        return tuple(None if c[0] is None else NAMES["stack"](c) for c in zip(*rows, strict=True))
+    task = _Task(create_graph if retain_graph is None else retain_graph, create_graph)
+    edges = [edge_of(t) for t in wanted]
+    task.captured = {e: None for e in edges}
+    task.needed = _leading_to({e[0] for e in edges}, [edge_of(t)[0] for t in outs])
+    task.stop_at = _only_ends(task.needed, {e[0] for e in edges})
+    _run(task, outs, _initial(outs, grad_outputs))
+    found = []
+    for t, e in zip(wanted, edges, strict=True):
+        g = task.captured[e]
+        if g is None:
+            if not allow_unused:
+                raise RuntimeError("One of the differentiated Tensors appears to not have been "
+                                   "used in the graph. Set allow_unused=True if this is the "
+                                   "desired behavior.")
+            if materialize_grads:
+                g = NAMES["zeros_like"](t)
+        elif g.dtype is not t.dtype:
+            g = NAMES["to_dtype"](g, t.dtype)
+        found.append(g)
+    return tuple(found)
+
+
+def _leading_to(ends: set[GradFn], starts: list[GradFn]) -> set[GradFn]:
+    """Entries on a path from the starts to one of the ends."""
+    reaches: dict[GradFn, bool] = {}
+    for start in starts:
+        stack = [start]
+        while stack:
+            entry = stack[-1]
+            if entry in reaches:
+                stack.pop()
+                continue
+            below = [e[0] for e in entry.edges if e is not None]
+            waiting = [b for b in below if b not in reaches]
+            if waiting:
+                stack.extend(waiting)
+                continue
+            reaches[entry] = entry in ends or any(reaches[b] for b in below)
+            stack.pop()
+    return {e for e, yes in reaches.items() if yes}
+
+
+def _only_ends(needed: set[GradFn], ends: set[GradFn]) -> set[GradFn]:
+    """Ends below which nothing else is wanted: their own rule need not run."""
+    return {e for e in ends if not any(x is not None and x[0] in needed for x in e.edges)}
+
+
+def _backward_method(self: Tensor, gradient: Any = None, retain_graph: bool | None = None,
+                     create_graph: bool = False, inputs: Any = None) -> None:
+    """Accumulate the gradient of this tensor into the leaves' `.grad`."""
+    backward(self, gradient, retain_graph, create_graph, inputs=inputs)
+
+
+setattr(Tensor, "backward", _backward_method)

@@ -1,0 +1,236 @@
+"""The graph IR: operations, nodes and graphs.
+
+A node's value is a row-major array of `shape` and `dtype`. Sources are nodes, or Python numbers,
+which are run-time arguments except for a few specialised ones (Note [Numbers]). The same nodes are
+recorded, rewritten by the passes and printed.
+
+Kinds of operation, which say how sources meet and how a target may compute them:
+
+    input        a realised buffer
+    elementwise  sources broadcast; one result element depends on one element of each
+    view         (x,) attrs (strides, offset): x's row-major storage read with other strides
+    assign       (base, value) attrs (shape, strides, offset): base with a region overwritten
+    reduce       (x,) attrs (axes,): the axes are dropped from the shape
+    contraction  (a, b): batched matrix product, batch dimensions broadcast
+    index        (x, i0, .., ik) : x at integer arrays over its first k+1 dimensions
+    index_put    (x, value, i0, .., ik) attrs (mode,): scatter into a copy of x
+    host         a library call on NumPy arrays; several results are taken apart by `pick`
+    composite    named, has a body in other operations; inlined unless the target claims it
+    effect       like host, but never dropped, merged or reordered against another effect
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from flambeau.dtype import dtype as DType
+
+KINDS = ("input", "elementwise", "view", "assign", "reduce", "contraction", "index", "index_put",
+         "host", "composite", "effect")
+
+# Note [Numbers]
+# A number among the sources is passed to the program when it runs, so that a learning rate or a
+# step count never compiles anything anew. These values are worth their own code, and keep it.
+SPECIALISED = frozenset((0.0, 1.0, -1.0, 2.0, 0.5))
+
+_sequence = itertools.count().__next__
+
+
+class Op:
+    """What is true of an operation on any machine: one row of the table.
+
+    Attributes:
+        name: torch's name.
+        kind: one of KINDS.
+        body: shape rule of a primitive, decomposition of a composite.
+        doc: first line of the docstring.
+        result: for elementwise rows, how the result dtype follows from the promoted one:
+            "same", "float" (integers become the default float), "bool", "int64".
+        vjp: (g, out, *args, **kwargs) -> one cotangent (or None) per tensor argument.
+        saves: names of the parameters (or "out") whose values `vjp` reads.
+        jvp: a word ("linear", "multilinear", "elementwise", "zero", "inherit") or a rule.
+        reference: NumPy function of the same meaning, the interpreter's cell.
+        samples: callable making sample arguments for the tests.
+        differentiable: False for rows whose results never carry gradients.
+        specialise: positions of number sources whose integral values are compiled in (exponents).
+        fixed: for elementwise rows, positions that take no part in type promotion.
+    """
+
+    __slots__ = ("name", "kind", "body", "doc", "result", "vjp", "saves", "jvp", "reference",
+                 "samples", "differentiable", "parameters", "module", "specialise", "signature",
+                 "call", "error_samples", "out_arity", "gradcheck", "fixed")
+
+    def __init__(self, name: str, kind: str, body: Callable[..., Any] | None = None) -> None:
+        assert kind in KINDS, kind
+        self.name = name
+        self.kind = kind
+        self.body = body
+        self.doc = ((body.__doc__ or "") if body else "").strip().split("\n\n")[0]
+        self.result = "same"
+        self.vjp: Callable[..., Any] | None = None
+        self.saves: frozenset[str] = frozenset()
+        self.jvp: Any = None
+        self.reference: Callable[..., Any] | None = None
+        self.samples: Callable[..., Any] | None = None
+        self.error_samples: Callable[..., Any] | None = None
+        self.differentiable = True
+        self.parameters: tuple[str, ...] = ()
+        self.module = body.__module__ if body else ""
+        self.specialise: frozenset[int] = frozenset()
+        self.signature: Any = None
+        self.call: Callable[..., Any] | None = None
+        self.out_arity = 1
+        self.gradcheck = True
+        self.fixed: frozenset[int] = frozenset()
+
+    def __repr__(self) -> str:
+        return f"<row {self.name}>"
+
+
+class Node:
+    """One value: `op` applied to `src` (nodes or numbers) with static `attrs`.
+
+    A realised node has a `buffer` and no sources. `order` is the place in the program as
+    recorded; sources always come earlier.
+    """
+
+    __slots__ = ("op", "src", "attrs", "shape", "dtype", "buffer", "order", "line", "__weakref__")
+
+    def __init__(self, op: Op, src: tuple[Any, ...], attrs: tuple[Any, ...],
+                 shape: tuple[int, ...], dtype: DType) -> None:
+        self.op = op
+        self.src = src
+        self.attrs = attrs
+        self.shape = shape
+        self.dtype = dtype
+        self.buffer: Any = None
+        self.order = _sequence()
+
+    def __repr__(self) -> str:
+        return f"<{self.op.name} {self.dtype.name}{list(self.shape)} #{self.order}>"
+
+    @property
+    def numel(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+class Argument:
+    """A number that the program is given each time it runs: slot `index`, a float or an int."""
+
+    __slots__ = ("index", "kind")
+
+    def __init__(self, index: int, kind: str) -> None:
+        self.index = index
+        self.kind = kind  # "f" or "i"
+
+    def __repr__(self) -> str:
+        return f"{'float' if self.kind == 'f' else 'int'} %arg{self.index}"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Argument) and (self.index, self.kind) == (other.index, other.kind)
+
+    def __hash__(self) -> int:
+        return hash((self.index, self.kind))
+
+
+def specialised(op: Op, at: int, number: float) -> bool:
+    """Whether a number source is compiled in rather than passed when the program runs."""
+    return number in SPECIALISED or (at in op.specialise and number == number // 1)
+
+
+INPUT = Op("input", "input")
+VIEW = Op("view_of", "view")
+ASSIGN = Op("assign", "assign")
+#: The same value in memory of its own; with another dtype it converts.
+COPY = Op("copy", "elementwise")
+CAST = Op("cast", "elementwise")
+#: One of several results of a host, composite or effect node; attrs (which,).
+PICK = Op("pick", "host")
+
+
+def placeholder(shape: tuple[int, ...], dtype: DType, index: int) -> Node:
+    """An input of a graph: buffer number `index` of the call."""
+    return Node(INPUT, (), (index,), shape, dtype)
+
+
+class Graph:
+    """Nodes in execution order, with inputs and outputs.
+
+    Attributes:
+        nodes: every node, sources before users, inputs included.
+        inputs: the placeholder of each input buffer.
+        outputs: (node, home): `home` is None for a new buffer, the index of the input whose buffer
+            is overwritten, or -1 - k for write-only home number k.
+        arguments: count of run-time numbers.
+    """
+
+    def __init__(self, nodes: list[Node], inputs: list[Node],
+                 outputs: list[tuple[Node, int | None]], arguments: int) -> None:
+        self.nodes = nodes
+        self.inputs = inputs
+        self.outputs = outputs
+        self.arguments = arguments
+
+    def __repr__(self) -> str:
+        return (f"<Graph of {len(self.nodes)} nodes, {len(self.inputs)} inputs, "
+                f"{len(self.outputs)} outputs>")
+
+    def users(self) -> dict[Node, list[Node]]:
+        """Each node's readers, in order (a node once per reading source)."""
+        found: dict[Node, list[Node]] = {n: [] for n in self.nodes}
+        for node in self.nodes:
+            for s in node.src:
+                if type(s) is Node:
+                    found[s].append(node)
+        return found
+
+
+def reachable(roots: Iterable[Node]) -> list[Node]:
+    """Every node that the roots need, sources first."""
+    seen: set[Node] = set()
+    stack = list(roots)
+    while stack:
+        node = stack.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        stack.extend(s for s in node.src if type(s) is Node and s not in seen)
+    return topological(seen)
+
+
+def topological(nodes: set[Node]) -> list[Node]:
+    """Nodes ordered so that sources come first, otherwise as recorded.
+
+    Rewritten nodes have a later `order` than their users, so the order alone does not do.
+    """
+    done: set[Node] = set()
+    result: list[Node] = []
+    for root in sorted(nodes, key=_by_order):
+        if root in done:
+            continue
+        stack = [(root, iter(root.src))]
+        entered = {root}
+        while stack:
+            node, sources = stack[-1]
+            for s in sources:
+                if type(s) is Node and s not in done and s in nodes and s not in entered:
+                    entered.add(s)
+                    stack.append((s, iter(s.src)))
+                    break
+            else:
+                stack.pop()
+                if node not in done:
+                    done.add(node)
+                    result.append(node)
+    return result
+
+
+def _by_order(node: Node) -> int:
+    return node.order

@@ -1,0 +1,90 @@
+"""The meaning of the IR, in NumPy: the oracle that code generators are compared with."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from flambeau.ir.graph import Argument, Graph, Node
+
+_NARROW = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
+
+
+def view_array(x: Any, shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> Any:
+    """A row-major array's storage read by element strides."""
+    flat = np.ascontiguousarray(x).reshape(-1)
+    if math.prod(shape) == 0:
+        return np.empty(shape, flat.dtype)
+    return np.lib.stride_tricks.as_strided(
+        flat[offset:], shape, tuple(s * flat.itemsize for s in strides))
+
+
+def _wide(x: Any) -> Any:
+    return x.astype(np.float32) if isinstance(x, np.ndarray) and x.dtype in _NARROW else x
+
+
+def evaluate(node: Node, args: list[Any]) -> Any:
+    """One node's value from its sources' arrays and numbers."""
+    kind, target = node.op.kind, node.dtype.numpy
+    with np.errstate(all="ignore"):
+        if kind == "view":
+            return np.ascontiguousarray(view_array(args[0], node.shape, *node.attrs))
+        if kind == "assign":
+            shape, strides, offset = node.attrs
+            flat = np.array(args[0], copy=True).reshape(-1)
+            place = view_array(np.arange(flat.size), shape, strides, offset)
+            flat[place] = args[1]
+            return flat.reshape(node.shape)
+        if node.op.name == "iota":
+            return np.arange(math.prod(node.shape), dtype=np.int64).reshape(node.shape)
+        if node.op.name == "random_bits":
+            return node.op.reference(*args, node.shape)  # type: ignore[misc]
+        if node.op.name == "pick":
+            return args[0][node.attrs[0]]
+        if kind in ("elementwise", "copy"):
+            return _elementwise(node, args, target)
+        reference = node.op.reference
+        if reference is None:
+            raise NotImplementedError(f"row {node.op.name!r} has no reference")
+        if kind == "index_put":
+            return reference(*args, mode=node.attrs[0]).astype(target)
+        if kind == "host":
+            return reference(*args, *node.attrs)
+        if kind in ("reduce", "contraction"):
+            wide = [_wide(a) for a in args]
+            return np.asarray(reference(*wide, *node.attrs)).astype(target)
+        return np.asarray(reference(*args)).astype(target)
+
+
+def _elementwise(node: Node, args: list[Any], target: Any) -> Any:
+    assert node.op.reference is not None
+    arrays = [a for a in args if isinstance(a, np.ndarray)]
+    common = next((a.dtype for i, a in enumerate(args)
+                   if isinstance(a, np.ndarray) and i not in node.op.fixed), target)
+    wide = np.dtype(np.float32) if common in _NARROW else common
+    given = [_wide(a) if isinstance(a, np.ndarray) else np.asarray(a).astype(
+        wide if i not in node.op.fixed else np.bool_) for i, a in enumerate(args)]
+    found = np.asarray(node.op.reference(*given))
+    if found.dtype.kind == "f" and target.kind in "iu":
+        found = np.trunc(np.where(np.isfinite(found), found, 0))
+    found = found.astype(target)
+    if found.shape != node.shape:
+        found = np.broadcast_to(found, node.shape)
+    del arrays
+    return np.array(found, copy=True)
+
+
+def interpret(graph: Graph, inputs: list[Any], arguments: list[Any]) -> list[Any]:
+    """Every output of a graph from its inputs (arrays, read only) and run-time numbers."""
+    values: dict[Node, Any] = {}
+    for node in graph.nodes:
+        if node.op.kind == "input":
+            values[node] = inputs[node.attrs[0]]
+            continue
+        args = [values[s] if type(s) is Node else arguments[s.index] if type(s) is Argument else s
+                for s in node.src]
+        values[node] = evaluate(node, args)
+    return [values[node] for node, _ in graph.outputs]

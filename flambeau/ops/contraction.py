@@ -1,0 +1,82 @@
+"""Contraction: the batched matrix product and what is made of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from flambeau.ops.movement import expand_to, sum_to, transpose
+from flambeau.ops.table import composite, emit, primitive
+from flambeau.size import broadcast_shapes
+from flambeau.tensor import Tensor
+
+
+@primitive("contraction", jvp="multilinear")
+def matmul_batched(row: Any, input: Tensor, other: Tensor) -> Tensor:
+    """(..., M, K) @ (..., K, N) -> (..., M, N); batch dimensions broadcast."""
+    a, b = input._shape, other._shape
+    batch = broadcast_shapes(a[:-2], b[:-2]) if a[:-2] != b[:-2] else a[:-2]
+    return emit(row, (input, other), (), (*batch, a[-2], b[-1]), input.dtype)
+
+
+def _matmul_vjp(g: Any, out: Any, a: Any, b: Any) -> tuple[Any, Any]:
+    ga = sum_to(matmul_batched(g, transpose(b, -2, -1)), a.shape)
+    if b.ndim == 2 and a.ndim > 2:
+        # one product over all rows instead of a sum of products
+        rows = a.reshape(-1, a.shape[-1])
+        return ga, matmul_batched(transpose(rows, 0, 1), g.reshape(-1, g.shape[-1]))
+    return ga, sum_to(matmul_batched(transpose(a, -2, -1), g), b.shape)
+
+
+matmul_batched.vjp(_matmul_vjp, saves="input other")
+
+
+def _matmul_reference(a: Any, b: Any) -> Any:
+    return np.matmul(a, b)
+
+
+matmul_batched.reference(_matmul_reference)
+
+
+def _check(a: Tensor, b: Tensor) -> None:
+    if a.dtype is not b.dtype:
+        raise RuntimeError(f"expected m1 and m2 to have the same dtype, but got: {a.dtype} != "
+                           f"{b.dtype}")
+    if a._shape[-1] != b._shape[-2]:
+        left = "x".join(map(str, (int(np.prod(a._shape[:-1])), a._shape[-1])))
+        right = "x".join(map(str, b._shape[-2:]))
+        raise RuntimeError(f"mat1 and mat2 shapes cannot be multiplied ({left} and {right})")
+
+
+@composite(out=True)
+def matmul(input: Tensor, other: Tensor) -> Tensor:
+    """Matrix product: dot product of vectors, matrix-vector, or batched matrix-matrix.
+
+    Raises:
+        RuntimeError: sizes or dtypes that do not fit, or a 0-d argument.
+    """
+    if input.ndim == 0 or other.ndim == 0:
+        raise RuntimeError(f"both arguments to matmul need to be at least 1D, but they are "
+                           f"{input.ndim}D and {other.ndim}D")
+    a = input.unsqueeze(0) if input.ndim == 1 else input  # type: ignore[attr-defined]
+    b = other.unsqueeze(1) if other.ndim == 1 else other  # type: ignore[attr-defined]
+    if input.ndim == 1 and other.ndim == 1 and input._shape != other._shape:
+        raise RuntimeError(f"inconsistent tensor size, expected tensor {list(input.shape)} and src "
+                           f"{list(other.shape)} to have the same number of elements, but got "
+                           f"{input.numel()} and {other.numel()} elements respectively")
+    _check(a, b)
+    if b.ndim == 2 and a.ndim > 2 and a.is_contiguous():
+        out = matmul_batched(a.reshape(-1, a._shape[-1]), b)  # type: ignore[attr-defined]
+        out = out.view(*a._shape[:-1], b._shape[-1])
+    else:
+        out = matmul_batched(a, b)
+    if input.ndim == 1:
+        out = out.squeeze(-2)
+    return out.squeeze(-1) if other.ndim == 1 else out  # type: ignore[no-any-return]
+
+
+setattr(Tensor, "__matmul__", lambda self, other: matmul(self, other))
+setattr(Tensor, "__rmatmul__", lambda self, other: matmul(other, self))
+setattr(Tensor, "__imatmul__", lambda self, other: self.copy_(matmul(self, other)))
+__all__ = ["expand_to"]

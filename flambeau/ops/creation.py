@@ -1,0 +1,588 @@
+"""Creation and conversion: factory functions, `tensor`, `to`, `clone`, `copy_`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from flambeau import dtype as dtypes
+from flambeau import record
+from flambeau.device import device as Device
+from flambeau.device import get_default_device, resolve
+from flambeau.dtype import dtype as DType
+from flambeau.dtype import get_default_dtype, scalar_dtype
+from flambeau.ir.graph import CAST, COPY, Node
+from flambeau.ops import table
+from flambeau.ops.movement import broadcast_to
+from flambeau.ops.table import (
+    NAMES,
+    ROWS,
+    attach,
+    check_writable,
+    composite,
+    elementwise,
+    emit,
+    primitive,
+    store,
+    tracks,
+)
+from flambeau.size import broadcast_shapes, contiguous_strides, shape_of
+from flambeau.tape import modes
+from flambeau.tensor import FROM_ARRAY, LEGACY, Tensor, _new, as_subclass, make, over
+
+table._default_device[0] = get_default_device
+NAMES["promote_types"] = dtypes.promote_types
+
+
+# -- generators (primitives without tensor sources) -----------------------------------------------
+
+
+@elementwise(public=False, method=False, inplace=False, differentiable=False)
+def fill_value(value: Any) -> Tensor:
+    """Every element is one number."""
+
+
+@elementwise(public=False, method=False, inplace=False, differentiable=False)
+def iota() -> Tensor:
+    """The row-major index of each element, int64."""
+
+
+ROWS["fill_value"].reference = lambda v: v
+ROWS["iota"].reference = None
+
+
+def filled(shape: tuple[int, ...], value: Any, dtype: DType, device: Device) -> Tensor:
+    """A tensor whose elements are one number."""
+    value = float(value) if dtype.category == 2 else int(value)
+    return make(Node(ROWS["fill_value"], (value,), (), shape, dtype), device)
+
+
+def _leaf(t: Tensor, requires_grad: bool) -> Tensor:
+    if requires_grad:
+        t.requires_grad = True
+    return t
+
+
+def _factory(shape: tuple[int, ...], value: Any, dtype: DType | None, device: Any,
+             requires_grad: bool, out: Any = None) -> Tensor:
+    if any(n < 0 for n in shape):
+        raise RuntimeError(f"Trying to create tensor with negative dimension {min(shape)}: "
+                           f"{list(shape)}")
+    if out is not None:
+        return table.write_out(out, filled(shape, value, out.dtype, out.device))  # type: ignore
+    return _leaf(filled(shape, value, dtype or get_default_dtype(), resolve(device)),
+                 requires_grad)
+
+
+@composite(method=False)
+def zeros(*size: Any, out: Any = None, dtype: DType | None = None, layout: Any = None,
+          device: Any = None, pin_memory: bool = False, requires_grad: bool = False) -> Tensor:
+    """Zeros of the given size."""
+    return _factory(shape_of(size), 0, dtype, device, requires_grad, out)
+
+
+@composite(method=False)
+def ones(*size: Any, out: Any = None, dtype: DType | None = None, layout: Any = None,
+         device: Any = None, pin_memory: bool = False, requires_grad: bool = False) -> Tensor:
+    """Ones of the given size."""
+    return _factory(shape_of(size), 1, dtype, device, requires_grad, out)
+
+
+@composite(method=False)
+def empty(*size: Any, out: Any = None, dtype: DType | None = None, layout: Any = None,
+          device: Any = None, requires_grad: bool = False, pin_memory: bool = False,
+          memory_format: Any = None) -> Tensor:
+    """A tensor whose values do not matter (zeros here: reading them is never undefined)."""
+    return _factory(shape_of(size), 0, dtype, device, requires_grad, out)
+
+
+@composite(method=False)
+def full(size: Any, fill_value: Any, *, out: Any = None, dtype: DType | None = None,
+         layout: Any = None, device: Any = None, requires_grad: bool = False,
+         pin_memory: bool = False) -> Tensor:
+    """A tensor of one value; the dtype follows the value unless given."""
+    if isinstance(fill_value, Tensor):
+        found = broadcast_to(to_dtype(fill_value, dtype or fill_value.dtype), tuple(size))
+        return clone(found)
+    return _factory(shape_of((size,) if isinstance(size, int) else size), fill_value,
+                    dtype or scalar_dtype(fill_value), device, requires_grad, out)
+
+
+def _like(name: str, value: Any) -> None:
+    def like(input: Tensor, *, dtype: DType | None = None, layout: Any = None, device: Any = None,
+             requires_grad: bool = False, memory_format: Any = None,
+             pin_memory: bool = False) -> Tensor:
+        return _factory(input._shape, value, dtype or input.dtype,
+                        input.device if device is None else device, requires_grad)
+    like.__name__ = name + "_like"
+    like.__doc__ = f"As `{name}`, with the shape, dtype and device of a tensor."
+    composite(method=False)(like)
+
+    def new(input: Tensor, *size: Any, dtype: DType | None = None, device: Any = None,
+            requires_grad: bool = False, layout: Any = None, pin_memory: bool = False) -> Tensor:
+        return _factory(shape_of(size), value, dtype or input.dtype,
+                        input.device if device is None else device, requires_grad)
+    new.__name__ = "new_" + name
+    new.__doc__ = f"`{name}` with the dtype and device of this tensor."
+    composite(public=False)(new)
+
+
+for _name, _value in (("zeros", 0), ("ones", 1), ("empty", 0)):
+    _like(_name, _value)
+
+
+@composite(method=False)
+def full_like(input: Tensor, fill_value: Any, *, dtype: DType | None = None, layout: Any = None,
+              device: Any = None, requires_grad: bool = False, memory_format: Any = None
+              ) -> Tensor:
+    """A tensor of one value with the shape, dtype and device of another."""
+    return _factory(input._shape, fill_value, dtype or input.dtype,
+                    input.device if device is None else device, requires_grad)
+
+
+@composite(public=False)
+def new_full(input: Tensor, size: Any, fill_value: Any, *, dtype: DType | None = None,
+             device: Any = None, requires_grad: bool = False) -> Tensor:
+    """A tensor of one value with the dtype and device of this one."""
+    return _factory(shape_of(size), fill_value, dtype or input.dtype,
+                    input.device if device is None else device, requires_grad)
+
+
+@composite(public=False)
+def new_tensor(input: Tensor, data: Any, *, dtype: DType | None = None, device: Any = None,
+               requires_grad: bool = False) -> Tensor:
+    """`tensor(data)` with the dtype and device of this tensor."""
+    return tensor(data, dtype=dtype or input.dtype, device=device or input.device,
+                  requires_grad=requires_grad)
+
+
+@composite(method=False)
+def arange(start: Any = 0, end: Any = None, step: Any = 1, *, out: Any = None,
+           dtype: DType | None = None, layout: Any = None, device: Any = None,
+           requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
+    """start, start + step, ... below end.
+
+    Raises:
+        RuntimeError: step is 0, or the bounds do not fit its sign.
+    """
+    if end is None:
+        start, end = 0, start
+    start, end, step = (v.item() if isinstance(v, (Tensor, np.generic)) else v
+                        for v in (start, end, step))
+    if step == 0:
+        raise RuntimeError("step must be nonzero")
+    if (end - start) * (1 if step > 0 else -1) < 0:
+        raise RuntimeError("upper bound and lower bound inconsistent with step sign")
+    if dtype is None:
+        dtype = get_default_dtype() if any(isinstance(v, float) for v in (start, end, step)) \
+            else dtypes.int64
+    count = max(0, math.ceil((end - start) / step))
+    index = make(Node(ROWS["iota"], (), (), (count,), dtypes.int64), resolve(device))
+    if dtype.category == 2:
+        wide = dtypes.float64 if dtype is not dtypes.float32 else dtypes.float64
+        found = to_dtype(to_dtype(index, wide) * float(step) + float(start), dtype)
+    else:
+        found = index if step == 1 else index * step
+        found = to_dtype(found if start == 0 else found + start, dtype)
+    return _leaf(found, requires_grad) if out is None else table.write_out(out, found)  # type: ignore
+
+
+@composite(method=False)
+def linspace(start: Any, end: Any, steps: int, *, out: Any = None, dtype: DType | None = None,
+             layout: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """`steps` values evenly spaced from start to end, both included."""
+    if steps < 0:
+        raise RuntimeError("number of steps must be non-negative")
+    start, end = (v.item() if isinstance(v, Tensor) else v for v in (start, end))
+    dtype = dtype or get_default_dtype()
+    index = make(Node(ROWS["iota"], (), (), (steps,), dtypes.int64), resolve(device))
+    step = (end - start) / (steps - 1) if steps > 1 else 0.0
+    wide = to_dtype(index, dtypes.float64)
+    # from both ends, so that the last value is `end` exactly
+    low = wide * step + float(start)
+    high = float(end) - (float(steps - 1) - wide) * step
+    found = to_dtype(NAMES["where"](index < steps // 2, low, high), dtype)
+    return _leaf(found, requires_grad) if out is None else table.write_out(out, found)  # type: ignore
+
+
+@composite(method=False)
+def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *,
+             dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """base ** linspace(start, end, steps)."""
+    exponents = linspace(start, end, steps, dtype=dtypes.float64, device=device)
+    found = to_dtype(NAMES["pow"](float(base), exponents), dtype or get_default_dtype())
+    return _leaf(found, requires_grad)
+
+
+@composite(method=False)
+def eye(n: int, m: int | None = None, *, out: Any = None, dtype: DType | None = None,
+        layout: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """The identity matrix of size (n, m)."""
+    m = n if m is None else m
+    index = make(Node(ROWS["iota"], (), (), (n, m), dtypes.int64), resolve(device))
+    found = to_dtype((index % max(m, 1)) == (index // max(m, 1)), dtype or get_default_dtype())
+    return _leaf(found, requires_grad) if out is None else table.write_out(out, found)  # type: ignore
+
+
+# -- from data -------------------------------------------------------------------------------------
+
+
+def _copy_array(array: np.ndarray[Any, Any], dtype: DType, device: Device) -> Tensor:
+    """A tensor with its own copy of an array of the same dtype."""
+    from_memory = ALLOCATE[0]
+    return from_memory(np.ascontiguousarray(array).reshape(array.shape), dtype, device)  # type: ignore
+
+
+#: (array, dtype, device) -> tensor over a copy; set by the runtime's memory module.
+ALLOCATE: list[Any] = [None]
+#: (array, dtype) -> tensor over the array's own memory.
+WRAP: list[Any] = [None]
+
+
+@composite(method=False)
+def tensor(data: Any, *, dtype: DType | None = None, device: Any = None,
+           requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
+    """A new tensor with a copy of the data: numbers, nested sequences, NumPy arrays, tensors.
+
+    Args:
+        dtype: by default bool, int64 or the default float after the data; an array keeps its own.
+
+    Raises:
+        ValueError: ragged sequences.
+        TypeError: data that is not numeric.
+    """
+    if isinstance(data, Tensor):
+        found = clone(data.detach())
+        return _leaf(found.to(device=device, dtype=dtype), requires_grad)
+    return _leaf(_from_data(data, dtype, resolve(device)), requires_grad)
+
+
+def _from_data(data: Any, dtype: DType | None, where: Device) -> Tensor:
+    if isinstance(data, (bool, int, float)):
+        natural = scalar_dtype(data)
+        chosen = dtype or natural
+        if chosen.category == 1 and isinstance(data, float):
+            data = int(data)
+        info = np.iinfo(chosen.numpy) if chosen.category == 1 else None
+        if info is not None and not info.min <= data <= info.max:
+            raise RuntimeError(f"value cannot be converted to type {chosen.name} without overflow")
+        return _copy_array(np.asarray(data).astype(chosen.numpy), chosen, where)
+    if isinstance(data, (np.ndarray, np.generic)):
+        array = np.asarray(data)
+        if not array.dtype.isnative:
+            raise ValueError("given numpy array has byte order different from the native byte "
+                             "order. Conversion between byte orders is currently not supported.")
+        chosen = dtype or dtypes.from_numpy(array.dtype)
+    elif hasattr(data, "__array__") and not isinstance(data, (list, tuple)):
+        return _from_data(np.asarray(data), dtype, where)
+    else:
+        if not isinstance(data, Sequence) and not hasattr(data, "__len__"):
+            raise RuntimeError(f"Could not infer dtype of {type(data).__name__}")
+        array = _nested(data)
+        if dtype is None:
+            category = array.dtype.kind
+            chosen = {"b": dtypes.bool, "i": dtypes.int64, "u": dtypes.int64}.get(
+                category, get_default_dtype())
+            if array.size == 0:
+                chosen = get_default_dtype()
+            if category == "O":
+                raise TypeError(f"can't convert {type(data).__name__} to a tensor")
+            if isinstance(_first(data), np.ndarray | np.generic | Tensor) and array.size:
+                chosen = dtypes.from_numpy(array.dtype)
+        else:
+            chosen = dtype
+    if array.dtype.kind == "c":
+        raise NotImplementedError("complex dtypes are not in flambeau yet")
+    with np.errstate(all="ignore"):
+        return _copy_array(array.astype(chosen.numpy), chosen, where)
+
+
+def _first(data: Any) -> Any:
+    while isinstance(data, (list, tuple)) and data:
+        data = data[0]
+    return data
+
+
+def _nested(data: Any) -> np.ndarray[Any, Any]:
+    """Nested sequences of numbers, arrays and tensors as one array."""
+    def plain(item: Any) -> Any:
+        if isinstance(item, Tensor):
+            array = item.detach()._array()
+            return array.astype(np.float32) if array.dtype == ml_dtypes.bfloat16 else array
+        if isinstance(item, (list, tuple)):
+            return [plain(i) for i in item]
+        if isinstance(item, (str, bytes, dict)) or item is None:
+            what = "a string" if isinstance(item, str) else f"'{type(item).__name__}'"
+            raise TypeError(f"new(): invalid data type '{type(item).__name__}'" if item is not None
+                            else f"must be real number, not {what}")
+        return item
+    items = plain(list(data) if not isinstance(data, (list, tuple)) else data)
+    try:
+        return np.array(items)
+    except ValueError as error:
+        if "inhomogeneous" in str(error):
+            raise ValueError(f"expected sequence of equal length at every depth: {error}") from None
+        raise
+
+
+@composite(method=False)
+def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tensor:
+    """The data as a tensor, sharing memory where it can (tensors, NumPy arrays)."""
+    if isinstance(data, Tensor):
+        return data.to(device=device, dtype=dtype) if dtype or device else data  # type: ignore
+    if isinstance(data, np.ndarray) and (
+            dtype is None or dtypes.from_numpy(data.dtype) is dtype):
+        return from_numpy(data)
+    return tensor(data, dtype=dtype, device=device)
+
+
+@composite(method=False, aliases=("asarray",))
+def from_numpy(ndarray: Any) -> Tensor:
+    """A tensor over a NumPy array's own memory: each sees the other's writes.
+
+    Raises:
+        TypeError: not an array, or a dtype that tensors do not have.
+        ValueError: negative strides.
+    """
+    if not isinstance(ndarray, np.ndarray):
+        raise TypeError(f"expected np.ndarray (got {type(ndarray).__name__})")
+    if not ndarray.dtype.isnative:
+        raise ValueError("given numpy array has byte order different from the native byte order. "
+                         "Conversion between byte orders is currently not supported.")
+    chosen = dtypes.from_numpy(ndarray.dtype)
+    if any(s < 0 for s in ndarray.strides):
+        raise ValueError("At least one stride in the given numpy array is negative, and tensors "
+                         "with negative strides are not currently supported. (You can probably "
+                         "work around this by making a copy of your array with array.copy().)")
+    if any(s % chosen.itemsize for s in ndarray.strides):
+        raise ValueError("given numpy array strides not a multiple of the element byte size. Copy "
+                         "the numpy array to reallocate the memory.")
+    return WRAP[0](ndarray, chosen)  # type: ignore[no-any-return]
+
+
+@composite(method=False)
+def frombuffer(buffer: Any, *, dtype: DType, count: int = -1, offset: int = 0,
+               requires_grad: bool = False) -> Tensor:
+    """A 1-d tensor over an object that exposes the buffer protocol."""
+    array = np.frombuffer(buffer, dtype=dtype.numpy, count=count, offset=offset)
+    return _leaf(WRAP[0](array, dtype), requires_grad)
+
+
+@composite(method=False)
+def scalar_tensor(s: Any, *, dtype: DType | None = None, device: Any = None) -> Tensor:
+    """A 0-d tensor of the default float dtype."""
+    return _factory((), s, dtype, device, False)
+
+
+# -- copies and conversion -------------------------------------------------------------------------
+
+
+@primitive("elementwise", method=True, public=True, jvp="linear")
+def clone(row: Any, input: Tensor, *, memory_format: Any = None) -> Tensor:
+    """A copy with memory of its own, differentiable."""
+    return emit(COPY, (input,), (), input._shape, input.dtype)
+
+
+clone.vjp(lambda g, out, x, memory_format=None: (g,))
+
+
+@primitive("elementwise", jvp="linear")
+def to_dtype(row: Any, input: Tensor, dtype: DType) -> Tensor:
+    """The values converted to another dtype (a new tensor, also for the same dtype)."""
+    return emit(CAST, (input,), (), input._shape, dtype)
+
+
+to_dtype.vjp(lambda g, out, x, dtype: (to_dtype(g, x.dtype) if g.dtype is not x.dtype else g, None))
+NAMES["to_dtype"] = to_dtype
+
+
+@composite(public=False)
+def to(input: Tensor, *args: Any, device: Any = None, dtype: DType | None = None,
+       non_blocking: bool = False, copy: bool = False, memory_format: Any = None,
+       other: Tensor | None = None) -> Tensor:
+    """The tensor with another dtype and/or device: `to(dtype)`, `to(device)`, `to(other)`.
+
+    Returns:
+        The tensor itself when nothing changes and `copy` is False.
+    """
+    for i, a in enumerate(args):
+        if isinstance(a, DType):
+            dtype = a
+        elif isinstance(a, Tensor):
+            other = a
+        elif isinstance(a, bool):
+            if i >= 2 and args[i - 1] in (True, False) and isinstance(args[i - 1], bool):
+                copy = a
+        elif a is not None:
+            device = a
+    if other is not None:
+        dtype, device = other.dtype, other.device
+    found = input
+    if device is not None and resolve(device) != input.device:
+        found = _move(input, resolve(device))
+    if dtype is not None and dtype is not found.dtype:
+        if not isinstance(dtype, DType):
+            raise TypeError(f"to() received an invalid combination of arguments - got "
+                            f"({type(dtype).__name__})")
+        return to_dtype(found, dtype)
+    return clone(found) if copy and found is input else found
+
+
+def _move(input: Tensor, where: Device) -> Tensor:
+    if where.type == "meta":
+        return _factory(input._shape, 0, input.dtype, where, False)
+    if input.is_meta:
+        raise NotImplementedError("Cannot copy out of meta tensor; no data! Please use "
+                                  "torch.nn.Module.to_empty() instead of torch.nn.Module.to() "
+                                  "when moving module from meta to a different device.")
+    raise RuntimeError(f"no copy from {input.device} to {where}")
+
+
+def _conversion(name: str, target: DType) -> None:
+    def convert(input: Tensor, memory_format: Any = None) -> Tensor:
+        return input if input.dtype is target else to_dtype(input, target)
+    convert.__name__ = name
+    convert.__doc__ = f"The tensor as {target.name}."
+    setattr(Tensor, name, convert)
+
+
+for _name, _target in (("float", dtypes.float32), ("double", dtypes.float64),
+                       ("half", dtypes.float16), ("bfloat16", dtypes.bfloat16),
+                       ("long", dtypes.int64), ("int", dtypes.int32), ("short", dtypes.int16),
+                       ("char", dtypes.int8), ("byte", dtypes.uint8), ("bool", dtypes.bool)):
+    _conversion(_name, _target)
+
+_LEGACY_TYPES = {"Float": dtypes.float32, "Double": dtypes.float64, "Half": dtypes.float16,
+                 "BFloat16": dtypes.bfloat16, "Long": dtypes.int64, "Int": dtypes.int32,
+                 "Short": dtypes.int16, "Char": dtypes.int8, "Byte": dtypes.uint8,
+                 "Bool": dtypes.bool}
+
+
+@composite(public=False)
+def type(input: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:  # noqa: A001
+    """The type's name ("torch.FloatTensor"), or the tensor converted to a dtype or such a name."""
+    if dtype is None:
+        return "torch." + next(k for k, v in _LEGACY_TYPES.items() if v is input.dtype) + "Tensor"
+    if isinstance(dtype, str):
+        short = dtype.rsplit(".", 1)[-1].removesuffix("Tensor")
+        if short not in _LEGACY_TYPES:
+            raise ValueError(f"invalid type: '{dtype}'")
+        dtype = _LEGACY_TYPES[short]
+    return input.to(dtype)  # type: ignore[attr-defined]
+
+
+@composite(public=False)
+def type_as(input: Tensor, other: Tensor) -> Tensor:
+    """The tensor with another's dtype."""
+    return input.to(other.dtype)  # type: ignore[attr-defined,no-any-return]
+
+
+@composite(public=False)
+def cpu(input: Tensor, memory_format: Any = None) -> Tensor:
+    """The tensor on the CPU."""
+    return input.to("cpu")  # type: ignore[attr-defined,no-any-return]
+
+
+def _copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
+    """Overwrite this tensor with `src`, broadcast and converted; -> self."""
+    if not isinstance(src, Tensor):
+        src = tensor(src)
+    check_writable(self)
+    if broadcast_shapes(src._shape, self._shape) != self._shape:
+        raise RuntimeError(f"The size of tensor a ({list(self.shape)}) must match the size of "
+                           f"tensor b ({list(src.shape)})")
+    value = src if src._shape == self._shape else broadcast_to(src, self._shape)
+    store(self, to_dtype(value, self.dtype) if value.dtype is not self.dtype else clone(value))
+    return self
+
+
+def _fill_(self: Tensor, value: Any) -> Tensor:
+    """Set every element to one value; -> self."""
+    check_writable(self)
+    if isinstance(value, Tensor):
+        if value.ndim:
+            raise RuntimeError("fill_ only supports 0-dimension value tensor but got tensor with "
+                               f"{value.ndim} dimensions.")
+        return _copy_(self, value)
+    store(self, filled(self._shape, value, self.dtype, self.device))
+    return self
+
+
+def _zero_(self: Tensor) -> Tensor:
+    """Set every element to 0; -> self."""
+    return _fill_(self, 0)
+
+
+for _name, _function in (("copy_", _copy_), ("fill_", _fill_), ("zero_", _zero_)):
+    setattr(Tensor, _name, _function)
+    NAMES[_name] = _function
+
+
+def _set_(self: Tensor, source: Any = None, *args: Any) -> Tensor:
+    """Use another tensor's storage, size and strides; -> self."""
+    if source is None:
+        source = _factory((0,), 0, self.dtype, self.device, False)
+    self.data = source
+    return self
+
+
+def _resize_(self: Tensor, *sizes: Any, memory_format: Any = None) -> Tensor:
+    """Change the shape in place; new elements have no defined values; -> self."""
+    shape = shape_of(sizes)
+    if self.requires_grad:
+        raise RuntimeError("cannot resize variables that require grad")
+    n = math.prod(shape)
+    if n <= self._cell.node.numel and self._map is None:
+        self._map = None if shape == self._cell.node.shape else (contiguous_strides(shape), 0)
+        self._shape = shape
+        return self
+    fresh = filled((n,), 0, self.dtype, self.device)
+    keep = min(n, self.numel())
+    if keep:
+        _copy_(NAMES["narrow"](fresh, 0, 0, keep), self.detach().reshape(-1)[:keep])
+    self.data = fresh.view(shape)
+    return self
+
+
+setattr(Tensor, "set_", _set_)
+setattr(Tensor, "resize_", _resize_)
+
+
+def _raw(array: Any, name: str) -> Tensor:
+    chosen = dtypes.BY_NAME[name]
+    bits = array.view(ml_dtypes.bfloat16) if name == "bfloat16" else array
+    return _copy_array(bits, chosen, resolve("cpu"))
+
+
+FROM_ARRAY[0] = _raw
+
+
+def _legacy(cls: Any, *args: Any, **kwargs: Any) -> Any:
+    """`Tensor()`, `Tensor(2, 3)`, `Tensor([1., 2.])`, `Tensor(other)`."""
+    dtype = getattr(cls, "_legacy_dtype", None) or get_default_dtype()
+    if len(args) == 1 and isinstance(args[0], Tensor):
+        made = args[0].detach()
+    elif len(args) == 1 and not isinstance(args[0], int):
+        made = zeros(*args[0], dtype=dtype) if hasattr(args[0], "numel") and callable(
+            args[0].numel) else tensor(args[0], dtype=dtype)
+    else:
+        made = zeros(*args, dtype=dtype) if args else zeros(0, dtype=dtype)
+    return made if cls is Tensor or getattr(cls, "_legacy_dtype", None) else as_subclass(made, cls)
+
+
+LEGACY[0] = _legacy
+
+
+def _make_subclass(cls: Any, data: Tensor, require_grad: bool = False) -> Any:
+    made = as_subclass(data.detach(), cls)
+    made.requires_grad = require_grad
+    return made
+
+
+setattr(Tensor, "_make_subclass", staticmethod(_make_subclass))
+setattr(Tensor, "as_subclass", lambda self, cls: as_subclass(self, cls))
+__all__ = ["attach", "modes", "over", "record", "tracks", "_new"]

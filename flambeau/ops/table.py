@@ -1,0 +1,650 @@
+"""The table: how a row is declared, and the one mechanism that records calls of rows.
+
+A row is a typed function. `elementwise`, `view` and `primitive` declare primitives, whose body is a
+shape rule; `composite` declares a row whose body is its decomposition. From a row follow the public
+function, the method, the in-place form `name_` and `out=`; gradients follow from its `vjp`.
+
+    @elementwise(result="float")
+    def exp(input): ...
+
+    exp.vjp(lambda g, out, input: (g * out,), saves="out")
+    exp.samples(lambda r: [(r(3, 4),), (r(),)])
+
+A vjp gets the output's cotangent, the output and the arguments; tensors that `saves` does not
+name arrive as `Spec` (shape and dtype only), so nothing is kept alive by accident.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from flambeau import record
+from flambeau.dtype import dtype as DType
+from flambeau.dtype import get_default_dtype, result_type, scalar_dtype
+from flambeau.dtype import bool as bool_dtype
+from flambeau.ir.graph import ASSIGN, CAST, COPY, PICK, VIEW, Node, Op
+from flambeau.size import broadcast_shapes, contiguous_strides
+from flambeau.tape import GradFn, Saved, Spec, edge_of, modes
+from flambeau.tensor import Tensor, _new, make, over
+
+#: Every row by name, and every public name -> function.
+ROWS: dict[str, Op] = {}
+NAMES: dict[str, Callable[..., Any]] = {}
+
+Number = (bool, int, float)
+
+
+# -- declaring ------------------------------------------------------------------------------------
+
+
+def _row(name: str, kind: str, body: Callable[..., Any], **fields: Any) -> Op:
+    if name in ROWS:
+        raise ValueError(f"row {name!r} is declared twice")
+    op = Op(name, kind, body)
+    op.signature = inspect.signature(body)
+    op.parameters = tuple(op.signature.parameters)
+    for field, value in fields.items():
+        setattr(op, field, value)
+    ROWS[name] = op
+    return op
+
+
+def _finish(op: Op, call: Callable[..., Any], body: Callable[..., Any], *, public: bool = True,
+            method: bool = True, inplace: bool = False, out: bool = False,
+            aliases: Iterable[str] = ()) -> Any:
+    """Publish a row's function: namespace, method, in-place and out= forms, row attributes."""
+    functools.update_wrapper(call, body)
+    call.__wrapped__ = body  # type: ignore[attr-defined]
+    if out:
+        call = _with_out(call, body)
+    op.call = call
+    call.row = op  # type: ignore[attr-defined]
+    call.vjp = functools.partial(set_vjp, op)  # type: ignore[attr-defined]
+    call.reference = functools.partial(setattr, op, "reference")  # type: ignore[attr-defined]
+    call.samples = functools.partial(_set_samples, op)  # type: ignore[attr-defined]
+    call.errors = functools.partial(setattr, op, "error_samples")  # type: ignore[attr-defined]
+    for name in (body.__name__, *aliases):
+        if public:
+            NAMES[name] = call
+        if method:
+            setattr(Tensor, name, call)
+        if inplace:
+            write = _inplace(call, name)
+            NAMES[name + "_"] = write
+            setattr(Tensor, name + "_", write)
+    return call
+
+
+def set_vjp(op: Op, rule: Callable[..., Any], saves: str = "") -> None:
+    """Give a row its vector-Jacobian product; `saves` names what it reads ("out", parameters)."""
+    op.vjp = rule
+    op.saves = frozenset(saves.replace(",", " ").split())
+
+
+def _set_samples(op: Op, samples: Callable[..., Any], gradcheck: bool = True) -> None:
+    op.samples = samples
+    op.gradcheck = gradcheck
+
+
+def _with_out(call: Callable[..., Any], body: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(body)
+    def with_out(*args: Any, out: Any = None, **kwargs: Any) -> Any:
+        found = call(*args, **kwargs)
+        return found if out is None else write_out(out, found)
+    return with_out
+
+
+def _inplace(call: Callable[..., Any], name: str) -> Callable[..., Any]:
+    def write(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        check_writable(input)
+        write_into(input, call(input, *args, **kwargs))
+        return input
+
+    write.__name__ = write.__qualname__ = name + "_"
+    write.__doc__ = f"In-place form of `{name}`."
+    return write
+
+
+# -- the tape -------------------------------------------------------------------------------------
+
+
+def attach(op: Op, args: tuple[Any, ...], kwargs: dict[str, Any], outs: tuple[Any, ...]) -> None:
+    """Make the tape entry of a recorded call and hang the outputs on it."""
+    first = outs[0]
+    spec = Spec(first._shape, first.dtype, first._cell.device, True)
+    saves = op.saves
+    names = op.parameters
+    edges: list[Any] = []
+    kept: list[Any] = []
+    last = len(names) - 1
+    for i, a in enumerate(args):
+        if isinstance(a, Tensor):
+            edges.append(edge_of(a) if a._rg or (a._base is not None and a._tracked()) else None)
+            if saves and names[i if i < last else last] in saves:
+                kept.append(Saved(a, False))
+            elif a._shape == spec.shape and a.dtype is spec.dtype and op.kind != "view":
+                kept.append(spec)
+            else:
+                kept.append(Spec(a._shape, a.dtype, a._cell.device, a._rg))
+        else:
+            edges.append(None)
+            kept.append(a)
+    if len(outs) == 1:
+        metas: tuple[Any, ...] = (spec,)
+    else:
+        metas = tuple(Spec(o._shape, o.dtype, o._cell.device, True) for o in outs)
+    entry = GradFn(op, tuple(edges), tuple(kept), kwargs, metas)
+    for k, o in enumerate(outs):
+        if o.dtype.category == 2:
+            o._grad_fn = entry
+            o._output_nr = k
+            o._rg = True
+    if "out" in saves:
+        entry.out = tuple(Saved(o, True) for o in outs)
+    if modes.anomaly:
+        entry.trace = record.calling_line()
+
+
+def tracks(args: Iterable[Any]) -> bool:
+    """Whether a call with these arguments must make a tape entry."""
+    return modes.grad and any(
+        isinstance(a, Tensor) and (a._rg or (a._base is not None and a._tracked())) for a in args)
+
+
+# -- elementwise ----------------------------------------------------------------------------------
+
+
+def elementwise(*, result: str = "same", method: bool = True, inplace: bool = True,
+                public: bool = True, aliases: Iterable[str] = (), fixed: Iterable[int] = (),
+                specialise: Iterable[int] = (), jvp: Any = "elementwise",
+                differentiable: bool = True) -> Callable[[Any], Any]:
+    """Declare an elementwise primitive; its body has only a docstring.
+
+    Args:
+        result: "same" as the promoted dtype, "float" (integers become the default float), "bool".
+        fixed: positions outside promotion (the condition of `where`).
+        specialise: positions of numbers whose integral values are compiled in.
+    """
+    def declare(body: Callable[..., Any]) -> Any:
+        op = _row(body.__name__, "elementwise", body, result=result, jvp=jvp,
+                  fixed=frozenset(fixed), specialise=frozenset(specialise),
+                  differentiable=differentiable and result != "bool")
+        arity = len(op.parameters)
+        if arity == 1:
+            def call(input: Any, *, out: Any = None) -> Any:
+                found = record_elementwise(op, (input,))
+                return found if out is None else write_out(out, found)
+        elif arity == 2:
+            def call(input: Any, other: Any, *, out: Any = None) -> Any:
+                found = record_elementwise(op, (input, other))
+                return found if out is None else write_out(out, found)
+            if op.parameters[1] != "other" or op.parameters[0] != "input":
+                call = _by_name(op)
+        else:
+            call = _by_name(op)
+        return _finish(op, call, body, method=method, inplace=inplace and result != "bool",
+                       public=public, aliases=aliases)
+    return declare
+
+
+def _by_name(op: Op) -> Callable[..., Any]:
+    names = op.parameters
+    defaults = {p.name: p.default for p in op.signature.parameters.values()
+                if p.default is not inspect.Parameter.empty}
+
+    def call(*args: Any, out: Any = None, **kwargs: Any) -> Any:
+        if len(args) < len(names):
+            try:
+                args += tuple(kwargs.pop(n) if n in kwargs else defaults[n]
+                              for n in names[len(args):])
+            except KeyError as missing:
+                raise TypeError(f"{op.name}() missing 1 required positional argument: "
+                                f"{missing}") from None
+        if kwargs or len(args) > len(names):
+            raise TypeError(f"{op.name}() got unexpected arguments {list(kwargs)}")
+        found = record_elementwise(op, args)
+        return found if out is None else write_out(out, found)
+    return call
+
+
+def record_elementwise(op: Op, args: tuple[Any, ...]) -> Any:
+    """Record an elementwise row over tensors and numbers: broadcasting, promotion, tape."""
+    shape: Any = None
+    dtype: Any = None
+    device: Any = None
+    simple = True
+    track = exposed = False
+    src: list[Any] = []
+    for a in args:
+        if isinstance(a, Tensor):
+            cell = a._cell
+            if shape is None:
+                shape = a._shape
+                dtype = a.dtype
+                device = cell.device
+            elif a.dtype is not dtype or a._shape != shape or cell.device is not device:
+                simple = False
+            if a._rg or (a._base is not None and a._tracked()):
+                track = True
+            if cell.exposed is not None:
+                exposed = True
+            src.append(cell.node if a._map is None else a._node())
+        else:
+            kind = type(a)
+            if dtype is None:
+                simple = False
+            elif kind is float:
+                if dtype.category != 2:
+                    simple = False
+            elif kind is int:
+                if dtype.category == 2:
+                    a = float(a)
+                elif dtype.category == 0:
+                    simple = False
+            else:
+                simple = False
+            src.append(a)
+    how = op.result
+    if not simple or op.fixed or (how == "float" and dtype.category != 2):
+        shape, dtype, device = _meet(op, args, src)
+    node = Node(op, tuple(src), (), shape, bool_dtype if how == "bool" else dtype)
+    t: Any = _new(Tensor)
+    t._cell = record.new_cell(node, device)
+    t._shape = shape
+    t.dtype = node.dtype
+    if track and modes.grad and op.differentiable and t.dtype.category == 2:
+        attach(op, args, {}, (t,))
+    if exposed:
+        record.flush()
+    if modes.inference:
+        t._inference = True
+    return t
+
+
+def _meet(op: Op, args: tuple[Any, ...], src: list[Any]) -> tuple[Any, Any, Any]:
+    """The general case of meeting arguments: fills `src` with nodes of the common dtype."""
+    participants = []
+    shapes = []
+    device = None
+    for i, a in enumerate(args):
+        if isinstance(a, Tensor):
+            shapes.append(a._shape)
+            if device is None:
+                device = a._cell.device
+            elif a._cell.device != device:
+                if not a._shape and a._cell.device.type == "cpu":
+                    pass
+                elif all(isinstance(b, Tensor) and not b._shape or not isinstance(b, Tensor)
+                         for b in args[:i]):
+                    device = a._cell.device
+                else:
+                    raise RuntimeError(
+                        f"Expected all tensors to be on the same device, but found at least two "
+                        f"devices, {device} and {a._cell.device}!")
+            if i not in op.fixed:
+                participants.append((a.dtype, 2 if a._shape else 1))
+        else:
+            if isinstance(a, complex):
+                raise NotImplementedError("complex numbers are not in flambeau yet")
+            if not isinstance(a, (bool, int, float)):
+                src[i] = a = _plain_number(op, i, a)
+            if i not in op.fixed:
+                participants.append((scalar_dtype(a), 0))
+    if device is None:
+        raise TypeError(f"{op.name}(): argument 'input' (position 1) must be Tensor, not "
+                        f"{type(args[0]).__name__}")
+    dtype = result_type(tuple(participants))
+    if op.result == "float" and dtype.category != 2:
+        dtype = get_default_dtype()
+    try:
+        shape = broadcast_shapes(*shapes)
+    except RuntimeError as error:
+        raise RuntimeError(str(error)) from None
+    for i, s in enumerate(src):
+        if i in op.fixed:
+            continue
+        if type(s) is Node:
+            if s.dtype is not dtype:
+                src[i] = Node(CAST, (s,), (), s.shape, dtype)
+        elif dtype.category == 2:
+            src[i] = float(s)
+        elif dtype.category == 1:
+            src[i] = int(s)
+    return shape, dtype, device
+
+
+def _plain_number(op: Op, position: int, a: Any) -> Any:
+    if hasattr(a, "item") and getattr(a, "shape", None) == ():
+        return a.item()
+    raise TypeError(f"{op.name}(): argument '{op.parameters[position]}' (position {position + 1}) "
+                    f"must be Tensor, not {type(a).__name__}")
+
+
+# -- views ----------------------------------------------------------------------------------------
+
+
+def view(*, method: bool = True, public: bool = True, aliases: Iterable[str] = ()
+         ) -> Callable[[Any], Any]:
+    """Declare a view primitive: body(t, *args) -> (shape, strides, offset) over t's storage."""
+    def declare(body: Callable[..., Any]) -> Any:
+        op = _row(body.__name__, "view", body, jvp="linear")
+
+        def call(input: Tensor, *args: Any) -> Tensor:
+            shape, strides, offset = body(input, *args)
+            return record_view(op, input, args, shape, strides, offset)
+        return _finish(op, call, body, method=method, public=public, aliases=aliases)
+    return declare
+
+
+def record_view(op: Op, input: Tensor, args: tuple[Any, ...], shape: tuple[int, ...],
+                strides: tuple[int, ...], offset: int) -> Tensor:
+    """A tensor showing `input`'s cell by other strides."""
+    t: Tensor = _new(Tensor)
+    cell = input._cell
+    t._cell = cell
+    t._shape = shape
+    t.dtype = input.dtype
+    if offset or shape != cell.node.shape or strides != contiguous_strides(shape):
+        t._map = (strides, offset)
+    base = input._base
+    t._base = input if base is None else base
+    t._seen_generation = t._base._generation
+    if (input._rg or (base is not None and input._tracked())) and modes.grad:
+        attach(op, (input, *args), {}, (t,))
+    if input._inference:
+        t._inference = True
+    return t
+
+
+# -- everything else ------------------------------------------------------------------------------
+
+
+def primitive(kind: str, *, method: bool = False, public: bool = False, inplace: bool = False,
+              jvp: Any = None, differentiable: bool = True) -> Callable[[Any], Any]:
+    """Declare a primitive whose body calls `emit(op, ...)` through the row it is given.
+
+    The body is called as body(row, *args) and returns the output tensor (or tuple); the tape entry
+    is made here.
+    """
+    def declare(body: Callable[..., Any]) -> Any:
+        op = _row(body.__name__, kind, body, jvp=jvp, differentiable=differentiable)
+        op.parameters = op.parameters[1:]
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            found = body(op, *args, **kwargs)
+            if op.vjp is not None and tracks(args):
+                outs = found if isinstance(found, tuple) else (found,)
+                attach(op, args, kwargs, outs)
+            return found
+        return _finish(op, call, body, method=method, public=public, inplace=inplace)
+    return declare
+
+
+def emit(op: Op, tensors: Iterable[Tensor], attrs: tuple[Any, ...], shape: tuple[int, ...],
+         dtype: DType, numbers: tuple[Any, ...] = (), device: Any = None) -> Tensor:
+    """Record one node over tensors (then numbers) and return its tensor, without a tape entry."""
+    src: list[Any] = []
+    exposed = False
+    for t in tensors:
+        cell = t._cell
+        src.append(cell.node if t._map is None else t._node())
+        if cell.exposed is not None:
+            exposed = True
+        if device is None:
+            device = cell.device
+        elif cell.device != device:
+            raise RuntimeError(f"Expected all tensors to be on the same device, but found at least "
+                               f"two devices, {device} and {cell.device}!")
+    src.extend(numbers)
+    found = make(Node(op, tuple(src), attrs, shape, dtype), device or record_device())
+    if exposed:
+        record.flush()
+    if modes.inference:
+        found._inference = True
+    return found
+
+
+def emit_many(op: Op, tensors: Iterable[Tensor], attrs: tuple[Any, ...],
+              specs: Iterable[tuple[tuple[int, ...], DType]]) -> tuple[Tensor, ...]:
+    """Record one node with several results, taken apart by `pick`."""
+    tensors = tuple(tensors)
+    device = tensors[0]._cell.device
+    specs = tuple(specs)
+    node = Node(op, tuple(t._node() for t in tensors), (*attrs, specs), specs[0][0], specs[0][1])
+    outs = tuple(make(Node(PICK, (node,), (k,), shape, dtype), device)
+                 for k, (shape, dtype) in enumerate(specs))
+    if any(t._cell.exposed is not None for t in tensors):
+        record.flush()
+    return outs
+
+
+def record_device() -> Any:
+    """The default device for rows without tensor arguments."""
+    from_default = _default_device[0]
+    return from_default()
+
+
+_default_device: list[Any] = [None]
+
+
+def composite(*, method: bool = True, public: bool = True, inplace: bool = False, out: bool = False,
+              keep: bool = False, aliases: Iterable[str] = ()) -> Callable[[Any], Any]:
+    """Declare a row whose body is its decomposition.
+
+    Args:
+        keep: record one node under the row's name when no gradient is needed or the row has a
+            `vjp` of its own; a target may claim it whole, otherwise the body is inlined when the
+            program is compiled. Positional tensors are its sources; everything else is static and
+            must be hashable. Other composites are expanded as they are recorded.
+    """
+    def declare(body: Callable[..., Any]) -> Any:
+        op = _row(body.__name__, "composite", body, jvp="inherit")
+        if keep:
+            call = _kept(op, body)
+        else:
+            def call(*args: Any, **kwargs: Any) -> Any:
+                return body(*args, **kwargs)
+        return _finish(op, call, body, method=method, public=public, inplace=inplace, out=out,
+                       aliases=aliases)
+    return declare
+
+
+_layouts: dict[Any, Any] = {}
+
+
+def _kept(op: Op, body: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if kwargs:
+            bound = op.signature.bind(*args, **kwargs)
+            args = bound.args if not bound.kwargs else (*bound.args, *bound.kwargs.values())
+        track = tracks(args)
+        if track and op.vjp is None:
+            return body(*args)
+        tensors = []
+        static: list[Any] = []
+        for a in args:
+            if isinstance(a, Tensor):
+                tensors.append(a)
+                static.append(HOLE)
+            else:
+                static.append(tuple(a) if isinstance(a, list) else a)
+        device = tensors[0]._cell.device
+        attrs = tuple(static)
+        # the body is run once per layout to learn the results' shapes and to raise its errors
+        key = (op, attrs, tuple((t._shape, t.dtype) for t in tensors), get_default_dtype())
+        specs = _layouts.get(key)
+        if specs is None:
+            specs = _learn(body, args)
+            if len(_layouts) > 4096:
+                _layouts.clear()
+            _layouts[key] = specs
+        if isinstance(specs, tuple):
+            found: Any = emit_many(op, tensors, attrs, specs)
+        else:
+            found = emit(op, tensors, attrs, specs[0], specs[1], device=device)
+        if track:
+            attach(op, args, {}, found if isinstance(found, tuple) else (found,))
+        return found
+    return call
+
+
+#: Stands where a tensor was among a kept composite's arguments.
+HOLE = "<tensor>"
+
+
+def _learn(body: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    """Shapes and dtypes of a body's results, found by recording it on tensors without data."""
+    was, modes.grad = modes.grad, False
+    try:
+        with record.tracing():
+            found = body(*(_hollow(a) if isinstance(a, Tensor) else a for a in args))
+    finally:
+        modes.grad = was
+    if isinstance(found, tuple):
+        return tuple((o._shape, o.dtype) for o in found)
+    return [found._shape, found.dtype]
+
+
+def _hollow(t: Tensor) -> Tensor:
+    cell = record.Cell(t._node(), t._cell.device)
+    return over(cell, t._shape, t.dtype)
+
+
+def expand_composite(node: Node) -> tuple[Node, ...]:
+    """The nodes of a kept composite's results, from its body over the node's own sources."""
+    attrs = node.attrs
+    specs = None
+    if attrs and isinstance(attrs[-1], tuple) and attrs[-1] and isinstance(attrs[-1][0], tuple) \
+            and len(attrs) == len(node.op.parameters) + 1:
+        attrs, specs = attrs[:-1], attrs[-1]
+    sources = iter(node.src)
+    args = []
+    for a in attrs:
+        if a is HOLE or a == HOLE:
+            s = next(sources)
+            args.append(over(record.Cell(s, _cpu()), s.shape, s.dtype))
+        else:
+            args.append(a)
+    was, modes.grad = modes.grad, False
+    try:
+        with record.tracing():
+            found = node.op.body(*args)  # type: ignore[misc]
+    finally:
+        modes.grad = was
+    outs = found if isinstance(found, tuple) else (found,)
+    assert specs is None or len(specs) == len(outs)
+    return tuple(o._node() for o in outs)
+
+
+def _cpu() -> Any:
+    return record_device()
+
+
+# -- writing --------------------------------------------------------------------------------------
+
+
+def check_writable(t: Tensor) -> None:
+    """Refuse in-place writes that torch refuses, before anything is recorded."""
+    if t._map is not None and any(s == 0 and n > 1 for n, s in zip(t._shape, t._map[0],
+                                                                    strict=True)):
+        raise RuntimeError("unsupported operation: more than one element of the written-to tensor "
+                           "refers to a single memory location. Please clone() the tensor before "
+                           "performing the operation.")
+    if t._inference and not modes.inference:
+        raise RuntimeError("Inplace update to inference tensor outside InferenceMode is not "
+                           "allowed.You can make a clone to get a normal tensor before doing "
+                           "inplace update.See https://github.com/pytorch/rfcs/pull/17 for more "
+                           "details.")
+    if modes.grad and t.requires_grad:
+        base = t._base
+        if t.grad_fn is None:
+            raise RuntimeError("a leaf Variable that requires grad is being used in an in-place "
+                               "operation.")
+        if base is not None and base._rg and base._grad_fn is None:
+            raise RuntimeError("a view of a leaf Variable that requires grad is being used in an "
+                               "in-place operation.")
+        if t._multi_view:
+            raise RuntimeError("Output 0 of UnbindBackward0 is a view and is being modified "
+                               "inplace. This view is the output of a function that returns "
+                               "multiple views. Such functions do not allow the output views to "
+                               "be modified inplace. You should replace the inplace operation by "
+                               "an out-of-place one.")
+
+
+def write_into(t: Tensor, value: Tensor) -> None:
+    """Store `value` in `t`'s memory, with history: the second half of every in-place form."""
+    if value._shape != t._shape:
+        raise RuntimeError(f"output with shape {list(t._shape)} doesn't match the broadcast shape "
+                           f"{list(value._shape)}")
+    if value.dtype.category > t.dtype.category:
+        raise RuntimeError(f"result type {_name(value.dtype)} can't be cast to the desired output "
+                           f"type {_name(t.dtype)}")
+    store(t, value)
+
+
+def _name(d: DType) -> str:
+    return {"float32": "Float", "float64": "Double", "float16": "Half", "bfloat16": "BFloat16",
+            "int64": "Long", "int32": "Int", "int16": "Short", "int8": "Char", "uint8": "Byte",
+            "bool": "Bool"}[d.name]
+
+
+def store(t: Tensor, value: Tensor) -> None:
+    """As `write_into`, converting freely between dtypes (copy_, indexing)."""
+    node = value._node()
+    if node.dtype is not t.dtype:
+        node = Node(CAST, (node,), (), node.shape, t.dtype)
+    elif node.buffer is not None or node.op is VIEW:
+        node = Node(COPY, (node,), (), node.shape, node.dtype)
+    target = t._map
+    exposed = value._cell.exposed is not None
+    if modes.grad and (value.requires_grad or t.requires_grad):
+        _rebase(t, value)
+    record.write(t._cell, node, None if target is None else (t._shape, *target))
+    if exposed:
+        record.flush()
+
+
+def _rebase(t: Tensor, value: Tensor) -> None:
+    base = t._base
+    if base is None:
+        if value.dtype is not t.dtype:
+            value = NAMES["to_dtype"](value, t.dtype)
+        t._grad_fn, t._output_nr, t._rg = value.grad_fn, value._output_nr, value._rg
+        if t._grad_fn is None and value._rg:  # the value is a leaf: go through a copy
+            copied = NAMES["clone"](value)
+            t._grad_fn, t._output_nr = copied._grad_fn, copied._output_nr
+        t._generation += 1
+        return
+    geometry = (t._shape, t._strides, t.storage_offset(), base._strides, base.storage_offset(),
+                t._cell.node.numel)
+    args = (base, value)
+    entry_of = over(base._cell, base._shape, base.dtype, base._map)
+    attach(ASSIGN, args, {"geometry": geometry}, (entry_of,))
+    base._grad_fn, base._output_nr, base._rg = entry_of._grad_fn, 0, True
+    base._generation += 1
+
+
+def write_out(out: Any, value: Any) -> Any:
+    """Store a result in the tensor(s) given as `out=`, which take its shape."""
+    if isinstance(value, tuple):
+        outs = tuple(write_out(o, v) for o, v in zip(out, value, strict=True))
+        return type(value)(*outs) if hasattr(value, "_fields") else outs
+    if out.requires_grad or value.requires_grad:
+        raise RuntimeError(f"{value.grad_fn.name() if value.grad_fn else 'out'}(): functions with "
+                           "out=... arguments don't support automatic differentiation, but one of "
+                           "the arguments requires grad.")
+    if value.dtype.category > out.dtype.category:
+        raise RuntimeError(f"result type {_name(value.dtype)} can't be cast to the desired output "
+                           f"type {_name(out.dtype)}")
+    if out._shape != value._shape:
+        fresh = make(Node(COPY, (value._node(),), (), value._shape, value.dtype),
+                     value._cell.device)
+        if fresh.dtype is not out.dtype:
+            fresh = NAMES["to_dtype"](fresh, out.dtype)
+        out._cell, out._map, out._shape = fresh._cell, None, fresh._shape
+        return out
+    store(out, value)
+    return out

@@ -1,0 +1,44 @@
+"""Replace kept composites by their bodies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flambeau.ir.graph import PICK, Graph, Node, Op, reachable
+from flambeau.ops.table import expand_composite
+
+
+def inline(graph: Graph, claims: Callable[[Op], bool] = lambda op: False) -> Graph:
+    """The graph with every composite that `claims` does not want expanded, to any depth."""
+    made: dict[Node, Node] = {}
+    parts: dict[Node, tuple[Node, ...]] = {}
+
+    def rebuilt(node: Node) -> Node:
+        src = tuple(made[s] if type(s) is Node else s for s in node.src)
+        if src == node.src:
+            return node
+        return Node(node.op, src, node.attrs, node.shape, node.dtype)
+
+    work = list(graph.nodes)
+    while work:
+        again = False
+        for node in work:
+            if node in made:
+                continue
+            if node.op is PICK and node.src[0] in parts:
+                made[node] = parts[node.src[0]][node.attrs[0]]
+            elif node.op.kind == "composite" and not claims(node.op):
+                outs = expand_composite(rebuilt(node))
+                parts[node] = outs
+                made[node] = outs[0]
+                again = True
+            else:
+                made[node] = rebuilt(node)
+        outputs = [(made[n], home) for n, home in graph.outputs]
+        nodes = reachable([n for n, _ in outputs])
+        graph = Graph(nodes, [made[n] for n in graph.inputs], outputs, graph.arguments)
+        if not again or not any(n.op.kind == "composite" and not claims(n.op) for n in nodes):
+            return graph
+        work = nodes
+        made, parts = {}, {}
+    return graph

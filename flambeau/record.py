@@ -1,0 +1,387 @@
+"""Recording and flushing: the only switch between writing a program and running it.
+
+An operation makes a `Node` and hands it to a new `Cell`; nothing is computed. `flush` collects the
+cells that live tensors still hold, finds or compiles the program for them, and runs it once.
+
+Note [Liveness]
+`_pending` holds every cell made since the last flush. A cell is alive when something besides that
+list refers to it, which CPython's reference count tells exactly; what is dead is never visited.
+
+Note [Homes]
+A realised cell keeps its buffer (its home): NumPy arrays alias it. Writing to such a cell makes a
+pending node whose result the flush writes back into the home, after earlier readers of the old
+value. A cell whose memory is visible outside (`exposed`) is never left pending: an operation that
+reads or writes it flushes at once, so that both sides always see each other's writes.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from flambeau.device import device as Device
+from flambeau.dtype import dtype as DType
+from flambeau.ir.graph import (
+    ASSIGN,
+    COPY,
+    INPUT,
+    VIEW,
+    Argument,
+    Graph,
+    Node,
+    Op,
+    reachable,
+    specialised,
+)
+
+#: Flush by itself past this many recorded cells, or (checked now and then) this many bytes of
+#: live pending results.
+MAX_PENDING = 20_000
+MAX_PENDING_BYTES = 4 << 30
+_CHECK_EVERY = 1024
+MAX_PROGRAMS = 1024
+
+#: Device type -> module with `compile(graph, key) -> Program`; the device protocol of `runtime/`.
+EXECUTORS = {"cpu": "flambeau.runtime.cpu"}
+
+
+#: A value whose computation raised; using it raises again.
+FAILED = Op("failed", "effect")
+
+
+class Cell:
+    """A storage: its functional value now, its version, and where its memory is once realised."""
+
+    __slots__ = ("node", "version", "home", "exposed", "device", "__weakref__")
+
+    def __init__(self, node: Node, device: Device) -> None:
+        self.node = node
+        self.version = 0
+        self.home: Any = None
+        self.exposed: Any = None
+        self.device = device
+
+
+class Counters:
+    """What happened so far: programs compiled, flushes run, cache hits, nodes executed."""
+
+    def __init__(self) -> None:
+        self.compiled = 0
+        self.flushes = 0
+        self.hits = 0
+        self.nodes = 0
+
+
+counters = Counters()
+_pending: list[Cell] = []
+_lock = threading.RLock()
+_programs: OrderedDict[Any, Any] = OrderedDict()
+sync = os.environ.get("FLAMBEAU_SYNC", "0") not in ("", "0")
+_flushing = threading.local()
+
+
+def pend(cell: Cell) -> None:
+    """Register a cell whose node is not realised yet; flushes when too much is pending."""
+    _pending.append(cell)
+    count = len(_pending)
+    if count % _CHECK_EVERY == 0 or sync:
+        _bound(count)
+
+
+def _bound(count: int) -> None:
+    if getattr(_flushing, "tracing", 0):
+        return
+    if sync:
+        flush()
+    elif count >= MAX_PENDING or _pending_bytes() > MAX_PENDING_BYTES:
+        flush()
+
+
+def _pending_bytes() -> int:
+    refs = sys.getrefcount
+    return sum(c.node.nbytes for c in _pending if refs(c) > 3)
+
+
+def new_cell(node: Node, device: Device) -> Cell:
+    """A pending cell holding `node`."""
+    cell = Cell(node, device)
+    _pending.append(cell)
+    if sync or len(_pending) % _CHECK_EVERY == 0:
+        _bound(len(_pending))
+    return cell
+
+
+def realised_cell(buffer: Any, shape: tuple[int, ...], dtype: DType, device: Device) -> Cell:
+    """A cell over memory that exists."""
+    node = Node(INPUT, (), (), shape, dtype)
+    node.buffer = buffer
+    cell = Cell(node, device)
+    cell.home = buffer
+    return cell
+
+
+def is_exposed(cell: Cell) -> bool:
+    """Whether memory of this cell is visible outside (NumPy, DLPack, another process)."""
+    seen = cell.exposed
+    if seen is None:
+        return False
+    if seen is True:
+        return True
+    seen[:] = [ref for ref in seen if ref() is not None]
+    if not seen:
+        cell.exposed = None
+        return False
+    return True
+
+
+def write(cell: Cell, node: Node, region: tuple[Any, ...] | None = None) -> None:
+    """Give a cell a new value: all of it, or the region (shape, strides, offset)."""
+    old = cell.node
+    if region is not None:
+        node = Node(ASSIGN, (old, node), region, old.shape, old.dtype)
+    if old.buffer is not None:
+        _pending.append(cell)
+    cell.node = node
+    cell.version += 1
+    if cell.exposed is not None and is_exposed(cell):
+        flush()
+    elif sync or len(_pending) % _CHECK_EVERY == 0:
+        _bound(len(_pending))
+
+
+class tracing:
+    """While inside, bodies are recorded as rewriting material and nothing flushes by itself."""
+
+    def __enter__(self) -> None:
+        _flushing.tracing = getattr(_flushing, "tracing", 0) + 1
+
+    def __exit__(self, *exc: object) -> None:
+        _flushing.tracing -= 1
+
+
+def flush() -> None:
+    """Execute everything that live tensors wait for.
+
+    Raises:
+        IndexError, RuntimeError: a value error found while running, naming its operation.
+    """
+    if not _pending:
+        return
+    with _lock:
+        cells = _pending[:]
+        del _pending[:len(cells)]
+        by_device: dict[str, list[Cell]] = {}
+        refs = sys.getrefcount
+        cell = None
+        seen = set()
+        for cell in cells:
+            # the list, the loop variable and the call's argument account for three references
+            if refs(cell) > 3 and cell.node.buffer is None and cell not in seen:
+                seen.add(cell)
+                by_device.setdefault(cell.device.type, []).append(cell)
+        by_device.pop("meta", None)
+        for kind, group in by_device.items():
+            _run(kind, group)
+
+
+def _fail(live: list[Cell], error: BaseException) -> None:
+    """After a program failed: a write that did not happen is taken back, other results raise.
+
+    The program stops at the failing step, so homes it would have written later are untouched.
+    """
+    done = getattr(error, "written", frozenset())
+    for k, cell in enumerate(live):
+        node = cell.node
+        fresh = Node(INPUT if cell.home is not None else FAILED, (),
+                     () if cell.home is not None else (str(error), type(error)),
+                     node.shape, node.dtype)
+        if cell.home is not None:
+            fresh.buffer = cell.home
+            if k not in done:
+                cell.version -= 1
+        cell.node = fresh
+
+
+def canonical(live: list[Cell]) -> tuple[tuple[Any, ...], list[Node], list[Node], list[Any]]:
+    """-> (key, nodes in order, input nodes, run-time numbers) of the pending program."""
+    seen: set[Node] = set()
+    stack = [c.node for c in live]
+    add = seen.add
+    while stack:
+        node = stack.pop()
+        if node not in seen:
+            add(node)
+            if node.buffer is None:
+                for s in node.src:
+                    if type(s) is Node and s not in seen:
+                        stack.append(s)
+    nodes = sorted(seen, key=_order)
+    index: dict[Node, int] = {}
+    key: list[Any] = []
+    inputs: list[Node] = []
+    numbers: list[Any] = []
+    for i, node in enumerate(nodes):
+        index[node] = i
+        if node.buffer is not None:
+            inputs.append(node)
+            key.append((node.shape, node.dtype))
+            continue
+        if node.op is FAILED:
+            message, kind = node.attrs
+            raise kind(message)
+        entry: list[Any] = [node.op, node.attrs, node.shape, node.dtype]
+        for at, s in enumerate(node.src):
+            if type(s) is Node:
+                entry.append(index[s])
+            elif specialised(node.op, at, s):
+                entry.append((type(s), s))
+            else:
+                entry.append("f" if type(s) is float else "i")
+                numbers.append(s)
+        key.append(tuple(entry))
+    homes = []
+    buffers: dict[int, int] = {}
+    for k, node in enumerate(inputs):
+        buffers.setdefault(id(node.buffer), k)
+    extra = 0
+    for c in live:
+        home: Any = None
+        if c.home is not None:
+            home = buffers.get(id(c.home))
+            if home is None:
+                extra += 1
+                home = -extra
+        homes.append((index[c.node], home))
+    # two inputs over one buffer would let the planner miss a hazard
+    shared = tuple(buffers[id(n.buffer)] for n in inputs) if len(buffers) != len(inputs) else ()
+    return (tuple(key), tuple(homes), shared), nodes, inputs, numbers
+
+
+def _order(node: Node) -> int:
+    return node.order
+
+
+def lift(key: tuple[Any, ...], nodes: list[Node], inputs: list[Node]) -> Graph:
+    """A graph of fresh nodes with the meaning of recorded ones: buffers become inputs, numbers
+    that are not specialised become arguments."""
+    made: dict[Node, Node] = {}
+    order = {node: k for k, node in enumerate(inputs)}
+    count = 0
+    result: list[Node] = []
+    placeholders: list[Node] = []
+    for node in nodes:
+        if node in order:
+            fresh = Node(INPUT, (), (order[node],), node.shape, node.dtype)
+            placeholders.append(fresh)
+        else:
+            src: list[Any] = []
+            for at, s in enumerate(node.src):
+                if type(s) is Node:
+                    src.append(made[s])
+                elif specialised(node.op, at, s):
+                    src.append(s)
+                else:
+                    src.append(Argument(count, "f" if type(s) is float else "i"))
+                    count += 1
+            fresh = Node(node.op, tuple(src), node.attrs, node.shape, node.dtype)
+        made[node] = fresh
+        result.append(fresh)
+    outputs: list[tuple[Node, int | None]] = []
+    taken: set[Node] = set()
+    for i, home in key[1]:
+        node = result[i]
+        if node in taken:  # two cells hold one value; each has memory of its own
+            node = Node(COPY, (node,), (), node.shape, node.dtype)
+            result.append(node)
+        taken.add(node)
+        outputs.append((node, home))
+    return Graph(result, placeholders, outputs, count)
+
+
+def pending_graph() -> Graph:
+    """What a flush would execute now, as a graph (for `explain`, export and tests)."""
+    with _lock:
+        refs = sys.getrefcount
+        live = [c for c in _pending if refs(c) > 3 and c.node.buffer is None]
+        key, nodes, inputs, _ = canonical(list(dict.fromkeys(live)))
+        return lift(key, nodes, inputs)
+
+
+def _run(kind: str, live: list[Cell]) -> None:
+    key, nodes, inputs, numbers = canonical(live)
+    full = (kind, key)
+    program = _programs.get(full)
+    if program is None:
+        program = import_module(EXECUTORS[kind]).compile(lift(key, nodes, inputs), key)
+        counters.compiled += 1
+        _programs[full] = program
+        if len(_programs) > MAX_PROGRAMS:
+            _programs.popitem(last=False)
+    else:
+        counters.hits += 1
+        if len(_programs) > MAX_PROGRAMS // 2:
+            _programs.move_to_end(full)
+    counters.flushes += 1
+    counters.nodes += len(nodes)
+    try:
+        buffers = program.run([n.buffer for n in inputs], numbers, [c.home for c in live])
+    except BaseException as error:
+        _fail(live, error)
+        raise
+    for cell, buffer in zip(live, buffers, strict=True):
+        node = cell.node
+        if node.buffer is not None and node.buffer is not buffer:
+            # two cells took one value (clone-free copies); each keeps memory of its own
+            node = Node(INPUT, (), (), node.shape, node.dtype)
+            cell.node = node
+        node.buffer = buffer
+        node.src = ()
+        cell.home = buffer
+
+
+def realise(cell: Cell) -> Any:
+    """The buffer of a cell, computed if it has to be.
+
+    Raises:
+        Whatever its computation raised, also when that was at an earlier flush.
+    """
+    if cell.node.buffer is None:
+        if cell.device.type == "meta":
+            raise NotImplementedError("Cannot copy out of meta tensor; no data!")
+        flush()
+        if cell.node.buffer is None:
+            _pending.append(cell)
+            flush()
+    return cell.node.buffer
+
+
+def clear_programs() -> None:
+    """Forget all compiled programs (the object cache on disk stays)."""
+    with _lock:
+        _programs.clear()
+
+
+def calling_line() -> str:
+    """The line of user code that is running: the innermost frame outside this package."""
+    package = os.path.dirname(os.path.abspath(__file__))
+    for frame in reversed(traceback.extract_stack()):
+        if not frame.filename.startswith(package):
+            return f'File "{frame.filename}", line {frame.lineno}: {frame.line}'
+    return "an unknown line"
+
+
+def view_node(node: Node, shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> Node:
+    """The node that reads `node`'s row-major storage with other strides."""
+    return Node(VIEW, (node,), (strides, offset), shape, node.dtype)
+
+
+__all__ = ["Cell", "Counters", "Op", "calling_line", "canonical", "clear_programs", "counters",
+           "flush", "is_exposed", "lift", "new_cell", "pend", "pending_graph", "reachable",
+           "realised_cell", "tracing", "view_node", "write"]
+Executor = Callable[[Graph, Any], Any]

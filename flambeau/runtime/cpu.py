@@ -1,0 +1,37 @@
+"""The CPU device: compiles a graph to a program and runs it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from flambeau.ir.graph import Graph
+from flambeau.ir.interpret import interpret
+from flambeau.passes.pipeline import lower
+from flambeau.runtime.host import array_of
+from flambeau.runtime.memory import Buffer
+
+
+class Interpreted:
+    """A program run node by node in NumPy: the oracle, and `FLAMBEAU_TARGET=interpret`."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+
+    def run(self, inputs: list[Any], numbers: list[Any], homes: list[Any]) -> list[Any]:
+        """Execute; -> one buffer per output (its home where it has one)."""
+        arrays = [array_of(b.ptr, n.shape, n.dtype)
+                  for b, n in zip(inputs, self.graph.inputs, strict=True)]
+        values = interpret(self.graph, arrays, numbers)
+        buffers = []
+        for (node, _), value, home in zip(self.graph.outputs, values, homes, strict=True):
+            buffer = home if home is not None else Buffer(node.nbytes)
+            if node.nbytes:
+                array_of(buffer.ptr, node.shape, node.dtype)[...] = value
+            buffers.append(buffer)
+        return buffers
+
+
+def compile(graph: Graph, key: Any) -> Any:  # noqa: A001
+    """A program for a graph."""
+    return Interpreted(lower(graph))

@@ -1,0 +1,55 @@
+"""Host memory as NumPy arrays and back: what the recorder needs of the CPU's memory."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from typing import Any
+
+import numpy as np
+
+from flambeau import tensor as tensors
+from flambeau.device import cpu
+from flambeau.device import device as Device
+from flambeau.dtype import dtype as DType
+from flambeau.ir.graph import INPUT, Node
+from flambeau.ops import creation
+from flambeau.record import Cell
+from flambeau.runtime.memory import Buffer
+
+
+def array_of(ptr: int, shape: tuple[int, ...], dtype: DType) -> np.ndarray[Any, Any]:
+    """A NumPy array over memory at an address; the caller keeps the memory alive."""
+    count = math.prod(shape)
+    if count == 0:
+        return np.empty(shape, dtype.numpy)
+    raw = (ctypes.c_char * (count * dtype.itemsize)).from_address(ptr)
+    return np.frombuffer(raw, dtype.numpy, count).reshape(shape)
+
+
+def copy_in(array: np.ndarray[Any, Any], dtype: DType, device: Device) -> tensors.Tensor:
+    """A tensor over a new buffer with an array's values."""
+    buffer = Buffer(array.nbytes)
+    if array.nbytes:
+        array_of(buffer.ptr, array.shape, dtype)[...] = array
+    return tensors.from_buffer(buffer, tuple(array.shape), dtype, device)
+
+
+def wrap(array: np.ndarray[Any, Any], dtype: DType) -> tensors.Tensor:
+    """A tensor over an array's own memory (strides are kept)."""
+    item = dtype.itemsize
+    strides = tuple(s // item for s in array.strides)
+    span = 1 + sum((n - 1) * s for n, s in zip(array.shape, strides, strict=True)) \
+        if array.size else 0
+    buffer = Buffer.wrap(array.ctypes.data, span * item, array)
+    plain = array.flags.c_contiguous
+    node = Node(INPUT, (), (), tuple(array.shape) if plain else (span,), dtype)
+    node.buffer = buffer
+    cell = Cell(node, cpu)
+    cell.home = buffer
+    cell.exposed = True
+    return tensors.over(cell, tuple(array.shape), dtype, None if plain else (strides, 0))
+
+
+creation.ALLOCATE[0] = copy_in
+creation.WRAP[0] = wrap

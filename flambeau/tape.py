@@ -1,0 +1,250 @@
+"""The autograd tape: what each recorded operation keeps for its derivative.
+
+A `GradFn` is one entry. It refers to the entries of its inputs (edges), never to its outputs, so
+that a graph dies with the last tensor that came out of it. Running the tape backwards is
+`autograd/backward.py`; this file is what recording needs.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import weakref
+from typing import Any
+
+from flambeau.ir.graph import Op
+
+_sequence = itertools.count().__next__
+
+
+class _Modes(threading.local):
+    """Per-thread switches: whether recording makes tape entries, inference, anomaly."""
+
+    grad = True
+    inference = False
+    anomaly = False
+
+
+modes = _Modes()
+
+
+class Spec:
+    """What is known of a tensor whose value was not saved: shape, dtype, device."""
+
+    __slots__ = ("shape", "dtype", "device", "requires_grad", "geometry")
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any, device: Any, requires_grad: bool) -> None:
+        self.shape = shape
+        self.dtype = dtype
+        self.device = device
+        self.requires_grad = requires_grad
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def dim(self) -> int:
+        return len(self.shape)
+
+    def size(self, dim: int | None = None) -> Any:
+        return self.shape if dim is None else self.shape[dim]
+
+    def numel(self) -> int:
+        n = 1
+        for s in self.shape:
+            n *= s
+        return n
+
+
+class Saved:
+    """A tensor kept for the derivative, with the version it must still have when read.
+
+    `tensor` is the input itself, or for an output a detached alias (no reference cycle), which is
+    given its `grad_fn` back when read.
+    """
+
+    __slots__ = ("tensor", "version", "is_output", "packed", "unpack")
+
+    def __init__(self, tensor: Any, is_output: bool) -> None:
+        self.is_output = is_output
+        self.version = tensor._cell.version
+        self.unpack = None
+        self.tensor = tensor.detach() if is_output else tensor
+        hooks = saved_hooks()
+        if hooks:
+            pack, self.unpack = hooks[-1]
+            self.packed = pack(self.tensor.detach() if not is_output else self.tensor)
+            self.tensor = None
+
+    def read(self, owner: GradFn, nr: int = 0) -> Any:
+        """The tensor; RuntimeError when it was modified in place since."""
+        if self.unpack is not None:
+            return self.unpack(self.packed)
+        t = self.tensor
+        if t._cell.version != self.version:
+            raise RuntimeError(
+                "one of the variables needed for gradient computation has been modified by an "
+                f"inplace operation: [{t.type()} {list(t.shape)}], which is output {nr} of "
+                f"{owner.name() if self.is_output else _origin(t)}, is at version "
+                f"{t._cell.version}; expected version {self.version} instead. Hint: enable "
+                "anomaly detection to find the operation that failed to compute its gradient, "
+                "with torch.autograd.set_detect_anomaly(True).")
+        if self.is_output:
+            alias = t.detach()
+            alias._grad_fn, alias._output_nr, alias._rg = owner, nr, True
+            return alias
+        return t
+
+
+def _origin(tensor: Any) -> str:
+    fn = tensor._grad_fn
+    return fn.name() if fn is not None else "a leaf"
+
+
+_hooks = threading.local()
+
+
+def saved_hooks() -> list[Any]:
+    """The stack of (pack, unpack) hooks of `autograd.graph.saved_tensors_hooks`."""
+    stack: list[Any] = _hooks.__dict__.setdefault("stack", [])
+    return stack
+
+
+class GradFn:
+    """One tape entry: how to turn the outputs' cotangents into the inputs'.
+
+    Attributes:
+        op: the row; its `vjp` is called.
+        edges: per argument, (entry, output number) or None when it needs no gradient.
+        args: per argument a Saved, a Spec or a plain value.
+        kwargs: static keyword arguments of the row.
+        out: Saved, Spec or None per output.
+        metas: (shape, dtype, device) of each output.
+    """
+
+    __slots__ = ("op", "edges", "args", "kwargs", "out", "metas", "order", "hooks", "prehooks",
+                 "retained", "trace", "released", "metadata", "__weakref__")
+
+    def __init__(self, op: Op, edges: tuple[Any, ...], args: tuple[Any, ...],
+                 kwargs: dict[str, Any], metas: tuple[Any, ...]) -> None:
+        self.op = op
+        self.edges = edges
+        self.args = args
+        self.kwargs = kwargs
+        self.out: tuple[Any, ...] = ()
+        self.metas = metas
+        self.order = _sequence()
+        self.hooks: dict[int, Any] | None = None
+        self.prehooks: dict[int, Any] | None = None
+        self.retained: dict[int, Any] | None = None
+        self.trace: str | None = None
+        self.released = False
+        self.metadata: dict[Any, Any] | None = None
+
+    def name(self) -> str:
+        """torch's spelling, e.g. `MulBackward0`."""
+        return "".join(w.capitalize() for w in self.op.name.split("_")) + "Backward0"
+
+    def __repr__(self) -> str:
+        return f"<{self.name()} object at {id(self):#x}>"
+
+    @property
+    def next_functions(self) -> tuple[Any, ...]:
+        """(entry, output number) per input, as torch shows it."""
+        return tuple((e[0], e[1]) if e is not None else (None, 0) for e in self.edges)
+
+    def apply(self, grads: list[Any]) -> tuple[Any, ...]:
+        """Cotangents of the arguments from those of the outputs (None: zero)."""
+        if self.released:
+            raise RuntimeError(
+                "Trying to backward through the graph a second time (or directly access saved "
+                "tensors after they have already been freed). Saved intermediate values of the "
+                "graph are freed when you call .backward() or autograd.grad(). Specify "
+                "retain_graph=True if you need to backward through the graph a second time or if "
+                "you need to access saved tensors after calling backward.")
+        read = [a.read(self, _number(a)) if type(a) is Saved else a for a in self.args]
+        out = [o.read(self, k) if type(o) is Saved else o for k, o in enumerate(self.out)]
+        assert self.op.vjp is not None
+        if len(self.metas) == 1:
+            return tuple(self.op.vjp(grads[0], out[0] if out else None, *read, **self.kwargs))
+        return tuple(self.op.vjp(tuple(grads), tuple(out), *read, **self.kwargs))
+
+    def release(self) -> None:
+        """Drop what was saved; going backwards a second time raises."""
+        if any(type(a) is Saved for a in (*self.args, *self.out)):
+            self.released = True
+            self.args = ()
+            self.out = ()
+
+    def register_hook(self, hook: Any) -> Any:
+        """Call `hook(grad_inputs, grad_outputs)` after this entry ran."""
+        self.hooks = {} if self.hooks is None else self.hooks
+        return Handle(self.hooks, hook)
+
+    def register_prehook(self, hook: Any) -> Any:
+        """Call `hook(grad_outputs)` before this entry runs."""
+        self.prehooks = {} if self.prehooks is None else self.prehooks
+        return Handle(self.prehooks, hook)
+
+
+def _number(saved: Saved) -> int:
+    return saved.tensor._output_nr if saved.tensor is not None else 0
+
+
+_handle_ids = itertools.count().__next__
+
+
+class Handle:
+    """Removes one hook: `remove()`, or leaving it as a context manager."""
+
+    def __init__(self, table: dict[int, Any], hook: Any) -> None:
+        self.id = _handle_ids()
+        self._hooks = table
+        table[self.id] = hook
+
+    def remove(self) -> None:
+        """Take the hook away; a second call does nothing."""
+        self._hooks.pop(self.id, None)
+
+    def __enter__(self) -> Handle:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.remove()
+
+
+def _accumulate(g: Any, out: Any, *args: Any) -> tuple[Any, ...]:
+    return ()
+
+
+ACCUMULATE = Op("accumulate_grad", "effect")
+ACCUMULATE.vjp = _accumulate
+
+
+class AccumulateGrad(GradFn):
+    """The end of the tape: adds the cotangent to a leaf's `.grad`."""
+
+    __slots__ = ("variable", "post_hooks")
+
+    def __init__(self, variable: Any) -> None:
+        meta = ((variable._shape, variable.dtype, variable.device),)
+        super().__init__(ACCUMULATE, (), (), {}, meta)
+        self.variable = variable
+        self.post_hooks: dict[int, Any] | None = None
+        self.order = 1 << 62  # leaves run as soon as their cotangent is complete
+
+    def name(self) -> str:
+        return "AccumulateGrad"
+
+
+def edge_of(tensor: Any) -> tuple[GradFn, int]:
+    """(entry, output number) that a cotangent of `tensor` goes to."""
+    fn = tensor.grad_fn
+    if fn is not None:
+        return fn, tensor._output_nr
+    acc = tensor._accumulator
+    found = acc() if acc is not None else None
+    if found is None:
+        found = AccumulateGrad(tensor)
+        tensor._accumulator = weakref.ref(found)
+    return found, 0
