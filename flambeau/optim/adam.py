@@ -1,0 +1,183 @@
+"""Adam."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import flambeau
+from flambeau.optim.optimizer import (
+    Optimizer,
+    check_fused,
+    check_options,
+    to_scalar,
+    use_grad_for_differentiable,
+)
+
+
+def _check_betas(betas: Any, foreach: bool | None, capturable: bool) -> None:
+    """Whether the betas are two floats in [0, 1), or two 1-element tensors."""
+    for i, beta in enumerate(betas):
+        if not 0.0 <= beta < 1.0:
+            raise ValueError(f"Invalid beta parameter at index {i}: {beta}")
+    tensors = [isinstance(beta, flambeau.Tensor) for beta in betas]
+    if not all(tensors) and not all(isinstance(beta, float) for beta in betas):
+        raise ValueError("betas must be either both floats or both Tensors")
+    for i, beta in enumerate(betas):
+        if not tensors[i]:
+            continue
+        if foreach and not capturable:
+            raise ValueError(
+                f"betas[{i}] as a Tensor is not supported for capturable=False and foreach=True"
+            )
+        if beta.numel() != 1:
+            raise ValueError(f"Tensor betas[{i}] must be 1-element")
+
+
+class Adam(Optimizer):
+    """Steps scaled by running averages of the gradient and of its square.
+
+    ``m <- b1 m + (1 - b1) g``, ``v <- b2 v + (1 - b2) g^2``,
+    ``p <- p - lr m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps)``.
+
+    Args:
+        params: tensors or parameter groups.
+        lr: step size, a number or a 1-element tensor.
+        betas: b1 and b2.
+        eps: see above.
+        weight_decay: this times p is added to g.
+        amsgrad: divide by the greatest v so far.
+        foreach: accepted; all updates are one program in any case.
+        maximize: climb in place of descend.
+        capturable: count steps on the parameters' device, so that a captured step can be
+            replayed.
+        differentiable: let gradients flow through the update.
+        fused: accepted, as ``foreach``.
+        decoupled_weight_decay: multiply p by ``1 - lr weight_decay`` in place of adding to g.
+
+    Raises:
+        ValueError: an option is out of range.
+        RuntimeError: options that exclude each other.
+
+    Reference:
+        Kingma and Ba, Adam: A Method for Stochastic Optimization (arXiv:1412.6980), algorithm 1;
+        Reddi et al., On the Convergence of Adam and Beyond (arXiv:1904.09237).
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: Any = 1e-3,
+        betas: tuple[Any, Any] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        amsgrad: bool = False,
+        *,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        decoupled_weight_decay: bool = False,
+    ) -> None:
+        """Check the options."""
+        if isinstance(lr, flambeau.Tensor) and foreach and not capturable:
+            raise ValueError(
+                "lr as a Tensor is not supported for capturable=False and foreach=True"
+            )
+        check_options(
+            lr=(lr, "learning rate"),
+            eps=(eps, "epsilon value"),
+            weight_decay=(weight_decay, "weight_decay value"),
+        )
+        _check_betas(betas, foreach, capturable)
+        defaults = {
+            "lr": lr,
+            "betas": tuple(to_scalar(beta) for beta in betas),
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "amsgrad": amsgrad,
+            "maximize": maximize,
+            "foreach": foreach,
+            "capturable": capturable,
+            "differentiable": differentiable,
+            "fused": fused,
+            "decoupled_weight_decay": decoupled_weight_decay,
+        }
+        super().__init__(params, defaults)
+        check_fused(fused, foreach, differentiable)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take the state over; older files lack options, and have steps as numbers."""
+        super().__setstate__(state)
+        for group in self.param_groups:
+            group.setdefault("amsgrad", False)
+            group.setdefault("maximize", False)
+            group.setdefault("foreach", None)
+            group.setdefault("capturable", False)
+            group.setdefault("differentiable", False)
+            group.setdefault("decoupled_weight_decay", False)
+            group.setdefault("fused", None)
+        self._restore_steps()
+
+    def _init_state(self, param: Any, group: dict[str, Any]) -> dict[str, Any]:
+        """A parameter's state, made at its first update."""
+        state = self.state[param]
+        if not state:
+            state["step"] = self._new_step(param, group)
+            state["exp_avg"] = flambeau.zeros_like(param)
+            state["exp_avg_sq"] = flambeau.zeros_like(param)
+            if group["amsgrad"]:
+                state["max_exp_avg_sq"] = flambeau.zeros_like(param)
+        return state
+
+    @use_grad_for_differentiable
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update the parameters once.
+
+        Args:
+            closure: computes the loss and its gradients anew.
+
+        Returns:
+            The closure's loss, or None.
+        """
+        loss = self._evaluate(closure)
+        for group in self.param_groups:
+            for param, grad in self._with_grad(group):
+                self._update(param, grad, self._init_state(param, group), group)
+        return loss
+
+    def _update(self, param: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]) -> None:
+        """Update one parameter.
+
+        All factors that change from step to step are Python floats, so that they reach the
+        compiled program as arguments.
+        """
+        beta1, beta2 = group["betas"]
+        lr = to_scalar(group["lr"])
+        weight_decay = group["weight_decay"]
+        exp_avg, exp_avg_sq = state["exp_avg"], state["exp_avg_sq"]
+        step: Any = self._count_step(param, state)
+        if group["capturable"] or group["differentiable"]:
+            step = state["step"].clone() if group["differentiable"] else state["step"]
+        if weight_decay != 0:
+            if group["decoupled_weight_decay"]:
+                param.mul_(1 - lr * weight_decay)
+            else:
+                grad = grad + param * weight_decay
+        exp_avg.mul_(beta1).add_(grad * (1 - beta1))
+        exp_avg_sq.mul_(beta2).add_(grad * grad * (1 - beta2))
+        squares = exp_avg_sq
+        if group["differentiable"]:
+            # The next step changes these in place, and backward needs their values of now.
+            exp_avg, squares = exp_avg.clone(), exp_avg_sq.clone()
+        if group["amsgrad"]:
+            greatest = state["max_exp_avg_sq"]
+            if group["differentiable"]:
+                squares = flambeau.maximum(greatest.clone(), squares)
+                greatest.copy_(squares)
+            else:
+                squares = greatest.copy_(flambeau.maximum(greatest, squares))
+        step_size = lr / (1 - beta1**step)
+        correction = (1 - beta2**step) ** 0.5
+        param.sub_(exp_avg / (squares.sqrt() / correction + group["eps"]) * step_size)
