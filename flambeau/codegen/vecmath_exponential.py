@@ -37,18 +37,18 @@ def round_to_integer(b: Builder, x: Value, factor: float = 1.0) -> tuple[Value, 
     return t - ROUNDER[x.kind], b.bits(t)
 
 
-def power_of_two(b: Builder, k: Value) -> Value:
-    """2^n for a normal power; only the low bits of k are looked at."""
+def power_of_two(b: Builder, k: Value, offset: int = 0) -> Value:
+    """2^(n + offset) for a normal power; only the low bits of k are looked at."""
     kind = "f32" if k.kind == "i32" else "f64"
     shift = MANTISSA_BITS[kind]
-    return b.bitcast((k << shift) + (EXPONENT_BIAS[kind] << shift), kind)
+    return b.bitcast((k << shift) + ((EXPONENT_BIAS[kind] + offset) << shift), kind)
 
 
 def scale(b: Builder, p: Value, k: Value) -> Value:
     """p * 2^n for any result, subnormal and infinite ones too, with one rounding (k from rounding)."""
-    n = k - ROUNDER_BITS[p.kind]
-    half = n >> 1
-    return p * power_of_two(b, half) * power_of_two(b, n - half)
+    # The rounder's own bits, shifted, do not reach the low bits of either half.
+    half = k >> 1
+    return p * power_of_two(b, half) * power_of_two(b, k - half)
 
 
 # Exponentials
@@ -83,12 +83,6 @@ def exp(b: Builder, x: Value) -> Value:
     return scale(b, exp_reduced(b, r), k)
 
 
-def exp_negative(b: Builder, x: Value) -> Value:
-    """exp(x) for x <= 0 or NaN."""
-    r, _, k = reduce_ln2(b, b.at_least(x, EXP_RANGE[x.kind][0]))
-    return scale(b, exp_reduced(b, r), k)
-
-
 def exp2_reduced(b: Builder, r: Value) -> Value:
     """2^r for |r| <= 1/2."""
     return b.horner(r, (1.0, *coefficients("EXP2", r.kind)))
@@ -120,8 +114,15 @@ def expm1_positive(b: Builder, x: Value, top: float) -> Value:
 
 
 def sigmoid(b: Builder, x: Value) -> Value:
-    z = exp_negative(b, -b.abs(x))
-    return divide_by_sum(b, b.select(x < 0.0, z, 1.0), z, 1.0)
+    """2^-j / (2^-j + 2^-j exp(-x)): with the small factor exp(-x) does not overflow before the result is 0.
+
+    With exp(-x) = 2^n (1 + e) the sum 2^n + 1 is exact unless one is negligible, so that the denominator has one rounding.
+    """
+    low, high, j = {"f32": (-60.0, 104.0, 24), "f64": (-100.0, 746.0, 53)}[x.kind]
+    r, _, k = reduce_ln2(b, clamp(b, -x, low, high))
+    s = power_of_two(b, k, -j)
+    e = b.fma(r * r, b.horner(r, coefficients("EXP", x.kind)), r)
+    return 1.0 / (s + b.fma(s, e, 2.0**-j)) * 2.0**-j
 
 
 # Hyperbolic functions
@@ -147,7 +148,7 @@ def half_exp(b: Builder, magnitude: Value) -> Value:
     """exp(x)/2 for x >= 0, finite wherever that is."""
     r, _, k = reduce_ln2(b, b.at_most(magnitude, {"f32": 90.0, "f64": 711.0}[magnitude.kind]))
     p = exp_reduced(b, r)
-    return (p + p) * power_of_two(b, k - 2)
+    return (p + p) * power_of_two(b, k, -2)
 
 
 def sinh(b: Builder, x: Value) -> Value:
