@@ -176,7 +176,8 @@ def _read_files(
             notices.append(f"stopped after {limit // 2**20:,} MB of text")
             break
     if binary:
-        notices.append(f"skipped {binary:,} file{'s' if binary > 1 else ''} that are not text")
+        what = "file that is" if binary == 1 else "files that are"
+        notices.append(f"skipped {binary:,} {what} not text")
     return np.frombuffer(b"\0".join(parts), dtype=np.uint8), len(parts)
 
 
