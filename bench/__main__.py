@@ -18,6 +18,7 @@ import os
 import platform
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from rich.console import Console
@@ -28,6 +29,9 @@ from bench.measure import Row, Settings, case_names, measure_case, variants_of
 from bench.report import report
 
 FOOTPRINT = "footprint"
+
+#: The share of the processors that other programs may use before the figures are doubtful.
+QUIET = 0.05
 
 
 def parser() -> argparse.ArgumentParser:
@@ -79,6 +83,21 @@ def selection(cases: list[str] | None, quick: bool) -> dict[str, list[str]]:
     return chosen
 
 
+def busy_seconds() -> float:
+    """Processor time that the whole machine has used; 0 where the system does not say."""
+    try:
+        fields = Path("/proc/stat").read_text().split("\n")[0].split()[1:9]
+    except OSError:
+        return 0.0
+    user, nice, system, _idle, _waiting, *interrupts = (int(field) for field in fields)
+    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
+
+
+def own_seconds() -> float:
+    """Processor time that this program and the contenders that have ended used."""
+    return sum(os.times()[:4])
+
+
 def main() -> int:
     """Run the command; the exit status is 1 where a contender failed or results disagree."""
     options = parser().parse_args()
@@ -100,6 +119,7 @@ def main() -> int:
     status = Console(stderr=True).status("starting")
     rows: list[Row] = []
     footprints = []
+    started, busy, own = time.monotonic(), busy_seconds(), own_seconds()
     with status, tempfile.TemporaryDirectory(prefix="flambeau-bench-") as folder:
         if FOOTPRINT in chosen:
             rounds = min(settings.rounds, 5)
@@ -108,15 +128,23 @@ def main() -> int:
             if case != FOOTPRINT:
                 rows += measure_case(case, variants, names, settings, status.update)
     shown = [n for n in names if n != "limit" or any("limit" in row.figures for row in rows)]
+    others = (busy_seconds() - busy) - (own_seconds() - own)
+    share = max(0.0, others / (time.monotonic() - started) / (os.cpu_count() or 1))
     header = (
         f"{platform.processor() or platform.machine()}, {options.threads} threads, "
-        f"{settings.rounds} rounds of {settings.seconds} s, Python {platform.python_version()}"
+        f"{settings.rounds} rounds of {settings.seconds} s, Python {platform.python_version()}; "
+        f"other programs used {share:.0%} of the machine"
     )
+    if share > QUIET:
+        header += (
+            "\nToo much for figures to keep: torch's threads, waiting for each other, suffer most."
+        )
     console.print(report(rows, shown, footprints, header))
     if options.json:
         document = {
             "threads": options.threads,
             "rounds": settings.rounds,
+            "others": share,
             "rows": [row.as_json() for row in rows],
             "footprints": [one.as_json() for one in footprints],
         }

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-ROWS, COLUMNS = 8192, 1024
+ROWS, COLUMNS = 4096, 1024
 
 
 def layer_norm(x, y, w):
