@@ -1,8 +1,8 @@
 """What the processor can do: name, features, vector width, caches, cores.
 
-Everything is found on first use and kept. LLVM is asked for the name and the features, so this module
-also owns the one place where llvmlite is loaded (`llvm()`): its shared library takes 40 to 250 ms to map, which
-`import flambeau` does not pay.
+Everything is found on first use and kept. LLVM is asked for the name and the features, so this
+module also owns the one place where llvmlite is loaded (`llvm()`): its shared library takes 40
+to 250 ms to map, which `import flambeau` does not pay.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# Levels FLAMBEAU_CPU may restrict to: (LLVM's name for the processor, the features kept of the host's).
+# What FLAMBEAU_CPU may restrict to: LLVM's name for the processor, the features left.
 _X86_BASE = frozenset({"64bit", "cmov", "cx8", "fxsr", "mmx", "sse", "sse2"})
 _X86_V3 = _X86_BASE | {
-    "avx", "avx2", "bmi", "bmi2", "crc32", "cx16", "f16c", "fma", "lzcnt", "movbe", "popcnt", "sahf", "sse3",
-    "sse4.1", "sse4.2", "ssse3", "xsave",
+    "avx", "avx2", "bmi", "bmi2", "crc32", "cx16", "f16c", "fma", "lzcnt", "movbe", "popcnt",
+    "sahf", "sse3", "sse4.1", "sse4.2", "ssse3", "xsave",
 }  # fmt: skip
 _X86_V4 = _X86_V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
 _LEVELS = {
@@ -113,7 +113,7 @@ def vector_bytes() -> int:
 
 
 def available_cpus() -> int:
-    """Processors this process may run on: its affinity mask, capped by its control group's quota."""
+    """Processors this process may use: its affinity mask, capped by its control group's quota."""
     if hasattr(os, "sched_getaffinity"):
         count = len(os.sched_getaffinity(0))
     else:
@@ -124,7 +124,7 @@ def available_cpus() -> int:
 
 @functools.cache
 def _cgroup_quota() -> float | None:
-    """Processors' worth of time that the control group grants (containers), or None when unlimited."""
+    """Processors' worth of time that the control group grants (containers), None: unlimited."""
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()[:2]
         return None if quota == "max" else float(quota) / float(period)

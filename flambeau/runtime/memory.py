@@ -1,19 +1,23 @@
 """Host memory for tensors: aligned blocks from a caching allocator.
 
 Note [Host memory]
-A `Buffer` takes a block when it is made and gives it back when it dies, both by one list operation, because every
-flush does so for each of its results.
+A `Buffer` takes a block when it is made and gives it back when it dies, both by one list
+operation, because every flush does so for each of its results.
 
-* Sizes are rounded up to a class: steps of 64 bytes up to 4 KiB, then eight classes an octave (at most 12.5 % unused).
-* Small blocks are cut from slabs that stay. Blocks up to 256 KiB come from the C library. Larger ones are mapped
-  by themselves: huge pages are asked for (first use of fresh memory is five times faster so), and starts are
-  staggered, since arrays that all begin at the same offset in a page contend for the same cache sets.
-* Free blocks are kept for the next Buffer of their class. What is kept never makes the process larger than it was
-  at its recent peak of memory in use, plus a fixed slack: before more is taken from the system, and when large
-  blocks are freed, the longest unused go back. So a training step finds all its memory again, and a peak that is
-  over is given up within seconds of further use.
+* Sizes are rounded up to a class: steps of 64 bytes up to 4 KiB, then eight classes an octave
+  (at most 12.5 % unused).
+* Small blocks are cut from slabs that stay. Blocks up to 256 KiB come from the C library. Larger
+  ones are mapped by themselves: huge pages are asked for (first use of fresh memory is five
+  times faster so), and starts are staggered, since arrays that all begin at the same offset in a
+  page contend for the same cache sets.
+* Free blocks are kept for the next Buffer of their class. What is kept never makes the process
+  larger than it was at its recent peak of memory in use, plus a fixed slack: before more is
+  taken from the system, and when large blocks are freed, the longest unused go back. So a
+  training step finds all its memory again, and a peak that is over is given up within seconds of
+  further use.
 
-Blocks are at least 64-byte aligned. Counters follow the classes' sizes, as torch's memory statistics do.
+Blocks are at least 64-byte aligned. Counters follow the classes' sizes, as torch's memory
+statistics do.
 """
 
 from __future__ import annotations
@@ -77,8 +81,8 @@ _libc = _c_library()
 
 def _out_of_memory(nbytes: int, code: int) -> RuntimeError:
     return RuntimeError(
-        "[enforce fail at alloc_cpu.cpp] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate "
-        f"{nbytes} bytes. Error code {code} ({os.strerror(code)})"
+        "[enforce fail at alloc_cpu.cpp] err == 0. DefaultCPUAllocator: can't allocate memory: "
+        f"you tried to allocate {nbytes} bytes. Error code {code} ({os.strerror(code)})"
     )
 
 
@@ -111,7 +115,7 @@ def _map(size: int) -> int:
 
 
 class _Bin(list[int]):
-    """Free blocks of one size class up to `_LARGE_LIMIT`. pop() and append() are all a Buffer needs."""
+    """Free blocks of one size class up to `_LARGE_LIMIT`; a Buffer pops and appends."""
 
     __slots__ = ("size",)
 
@@ -209,7 +213,10 @@ def _bin(nbytes: int) -> Any:
 
 
 def _obtain(source: Any, size: int, nbytes: int, counted: int = 0) -> int:
-    """`size` bytes from `source`, after what is kept beyond the bound went back; `counted` are entered."""
+    """`size` bytes from `source`, once what is kept beyond the bound went back.
+
+    `counted` of them are entered in the books (default: all).
+    """
     counted = counted or size
     with _lock:
         _trim(counted)
@@ -225,7 +232,7 @@ def _obtain(source: Any, size: int, nbytes: int, counted: int = 0) -> int:
 
 
 def _trim(wanted: int) -> None:
-    """Give free blocks back until the bound of Note [Host memory] holds with `wanted` bytes more. Takes the lock."""
+    """Give free blocks back until the bound holds with `wanted` bytes more; needs the lock."""
     state = _state
     now = time.monotonic()
     if now - state.since > _WINDOW_SECONDS:
@@ -241,7 +248,7 @@ def _trim(wanted: int) -> None:
 
 
 def _unmap(block: int) -> None:
-    """Return a free large block to the system. Takes the lock."""
+    """Return a free large block to the system; needs the lock."""
     found = _kept.pop(block)
     found.free.remove(block)
     # Mappings begin on a page, so the offset within the page tells which start was given.
@@ -265,13 +272,17 @@ class Buffer:
     """
 
     __slots__ = ("__weakref__", "_bin", "nbytes", "ptr")
+    _bin: Any
+    nbytes: int
+    ptr: int
 
     def __init__(self, nbytes: int, _state: _State = _state) -> None:
         self.nbytes = nbytes
         if nbytes <= _SMALL_LIMIT:
-            self._bin = found = _small[nbytes + 63 >> 6]
+            found: Any = _small[nbytes + 63 >> 6]
         else:
-            self._bin = found = _bin(nbytes)
+            found = _bin(nbytes)
+        self._bin = found
         try:
             self.ptr = found.pop()
         except IndexError:
@@ -320,11 +331,8 @@ class ForeignBuffer(Buffer):
     def __init__(self, ptr: int, nbytes: int, owner: object) -> None:
         self.ptr = ptr
         self.nbytes = nbytes
-        self._bin = _foreign
+        self._bin = _foreign  # whose append() does nothing
         self._owner = owner
-
-    def __del__(self) -> None:
-        pass
 
     @property
     def owner(self) -> object:

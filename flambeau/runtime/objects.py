@@ -1,16 +1,17 @@
 """The cache on disk: compiled objects and whole programs, by key.
 
-An entry is one file named by its key: a header, a checksum over key and payload, the payload. It is written to a
-temporary file and renamed, so readers in any number of processes see a whole entry or none; what is truncated,
-damaged or stored under another key's name fails the checksum, is removed and counts as absent. The directory is
-bounded: when it grows past the limit the entries used longest ago go.
+An entry is one file named by its key: a header, a checksum over key and payload, the payload. It
+is written to a temporary file and renamed, so readers in any number of processes see a whole
+entry or none; what is truncated, damaged or stored under another key's name fails the checksum,
+is removed and counts as absent. The directory is bounded: when it grows past the limit the
+entries used longest ago go.
 
-A cache of code is only as safe as the right to write it: entries are read only from a directory that belongs to the
-current user and that nobody else may write, and only when the file itself is such. Whatever goes wrong with the disk,
-the program runs without the cache.
+A cache of code is only as safe as the right to write it: entries are read only from a directory
+that belongs to the current user and that nobody else may write, and only when the file itself is
+such. Whatever goes wrong with the disk, the program runs without the cache.
 
-Environment: FLAMBEAU_CACHE=0 turns it off, FLAMBEAU_CACHE_DIR says where (default: the platform's cache folder),
-FLAMBEAU_CACHE_SIZE how big ("512MB", "2GB", bytes; default 512 MB).
+Environment: FLAMBEAU_CACHE=0 turns it off, FLAMBEAU_CACHE_DIR says where (default: the
+platform's cache folder), FLAMBEAU_CACHE_SIZE how big ("512MB", "2GB", bytes; default 512 MB).
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ class ObjectCache:
         return payload
 
     def put(self, key: bytes, payload: bytes) -> bool:
-        """Store `payload` under `key`. Returns whether it was stored; never raises for the disk's sake."""
+        """Store `payload` under `key`; returns whether it was (a disk may be full or read-only)."""
         size = _HEADER + len(payload)
         if size > self.limit or not self._check(create=True):
             return False
@@ -117,6 +118,7 @@ class ObjectCache:
                 file.write(payload)
             os.replace(temporary, self._path(key))
         except OSError:
+            self._usable = None  # should the directory be gone, the next one makes it anew
             if temporary is not None:
                 with contextlib.suppress(OSError):
                     os.unlink(temporary)
@@ -198,7 +200,7 @@ class ObjectCache:
         return sorted(entries)
 
     def _account(self, size: int) -> None:
-        """Count `size` stored bytes; look at the directory now and then, since others write there too."""
+        """Count `size` stored bytes; now and then look at the directory, where others write too."""
         with self._lock:
             self._unscanned += size
             if self._estimate is not None and self._unscanned < self.limit // 16:

@@ -1,20 +1,23 @@
 """The thread pool that native code drives: `fl_parallel_for`.
 
 Note [Thread pool]
-Compiled programs call `fl_parallel_for(fn, arg, n, grain)`. The calling thread publishes the loop, takes part in
-it as worker 0 and returns when all of [0, n) is done. The other workers are Python daemon threads that each make one
-call into the native `fl_pool_worker`, without the GIL, and come back only when the pool stops.
+Compiled programs call `fl_parallel_for(fn, arg, n, grain)`. The calling thread publishes the
+loop, takes part in it as worker 0 and returns when all of [0, n) is done. The other workers are
+Python daemon threads that each make one call into the native `fl_pool_worker`, without the GIL,
+and come back only when the pool stops.
 
-* One word says it all: the loop's number, whether it is open, how many workers joined. A worker joins by a
-  compare-and-swap on it; the caller closes it when no iterations are left and waits for those that joined only. A
-  worker that is late or asleep costs the caller nothing.
-* [0, n) is divided into one range a worker, each with its own counter; a worker takes chunks of `grain` iterations from
-  its own range first (so successive loops over the same rows find them in that core's cache), then from the others'.
-* A worker without work spins for some tens of microseconds, then sleeps on its own condition variable. Workers that
-  are needed and asleep are woken as a tree: each wakes two others.
-* One loop at a time uses the pool. A nested loop, and a loop of another Python thread meanwhile, run inline.
-* Threads start when the first loop needs them (also in a forked child, which inherits none): native code then
-  calls back `_start`.
+* One word says it all: the loop's number, whether it is open, how many workers joined. A worker
+  joins by a compare-and-swap on it; the caller closes it when no iterations are left and waits
+  for those that joined only. A worker that is late or asleep costs the caller nothing.
+* [0, n) is divided into one range a worker, each with its own counter; a worker takes chunks of
+  `grain` iterations from its own range first (so successive loops over the same rows find them
+  in that core's cache), then from the others'.
+* A worker without work spins for some tens of microseconds, then sleeps on its own condition
+  variable. Workers that are needed and asleep are woken as a tree: each wakes two others.
+* One loop at a time uses the pool. A nested loop, and a loop of another Python thread meanwhile,
+  run inline.
+* Threads start when the first loop needs them (also in a forked child, which inherits none):
+  native code then calls back `_start`.
 
 Signals are blocked in the workers, so that Ctrl-C always reaches the main thread's system calls.
 """
@@ -244,7 +247,7 @@ some:
   %small = icmp sle i64 %n, %grain
   br i1 %small, label %inline, label %large
 large:
-  ; The hook is there until the threads are; then the number of workers says whether there is a pool.
+  ; The hook is there until the threads are; then the number of workers says whether to share.
   %hook0 = load atomic ptr, ptr {_at(_HOOK)} acquire, align 8
   %unstarted = icmp ne ptr %hook0, null
   %w0 = load atomic i64, ptr {_at(_WORKERS)} monotonic, align 8
@@ -366,7 +369,8 @@ entry:
   %c = getelementptr i8, ptr %s, i64 {_COND}
   br label %idle
 idle:
-  %seen = phi i64 [-1, %entry], [%number, %late], [%number, %unneeded], [%number, %leave], [%number, %signalled]
+  %seen = phi i64 [-1, %entry], [%number, %late], [%number, %unneeded],
+                  [%number, %leave], [%number, %signalled]
   %spins = load i64, ptr {_at(_SPIN)}, align 8
   br label %spin
 spin:
@@ -471,7 +475,7 @@ class _Native:
         self.field(_HOOK).value = ctypes.cast(self.hook, ctypes.c_void_p).value or 0 if armed else 0
 
     def calibrate(self) -> None:
-        """Set how long idle threads spin: not at all when there are more of them than processors."""
+        """Set how long idle threads spin: not at all when they are more than the processors."""
         if not self.spins_per_second:
             timings = []
             for _ in range(3):
@@ -505,10 +509,11 @@ def _native() -> _Native:
 
 
 def parallel_for_address() -> int:
-    """The address of the native `void fl_parallel_for(void (*fn)(ptr, i64, i64, i64), ptr arg, i64 n, i64 grain)`.
+    """The address of the native `void fl_parallel_for(ptr fn, ptr arg, i64 n, i64 grain)`.
 
-    `fn(arg, begin, end, worker)` is called for chunks that together are [0, n), by several threads at once; `worker`
-    is below `get_num_threads()` and no two threads of one call share it.
+    `void fn(ptr arg, i64 begin, i64 end, i64 worker)` is called for chunks that together are
+    [0, n), by several threads at once; `worker` is below `get_num_threads()` and no two threads of
+    one call share it.
     """
     with jit.lock:  # one pool, whichever thread comes first
         return _native().library.address("fl_parallel_for")
@@ -564,7 +569,7 @@ def set_num_threads(num_threads: int) -> None:
 
 @contextlib.contextmanager
 def _stopped(patience: float | None = None) -> Iterator[bool]:
-    """No loop runs and no worker lives in the body. Gives up and yields False after `patience` seconds."""
+    """No loop runs and no worker lives in the body; yields False if not so after `patience` s."""
     native = _native()
     deadline = None if patience is None else time.monotonic() + patience
     while not native.try_lock():
@@ -592,7 +597,7 @@ def _live(worker: Callable[[int], Any], index: int) -> None:
 
 
 def _start() -> None:
-    """Start the workers; called by native code that holds the pool, from the thread whose loop wants them."""
+    """Start the workers. Native code that holds the pool calls it, in the thread that loops."""
     interrupted = False
     native = _native()
     try:

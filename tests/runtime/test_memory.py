@@ -2,7 +2,9 @@
 
 import ctypes
 import gc
+import itertools
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -51,7 +53,7 @@ def test_blocks_are_aligned_whole_and_apart(nbytes):
         array(buffer)[:] = index + 1
     assert all((array(buffer) == index + 1).all() for index, buffer in enumerate(buffers))
     starts = sorted(buffer.ptr for buffer in buffers)
-    assert all(b - a >= max(nbytes, 1) for a, b in zip(starts, starts[1:], strict=False))
+    assert all(b - a >= max(nbytes, 1) for a, b in itertools.pairwise(starts))
 
 
 @pytest.mark.parametrize("nbytes", [n for n in SIZES if n])
@@ -155,8 +157,6 @@ def test_foreign_memory_keeps_its_owner():
     dead = []
     memory_of = memory.memory_allocated()
     buffer = Buffer.wrap(owner.ctypes.data, owner.nbytes, owner)
-    import weakref
-
     watcher = weakref.ref(owner, lambda _: dead.append(1))
     assert isinstance(buffer, Buffer)
     assert buffer.owner is owner

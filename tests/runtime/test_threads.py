@@ -16,7 +16,7 @@ from flambeau.runtime import jit, threads
 
 i64 = ctypes.c_int64
 
-# count: one more in a[i] for each i; seen[worker] = 1. nested: a loop of `m` iterations inside each of `n`.
+# count: one more in a[i] for each i; seen[worker] = 1. nested: a loop inside each iteration.
 IR = """
 declare void @fl_parallel_for(ptr, ptr, i64, i64)
 
@@ -248,7 +248,7 @@ def test_child_of_a_fork_has_its_own_pool(loops):
 
 
 PRELUDE = f"""
-import ctypes, os, signal, sys, threading, time
+import atexit, ctypes, os, signal, sys, threading, time
 import importlib.util
 spec = importlib.util.spec_from_file_location("loops_of_the_test", {__file__!r})
 test = importlib.util.module_from_spec(spec); spec.loader.exec_module(test)
@@ -282,11 +282,15 @@ def finish(process: subprocess.Popen) -> tuple[int, str, str]:
         ("raise ValueError('on purpose')", 1),
         ("os._exit(4)", 4),
         # a daemon thread is in the middle of a loop when the interpreter ends
-        ("threading.Thread(target=lambda: loops.run(1000, 1, 10**9), daemon=True).start(); time.sleep(.05)", 0),
+        (
+            "threading.Thread(target=lambda: loops.run(1000, 1, 10**9), daemon=True).start()\n"
+            "time.sleep(.05)",
+            0,
+        ),
         # an ordinary thread goes on after the main one
         ("threading.Thread(target=lambda: [time.sleep(.1), loops.run(1000, 1)]).start()", 0),
         # the first loop of all in an exit handler
-        ("import atexit; threads_.set_num_threads(2); atexit.register(lambda: loops.run(1000, 1))", 0),
+        ("threads_.set_num_threads(2)\natexit.register(lambda: loops.run(1000, 1))", 0),
     ],
 )  # fmt: skip
 def test_interpreter_exit(ending, code):
