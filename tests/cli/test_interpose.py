@@ -98,7 +98,7 @@ def test_modules_have_their_names(torch: Any, path: str, names: str) -> None:
     assert module.__spec__.name == path
     assert sys.modules[path] is module
     for name in names.split():
-        assert getattr(module, name) is not None
+        assert hasattr(module, name)
         found: dict[str, Any] = {}
         exec(f"from {path} import {name} as it", found)
         assert found["it"] is getattr(module, name)

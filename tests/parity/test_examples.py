@@ -1,0 +1,39 @@
+"""The examples give the losses that they give with PyTorch, step by step."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.program import ROOT, SECONDS
+from tests.cli.program import flambeau as run_flambeau
+from tests.cli.test_examples import EXAMPLES, losses
+
+OPTIONS = {"char_gpt.py": ["--tokens", "0"], "mlp_digits.py": ["--epochs", "1"]}
+TOLERANCE = 2e-3
+"""Relative: rounding differs, and grows over the steps."""
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_losses_are_pytorchs(name: str, tmp_path: Path) -> None:
+    words = [str(ROOT / "examples" / name), *OPTIONS.get(name, [])]
+    theirs = subprocess.run(
+        [sys.executable, *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=True,
+    )
+    ours = run_flambeau("run", *words, cwd=tmp_path)
+    assert ours.returncode == 0, ours.stderr
+    expected = losses(theirs.stdout)
+    assert len(expected) >= 5
+    assert losses(ours.stdout) == pytest.approx(expected, rel=TOLERANCE, abs=2e-6)
+    last_of_ours, last_of_theirs = (x.stdout.splitlines()[-1].split() for x in (ours, theirs))
+    assert last_of_ours[:2] == last_of_theirs[:2]
