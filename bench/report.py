@@ -141,10 +141,11 @@ def report(
         parts.append(recording_table(costs))
     if footprints:
         parts.append(footprint_table(footprints))
+    reported = set()
     for row in rows:
         for name, figures in row.figures.items():
-            if figures.error:
-                parts.append(
-                    Text(f"{row.case} {row.variant}, {name}:\n{figures.error}", style="red")
-                )
+            if figures.error and (row.case, name, figures.error) not in reported:
+                reported.add((row.case, name, figures.error))
+                where = f"{row.case} {row.variant}, {CONTENDERS[name].title}"
+                parts.append(Text(f"{where}:\n{figures.error}", style="red"))
     return Group(*parts)
