@@ -125,7 +125,7 @@ def load_corpus(path: str | None, context: int) -> Corpus:
             f"{name} has {len(text):,} bytes of text, too few for sequences of {context}: at least "
             f"{2 * (context + 2):,} are needed (a smaller --context needs fewer)"
         )
-    digest = hashlib.blake2b(memoryview(text), digest_size=16).hexdigest()
+    digest = hashlib.blake2b(text.data, digest_size=16).hexdigest()
     split = len(text) - held_out
     return Corpus(name, text[:split], text[split:], files, digest, notices)
 

@@ -115,7 +115,8 @@ def _find_module(name: str, module: ModuleType) -> tuple[CodeType, str]:
             spec = importlib.util.find_spec(name)
     except (ImportError, ValueError) as error:
         raise _CannotRun(f"error while finding module {name!r}: {error}") from error
-    code = spec.loader.get_code(spec.name) if spec and hasattr(spec.loader, "get_code") else None
+    get_code = getattr(spec.loader, "get_code", None) if spec is not None else None
+    code = get_code(spec.name) if spec is not None and get_code is not None else None
     if spec is None or code is None:
         raise _CannotRun(f"no module named {name!r}")
     module.__spec__ = spec

@@ -25,6 +25,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -108,7 +109,7 @@ class Facade(ModuleType):
 _ABSENT = object()
 
 
-class _Loader:
+class _Loader(Loader):
     """Makes the facade of a torch module."""
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
@@ -133,12 +134,11 @@ def _source(name: str) -> Any:
         return getattr(importlib.import_module(package), attribute)
 
 
-class _Finder:
+class _Finder(MetaPathFinder):
     """Finds torch's modules in flambeau."""
 
-    @staticmethod
     def find_spec(
-        name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """The spec of a module that flambeau has names for, else None."""
         if not _belongs_to_torch(name):
@@ -171,6 +171,7 @@ def _tensor_getattr(tensor: Any, name: str) -> Any:
 
 
 _finder = _Finder()
+_tensor_type: Any = flambeau.Tensor
 _hidden: dict[str, ModuleType] = {}
 
 
@@ -190,7 +191,7 @@ def install() -> None:
         module = sys.modules.pop(name)
         if getattr(module, "__file__", None) != str(Path(CHILDREN, "torch", "__init__.py")):
             _hidden[name] = module
-    sys.meta_path.insert(0, _finder)  # type: ignore[arg-type]
+    sys.meta_path.insert(0, _finder)
     if CHILDREN not in sys.path:
         sys.path.insert(0, CHILDREN)
     inherited = os.environ.get("PYTHONPATH", "")
@@ -199,15 +200,15 @@ def install() -> None:
     os.environ[_ENVIRONMENT] = sys.prefix
     importlib.invalidate_caches()
     prefix[0] = "torch"
-    if "__getattr__" not in flambeau.Tensor.__dict__:
-        flambeau.Tensor.__getattr__ = _tensor_getattr
+    if "__getattr__" not in _tensor_type.__dict__:
+        _tensor_type.__getattr__ = _tensor_getattr
 
 
 def uninstall() -> None:
     """Undo :func:`install`: ``import torch`` gives the real torch again, if there is one."""
     if not installed():
         return
-    sys.meta_path.remove(_finder)  # type: ignore[arg-type]
+    sys.meta_path.remove(_finder)
     for name in [name for name in sys.modules if _belongs_to_torch(name)]:
         del sys.modules[name]
     sys.modules.update(_hidden)
@@ -221,5 +222,5 @@ def uninstall() -> None:
         os.environ.pop("PYTHONPATH", None)
     os.environ.pop(_ENVIRONMENT, None)
     prefix[0] = "flambeau"
-    if flambeau.Tensor.__dict__.get("__getattr__") is _tensor_getattr:
-        del flambeau.Tensor.__getattr__
+    if _tensor_type.__dict__.get("__getattr__") is _tensor_getattr:
+        del _tensor_type.__getattr__
