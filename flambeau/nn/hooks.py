@@ -229,20 +229,19 @@ class _Gate(flambeau.autograd.Function):
     replace them. A module's inputs and outputs each pass one."""
 
     @staticmethod
-    def forward(ctx: Any, on_backward: Hook, *tensors: Any) -> tuple[Any, ...]:
+    def forward(ctx: Any, on_backward: Hook, zeros: bool, *tensors: Any) -> tuple[Any, ...]:
         outputs = tuple(t.view_as(t) for t in tensors)
         ctx.on_backward = on_backward
-        ctx.needed = tuple(t.requires_grad for t in tensors)
         ctx.mark_non_differentiable(
-            *(out for out, needed in zip(outputs, ctx.needed, strict=True) if not needed)
+            *(out for out, t in zip(outputs, tensors, strict=True) if not t.requires_grad)
         )
-        ctx.set_materialize_grads(False)
+        # Hooks see zeros for an input that got no gradient, but None for such an output.
+        ctx.set_materialize_grads(zeros)
         return outputs
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
-        needed = [g if need else None for g, need in zip(grads, ctx.needed, strict=True)]
-        return (None, *ctx.on_backward(needed))
+        return (None, None, *ctx.on_backward(grads))
 
 
 def _scatter(indices: Sequence[int], values: Sequence[Any], size: int) -> tuple[Any, ...]:
@@ -276,14 +275,14 @@ class BackwardHook:
         self.input_tensors_index: list[int] | None = None
         self.output_tensors_index: list[int] | None = None
 
-    def _gate(self, on_backward: Hook, args: Any) -> tuple[Any, list[int] | None]:
+    def _gate(self, on_backward: Hook, zeros: bool, args: Any) -> tuple[Any, list[int] | None]:
         """Pass the tensors among ``args`` through a gate when one of them needs a gradient."""
         index = [i for i, arg in enumerate(args) if isinstance(arg, flambeau.Tensor)]
         needed = any(args[i].requires_grad for i in index)
         if not (needed and flambeau.is_grad_enabled()):
             return args, None
         gated = list(args)
-        outputs = _Gate.apply(on_backward, *(args[i] for i in index))
+        outputs = _Gate.apply(on_backward, zeros, *(args[i] for i in index))
         for i, value in zip(index, outputs, strict=True):
             gated[i] = value
         # A named tuple takes its fields one by one.
@@ -291,7 +290,7 @@ class BackwardHook:
 
     def setup_input_hook(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """The module's arguments, watched."""
-        result, self.input_tensors_index = self._gate(self._leave, args)
+        result, self.input_tensors_index = self._gate(self._leave, True, args)
         self.n_inputs = len(args)
         return result
 
@@ -299,11 +298,11 @@ class BackwardHook:
         """The module's output (a tensor or a tuple), watched; anything else passes as it is."""
         is_tuple = isinstance(output, tuple)
         args = output if is_tuple else (output,)
-        result, self.output_tensors_index = self._gate(self._enter, args)
+        result, self.output_tensors_index = self._gate(self._enter, False, args)
         self.n_outputs = len(args)
         return result if is_tuple else result[0]
 
-    def _enter(self, grads: list[Any]) -> tuple[Any, ...]:
+    def _enter(self, grads: Sequence[Any]) -> tuple[Any, ...]:
         """Backward reaches the module's outputs."""
         assert self.output_tensors_index is not None
         caught: Any = _scatter(self.output_tensors_index, grads, self.n_outputs)
@@ -343,7 +342,7 @@ class BackwardHook:
                 )
         self.grad_outputs = None
 
-    def _leave(self, grads: list[Any]) -> tuple[Any, ...]:
+    def _leave(self, grads: Sequence[Any]) -> tuple[Any, ...]:
         """Backward reaches the module's inputs."""
         if self.grad_outputs is None:
             # Backward began inside the module, so there is no gradient of its outputs to show.

@@ -97,6 +97,8 @@ def _check_shapes(
 
 def _project(query: Any, key: Any, value: Any, weight: Any, bias: Any) -> tuple[Any, Any, Any]:
     """Queries, keys and values from one packed weight, with as few products as possible."""
+    if weight is None:
+        raise AssertionError("use_separate_proj_weight is False but in_proj_weight is None")
     size = query.size(-1)
     if query is key and key is value:
         return linear(query, weight, bias).chunk(3, dim=-1)
@@ -129,6 +131,16 @@ def _project_separately(
             )
         results.append(linear(x, w, b))
     return results[0], results[1], results[2]
+
+
+def _check_learned(bias_k: Any, bias_v: Any, static_k: Any, static_v: Any) -> None:
+    """Whether a learned key and value can be added."""
+    if bias_k is None or bias_v is None:
+        there, missing = ("k", "v") if bias_v is None else ("v", "k")
+        raise AssertionError(f"bias_{there} is set but bias_{missing} is None")
+    for name, static in (("key", static_k), ("value", static_v)):
+        if static is not None:
+            raise AssertionError(f"bias cannot be added to static {name}.")
 
 
 def _check_attn_mask(attn_mask: Any, batch: int, heads: int, target: int, source: int) -> Any:
@@ -276,18 +288,11 @@ def multi_head_attention_forward(
         weights = (q_proj_weight, k_proj_weight, v_proj_weight)
         q, k, v = _project_separately(query, key, value, weights, in_proj_bias)
     else:
-        if in_proj_weight is None:
-            raise AssertionError("use_separate_proj_weight is False but in_proj_weight is None")
         q, k, v = _project(query, key, value, in_proj_weight, in_proj_bias)
     if attn_mask is not None:
         attn_mask = _check_attn_mask(attn_mask, batch, num_heads, target, key.shape[0])
-    if (bias_k is None) != (bias_v is None):
-        there, missing = ("k", "v") if bias_v is None else ("v", "k")
-        raise AssertionError(f"bias_{there} is set but bias_{missing} is None")
-    if bias_k is not None:
-        for name, static in (("key", static_k), ("value", static_v)):
-            if static is not None:
-                raise AssertionError(f"bias cannot be added to static {name}.")
+    if bias_k is not None or bias_v is not None:
+        _check_learned(bias_k, bias_v, static_k, static_v)
         k = flambeau.cat([k, bias_k.repeat(1, batch, 1)])
         v = flambeau.cat([v, bias_v.repeat(1, batch, 1)])
         attn_mask, key_padding_mask = _widen(attn_mask), _widen(key_padding_mask)
