@@ -45,8 +45,8 @@ _OPTIMIZE_LEVEL = 2
 _CODEGEN_LEVEL = 2  # 1 and 3 take as long and give the same code
 
 _NAME = r'@("[^"]+"|[-\w.$]+)'
-_DEFINED = re.compile(rf"^define (?!(?:internal|private)\b)[^@\n]*{_NAME}\(", re.MULTILINE)
-_DECLARED = re.compile(rf"^declare [^@\n]*{_NAME}\(", re.MULTILINE)
+_DEFINED = re.compile(rf"^\s*define (?!(?:internal|private)\b)[^@\n]*{_NAME}\(", re.MULTILINE)
+_DECLARED = re.compile(rf"^\s*declare [^@\n]*{_NAME}\(", re.MULTILINE)
 
 # Held while compiling and linking. Whoever holds the thread pool's lock does not wait for this one.
 lock = threading.RLock()

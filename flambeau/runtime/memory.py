@@ -202,14 +202,9 @@ def size_class(nbytes: int) -> int:
     return ((nbytes - 1 >> shift) + 1) << shift
 
 
-def _bin(nbytes: int) -> Any:
-    shift = (nbytes - 1).bit_length() - 4
-    size = ((nbytes - 1 >> shift) + 1) << shift
-    found = _bins.get(size)
-    if found is None:
-        fresh = _Bin(size) if size <= _LARGE_LIMIT else _LargeBin(size)
-        found = _bins.setdefault(size, fresh)
-    return found
+def _new_bin(size: int) -> Any:
+    """The bin of a size class above `_SMALL_LIMIT` that has none yet."""
+    return _bins.setdefault(size, _Bin(size) if size <= _LARGE_LIMIT else _LargeBin(size))
 
 
 def _obtain(source: Any, size: int, nbytes: int, counted: int = 0) -> int:
@@ -281,7 +276,11 @@ class Buffer:
         if nbytes <= _SMALL_LIMIT:
             found: Any = _small[nbytes + 63 >> 6]
         else:
-            found = _bin(nbytes)
+            shift = (nbytes - 1).bit_length() - 4
+            size = ((nbytes - 1 >> shift) + 1) << shift  # as in size_class
+            found = _bins.get(size)
+            if found is None:
+                found = _new_bin(size)
         self._bin = found
         try:
             self.ptr = found.pop()
