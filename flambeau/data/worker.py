@@ -196,10 +196,9 @@ def _serve(worker_id: int, task: Task, channel: Channel, parent: int) -> None:
         else:
             try:
                 data = fetcher.fetch(index)
-            except StopIteration if task.is_iterable else ():
-                data, ended = StreamEnded(worker_id), True
-            except Exception:
-                data = ExceptionWrapper(where)
+            except Exception as error:
+                ended = isinstance(error, StopIteration) and task.is_iterable
+                data = StreamEnded(worker_id) if ended else ExceptionWrapper(where)
         try:
             channel.send((number, data))
         except (BrokenPipeError, ConnectionResetError):
