@@ -158,8 +158,8 @@ class Adam(Optimizer):
         weight_decay = group["weight_decay"]
         exp_avg, exp_avg_sq = state["exp_avg"], state["exp_avg_sq"]
         step: Any = self._count_step(param, state)
-        if group["capturable"] or group["differentiable"]:
-            step = state["step"].clone() if group["differentiable"] else state["step"]
+        if group["capturable"]:
+            step = state["step"]
         if weight_decay != 0:
             if group["decoupled_weight_decay"]:
                 param.mul_(1 - lr * weight_decay)

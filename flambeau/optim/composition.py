@@ -179,6 +179,7 @@ class _Composed(LRScheduler):
     def state_dict(self) -> dict[str, Any]:
         """All attributes but the optimizer, the schedules as their own state dicts."""
         state = super().state_dict()
+        del state["_schedulers"]  # torch puts them last
         state["_schedulers"] = [scheduler.state_dict() for scheduler in self._schedulers]
         return state
 

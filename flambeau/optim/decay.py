@@ -35,6 +35,7 @@ class _ByFunction(LRScheduler):
     def state_dict(self) -> dict[str, Any]:
         """All attributes but the optimizer; of functions, the attributes of callable objects."""
         state = super().state_dict()
+        del state["lr_lambdas"]  # torch puts them last
         state["lr_lambdas"] = [function_state(function) for function in self.lr_lambdas]
         return state
 
