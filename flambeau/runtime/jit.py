@@ -32,7 +32,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from flambeau.runtime import cpuinfo, objects
+from flambeau.runtime import cpuinfo, objects, softfloat
 
 _PIPELINE = (
     "always_inliner",
@@ -44,9 +44,7 @@ _PIPELINE = (
 _OPTIMIZE_LEVEL = 2
 _CODEGEN_LEVEL = 2  # 1 and 3 take as long and give the same code
 
-_NAME = r'@("[^"]+"|[-\w.$]+)'
-_DEFINED = re.compile(rf"^\s*define (?!(?:internal|private)\b)[^@\n]*{_NAME}\(", re.MULTILINE)
-_DECLARED = re.compile(rf"^\s*declare [^@\n]*{_NAME}\(", re.MULTILINE)
+_FUNCTION = re.compile(r'(define|declare) ([^@\n]*)@("[^"]+"|[-\w.$]+)\(')
 
 # Held while compiling and linking. Whoever holds the thread pool's lock does not wait for this one.
 lock = threading.RLock()
@@ -319,20 +317,41 @@ def _c_libraries() -> list[ctypes.CDLL]:
     return libraries
 
 
+def _functions(ir_text: str) -> tuple[list[str], list[str]]:
+    """(functions a module defines for others, functions it calls from outside)."""
+    defined, declared = [], []
+    for match in _FUNCTION.finditer(ir_text):
+        start = match.start()
+        if ir_text[ir_text.rfind("\n", 0, start) + 1 : start].strip():
+            continue  # in a comment or a string
+        symbol = match[3].strip('"')
+        if match[1] == "define":
+            if not match[2].startswith(("internal", "private")):
+                defined.append(symbol)
+        elif not symbol.startswith("llvm."):
+            declared.append(symbol)
+    return defined, declared
+
+
+@functools.cache
+def _softfloat() -> Library:
+    return load(softfloat.IR, "float conversions")
+
+
 def _link(ir_text: str, code: bytes, key: bytes, name: str) -> Library:
-    llvm = cpuinfo.llvm()
-    symbols = [symbol.strip('"') for symbol in _DEFINED.findall(ir_text)]
-    builder = llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
-    for declared in _DECLARED.findall(ir_text):
-        symbol = declared.strip('"')
-        if symbol.startswith("llvm."):
-            continue
+    symbols, called = _functions(ir_text)
+    builder = cpuinfo.llvm().JITLibraryBuilder().add_object_img(code).add_current_process()
+    for symbol in called:
         address = _find(symbol)
         if not address:
             raise RuntimeError(
                 f"cannot link module {name!r}: it calls {symbol}, which does not exist"
             )
         builder.import_symbol(symbol, address)
+    for symbol in softfloat.NAMES:
+        # Called by what LLVM made of a conversion: to be seen in the object's names only.
+        if symbol.encode() in code and symbol not in symbols:
+            builder.import_symbol(symbol, _softfloat().address(symbol))
     for symbol in symbols:
         builder.export_symbol(symbol)
     # Libraries of one process never share a name, even after they are gone.

@@ -67,7 +67,7 @@ def test_functions_constants_and_the_c_library(optimize):
     assert [value(library, "next"), value(library, "next")] == [41, 42]
     assert library.function("half", ctypes.c_float, ctypes.c_float)(3.0) == 2.0
     assert library.address("odd name.1")
-    with pytest.raises(KeyError, match="'everything' has no function 'hidden'.*length"):
+    with pytest.raises(KeyError, match=r"'everything' has no function 'hidden'.*length"):
         library.address("hidden")
 
 
@@ -102,8 +102,8 @@ def test_symbols_offered_and_added(monkeypatch):
         ("define void @f() {", "module 'wrong'.*end of file"),
         ("define i32 @f() { ret i64 0 }", "module 'wrong'.*result type"),
         (
-            "define i64 @f(i1 %c) {\nentry:\n  br i1 %c, label %a, label %b\na:\n  %x = add i64 1, 1\n"
-            "  br label %b\nb:\n  ret i64 %x\n}",
+            "define i64 @f(i1 %c) {\nentry:\n  br i1 %c, label %a, label %b\n"
+            "a:\n  %x = add i64 1, 1\n  br label %b\nb:\n  ret i64 %x\n}",
             "module 'wrong'.*dominate",
         ),
         (
@@ -180,11 +180,9 @@ def test_code_goes_with_its_library():
             ranges = (line.split()[0].split("-") for line in maps)
             return any(int(low, 16) <= address < int(high, 16) for low, high in ranges)
 
-    # larger than a page, so that nothing else can lie beside it
-    body = "".join(f"  %v{k + 1} = xor i64 %v{k}, {k * 7 + 123456789012}\n" for k in range(3000))
-    library = jit.load(f"define i64 @f(i64 %v0) {{\n{body}  ret i64 %v3000\n}}\n"
-                       "define i64 @g(ptr %p) {\n" + "".join(
-                           f"  store volatile i64 {k}, ptr %p\n" for k in range(3000)) + "  ret i64 0\n}")  # fmt: skip
+    # larger than two pages, so that nothing else can lie there
+    stores = "".join(f"  store volatile i64 {k}, ptr %p\n" for k in range(3000))
+    library = jit.load(f"define i64 @g(ptr %p) {{\n{stores}  ret i64 0\n}}\n")
     address = library.address("g") + 8192
     assert mapped(address)
     del library
@@ -222,15 +220,16 @@ def test_restricted_processor(level):
     if cpuinfo.machine() != "x86_64":
         pytest.skip("levels of x86")
     script = textwrap.dedent("""
+        import ctypes
         from flambeau.runtime import cpuinfo, jit
         print(cpuinfo.cpu_name(), cpuinfo.vector_bytes())
         print(*sorted(cpuinfo.host_features()))
-        text = "define <16 x float> @f(<16 x float> %x) { %y = fadd <16 x float> %x, %x ret <16 x float> %y }"
+        v = "<16 x float>"
+        text = f"define {v} @f({v} %x) {{ %y = fadd {v} %x, %x ret {v} %y }}"
         print("zmm" in jit.assembly(text), "ymm" in jit.assembly(text))
-        import ctypes
         code = jit.load("define i64 @f(i64 %x) { %y = add i64 %x, 1 ret i64 %y }")
         assert code.function("f", ctypes.c_int64, ctypes.c_int64)(4) == 5
-    """)  # fmt: skip
+    """)
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=False,
         env={**os.environ, "FLAMBEAU_CPU": level},
@@ -238,9 +237,9 @@ def test_restricted_processor(level):
     if "this processor lacks" in done.stderr:
         pytest.skip(done.stderr.splitlines()[-1])
     assert done.returncode == 0, done.stderr
-    name, width, features, uses = done.stdout.split(maxsplit=2)[0:2] + [
-        done.stdout.splitlines()[1].split(), done.stdout.splitlines()[2]
-    ]  # fmt: skip
+    first, second, uses = done.stdout.splitlines()
+    name, width = first.split()
+    features = second.split()
     assert name == {"avx2": "x86-64-v3", "avx512": "x86-64-v4", "generic": "x86-64"}[level]
     assert int(width) == {"avx2": 32, "avx512": 64, "generic": 16}[level]
     assert ("avx512f" in features) == (level == "avx512")
@@ -255,7 +254,8 @@ def test_unknown_processor_level():
         capture_output=True, text=True, check=False, env={**os.environ, "FLAMBEAU_CPU": "fast"},
     )  # fmt: skip
     assert done.returncode != 0
-    assert "FLAMBEAU_CPU must be one of native, generic, avx2, avx512, but got 'fast'" in done.stderr
+    message = "FLAMBEAU_CPU must be one of native, generic, avx2, avx512, but got 'fast'"
+    assert message in done.stderr
 
 
 def test_what_the_machine_is():
