@@ -216,7 +216,61 @@ def fits() -> list[Fit]:
     add("ASIN", "(asin(x) - x) / x^3, u = x^2, |x| <= 1/2",
         lambda u: (mp.asin(mp.sqrt(u)) / mp.sqrt(u) - 1) / u, 0, 0.25,
         lambda u: u, 4, 11)  # fmt: skip
+    from_list.extend(special_fits())
     return from_list
+
+
+def special_fits() -> list[Fit]:
+    """The polynomials of erfc, erfinv, lgamma and digamma."""
+    table: list[Fit] = []
+
+    def add(name: str, meaning: str, f: Function, low: object, high: object, degree: int,
+            weight: Function | None = None) -> None:  # fmt: skip
+        target = continued(f)
+        relative = continued(weight) if weight else lambda u: 1 / target(u)
+        kind = "f32" if name.endswith("_f32") else "f64"
+        table.append(Fit(name, meaning, target, mp.mpf(low), mp.mpf(high), degree, relative, kind))
+
+    for kind, k, end, degree in (("f32", 2, "10.1", 10), ("f64", 4, "27.3", 21)):
+        x_of = lambda q, k=k: k * (1 + q) / (1 - q)  # noqa: E731
+        add(f"ERFCX_{kind}", f"(1 + 2 x) exp(x^2) erfc(x), q = (x - {k}) / (x + {k})",
+            lambda q, x_of=x_of: mp.exp(x_of(q) ** 2) * mp.erfc(x_of(q)) * (1 + 2 * x_of(q)),
+            (mp.mpf("0.46") - k) / (mp.mpf("0.46") + k), (mp.mpf(end) - k) / (mp.mpf(end) + k), degree)  # fmt: skip
+    x_of_w = lambda w: mp.sqrt(-mp.expm1(-w))  # noqa: E731
+    for kind, middle, end, degree in (("f32", "1.25", mp.mpf(5), 9), ("f64", "2", mp.mpf("6.25"), 24)):
+        c = mp.mpf(middle)
+        add(f"ERFINV_{kind}", f"erfinv(x) / x, u = -log(1 - x^2) - {middle}",
+            lambda u, c=c: mp.erfinv(x_of_w(u + c)) / x_of_w(u + c), -c, end - c, degree)  # fmt: skip
+    for name, low, high, middle, degree in (
+        ("ERFINV_TAIL_f32", "2.236", "4.05", "3.125", 8),
+        ("ERFINV_TAIL_f64", "2.5", "4", "3.25", 18),
+        ("ERFINV_FAR_f64", "4", "6.05", "5", 17),
+    ):
+        c = mp.mpf(middle)
+        add(name, f"erfinv(x), u = sqrt(-log(1 - x^2)) - {middle}",
+            lambda u, c=c: mp.erfinv(x_of_w((u + c) ** 2)), mp.mpf(low) - c, mp.mpf(high) - c, degree)  # fmt: skip
+    z_of = lambda u: 1 / mp.sqrt(u)  # noqa: E731
+    root = mp.findroot(mp.digamma, 1.46)
+    least = mp.loggamma(root)
+    for suffix, one, two, between, stirling, near, far in (
+        ("", 26, 17, 14, 11, 22, 15),
+        ("_FAST", 12, 8, 7, 5, 12, 5),
+    ):
+        add(f"LGAMMA_ONE{suffix}_f64", "lgamma(1 + t) / t", lambda t: mp.loggamma(1 + t) / t, -0.5, 0.25, one)
+        add(f"LGAMMA_TWO{suffix}_f64", "lgamma(2 + t) / t", lambda t: mp.loggamma(2 + t) / t, -0.3, 0.5, two)
+        add(f"LGAMMA_LEAST{suffix}_f64", "(lgamma(r + t) - lgamma(r)) / t^2, r where lgamma is least",
+            lambda t: (mp.loggamma(root + t) - least) / t**2, mp.mpf("1.25") - root, mp.mpf("1.7") - root,
+            between, lambda t: t**2 / mp.loggamma(root + t))  # fmt: skip
+        add(f"LGAMMA_STIRLING{suffix}_f64", "z (lgamma(z) - (z - 1/2) log z + z - log(2 pi)/2), u = z^-2",
+            lambda u: (mp.loggamma(z_of(u)) - (z_of(u) - 0.5) * mp.log(z_of(u)) + z_of(u)
+                       - mp.log(2 * mp.pi) / 2) * z_of(u),
+            0, mp.mpf("0.16"), stirling, lambda u: 1 / z_of(u) / mp.loggamma(z_of(u)))  # fmt: skip
+        add(f"DIGAMMA_NEAR{suffix}_f64", "digamma(z) / t, t = z - its positive root, 1 <= z <= 2",
+            lambda t: mp.digamma(root + t) / t, 1 - root, 2 - root, near)  # fmt: skip
+        add(f"DIGAMMA_FAR{suffix}_f64", "z^2 (log z - 1/(2 z) - digamma(z)), u = z^-2",
+            lambda u: (mp.log(z_of(u)) - 1 / z_of(u) / 2 - mp.digamma(z_of(u))) / u,
+            0, 0.25, far, lambda u: u / mp.digamma(z_of(u)))  # fmt: skip
+    return table
 
 
 def constants() -> dict[str, tuple[str, tuple[float, ...]]]:
@@ -231,6 +285,11 @@ def constants() -> dict[str, tuple[str, tuple[float, ...]]]:
         table[f"HALF_PI_{kind}"] = ("pi / 2", split(mp.pi / 2, 4, kind))
         table[f"TWO_OVER_PI_{kind}"] = ("2 / pi", split(2 / mp.pi, 1, kind))
         table[f"ONE_OVER_PI_{kind}"] = ("1 / pi", split(1 / mp.pi, 1, kind))
+        table[f"DIGAMMA_ROOT_{kind}"] = ("positive root of digamma", split(mp.findroot(mp.digamma, 1.46), 2, kind))
+        table[f"LGAMMA_MINIMUM_{kind}"] = (
+            "least value of lgamma above 0", split(mp.loggamma(mp.findroot(mp.digamma, 1.46)), 2, kind)
+        )  # fmt: skip
+        table[f"STIRLING_{kind}"] = ("log(2 pi)/2 - 1/2", split(mp.log(2 * mp.pi) / 2 - 0.5, 2, kind))
         table[f"TWO_THIRDS_{kind}"] = ("2 / 3", split(mp.mpf(2) / 3, 2, kind))
     return table
 
@@ -264,6 +323,10 @@ def render() -> str:
         out.append(f'    "{fit.name}": (')
         out.extend(f"        {rounded(c, fit.kind)!r}," for c in coefficients)
         out.append("    ),")
+        if fit.name.startswith(("ERFINV", "ERFCX")):
+            rest = coefficients[0] - mp.mpf(rounded(coefficients[0], fit.kind))
+            out.append("    # What rounding took from the first coefficient above")
+            out.append(f'    "{fit.name}_LOW": ({rounded(rest, fit.kind)!r},),')
     for name, (meaning, parts) in constants().items():
         out.append(f"    # {meaning}")
         out.append(f'    "{name}": ({", ".join(map(repr, parts))},),')

@@ -54,11 +54,12 @@ def scale(b: Builder, p: Value, k: Value) -> Value:
 # Exponentials
 
 
-def reduce_ln2(b: Builder, x: Value) -> tuple[Value, Value, Value]:
-    """(r, n, k): x = n ln 2 + r with |r| <= ln(2)/2."""
+def reduce_ln2(b: Builder, x: Value, x_low: Value | None = None) -> tuple[Value, Value, Value]:
+    """(r, n, k): x (and its second part) = n ln 2 + r with |r| <= ln(2)/2."""
     n, k = round_to_integer(b, x, coefficients("LOG2_E", x.kind)[0])
     high, low = coefficients("LN2", x.kind)[:2]
-    r = b.fma(n, -low, b.fma(n, -high, x))
+    r = b.fma(n, -high, x)
+    r = b.fma(n, -low, r) if x_low is None else r + b.fma(n, -low, x_low)
     return r, n, k
 
 

@@ -1,18 +1,39 @@
-"""Special functions as vector IR (see `vecmath`)."""
+"""Error function, its complement and inverse, log-gamma and digamma as vector IR (see `vecmath`).
+
+References: W. J. Cody, Rational Chebyshev approximations for the error function, Math. Comp. 23, 1969;
+M. M. Shepherd and J. G. Laframboise, Chebyshev approximation of (1 + 2x) exp(x^2) erfc(x), Math. Comp. 36, 1981;
+M. Giles, Approximating the erfinv function, GPU Computing Gems, 2011 (the variable log(1 - x^2));
+NIST DLMF, sections 5.5 (reflection) and 5.11 (asymptotic forms).
+"""
 
 from __future__ import annotations
 
 import math
 
 from flambeau.codegen.vecmath_builder import Builder, Value
+from flambeau.codegen.vecmath_coefficients import C
 from flambeau.codegen.vecmath_exponential import (
     coefficients,
     exp2_reduced,
+    log_of_parts,
+    log_pair,
     power_of_two,
+    reduce_ln2,
     round_to_integer,
+    scale,
+    split_exponent,
+    split_positive,
 )
 
 INF = math.inf
+NAN = math.nan
+
+
+def split_horner(b: Builder, u: Value, name: str) -> tuple[Value, Value]:
+    """The polynomial's constant term and the rest of it, with what rounding took from the constant term."""
+    first, *others = C[name]
+    (first_low,) = C[f"{name}_LOW"]
+    return b.const(first, u.kind), b.fma(u, b.horner(u, others), first_low)
 
 
 def erf(b: Builder, x: Value) -> Value:
@@ -27,4 +48,143 @@ def erf(b: Builder, x: Value) -> Value:
     return b.copysign(b.select(magnitude < 1.0, small, large), x)
 
 
-FUNCTIONS = {f.__name__: f for f in (erf,)}
+def erfc(b: Builder, x: Value) -> Value:
+    """1 - erf(x) near 0; exp(-x^2) P(q) / (1 + 2 x), q = (x - c)/(x + c), beyond, in two parts up to the last sum."""
+    magnitude = b.abs(x)
+    center, top = {"f32": (2.0, 10.1), "f64": (4.0, 27.3)}[x.kind]
+    near = b.fnma(x, b.horner(x * x, coefficients("ERF", x.kind)), 1.0 - x)
+    t = b.at_most(magnitude, top)
+    d, d_low = b.two_sum(b.const(1.0, x.kind), t + t)
+    # One division for both quotients. P hardly depends on q, and the second has its error made good.
+    shifted = t + center
+    both = 1.0 / (d * shifted)
+    inverse = both * shifted
+    first, rest = split_horner(b, (t - center) * (both * d), f"ERFCX_{x.kind}")
+    p, p_low = b.fast_two_sum(first, rest)
+    g = p * inverse
+    g_low = b.fma(b.fnma(g, d_low, b.fnma(g, d, p)), inverse, p_low * inverse)
+    square, square_low = b.two_product(t, t)
+    r, _, k = reduce_ln2(b, -square, -square_low)
+    e = b.fma(r * r, b.horner(r, coefficients("EXP", x.kind)), r)
+    tail = scale(b, g + b.fma(g, e, g_low), k)
+    tail = b.select(x < 0.0, 2.0 - tail, tail)
+    return b.select(magnitude < 0.46, near, tail)
+
+
+def erfinv(b: Builder, x: Value) -> Value:
+    """x P(w) with w = -log(1 - x^2), and near the ends polynomials in sqrt(w)."""
+    magnitude = b.abs(x)
+    e, f, _ = split_exponent(b, b.fnma(x, x, 1.0))
+    w = -log_of_parts(b, e, f)
+    middle, split = {"f32": (1.25, 5.0), "f64": (2.0, 6.25)}[x.kind]
+    first, rest = split_horner(b, w - middle, f"ERFINV_{x.kind}")
+    central = magnitude * (first + rest)
+    s = b.sqrt(w)
+    first, rest = split_horner(b, s - {"f32": 3.125, "f64": 3.25}[x.kind], f"ERFINV_TAIL_{x.kind}")
+    outer = first + rest
+    if x.kind == "f64":
+        first, rest = split_horner(b, s - 5.0, "ERFINV_FAR_f64")
+        outer = b.select(s < 4.0, outer, first + rest)
+    y = b.select(w < split, central, outer)
+    outside = b.select(magnitude.equals(1.0), INF, b.const(NAN, x.kind))
+    return b.copysign(b.select(magnitude < 1.0, y, outside), x)
+
+
+# Gamma functions: both precisions compute in f64, for f32 with shorter polynomials
+
+
+def widened(b: Builder, x: Value) -> tuple[Value, str]:
+    """x in f64 and the suffix of its coefficients' names."""
+    return b.convert(x, "f64"), "_FAST_f64" if x.kind == "f32" else "_f64"
+
+
+def log_wide(b: Builder, x: Value, suffix: str) -> tuple[Value, Value]:
+    """log of a positive f64 in two parts; for f32 results the second is 0."""
+    if suffix == "_f64":
+        return log_pair(b, x)
+    return log_of_parts(b, *split_positive(b, x)), b.const(0.0, "f64")
+
+
+def fraction_from_integer(b: Builder, a: Value) -> tuple[Value, Value]:
+    """(g, past): distance of a >= 0 from the nearest integer, and whether that one is above."""
+    f = a - b.floor(a)
+    past = f > 0.5
+    return b.select(past, 1.0 - f, f), past
+
+
+def lgamma_positive(b: Builder, z: Value, suffix: str) -> Value:
+    """log Gamma(z) for z >= 1/2: around its zeros 1 and 2, around its minimum between, Stirling's form from 2.5."""
+    one, two = z - 1.0, z - 2.0
+    near_one = one * b.horner(one, C[f"LGAMMA_ONE{suffix}"]) + 0.0  # 0, not -0, at 1
+    near_two = two * b.horner(two, C[f"LGAMMA_TWO{suffix}"])
+    root, root_low = C["DIGAMMA_ROOT_f64"]
+    t = (z - root) - root_low
+    least, least_low = C["LGAMMA_MINIMUM_f64"]
+    between = b.fma(t * t, b.horner(t, C[f"LGAMMA_LEAST{suffix}"]), least_low) + least
+    # (z - 1/2)(log z - 1) + log(2 pi)/2 - 1/2 + Q(1/z^2)/z; log z - 1 is exact.
+    logarithm, logarithm_low = log_wide(b, z, suffix)
+    a = z - 0.5
+    product, product_low = b.two_product(a, logarithm - 1.0)
+    product_low = b.fma(a, logarithm_low, product_low)
+    constant, constant_low = C["STIRLING_f64"]
+    total, rest = b.two_sum(product, b.const(constant, "f64"))
+    r = 1.0 / z
+    rest = rest + (product_low + b.fma(r, b.horner(r * r, C[f"LGAMMA_STIRLING{suffix}"]), constant_low))
+    far = b.select(product < INF, total + rest, product)
+    upper = b.select(z < 1.7, between, b.select(z < 2.5, near_two, far))
+    return b.select(z < 1.25, near_one, upper)
+
+
+def lgamma(b: Builder, x: Value) -> Value:
+    """log |Gamma(x)|; below 1/2 from 1 + |x| by the recurrence or the reflection."""
+    y, suffix = widened(b, x)
+    a = b.abs(y)
+    low, negative = y < 0.5, y < 0.0
+    shifted = lgamma_positive(b, b.select(low, 1.0 + a, y), suffix)
+    # |Gamma(x)| = 1 / (Gamma(1 - x) sin(pi x)/pi), and below 1/2 Gamma(x) = Gamma(1 + x) / x.
+    distance, _ = fraction_from_integer(b, a)
+    u = distance * math.pi
+    u = u * u
+    ratio = distance * b.fma(u, b.horner(u, C["SIN_f64"]), 1.0)
+    factor = b.select(negative, ratio, y)
+    positive = factor > 0.0
+    log_factor = log_of_parts(b, *split_positive(b, b.select(positive, factor, 1.0)))
+    result = b.select(negative, -shifted, shifted) - log_factor
+    result = b.select(low, b.select(positive, result, INF), shifted)
+    return b.convert(b.select(a < INF, result, a), x.kind)
+
+
+def digamma_positive(b: Builder, z: Value, suffix: str) -> Value:
+    """digamma(z) for z >= 1: its zero divided out of a polynomial up to 2, then log z - 1/(2z) - Q(1/z^2)/z^2."""
+    root, root_low = C["DIGAMMA_ROOT_f64"]
+    t = (z - root) - root_low
+    near = t * b.horner(t, C[f"DIGAMMA_NEAR{suffix}"])
+    logarithm, logarithm_low = log_wide(b, z, suffix)
+    r = 1.0 / z
+    u = r * r
+    rest = b.fnma(u, b.horner(u, C[f"DIGAMMA_FAR{suffix}"]), b.fma(r, -0.5, logarithm_low))
+    return b.select(z < 2.0, near, logarithm + rest)
+
+
+def digamma(b: Builder, x: Value) -> Value:
+    """Derivative of log Gamma; -inf and inf at 0 and -0, NaN at the negative integers (as in torch)."""
+    y, suffix = widened(b, x)
+    a = b.abs(y)
+    low, negative = y < 1.0, y < 0.0
+    shifted = digamma_positive(b, b.select(low, 1.0 + a, y), suffix)
+    # pi / tan(pi |x|) from sine and cosine of an angle up to pi/4.
+    distance, past = fraction_from_integer(b, a)
+    steep = distance > 0.25
+    angle = b.select(steep, 0.5 - distance, distance) * math.pi
+    u = angle * angle
+    sine = b.fma(angle * u, b.horner(u, C["SIN_QUARTER_f64"]), angle)
+    cosine = b.fma(u * u, b.horner(u, C["COS_QUARTER_f64"]), b.fma(u, -0.5, 1.0))
+    cotangent = b.select(steep, sine, cosine) / b.select(steep, cosine, sine) * math.pi
+    reflected = b.select(past, -cotangent, cotangent)
+    result = b.select(low, shifted + b.select(negative, reflected, -1.0 / y), shifted)
+    pole = negative & distance.equals(0.0)
+    result = b.select(pole, NAN, result)
+    return b.convert(b.select(a < INF, result, b.select(negative, NAN, y)), x.kind)
+
+
+FUNCTIONS = {f.__name__: f for f in (erf, erfc, erfinv, lgamma, digamma)}
