@@ -30,7 +30,10 @@ LAYERS = (
 RANK = {f"flambeau.{name}": rank for rank, names in enumerate(LAYERS) for name in names.split()}
 
 #: Parts of the runtime that every layer may stand on: they know about dtypes and nothing else.
-GROUND = {f"flambeau.runtime.{name}" for name in ("cpuinfo", "jit", "objects", "threads")}
+GROUND = {
+    f"flambeau.runtime.{name}"
+    for name in ("cpuinfo", "jit", "memory", "objects", "softfloat", "threads")
+}
 
 #: Written in the public API only, so they import the package itself.
 PUBLIC_API_RANK = RANK["flambeau.nn"]

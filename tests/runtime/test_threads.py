@@ -304,8 +304,8 @@ def test_interrupt_reaches_the_main_thread():
     process = python("""
         threads_.set_num_threads(3)
         loops.run(1000, 1)
-        print("ready", flush=True)
         try:
+            print("ready", flush=True)
             while True:
                 loops.run(1000, 1, 100)
         except KeyboardInterrupt:

@@ -1,0 +1,1 @@
+"""What keeps state between calls: compiled code, its cache, threads, memory, programs."""
