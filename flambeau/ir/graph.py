@@ -151,6 +151,8 @@ ASSIGN = Op("assign", "assign")
 #: The same value in memory of its own; with another dtype it converts.
 COPY = Op("copy", "elementwise")
 CAST = Op("cast", "elementwise")
+#: Memory whose contents are written by what follows.
+EMPTY = Op("empty_memory", "elementwise")
 #: One of several results of a host, composite or effect node; attrs (which,).
 PICK = Op("pick", "host")
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from flambeau import record
-from flambeau.ir.graph import ASSIGN, VIEW, Node
+from flambeau.ir.graph import ASSIGN, EMPTY, VIEW, Node
 from flambeau.ops.table import (
     NAMES,
     ROWS,
@@ -691,7 +691,6 @@ def _join_vjp(g: Any, out: Any, dim: int, *tensors: Any) -> tuple[Any, ...]:
 
 
 join.vjp(_join_vjp)
-EMPTY = type(VIEW)("empty_memory", "elementwise")
 EMPTY.doc = "Memory whose contents are written by what follows."
 EMPTY.reference = lambda: 0
 EMPTY.differentiable = False

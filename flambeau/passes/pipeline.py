@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from flambeau.ir.graph import Graph
+from collections.abc import Callable
+
+from flambeau.ir.graph import Graph, Op
 from flambeau.passes.inline import inline
+from flambeau.passes.own import own
+from flambeau.passes.simplify import simplify
+from flambeau.passes.split import split
 
 
-def lower(graph: Graph) -> Graph:
-    """A recorded graph as the code generators want it."""
-    return inline(graph)  # named composites that no kernel claims become their bodies
+def lower(graph: Graph, claims: Callable[[Op], bool] = lambda op: False) -> Graph:
+    """A recorded graph as the fusion pass wants it."""
+    graph = inline(graph, claims)  # named composites that no kernel claims become their bodies
+    graph = simplify(graph)  # copies and views that change nothing go; equal values meet
+    graph = split(graph)  # reductions become bounded, over adjacent axes
+    graph = simplify(graph)  # the views that splitting made meet the others
+    return own(graph)  # writes get a base they may overwrite

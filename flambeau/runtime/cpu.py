@@ -7,9 +7,11 @@ from typing import Any
 
 from flambeau.ir.graph import Graph
 from flambeau.ir.interpret import interpret
+from flambeau.passes.fuse import fuse
 from flambeau.passes.pipeline import lower
 from flambeau.runtime.host import array_of
 from flambeau.runtime.memory import Buffer
+from flambeau.runtime.program import build
 
 
 class Interpreted:
@@ -34,4 +36,6 @@ class Interpreted:
 
 def compile(graph: Graph, key: Any) -> Any:  # noqa: A001
     """A program for a graph."""
-    return Interpreted(lower(graph))
+    if os.environ.get("FLAMBEAU_TARGET") == "interpret":
+        return Interpreted(lower(graph))
+    return build(fuse(lower(graph)))

@@ -1,0 +1,719 @@
+"""A region as LLVM IR: explicit vectors, sizes and strides as run-time arguments.
+
+The kernel gets a table of 64-bit words (addresses, sizes, strides, numbers); which words it needs is
+returned beside the text, so that one compiled kernel serves every shape of the same structure.
+
+Three forms of one scheme, by where the vector dimension (the innermost) belongs:
+
+    map      no reduced dimensions: a unit of parallel work is a stretch of the innermost dimension
+    rows     the innermost dimension is reduced: a unit is one row; vectors run along it
+    columns  the innermost dimension is kept: a unit is a block of lanes; rows run one after another
+
+Values of one region that need a reduction's result are computed in a later loop over the same row
+(a phase); what an earlier phase made is loaded again, computed again, or kept in a row buffer.
+
+Note [Levels]
+An SSA value has a level: 0 depends on nothing that changes, 1 on the unit's coordinates, 2 on the
+loop. Lines go to the outermost place their level allows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from flambeau.codegen import vecmath
+from flambeau.codegen.lowerings import (
+    BITS,
+    LOWERINGS,
+    TYPES,
+    Builder,
+    Value,
+    cast,
+    literal,
+    random_bits,
+    vector_type,
+)
+from flambeau.ir.region import (
+    Map,
+    Region,
+    flatten_coordinates,
+    split_coordinates,
+    through_broadcast,
+    through_view,
+)
+from flambeau.ir.graph import Argument, Node
+from flambeau.size import contiguous_strides
+
+STRETCH = 4096  # elements of the innermost dimension in one unit of a map
+_ROW_BUFFER_LIMIT = 128 << 10  # bytes of row buffers an iteration may keep on its stack
+
+
+@dataclass(eq=False)
+class Kernel:
+    """A region's code: `text` defines `@{name}(ptr table)`, `slots` say what the table holds.
+
+    Slots are tuples: ("error",) ("size", d) ("units",) ("grain",) ("address", key, offset)
+    ("stride", n) ("number", Argument). An address key is a node (its memory).
+    """
+
+    name: str
+    text: str
+    slots: list[tuple[Any, ...]]
+    math: set[tuple[str, str, int]] = field(default_factory=set)
+    reads: dict[Any, set[Any]] = field(default_factory=dict)  # memory read -> its maps
+
+
+def is_row_level(region: Region, node: Node) -> bool:
+    """Whether a member has a value for every coordinate of the reduced dimensions."""
+    if node.op.kind == "reduce":
+        return False
+    m = region.maps[node].coefficients
+    return any(m[d] for d in region.reduced) or not region.reduced
+
+
+def member_reads(region: Region, node: Node, free: set[Node]) -> list[Node]:
+    """Members that a member's value is made from, through views and free values."""
+    found = []
+    stack = [s for s in (node.src[1:] if node.op.kind == "index" else node.src)
+             if type(s) is Node]
+    while stack:
+        s = stack.pop()
+        if s in region.maps:
+            found.append(s)
+        elif s.op.kind == "view":
+            stack.append(s.src[0])
+        elif s in free:
+            stack.extend(x for x in s.src if type(x) is Node)
+    return found
+
+
+class Emitter:
+    """Builds one region's kernel."""
+
+    def __init__(self, region: Region, free: set[Node], lanes: int) -> None:
+        self.region = region
+        self.free = free
+        self.dims = region.dims
+        self.form = "map" if not region.reduced else (
+            "rows" if len(region.dims) - 1 in region.reduced else "columns")
+        self.vector = len(region.dims) - 1 if region.dims else None
+        self.lanes = lanes if region.dims else 1
+        self.b = Builder()
+        self.entry: list[str] = []
+        self.unit: list[str] = []
+        self.loop: list[str] = []
+        self.memos: list[dict[Any, Value]] = [{}, {}, {}]
+        self.slots: list[tuple[Any, ...]] = []
+        self.slot_values: dict[Any, Value] = {}
+        self.mask: Value | None = None
+        self.index: dict[int, Value] = {}
+        self.results: dict[Node, Value] = {}
+        self.rows: dict[Node, Value] = {}  # row buffers
+        self.labels = 0
+        self.reads: dict[Any, set[Any]] = {}
+        self.collapse()
+        self.plan()
+
+    # -- the iteration space ----------------------------------------------------------------------
+
+    def collapse(self) -> None:
+        """Merge neighbouring dimensions that every access walks as one."""
+        region = self.region
+        maps = list(self.all_maps())
+        d = len(region.dims) - 2
+        while d >= 0:
+            same = (d in region.reduced) == (d + 1 in region.reduced)
+            if same and all(m.coefficients[d] == m.coefficients[d + 1] * region.dims[d + 1]
+                            for m in maps):
+                maps = [_merge(m, d) for m in maps]
+                region.maps = {n: _merge(m, d) for n, m in region.maps.items()}
+                region.stores = {n: _merge(m, d) for n, m in region.stores.items()}
+                region.reduced = frozenset(r - (r > d) for r in region.reduced if r != d + 1)
+                region.dims = (*region.dims[:d], region.dims[d] * region.dims[d + 1],
+                               *region.dims[d + 2:])
+            d -= 1
+        self.dims = region.dims
+        self.vector = len(region.dims) - 1 if region.dims else None
+
+    def all_maps(self) -> list[Map]:
+        """Every map an access of the region goes by."""
+        found: set[Map] = set(self.region.stores.values())
+        seen: set[tuple[Node, Map]] = set()
+
+        def visit(node: Node, m: Map) -> None:
+            if (node, m) in seen:
+                return
+            seen.add((node, m))
+            found.add(m)
+            for s, inner in self.sources(node, m):
+                if inner is not None:
+                    visit(s, inner)
+        for node in self.region.members:
+            own = self.region.maps[node]
+            visit(node, self.region.natural() if node.op.kind == "reduce" else own)
+            found.add(own)
+            if node.op.kind == "index":
+                found.add(self.gathered(node, own)[1])
+        return list(found)
+
+    def sources(self, node: Node, m: Map) -> list[tuple[Node, Map | None]]:
+        """A node's sources with the maps they are read by; members are not entered."""
+        kind = node.op.kind
+        if node in self.region.maps and self.region.maps[node] != m and kind != "reduce":
+            return []
+        if kind == "view":
+            return [(node.src[0], through_view(m, node, self.region.dims))]
+        if node not in self.region.maps and node not in self.free:
+            return []
+        if kind == "reduce":
+            return [(node.src[0], m)]
+        if kind == "index":
+            shape = node.src[1].shape
+            padded = (*shape, *(1,) * (len(node.shape) - len(shape)))
+            inner = through_broadcast(m, node.shape, padded, self.region.dims)
+            return [(s, inner) for s in node.src[1:]]
+        return [(s, through_broadcast(m, node.shape, s.shape, self.region.dims))
+                for s in node.src if type(s) is Node]
+
+    def gathered(self, node: Node, m: Map) -> tuple[list[int], Map]:
+        """For an index node: strides of the indexed dimensions, map of the others."""
+        x = node.src[0]
+        strides, offset = x.attrs if x.op.kind == "view" else (contiguous_strides(x.shape), 0)
+        k = len(node.src) - 1
+        coordinates = split_coordinates(m, node.shape, self.region.dims)
+        assert coordinates is not None
+        lead = node.src[1].shape
+        rest = flatten_coordinates(coordinates[len(lead):], strides[k:], offset,
+                                   len(self.region.dims))
+        return list(strides[:k]), rest
+
+    # -- phases -----------------------------------------------------------------------------------
+
+    def plan(self) -> None:
+        """Decide the phase of every needed member, and which keep a row buffer."""
+        region = self.region
+        needed: set[Node] = set()
+        stack = list(region.stores)
+        while stack:
+            n = stack.pop()
+            if n not in needed:
+                needed.add(n)
+                stack.extend(member_reads(region, n, self.free))
+        self.members = [n for n in region.members if n in needed]
+        self.phase: dict[Node, int] = {}
+        for n in self.members:
+            level = 0
+            for s in member_reads(region, n, self.free):
+                level = max(level, self.phase[s] + (s.op.kind == "reduce"))
+            self.phase[n] = level
+        self.row_level = {n for n in self.members if is_row_level(region, n)}
+        for n in self.row_level:
+            for s in member_reads(region, n, self.free):
+                if s not in self.row_level:
+                    self.phase[n] = max(self.phase[n], self.phase[s] + (s.op.kind == "reduce"))
+        work = [p for n, p in self.phase.items() if n in self.row_level or n.op.kind == "reduce"]
+        self.phases = max(work, default=0) + 1
+        self.buffered: set[Node] = set()
+        if region.reduced:
+            length = math.prod(self.dims[d] for d in region.reduced)
+            width = self.lanes if self.form == "columns" else 1
+            budget = _ROW_BUFFER_LIMIT
+            for n in self.members:
+                if n not in self.row_level or n in region.stores or not self.costly(n):
+                    continue
+                used_later = any(n in member_reads(region, u, self.free) and self.phase[u] > self.phase[n]
+                                 for u in self.members)
+                size = length * width * BITS[TYPES[n.dtype.name][1]] // 8 or length * width
+                if used_later and size <= budget:
+                    budget -= size
+                    self.buffered.add(n)
+
+    def costly(self, node: Node) -> bool:
+        """Whether computing a row value again costs more than loading it."""
+        return node.op.name in vecmath.NAMES or node.op.name in (
+            "true_div", "sqrt", "rsqrt", "pow", "random_bits") or node.op.kind == "index" or any(
+            s in self.row_level and self.costly(s) for s in member_reads(self.region, node, self.free)
+            if s not in self.region.stores)
+
+    # -- lines ------------------------------------------------------------------------------------
+
+    def at(self, level: int) -> None:
+        """Send following lines to a level."""
+        self.b.lines = (self.entry, self.unit, self.loop)[level]
+
+    def slot(self, what: tuple[Any, ...]) -> Value:
+        """A word of the table, loaded once at the kernel's start."""
+        known = self.slot_values.get(what)
+        if known is None:
+            at = len(self.slots)
+            self.slots.append(what)
+            before = self.b.lines
+            self.b.lines = self.entry
+            p = self.b.set(f"getelementptr i64, ptr %table, i64 {at}", "ptr", 1)
+            if what[0] in ("address", "error"):
+                known = self.b.set(f"load ptr, ptr {p.name}, align 8", "ptr", 1)
+            elif what[0] == "number" and what[1].kind == "f":
+                known = self.b.set(f"load double, ptr {p.name}, align 8", "double", 1)
+            else:
+                known = self.b.set(f"load i64, ptr {p.name}, align 8", "i64", 1)
+            self.b.lines = before
+            self.slot_values[what] = known
+        return known
+
+    def label(self, name: str) -> str:
+        self.labels += 1
+        return f"{name}{self.labels}"
+
+    # -- addresses --------------------------------------------------------------------------------
+
+    def level_of(self, coefficients: tuple[int, ...]) -> int:
+        """The level at which an address or value with these coefficients changes."""
+        level = 0
+        for d, c in enumerate(coefficients):
+            if c and self.dims[d] > 1:
+                level = max(level, self.dim_level(d))
+        return level
+
+    def dim_level(self, d: int) -> int:
+        if self.form == "map":
+            return 2 if d == self.vector else 1
+        return 2 if d in self.region.reduced else 1
+
+    def stride_times(self, c: int, coordinate: Value, level: int) -> Value:
+        """coordinate * c, with c a table word unless it is 1."""
+        if c == 1:
+            return coordinate
+        word = self.slot(("stride", c))
+        self.at(level)
+        return self.b.op("mul", coordinate, word)
+
+    def address(self, key: Any, m: Map, element: str) -> tuple[Value, int]:
+        """-> (pointer without the vector dimension's part, stride along it)."""
+        pointer = self.slot(("address", key, m.offset))
+        along = 0
+        inner: list[tuple[int, int]] = []
+        unit_part: Value | None = None
+        for d, c in enumerate(m.coefficients):
+            if not c:
+                continue
+            if d == self.vector:
+                along = c
+                continue
+            if self.dim_level(d) == 2:
+                inner.append((d, c))
+                continue
+            part = self.stride_times(c, self.index[d], 1)
+            self.at(1)
+            unit_part = part if unit_part is None else self.b.op("add", unit_part, part)
+        if unit_part is not None:
+            memo = ("base", key, m.offset, m.coefficients, element)
+            known = self.memos[1].get(memo)
+            if known is None:
+                self.at(1)
+                known = self.b.set(f"getelementptr {element}, ptr {pointer.name}, i64 "
+                                   f"{unit_part.name}", "ptr", 1, 1)
+                self.memos[1][memo] = known
+            pointer = known
+        for d, c in inner:
+            part = self.stride_times(c, self.index[d], 2)
+            self.at(2)
+            pointer = self.b.set(f"getelementptr {element}, ptr {pointer.name}, i64 {part.name}",
+                                 "ptr", 1, 2)
+        return pointer, along
+
+    def lane_pointers(self, pointer: Value, stride: int, element: str, level: int) -> Value:
+        """Pointers of all lanes for a stride that is not 1."""
+        n = self.lanes
+        step = self.slot(("stride", stride))
+        self.at(level)
+        first = self.b.op("mul", self.index[self.vector], step)  # type: ignore[index]
+        start = self.b.set(f"getelementptr {element}, ptr {pointer.name}, i64 {first.name}", "ptr",
+                           1)
+        lane = self.iota(n)
+        offsets = self.b.op("mul", lane, self.b.splat(step, n))
+        return self.b.set(f"getelementptr {element}, ptr {start.name}, {offsets}", "ptr", n)
+
+    def iota(self, n: int) -> Value:
+        """0, 1, .. n - 1 as i64 lanes."""
+        text = ", ".join(f"i64 {k}" for k in range(n))
+        return Value(f"<{text}>" if n > 1 else "0", "i64", n)
+
+    # -- memory -----------------------------------------------------------------------------------
+
+    def read(self, key: Any, m: Map, dtype_name: str) -> Value:
+        """Load at a map: a vector, or a scalar where the vector dimension does not matter."""
+        memory, compute = TYPES[dtype_name]
+        level = self.level_of(m.coefficients)
+        memo = ("load", key, m)
+        known = self.memos[level].get(memo)
+        if known is not None:
+            return known
+        self.reads.setdefault(key, set()).add(m)
+        pointer, along = self.address(key, m, memory)
+        self.at(level)
+        if not along or self.lanes == 1 and self.vector is None:
+            raw = self.b.set(f"load {memory}, ptr {pointer.name}", memory, 1)
+        elif along == 1:
+            place = self.b.set(f"getelementptr {memory}, ptr {pointer.name}, i64 "
+                               f"{self.index[self.vector].name}", "ptr", 1)  # type: ignore[index]
+            raw = self.load_vector(place, memory)
+        else:
+            places = self.lane_pointers(pointer, along, memory, level)
+            raw = self.gather(places, memory)
+        value = self.widen(raw, memory, compute)
+        value = Value(value.name, value.type, value.lanes, level)
+        self.memos[level][memo] = value
+        return value
+
+    def load_vector(self, place: Value, memory: str) -> Value:
+        n = self.lanes
+        size = max(BITS[memory] // 8, 1)
+        if self.mask is None:
+            return self.b.set(f"load {vector_type(memory, n)}, ptr {place.name}, align {size}",
+                              memory, n)
+        kind = f"v{n}{_short(memory)}"
+        whole = vector_type(memory, n)
+        self.b.declared.add(f"declare {whole} @llvm.masked.load.{kind}.p0(ptr, <{n} x i1>, "
+                            f"{whole})")
+        return self.b.set(f"call {whole} @llvm.masked.load.{kind}.p0(ptr align {size} "
+                          f"{place.name}, {self.mask}, {whole} zeroinitializer)", memory, n)
+
+    def gather(self, places: Value, memory: str) -> Value:
+        n = self.lanes
+        size = max(BITS[memory] // 8, 1)
+        whole = vector_type(memory, n)
+        name = f"llvm.masked.gather.v{n}{_short(memory)}.v{n}p0"
+        self.b.declared.add(f"declare {whole} @{name}(<{n} x ptr>, <{n} x i1>, {whole})")
+        mask = str(self.mask) if self.mask is not None else f"<{n} x i1> splat (i1 true)"
+        return self.b.set(f"call {whole} @{name}(<{n} x ptr> align {size} {places.name}, {mask}, "
+                          f"{whole} zeroinitializer)", memory, n)
+
+    def widen(self, raw: Value, memory: str, compute: str) -> Value:
+        if memory == compute:
+            return raw
+        if compute == "i1":
+            return self.b.compare("ne", raw, self.b.const(0, "i8", raw.lanes))
+        return self.b.convert("fpext", raw, compute)
+
+    def narrow(self, v: Value, memory: str) -> Value:
+        if memory == v.type:
+            return v
+        if v.type == "i1":
+            return self.b.convert("zext", v, memory)
+        return self.b.convert("fptrunc", v, memory)
+
+    def write(self, key: Any, m: Map, dtype_name: str, value: Value, level: int) -> None:
+        """Store at a map."""
+        memory, _ = TYPES[dtype_name]
+        size = max(BITS[memory] // 8, 1)
+        pointer, along = self.address(key, m, memory)
+        self.at(level)
+        raw = self.narrow(value, memory)
+        if not along and (self.vector is None or self.dim_level(self.vector) > level):
+            self.b.emit(f"store {raw}, ptr {pointer.name}, align {size}")
+            return
+        n = self.lanes
+        raw = self.b.splat(raw, n)
+        if along == 1:
+            place = self.b.set(f"getelementptr {memory}, ptr {pointer.name}, i64 "
+                               f"{self.index[self.vector].name}", "ptr", 1)  # type: ignore[index]
+            if self.mask is None:
+                self.b.emit(f"store {raw}, ptr {place.name}, align {size}")
+                return
+            kind = f"v{n}{_short(memory)}"
+            self.b.declared.add(f"declare void @llvm.masked.store.{kind}.p0({raw.full}, ptr, "
+                                f"<{n} x i1>)")
+            self.b.emit(f"call void @llvm.masked.store.{kind}.p0({raw}, ptr align {size} "
+                        f"{place.name}, {self.mask})")
+            return
+        places = self.lane_pointers(pointer, along, memory, level)
+        name = f"llvm.masked.scatter.v{n}{_short(memory)}.v{n}p0"
+        mask = str(self.mask) if self.mask is not None else f"<{n} x i1> splat (i1 true)"
+        self.b.declared.add(f"declare void @{name}({raw.full}, <{n} x ptr>, <{n} x i1>)")
+        self.b.emit(f"call void @{name}({raw}, <{n} x ptr> align {size} {places.name}, {mask})")
+
+    # -- values -----------------------------------------------------------------------------------
+
+    def number(self, s: Any, element: str) -> Value:
+        """A Python number or run-time argument as a scalar of a compute type."""
+        if not isinstance(s, Argument):
+            return Value(literal(s, element), element, 1)
+        word = self.slot(("number", s))
+        memo = ("number", s, element)
+        known = self.memos[0].get(memo)
+        if known is None:
+            self.at(0)
+            known = self.convert_number(word, element)
+            self.memos[0][memo] = known
+        return known
+
+    def convert_number(self, word: Value, element: str) -> Value:
+        if word.type == element:
+            return word
+        if word.type == "double":
+            return self.b.convert("fptrunc" if element == "float" else "fptosi", word, element)
+        if element in ("float", "double"):
+            return self.b.convert("sitofp", word, element)
+        if element == "i1":
+            return self.b.compare("ne", word, self.b.const(0, "i64", 1))
+        return self.b.convert("trunc", word, element)
+
+    def value(self, node: Node, m: Map, phase: int) -> Value:
+        """The value of a node at a map, in the loop of `phase`."""
+        region = self.region
+        own = region.maps.get(node)
+        if own is not None and own == m:
+            return self.member(node, phase)
+        if node.op.kind == "view":
+            inner = through_view(m, node, self.dims)
+            assert inner is not None
+            return self.value(node.src[0], inner, phase)
+        if node in self.free:
+            return self.compute(node, m, phase, ("free", node, m))
+        return self.read(node, m, node.dtype.name)
+
+    def member(self, node: Node, phase: int) -> Value:
+        known = self.results.get(node)
+        if known is not None:
+            return known
+        if node in self.row_level and self.phase[node] < phase:
+            if node in self.region.stores:
+                return self.read(self.destination(node), self.region.stores[node],
+                                 node.dtype.name)
+            if node in self.buffered:
+                return self.read_row(node)
+        memo = ("member", node)
+        return self.compute(node, self.region.maps[node], phase, memo)
+
+    def destination(self, node: Node) -> Any:
+        """Whose memory a stored member is written to."""
+        return ("store", node)
+
+    def compute(self, node: Node, m: Map, phase: int, memo: Any) -> Value:
+        for level in (0, 1, 2):
+            known = self.memos[level].get(memo)
+            if known is not None:
+                return known
+        name = node.op.name
+        if name in ("iota", "random_bits"):
+            return self.positional(node, m, memo)
+        memory, element = TYPES[node.dtype.name]
+        if name == "fill_value":
+            v = self.number(node.src[0], element)
+            self.memos[0][memo] = v
+            return v
+        if node.op.kind == "index":
+            return self.indexed(node, m, phase, memo)
+        sources = self.sources_at(node, m, phase)
+        level = max((v.level for v in sources), default=0)
+        lanes = max((v.lanes for v in sources), default=1)
+        self.at(level)
+        args = [self.b.splat(v, lanes) for v in sources]
+        if name in ("cast", "to_dtype"):
+            found = cast(self.b, args[0], node.src[0].dtype, node.dtype)
+        elif name == "clone":
+            found = args[0]
+        else:
+            self.b.error = lambda bad, what: self.report(bad, what, node, level)
+            found = LOWERINGS[name](self.b, node, args)
+        found = Value(found.name, found.type, found.lanes, level)
+        self.memos[level][memo] = found
+        return found
+
+    def sources_at(self, node: Node, m: Map, phase: int) -> list[Value]:
+        """Values of a node's sources; numbers take the common type of the others."""
+        kinds = [TYPES[s.dtype.name][1] for i, s in enumerate(node.src)
+                 if type(s) is Node and i not in node.op.fixed]
+        element = kinds[0] if kinds else TYPES[node.dtype.name][1]
+        found = []
+        for s in node.src:
+            if type(s) is Node:
+                inner = through_broadcast(m, node.shape, s.shape, self.dims)
+                assert inner is not None
+                found.append(self.value(s, inner, phase))
+            else:
+                found.append(self.number(s, element))
+        return found
+
+    def positional(self, node: Node, m: Map, memo: Any) -> Value:
+        """iota and random bits: functions of the element's row-major index."""
+        level = self.level_of(m.coefficients)
+        along = m.coefficients[self.vector] if self.vector is not None else 0
+        total: Value = Value(str(m.offset), "i64", 1)
+        if m.offset:
+            total = self.slot(("stride", m.offset))
+        for d, c in enumerate(m.coefficients):
+            if c:
+                part = self.stride_times(c, self.index[d], level)
+                self.at(level)
+                total = self.b.op("add", part, total)
+        self.at(level)
+        if along and self.lanes > 1:
+            lane = self.iota(self.lanes)
+            if along != 1:
+                step = self.slot(("stride", along))
+                self.at(level)
+                lane = self.b.op("mul", lane, self.b.splat(step, self.lanes))
+            total = self.b.op("add", self.b.splat(total, self.lanes), lane)
+        if node.op.name == "random_bits":
+            seed = self.number(node.src[0], "i64")
+            offset = self.number(node.src[1], "i64")
+            self.at(level)
+            counter = self.b.op("add", total, self.b.splat(offset, total.lanes))
+            total = random_bits(self.b, seed, counter)
+        found = Value(total.name, "i64", total.lanes, level)
+        self.memos[level][memo] = found
+        return found
+
+    def indexed(self, node: Node, m: Map, phase: int, memo: Any) -> Value:
+        """A gather: addresses from index values, checked against the sizes."""
+        memory, compute = TYPES[node.dtype.name]
+        strides, rest = self.gathered(node, m)
+        x = node.src[0]
+        base = x.src[0] if x.op.kind == "view" else x
+        shape = node.src[1].shape
+        padded = (*shape, *(1,) * (len(node.shape) - len(shape)))
+        inner = through_broadcast(m, node.shape, padded, self.dims)
+        assert inner is not None
+        indices = [self.value(s, inner, phase) for s in node.src[1:]]
+        level = max(max(v.level for v in indices), self.level_of(rest.coefficients))
+        lanes = max(v.lanes for v in indices)
+        offset: Value | None = None
+        for k, (v, stride) in enumerate(zip(indices, strides, strict=True)):
+            size = self.slot(("stride", x.shape[k]))
+            step = self.slot(("stride", stride))
+            self.at(level)
+            v = self.b.splat(v, lanes)
+            if v.type != "i64":
+                v = self.b.convert("sext", v, "i64")
+            bad = self.b.compare("uge", v, self.b.splat(size, lanes))
+            self.report(bad, "IndexError", node, level)
+            safe = self.b.select(bad, self.b.const(0, "i64", lanes), v)
+            part = self.b.op("mul", safe, self.b.splat(step, lanes))
+            offset = part if offset is None else self.b.op("add", offset, part)
+        assert offset is not None
+        self.reads.setdefault(base, set()).add(None)
+        pointer, along = self.address(base, rest, memory)
+        self.at(level)
+        if lanes == 1 and along in (0, 1):
+            place = self.b.set(f"getelementptr {memory}, ptr {pointer.name}, i64 {offset.name}",
+                               "ptr", 1)
+            if along == 0:
+                raw = self.b.set(f"load {memory}, ptr {place.name}", memory, 1)
+            else:
+                at_lane = self.b.set(f"getelementptr {memory}, ptr {place.name}, i64 "
+                                     f"{self.index[self.vector].name}",  # type: ignore[index]
+                                     "ptr", 1)
+                raw = self.load_vector(at_lane, memory)
+        else:
+            places = self.lane_pointers(pointer, along, memory, level) if along else pointer
+            self.at(level)
+            offsets = self.b.splat(offset, self.lanes)
+            base_text = f"<{self.lanes} x ptr> {places.name}" if along else f"ptr {places.name}"
+            all_places = self.b.set(f"getelementptr {memory}, {base_text}, {offsets}", "ptr",
+                                    self.lanes)
+            raw = self.gather(all_places, memory) if self.lanes > 1 else self.b.set(
+                f"load {memory}, ptr {all_places.name}", memory, 1)
+        value = self.widen(raw, memory, compute)
+        found = Value(value.name, value.type, value.lanes, level)
+        self.memos[level][memo] = found
+        return found
+
+    def report(self, bad: Value, what: str, node: Node, level: int) -> None:
+        """Write the error word when any active lane is bad."""
+        if bad.lanes > 1:
+            if self.mask is not None and self.mask.lanes == bad.lanes:
+                bad = self.b.op("and", bad, self.mask)
+            n = bad.lanes
+            self.b.declared.add(f"declare i1 @llvm.vector.reduce.or.v{n}i1(<{n} x i1>)")
+            bad = self.b.set(f"call i1 @llvm.vector.reduce.or.v{n}i1({bad})", "i1", 1)
+        word = self.slot(("error",))
+        code = self.slot(("code", what, node.op.name))
+        self.at(level)
+        yes, on = self.label("bad"), self.label("ok")
+        self.b.emit(f"br i1 {bad.name}, label %{yes}, label %{on}")
+        self.b.lines.append(f"{yes}:")
+        self.b.emit(f"store i64 {code.name}, ptr {word.name}, align 8")
+        self.b.emit(f"br label %{on}")
+        self.b.lines.append(f"{on}:")
+
+    # -- row buffers ------------------------------------------------------------------------------
+
+    def row_place(self, node: Node) -> tuple[Value, Value]:
+        buffer = self.rows.get(node)
+        element = TYPES[node.dtype.name][1]
+        stored = "i8" if element == "i1" else element
+        if buffer is None:
+            count: Value | None = None
+            for d in sorted(self.region.reduced):
+                size = self.slot(("size", d))
+                self.at(0)
+                count = size if count is None else self.b.op("mul", count, size)
+            assert count is not None
+            self.at(0)
+            total = self.b.op("add", count, self.b.const(0, "i64", 1))
+            if self.form == "columns":
+                total = self.b.op("mul", count, self.b.const(self.lanes, "i64", 1))
+            buffer = self.b.set(f"alloca {stored}, i64 {total.name}, align 64", "ptr", 1)
+            self.rows[node] = buffer
+        place: Value | None = None
+        for d in sorted(self.region.reduced):
+            size = self.slot(("size", d))
+            self.at(2)
+            at = self.index[d]
+            place = at if place is None else self.b.op("add", self.b.op("mul", place, size), at)
+        assert place is not None
+        self.at(2)
+        if self.form == "columns":
+            place = self.b.op("mul", place, self.b.const(self.lanes, "i64", 1))
+        pointer = self.b.set(f"getelementptr {stored}, ptr {buffer.name}, i64 {place.name}", "ptr",
+                             1)
+        return pointer, buffer
+
+    def read_row(self, node: Node) -> Value:
+        memo = ("row", node)
+        known = self.memos[2].get(memo)
+        if known is None:
+            pointer, _ = self.row_place(node)
+            element = TYPES[node.dtype.name][1]
+            stored = "i8" if element == "i1" else element
+            mask, self.mask = self.mask, self.mask if self.form == "rows" else None
+            raw = self.load_vector(pointer, stored)
+            self.mask = mask
+            v = self.widen(raw, stored, element)
+            known = Value(v.name, v.type, v.lanes, 2)
+            self.memos[2][memo] = known
+        return known
+
+    def write_row(self, node: Node, value: Value) -> None:
+        pointer, _ = self.row_place(node)
+        element = TYPES[node.dtype.name][1]
+        stored = "i8" if element == "i1" else element
+        self.at(2)
+        raw = self.b.splat(self.narrow(value, stored), self.lanes)
+        size = max(BITS[stored] // 8, 1)
+        if self.mask is None or self.form == "columns":
+            self.b.emit(f"store {raw}, ptr {pointer.name}, align {size}")
+            return
+        n = self.lanes
+        kind = f"v{n}{_short(stored)}"
+        self.b.declared.add(f"declare void @llvm.masked.store.{kind}.p0({raw.full}, ptr, "
+                            f"<{n} x i1>)")
+        self.b.emit(f"call void @llvm.masked.store.{kind}.p0({raw}, ptr align {size} "
+                    f"{pointer.name}, {self.mask})")
+
+
+def _merge(m: Map, d: int) -> Map:
+    return Map(m.offset, (*m.coefficients[:d], *m.coefficients[d + 1:]))
+
+
+def _short(memory: str) -> str:
+    return {"float": "f32", "double": "f64", "half": "f16", "bfloat": "bf16"}.get(memory, memory)
+
+
+def digest(text: str) -> str:
+    """A name for a kernel from its text."""
+    return "k" + hashlib.sha256(text.encode()).hexdigest()[:20]

@@ -1,0 +1,474 @@
+"""The loops around a region's values: units, phases, vector loops with masked ends, reductions."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from flambeau.codegen.llvm import STRETCH, Emitter, Kernel, digest, member_reads
+from flambeau.codegen.lowerings import TYPES, Value, is_float, vector_type
+from flambeau.ir.region import Region
+from flambeau.ir.graph import Node
+
+GRAIN = 16384  # elements of work below which threads are not worth waking
+
+
+class RegionEmitter(Emitter):
+    """Emits the whole kernel of a region."""
+
+    def build(self) -> Kernel:
+        """-> the kernel; its name is a digest of its text."""
+        self.counter = self.alloca("i64")
+        if not self.dims:
+            self.scalar_unit()
+        elif self.form == "map":
+            self.map_unit()
+        else:
+            self.reducing_unit()
+        units = self.slot(("units",))
+        grain = self.slot(("grain",))
+        text = self.assemble(units, grain)
+        name = digest(text)
+        return Kernel(name, text.replace("@KERNEL", f"@{name}"), self.slots, self.b.math,
+                      self.reads)
+
+    def assemble(self, units: Value, grain: Value) -> str:
+        at = {s: k for k, s in enumerate(self.slots)}
+        declared = "\n".join(sorted(self.b.declared))
+        outside = ""
+        for k, what in enumerate((("units",), ("grain",))):
+            outside += (f" %p{k} = getelementptr i64, ptr %table, i64 {at[what]}\n"
+                        f" %w{k} = load i64, ptr %p{k}, align 8\n")
+        entry = "\n".join(self.entry)
+        unit = "\n".join(self.unit)
+        return f"""{declared}
+declare void @fl_parallel_for(ptr, ptr, i64, i64)
+define void @KERNEL(ptr %table) {{
+entry:
+{outside} call void @fl_parallel_for(ptr @KERNEL_body, ptr %table, i64 %w0, i64 %w1)
+ ret void
+}}
+define internal void @KERNEL_body(ptr %table, i64 %begin, i64 %end, i64 %worker) {{
+entry:
+{entry}
+ store i64 %begin, ptr {self.counter.name}
+ br label %unit_head
+unit_head:
+ %unit = load i64, ptr {self.counter.name}
+ %more = icmp slt i64 %unit, %end
+ br i1 %more, label %unit_body, label %done
+unit_body:
+{unit}
+ %next = add i64 %unit, 1
+ store i64 %next, ptr {self.counter.name}
+ br label %unit_head
+done:
+ ret void
+}}
+"""
+
+    def alloca(self, kind: str) -> Value:
+        self.at(0)
+        return self.b.set(f"alloca {kind}, align 64", "ptr", 1)
+
+    def coordinates(self, order: list[Any]) -> None:
+        """Take the unit's number apart into coordinates, the last fastest."""
+        self.at(1)
+        rest = Value("%unit", "i64", 1, 1)
+        for k, (d, size) in enumerate(reversed(order)):
+            if k == len(order) - 1:
+                self.index[d] = rest
+                return
+            word = self.slot(size)
+            self.at(1)
+            self.index[d] = self.b.op("urem", rest, word)
+            rest = self.b.op("udiv", rest, word)
+
+    # -- forms ------------------------------------------------------------------------------------
+
+    def scalar_unit(self) -> None:
+        """A region of single elements: straight code."""
+        for node, m in self.region.stores.items():
+            v = self.value(node, self.region.maps[node], 0)
+            self.write(self.destination(node), m, node.dtype.name, v, 1)
+
+    def map_unit(self) -> None:
+        """One stretch of the innermost dimension."""
+        last = len(self.dims) - 1
+        order: list[Any] = [(d, ("size", d)) for d in range(last)]
+        self.coordinates([*order, ("chunk", ("chunks",))])
+        size = self.slot(("size", last))
+        self.at(1)
+        start = self.b.op("mul", self.index.pop("chunk"),  # type: ignore[call-overload]
+                          self.b.const(STRETCH, "i64", 1))
+        stop = self.b.op("add", start, self.b.const(STRETCH, "i64", 1))
+        stop = self.b.call("smin", stop, size)
+        self.vector_loop(start, stop, self.map_body)
+
+    def map_body(self) -> None:
+        for node, m in self.region.stores.items():
+            v = self.value(node, self.region.maps[node], 0)
+            self.write(self.destination(node), m, node.dtype.name, v, 2)
+
+    def reducing_unit(self) -> None:
+        """One row, or one block of columns: a loop per phase."""
+        region = self.region
+        kept = [d for d in range(len(self.dims)) if d not in region.reduced]
+        order: list[Any] = [(d, ("size", d)) for d in kept]
+        if self.form == "columns":
+            order[-1] = (kept[-1], ("blocks",))
+            self.coordinates(order)
+            self.at(1)
+            block = self.index[kept[-1]]
+            start = self.b.op("mul", block, self.b.const(self.lanes, "i64", 1))
+            self.index[kept[-1]] = start
+            size = self.slot(("size", kept[-1]))
+            self.at(1)
+            self.mask = self.lane_mask(self.b.op("sub", size, start))
+        elif kept:
+            self.coordinates(order)
+        for phase in range(self.phases):
+            self.phase_loop(phase)
+        self.stores_after(self.phases)
+
+    def phase_loop(self, phase: int) -> None:
+        """The loop of one phase: reductions gather, stores and row buffers are written."""
+        reduces = [n for n in self.members if n.op.kind == "reduce" and self.phase[n] == phase]
+        stores = [n for n in self.region.stores
+                  if n in self.row_level and self.phase[n] == phase]
+        buffers = [n for n in self.buffered if self.phase[n] == phase]
+        if not (reduces or stores or buffers):
+            return
+        accumulators = {n: self.start_accumulator(n) for n in reduces}
+
+        def body() -> None:
+            for n in reduces:
+                self.accumulate(n, accumulators[n], phase)
+            for n in buffers:
+                self.write_row(n, self.member(n, phase))
+            for n in stores:
+                v = self.member(n, phase)
+                self.write(self.destination(n), self.region.stores[n], n.dtype.name, v, 2)
+
+        inner = sorted(self.region.reduced)
+        if self.form == "rows":
+            last = inner.pop()
+            size = self.slot(("size", last))
+            zero = self.b.const(0, "i64", 1)
+            self.nest(inner, lambda: self.vector_loop(zero, size, body))
+        else:
+            self.serial_nest(inner, body)
+        for n in reduces:
+            self.results[n] = self.finish_accumulator(n, accumulators[n])
+
+    def stores_after(self, phase: int) -> None:
+        for node, m in self.region.stores.items():
+            if node in self.row_level:
+                continue
+            v = self.value(node, self.region.maps[node], phase)
+            self.write(self.destination(node), m, node.dtype.name, v, 1)
+
+    # -- loops ------------------------------------------------------------------------------------
+
+    def lane_mask(self, remaining: Value) -> Value:
+        """Lanes below `remaining` (i64 scalar), at the present place."""
+        n = self.lanes
+        if n == 1:
+            return self.b.compare("sgt", remaining, self.b.const(0, "i64", 1))
+        bounded = self.b.call("smin", remaining, self.b.const(n, "i64", 1))
+        short = self.b.convert("trunc", bounded, "i32")
+        lane = Value("<" + ", ".join(f"i32 {k}" for k in range(n)) + ">", "i32", n)
+        return self.b.compare("ult", lane, self.b.splat(short, n))
+
+    def vector_loop(self, start: Value, stop: Value, body: Any) -> None:
+        """Whole vectors from start to stop, then a masked one for the rest."""
+        n = self.lanes
+        counter = self.alloca("i64")
+        self.at(1)
+        span = self.b.op("sub", stop, start)
+        whole = self.b.op("and", span, self.b.const(-n, "i64", 1))
+        full = self.b.op("add", start, whole)
+        for masked in (False, True):
+            head, inside, out = (self.label(k) for k in ("head", "body", "out"))
+            at = Value(self.b.fresh(), "i64", 1, 2)
+            assert self.vector is not None
+            self.index[self.vector] = full if masked else at
+            self.loop = []
+            self.memos[2] = {}
+            if masked:
+                self.at(1)
+                self.mask = self.lane_mask(self.b.op("sub", stop, full))
+            body()
+            self.mask = None
+            lines, self.loop = self.loop, []
+            self.at(1)
+            if masked:
+                rest = self.b.compare("slt", full, stop)
+                self.b.emit(f"br i1 {rest.name}, label %{inside}, label %{out}")
+                self.unit.append(f"{inside}:")
+                self.unit.extend(lines)
+            else:
+                self.b.emit(f"store i64 {start.name}, ptr {counter.name}")
+                self.b.emit(f"br label %{head}")
+                self.unit.append(f"{head}:")
+                self.b.emit(f"{at.name} = load i64, ptr {counter.name}")
+                go = self.b.compare("slt", at, full)
+                self.b.emit(f"br i1 {go.name}, label %{inside}, label %{out}")
+                self.unit.append(f"{inside}:")
+                self.unit.extend(lines)
+                after = self.b.op("add", at, self.b.const(n, "i64", 1))
+                self.b.emit(f"store i64 {after.name}, ptr {counter.name}")
+            self.b.emit(f"br label %{head if not masked else out}")
+            self.unit.append(f"{out}:")
+
+    def nest(self, dims: list[int], innermost: Any) -> None:
+        """Serial loops over reduced dimensions around a vector loop, which writes unit lines."""
+        if not dims:
+            innermost()
+            return
+        d, rest = dims[0], dims[1:]
+        counter = self.alloca("i64")
+        size = self.slot(("size", d))
+        head, inside, out = (self.label(k) for k in ("head", "body", "out"))
+        at = Value(self.b.fresh(), "i64", 1, 2)
+        self.at(1)
+        self.b.emit(f"store i64 0, ptr {counter.name}")
+        self.b.emit(f"br label %{head}")
+        self.unit.append(f"{head}:")
+        self.b.emit(f"{at.name} = load i64, ptr {counter.name}")
+        go = self.b.compare("slt", at, size)
+        self.b.emit(f"br i1 {go.name}, label %{inside}, label %{out}")
+        self.unit.append(f"{inside}:")
+        self.index[d] = at
+        # lines of level 1 made in here must not be used after the loop: forget them with it
+        kept = dict(self.memos[1])
+        self.nest(rest, innermost)
+        self.memos[1] = kept
+        self.at(1)
+        after = self.b.op("add", at, self.b.const(1, "i64", 1))
+        self.b.emit(f"store i64 {after.name}, ptr {counter.name}")
+        self.b.emit(f"br label %{head}")
+        self.unit.append(f"{out}:")
+
+    def serial_nest(self, dims: list[int], body: Any) -> None:
+        """Loops over reduced dimensions with lanes along a kept one."""
+        names = {d: (self.alloca("i64"), self.label("head"), self.label("body"),
+                     self.label("out"), Value(self.b.fresh(), "i64", 1, 2)) for d in dims}
+        sizes = {d: self.slot(("size", d)) for d in dims}
+        for d in dims:
+            self.index[d] = names[d][4]
+        self.loop = []
+        self.memos[2] = {}
+        body()
+        lines, self.loop = self.loop, []
+        self.at(1)
+        for d in dims:
+            counter, head, inside, out, at = names[d]
+            self.b.emit(f"store i64 0, ptr {counter.name}")
+            self.b.emit(f"br label %{head}")
+            self.unit.append(f"{head}:")
+            self.b.emit(f"{at.name} = load i64, ptr {counter.name}")
+            go = self.b.compare("slt", at, sizes[d])
+            self.b.emit(f"br i1 {go.name}, label %{inside}, label %{out}")
+            self.unit.append(f"{inside}:")
+        self.unit.extend(lines)
+        for d in reversed(dims):
+            counter, head, _, out, at = names[d]
+            after = self.b.op("add", at, self.b.const(1, "i64", 1))
+            self.b.emit(f"store i64 {after.name}, ptr {counter.name}")
+            self.b.emit(f"br label %{head}")
+            self.unit.append(f"{out}:")
+
+    # -- reductions -------------------------------------------------------------------------------
+
+    def identity(self, node: Node, element: str) -> Any:
+        name = node.op.name
+        if name == "sum_axes":
+            return 0
+        if name == "prod_axes":
+            return 1
+        low = name in ("max_axes", "argmax_axis")
+        if element in ("float", "double"):
+            return -math.inf if low else math.inf
+        if element == "i1":
+            return 0 if low else 1
+        bits = int(element[1:])
+        source = node.src[0].dtype
+        if not source.is_signed:
+            return 0 if low else (1 << bits) - 1
+        return -(1 << bits - 1) if low else (1 << bits - 1) - 1
+
+    def start_accumulator(self, node: Node) -> tuple[Value, Value | None]:
+        element = TYPES[node.src[0].dtype.name][1]
+        n = self.lanes
+        place = self.alloca(vector_type(element, n))
+        self.at(1)
+        start = self.b.splat(self.b.const(self.identity(node, element), element, 1), n)
+        self.b.emit(f"store {start}, ptr {place.name}")
+        if not node.op.name.startswith("arg"):
+            return place, None
+        where = self.alloca(vector_type("i64", n))
+        self.at(1)
+        none = self.b.splat(self.b.const(-1, "i64", 1), n)
+        self.b.emit(f"store {none}, ptr {where.name}")
+        return place, where
+
+    def accumulate(self, node: Node, places: tuple[Value, Value | None], phase: int) -> None:
+        x = self.value(node.src[0], self.region.natural(), phase)
+        self.at(2)
+        n = self.lanes
+        x = self.b.splat(x, n)
+        place, where = places
+        if self.mask is not None and self.form == "rows" and where is None:
+            neutral = self.b.splat(self.b.const(self.identity(node, x.type), x.type, 1), n)
+            x = self.b.select(self.mask, x, neutral)
+        old = self.b.set(f"load {x.full}, ptr {place.name}", x.type, n)
+        if where is not None:
+            self.accumulate_place(node, x, old, place, where)
+            return
+        new = self.combine(node, old, x)
+        self.b.emit(f"store {new}, ptr {place.name}")
+
+    def combine(self, node: Node, a: Value, b: Value) -> Value:
+        name = node.op.name
+        if name == "sum_axes":
+            return self.b.op("fadd" if is_float(a) else "add" if a.type != "i1" else "or", a, b)
+        if name == "prod_axes":
+            return self.b.op("fmul" if is_float(a) else "mul" if a.type != "i1" else "and", a, b)
+        top = name == "max_axes"
+        if is_float(a):
+            return self.b.call("maximum" if top else "minimum", a, b)
+        if a.type == "i1":
+            return self.b.op("or" if top else "and", a, b)
+        sign = "s" if node.src[0].dtype.is_signed else "u"
+        return self.b.call(sign + ("max" if top else "min"), a, b)
+
+    def better(self, node: Node, a: Value, b: Value) -> Value:
+        """Whether a beats b as an extreme; NaN beats everything but NaN."""
+        top = node.op.name == "argmax_axis"
+        if is_float(a):
+            wins = self.b.compare("ogt" if top else "olt", a, b)
+            nan = self.b.op("and", self.b.compare("uno", a, a), self.b.compare("ord", b, b))
+            return self.b.op("or", wins, nan)
+        sign = "s" if node.src[0].dtype.is_signed and a.type != "i1" else "u"
+        return self.b.compare(sign + ("gt" if top else "lt"), a, b)
+
+    def accumulate_place(self, node: Node, x: Value, old: Value, place: Value,
+                         where: Value) -> None:
+        n = self.lanes
+        at: Value | None = None
+        for d in sorted(self.region.reduced):
+            size = self.slot(("size", d))
+            self.at(2)
+            at = self.index[d] if at is None else self.b.op(
+                "add", self.b.op("mul", at, size), self.index[d])
+        assert at is not None
+        position = self.b.splat(at, n)
+        if self.form == "rows" and n > 1:
+            position = self.b.op("add", position, self.iota(n))
+        known = self.b.set(f"load {vector_type('i64', n)}, ptr {where.name}", "i64", n)
+        unset = self.b.compare("slt", known, self.b.const(0, "i64", n))
+        take = self.b.op("or", self.better(node, x, old), unset)
+        if self.mask is not None and self.form == "rows":
+            take = self.b.op("and", take, self.mask)
+        self.b.emit(f"store {self.b.select(take, x, old)}, ptr {place.name}")
+        self.b.emit(f"store {self.b.select(take, position, known)}, ptr {where.name}")
+
+    def finish_accumulator(self, node: Node, places: tuple[Value, Value | None]) -> Value:
+        element = TYPES[node.src[0].dtype.name][1]
+        place, where = places
+        n = self.lanes
+        self.at(1)
+        v = self.b.set(f"load {vector_type(element, n)}, ptr {place.name}", element, n)
+        if where is not None:
+            index = self.b.set(f"load {vector_type('i64', n)}, ptr {where.name}", "i64", n)
+            if self.form == "rows" and n > 1:
+                index = self.best_lane(node, v, index)
+            return Value(index.name, "i64", index.lanes, 1)
+        if self.form == "rows":
+            while v.lanes > 1:
+                half = v.lanes // 2
+                low = ", ".join(f"i32 {k}" for k in range(half))
+                high = ", ".join(f"i32 {k + half}" for k in range(half))
+                if half == 1:
+                    a = self.b.set(f"extractelement {v}, i64 0", element, 1)
+                    b = self.b.set(f"extractelement {v}, i64 1", element, 1)
+                else:
+                    a = self.b.set(f"shufflevector {v}, {v.full} poison, <{half} x i32> <{low}>",
+                                   element, half)
+                    b = self.b.set(f"shufflevector {v}, {v.full} poison, <{half} x i32> <{high}>",
+                                   element, half)
+                v = self.combine(node, a, b)
+        wanted = TYPES[node.dtype.name][1]
+        if v.type != wanted:
+            raise AssertionError(f"{node} accumulates in {v.type}")
+        return Value(v.name, v.type, v.lanes, 1)
+
+    def best_lane(self, node: Node, v: Value, index: Value) -> Value:
+        best: Value | None = None
+        at: Value | None = None
+        for k in range(v.lanes):
+            x = self.b.set(f"extractelement {v}, i64 {k}", v.type, 1)
+            i = self.b.set(f"extractelement {index}, i64 {k}", "i64", 1)
+            if best is None or at is None:
+                best, at = x, i
+                continue
+            wins = self.better(node, x, best)
+            loses = self.better(node, best, x)
+            tie = self.b.op("xor", self.b.op("or", wins, loses), self.b.const(1, "i1", 1))
+            earlier = self.b.op("and", tie, self.b.compare("slt", i, at))
+            unset = self.b.compare("slt", at, self.b.const(0, "i64", 1))
+            take = self.b.op("or", self.b.op("or", wins, earlier), unset)
+            take = self.b.op("and", take,
+                             self.b.compare("sge", i, self.b.const(0, "i64", 1)))
+            best = self.b.select(take, x, best)
+            at = self.b.select(take, i, at)
+        assert at is not None
+        return at
+
+
+def lanes_for(region: Region, vector_bytes: int) -> int:
+    """Lanes of a region: float32 vectors, wider for short bodies, whose chains need the overlap."""
+    base = max(vector_bytes // 4, 4)
+    if any(n.op.name.startswith("arg") or n.op.kind == "index" for n in region.members):
+        return base
+    if not region.dims:
+        return 1
+    last = len(region.dims) - 1
+    size = len(region.members)
+    if region.reduced and last not in region.reduced:
+        factor = 4 if size <= 8 else 2 if size <= 20 else 1
+    else:
+        factor = 4 if size <= 3 else 2 if size <= 8 else 1
+    widest = max((n.dtype.itemsize for n in region.members), default=4)
+    if widest == 8:
+        factor = max(factor // 2, 1)
+    while factor > 1 and region.dims[last] < base * factor:
+        factor //= 2
+    return base * factor
+
+
+def emit_region(region: Region, free: set[Node], vector_bytes: int) -> Kernel:
+    """The kernel of a region."""
+    return RegionEmitter(region, free, lanes_for(region, vector_bytes)).build()
+
+
+def unit_count(region: Region, lanes: int) -> tuple[int, int, int, int]:
+    """-> (units, chunks of the innermost dimension, blocks of lanes, grain)."""
+    dims = region.dims
+    if not dims:
+        return 1, 1, 1, 1
+    last = dims[-1]
+    chunks = -(-last // STRETCH)
+    blocks = -(-last // lanes)
+    if not region.reduced:
+        units = math.prod(dims[:-1]) * chunks
+        return units, chunks, blocks, max(1, GRAIN // max(min(last, STRETCH), 1))
+    row = math.prod(dims[d] for d in region.reduced)
+    kept = [n for d, n in enumerate(dims) if d not in region.reduced]
+    if len(dims) - 1 in region.reduced:
+        return math.prod(kept), chunks, blocks, max(1, GRAIN // row)
+    return math.prod(kept[:-1]) * blocks, chunks, blocks, max(1, GRAIN // (row * lanes))
+
+
+__all__ = ["emit_region", "lanes_for", "member_reads", "unit_count"]

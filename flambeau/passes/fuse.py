@@ -1,0 +1,467 @@
+"""Fusion: which values are computed together, and which are ever written to memory.
+
+Nodes are taken in program order. An elementwise node or reduction joins the region of one of its
+sources if the iteration space fits, every value it reads inside the region is the element it is
+itself at (equal maps), and no other source depends on that region. Otherwise it starts a region.
+A value read from outside its region is written to memory, unless it is cheap enough to be computed
+again where it is read (`pull`). Values that read no memory (constants, index patterns, random bits)
+belong to no region and are computed wherever they are used.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from flambeau.ir.region import (
+    Map,
+    Region,
+    common_refinement,
+    flatten_coordinates,
+    split_coordinates,
+    squeezed,
+    through_broadcast,
+    through_view,
+)
+from flambeau.ir.graph import Graph, Node
+
+_MAX_MEMBERS = 160
+_MAX_LOADS = 28
+#: rows that cost more than a pass over memory; they are not computed twice
+_EXPENSIVE = frozenset((
+    "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos",
+    "atan", "atan2", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "erfc", "erfinv",
+    "sigmoid", "lgamma", "digamma", "pow", "random_bits", "floor_divide", "remainder", "fmod",
+    "trunc_divide", "true_div", "sqrt", "rsqrt"))
+
+
+@dataclass(eq=False)
+class Step:
+    """A step that is not a loop region: a matrix product, scatter, write, or library call."""
+
+    number: int
+    node: Node
+    kind: str
+
+
+@dataclass
+class Plan:
+    """The fused program: steps in order, and the nodes that live in memory."""
+
+    graph: Graph
+    steps: list[Any] = field(default_factory=list)
+    stored: dict[Node, Any] = field(default_factory=dict)  # node -> region or step
+    free: set[Node] = field(default_factory=set)
+    writes: dict[Node, Node] = field(default_factory=dict)  # value of an assign -> the assign
+    before: list[int] = field(default_factory=list)
+
+
+class Fuser:
+    """The state of one fusion pass."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.home: dict[Node, Any] = {}  # node -> its region or step
+        self.free: set[Node] = set()
+        self.before: list[int] = []  # per step: bit set of steps it depends on
+        self.steps: list[Any] = []
+        self.stored: dict[Node, Any] = {}
+        self.outputs = {n for n, _ in graph.outputs}
+        self.users = graph.users()
+        # the copy node that carries a write's value -> the write
+        self.writes = {n.src[1]: n for n in graph.nodes if n.op.kind == "assign"}
+        # values that must be in memory whatever they cost
+        self.pinned = {n.src[0] for n in graph.nodes if n.op.kind == "assign"} | set(self.writes)
+
+    # -- dependence -------------------------------------------------------------------------------
+
+    def new_step(self, make: Any) -> Any:
+        step = make(len(self.steps))
+        self.steps.append(step)
+        self.before.append(0)
+        return step
+
+    def depend(self, step: Any, on: Any) -> None:
+        if on is step:
+            return
+        bit = 1 << step.number
+        gained = self.before[on.number] | 1 << on.number
+        self.before[step.number] |= gained
+        total = self.before[step.number]
+        for k, b in enumerate(self.before):
+            if b & bit:
+                self.before[k] = b | total
+
+    def needs(self, node: Node) -> list[Any]:
+        """The steps whose stored results a node reads (through views and free values)."""
+        found = []
+        for s in memory_sources(node, self.free):
+            home = self.home.get(s)
+            if home is not None and home not in found:
+                found.append(home)
+        return found
+
+    # -- joining ----------------------------------------------------------------------------------
+
+    def run(self) -> Plan:
+        for node in self.graph.nodes:
+            self.place(node)
+        for node in self.outputs:
+            self.store(node)
+        return Plan(self.graph, self.steps, self.stored, self.free, self.writes, self.before)
+
+    def place(self, node: Node) -> None:
+        kind = node.op.kind
+        if kind in ("input", "view"):
+            return
+        if kind == "assign":
+            self.written(node)
+            return
+        if kind == "index":
+            base = base_of(node.src[0])
+            if base in self.free:
+                self.alone(base)
+        if (kind == "elementwise" and node.op.name != "empty_memory" and self.is_free(node)
+                and node not in self.pinned):
+            self.free.add(node)
+            if node in self.outputs:
+                self.alone(node)
+            return
+        if kind in ("elementwise", "index") and node.op.name != "empty_memory" or (
+                kind == "reduce" and node.numel):
+            if 0 in node.shape:
+                self.opaque(node, "nothing")
+                return
+            self.join(node)
+            return
+        self.opaque(node, kind)
+
+    def is_free(self, node: Node) -> bool:
+        return all(not isinstance(s, Node) or s in self.free or
+                   (s.op.kind == "view" and s.src[0] in self.free) for s in node.src) \
+            and node.op.kind == "elementwise"
+
+    def written(self, node: Node) -> None:
+        """An assign: its value's region has stored into the base's memory already."""
+        region = self.home[node.src[1]]
+        self.home[node] = region
+        self.stored[node] = region
+
+    def opaque(self, node: Node, kind: str) -> None:
+        """A step of its own; everything it reads is in memory."""
+        step = self.new_step(lambda k: Step(k, node, kind))
+        self.home[node] = step
+        self.stored[node] = step
+        for s in node.src:
+            if type(s) is Node:
+                base = base_of(s)
+                if base in self.free:
+                    self.alone(base)
+                self.store(base)
+                home = self.home.get(base)
+                if home is not None:
+                    self.depend(step, home)
+
+    def store(self, node: Node) -> None:
+        """Make sure a node is written to memory by the region that computes it."""
+        home = self.home.get(node)
+        if home is None or node in self.stored:
+            return
+        if isinstance(home, Region):
+            home.stores[node] = home.maps[node]
+        self.stored[node] = home
+
+    def alone(self, node: Node) -> None:
+        """A region of its own for a free node that must be in memory."""
+        if node in self.stored:
+            return
+        region = self.new_step(lambda k: Region(k, squeezed(node.shape)))
+        region.members.append(node)
+        region.maps[node] = region.natural()
+        self.home[node] = region
+        self.store(node)
+
+    def join(self, node: Node) -> None:
+        candidates = [h for h in self.sources_homes(node) if isinstance(h, Region)]
+        for region in sorted(candidates, key=lambda r: -r.number):
+            trial = Attempt(self, region, node)
+            if trial.fits():
+                trial.commit()
+                return
+        for region in self.siblings(node):
+            trial = Attempt(self, region, node)
+            if trial.fits():
+                trial.commit()
+                return
+        region = Region(-1, squeezed(node.src[0].shape if node.op.kind == "reduce"
+                                     else node.shape))
+        trial = Attempt(self, region, node)
+        if not trial.fits():
+            raise AssertionError(f"{node} does not fit a region of its own")
+        trial.region = self.new_step(lambda k: Region(k, region.dims, region.reduced))
+        trial.commit()
+
+    def sources_homes(self, node: Node) -> list[Any]:
+        found: list[Any] = []
+        for s in memory_sources(node, self.free):
+            home = self.home.get(s)
+            if home is not None and home not in found:
+                found.append(home)
+        return found
+
+    def siblings(self, node: Node) -> list[Region]:
+        """Regions that read what this node reads, latest first."""
+        found: list[Region] = []
+        for s in memory_sources(node, self.free):
+            for user in self.users[s][-6:]:
+                home = self.home.get(user)
+                if isinstance(home, Region) and home not in found:
+                    found.append(home)
+        return sorted(found, key=lambda r: -r.number)[:4]
+
+
+def base_of(node: Node) -> Node:
+    """The node whose storage a chain of views reads."""
+    while node.op.kind == "view":
+        node = node.src[0]
+    return node
+
+
+def memory_sources(node: Node, free: set[Node]) -> list[Node]:
+    """The values that a node reads, behind views and free values; inputs included."""
+    found: list[Node] = []
+    stack = [s for s in node.src if type(s) is Node]
+    seen = set()
+    while stack:
+        s = stack.pop()
+        if s in seen:
+            continue
+        seen.add(s)
+        if s.op.kind == "view":
+            stack.append(s.src[0])
+        elif s in free:
+            stack.extend(x for x in s.src if type(x) is Node)
+        else:
+            found.append(s)
+    return found
+
+
+class Attempt:
+    """Trying to add one node to one region; nothing changes unless it is committed."""
+
+    def __init__(self, fuser: Fuser, region: Region, node: Node) -> None:
+        self.fuser = fuser
+        self.region = region
+        self.node = node
+        self.dims = region.dims
+        self.reduced = region.reduced
+        self.own: Map | None = None
+        self.reads: set[Node] = set()  # from memory
+        self.pulled: dict[Node, Map] = {}
+        self.shadow: Region = region
+
+    def fits(self) -> bool:
+        region, node = self.region, self.node
+        if len(region.members) >= _MAX_MEMBERS:
+            return False
+        shape = node.src[0].shape if node.op.kind == "reduce" else node.shape
+        own = self._space(squeezed(shape))
+        if own is None:
+            return False
+        return self._dependence() if self._accesses(own) else False
+
+    def _space(self, sizes: tuple[int, ...]) -> Map | None:
+        """Find or make the part of the iteration space that the node walks; -> its map."""
+        region, node = self.region, self.node
+        work = Region(region.number, region.dims, region.reduced, list(region.members),
+                      dict(region.maps), dict(region.stores))
+        full = common_refinement(work.dims, sizes)
+        if full is not None:
+            work.refined(full)
+            self.shadow = work
+            if node.op.kind != "reduce":
+                return work.natural()
+            reduced = _reduced_dims(node, full)
+            if reduced is None or (work.reduced and work.reduced != reduced):
+                return None
+            if not work.reduced:
+                if work.members and not _worth(full, reduced):
+                    return None
+                work.reduced = reduced
+            return work.natural()
+        if node.op.kind == "reduce" or not work.reduced:
+            return None
+        kept = work.kept()
+        part = common_refinement(kept, sizes)
+        if part is None:
+            return None
+        finer: list[int] = []
+        groups = iter(part)
+        for d, n in enumerate(work.dims):
+            if d in work.reduced:
+                finer.append(n)
+                continue
+            product = 1
+            while product < n:
+                g = next(groups)
+                finer.append(g)
+                product *= g
+        work.refined(tuple(finer))
+        self.shadow = work
+        return work.natural(kept_only=True)
+
+    def _accesses(self, own: Map) -> bool:
+        node = self.node
+        self.loads: set[Any] = set()
+        for s in node.src[:1] if node.op.kind == "index" else ():
+            if not self._memory(s):
+                return False
+        if node.op.kind == "index":
+            shape = node.src[1].shape
+            rest = len(node.shape) - len(shape)
+            for s in node.src[1:]:
+                m = through_broadcast(own, node.shape, (*shape, *(1,) * rest),
+                                      self.shadow.dims) if rest else own
+                if m is None or not self._read(s, m, 0):
+                    return False
+        else:
+            for s in node.src:
+                if type(s) is not Node:
+                    continue
+                m = own if node.op.kind == "reduce" else through_broadcast(
+                    own, node.shape, s.shape, self.shadow.dims)
+                if m is None or not self._read(s, m, 0):
+                    return False
+        if node.op.kind == "reduce":
+            own = self.shadow.natural(kept_only=True)
+        if node in self.fuser.writes:
+            self.reads.add(self.fuser.writes[node].src[0])
+        self.own = own
+        return len(self.loads) <= _MAX_LOADS
+
+    def _memory(self, s: Node) -> bool:
+        """Read a node as memory at computed places."""
+        base = base_of(s)
+        if base in self.shadow.maps:
+            return False
+        self.reads.add(base)
+        return True
+
+    def _read(self, s: Node, m: Map, depth: int) -> bool:
+        """Whether the value of `s` at `m` can be had inside the region."""
+        known = self.shadow.maps.get(s)
+        if known is not None:
+            return known == m
+        if s in self.pulled:
+            return self.pulled[s] == m
+        if s.op.kind == "view":
+            inner = through_view(m, s, self.shadow.dims)
+            return inner is not None and self._read(s.src[0], inner, depth)
+        if s in self.fuser.free:
+            return self._free(s, m, depth)
+        if s in self.fuser.stored or s.op.kind == "input" or not self._pull(s, m, depth):
+            self.reads.add(s)
+            self.loads.add((s, m))
+        return True
+
+    def _free(self, s: Node, m: Map, depth: int) -> bool:
+        for x in s.src:
+            if type(x) is Node:
+                inner = through_broadcast(m, s.shape, x.shape, self.shadow.dims)
+                if inner is None or not self._read(x, inner, depth + 1):
+                    return False
+        return True
+
+    def _pull(self, s: Node, m: Map, depth: int) -> bool:
+        """Compute a cheap value of another region again here instead of storing it there."""
+        home = self.fuser.home.get(s)
+        if (depth > 6 or not isinstance(home, Region) or s.op.kind != "elementwise"
+                or s.op.name in _EXPENSIVE or s in self.fuser.outputs):
+            return False
+        saved = (dict(self.pulled), set(self.reads), set(self.loads))
+        before = len(self.loads)
+        full = [x for x in s.src if type(x) is Node]
+        for x in full:
+            inner = through_broadcast(m, s.shape, x.shape, self.shadow.dims)
+            if inner is None or not self._read(x, inner, depth + 1):
+                self.pulled, self.reads, self.loads = saved
+                return False
+        big = sum(1 for x, _ in list(self.loads)[before:] if x.numel * 2 > s.numel)
+        if big > 3 or any(not self._available(x) for x in self.reads - saved[1]):
+            self.pulled, self.reads, self.loads = saved
+            return False
+        self.pulled[s] = m
+        return True
+
+    def _available(self, x: Node) -> bool:
+        """Whether reading x costs no store that would not happen anyway, or a small one."""
+        return (x in self.fuser.stored or x.op.kind == "input" or x in self.fuser.outputs
+                or x.op.kind == "reduce" or x.numel <= 4096)
+
+    def _dependence(self) -> bool:
+        """No value read from memory may come from this region or from one that depends on it."""
+        fuser, region = self.fuser, self.region
+        for s in self.reads:
+            home = fuser.home.get(s)
+            if home is None:
+                continue
+            if home is region:
+                return False
+            if region.number >= 0 and fuser.before[home.number] >> region.number & 1:
+                return False
+        return True
+
+    def commit(self) -> None:
+        region, work, fuser = self.region, self.shadow, self.fuser
+        region.dims, region.reduced = work.dims, work.reduced
+        region.maps, region.stores = work.maps, work.stores
+        assert self.own is not None
+        for s, m in self.pulled.items():
+            region.maps[s] = m
+            region.members.append(s)
+        region.members.append(self.node)
+        region.maps[self.node] = self.own
+        fuser.home[self.node] = region
+        write = fuser.writes.get(self.node)
+        if write is not None:
+            shape, strides, offset = write.attrs
+            coordinates = split_coordinates(self.own, shape, region.dims)
+            assert coordinates is not None
+            region.stores[self.node] = flatten_coordinates(coordinates, strides, offset,
+                                                           len(region.dims))
+        for s in self.reads:
+            if s in fuser.free:
+                continue
+            fuser.store(s)
+            home = fuser.home.get(s)
+            if home is not None:
+                fuser.depend(region, home)
+
+
+def _reduced_dims(node: Node, dims: tuple[int, ...]) -> frozenset[int] | None:
+    """Which dimensions of the iteration space a reduction's axes are."""
+    shape, axes = node.src[0].shape, node.attrs[0]
+    found = set()
+    at = 0
+    for i, n in enumerate(shape):
+        product = 1
+        while product < n:
+            if i in axes:
+                found.add(at)
+            product *= dims[at]
+            at += 1
+        if product != n:
+            return None
+    return frozenset(found)
+
+
+def _worth(dims: tuple[int, ...], reduced: frozenset[int]) -> bool:
+    """Whether elementwise work may be tied to a reduction's parallelism."""
+    kept = math.prod(n for d, n in enumerate(dims) if d not in reduced)
+    return kept >= 16 or math.prod(dims) <= 1 << 15
+
+
+def fuse(graph: Graph) -> Plan:
+    """Regions and steps for a simplified graph."""
+    return Fuser(graph).run()

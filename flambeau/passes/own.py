@@ -1,0 +1,55 @@
+"""Give every write (`assign`) a base that is its alone, so that it may happen in place.
+
+The value becomes a copy node, whose region stores straight into the base's memory; a base that
+others still read, or that is not computed here, is copied first.
+"""
+
+from __future__ import annotations
+
+import math
+
+from flambeau.ir.graph import ASSIGN, COPY, EMPTY, Graph, Node, reachable
+
+
+def own(graph: Graph) -> Graph:
+    """The graph in which every assign may overwrite its base."""
+    users = graph.users()
+    outputs = {n for n, _ in graph.outputs}
+    made: dict[Node, Node] = {}
+    for node in graph.nodes:
+        src = tuple(made[s] if type(s) is Node else s for s in node.src)
+        if node.op is ASSIGN:
+            base, value = src
+            if 0 in value.shape:
+                made[node] = Node(COPY, (base,), (), node.shape, node.dtype)
+                continue
+            original = node.src[0]
+            if _covers(node):
+                base = Node(EMPTY, (), (), node.shape, node.dtype)
+            elif base.op.name == "empty_memory":
+                base = Node(base.op, (), (), base.shape, base.dtype)
+            elif (base.op.kind in ("input", "view") or len(users[original]) > 1
+                  or original in outputs or base.op.name == "fill_value"
+                  or base.op.kind not in ("elementwise", "assign", "reduce", "contraction")):
+                base = Node(COPY, (base,), (), base.shape, base.dtype)
+            value = Node(COPY, (value,), (), value.shape, value.dtype)
+            made[node] = Node(ASSIGN, (base, value), node.attrs, node.shape, node.dtype)
+        else:
+            made[node] = node if src == node.src else Node(node.op, src, node.attrs, node.shape,
+                                                           node.dtype)
+    final = [(made[n], home) for n, home in graph.outputs]
+    return Graph(reachable([n for n, _ in final]), [made[n] for n in graph.inputs], final,
+                 graph.arguments)
+
+
+def _covers(node: Node) -> bool:
+    """Whether the region written is the whole base."""
+    shape, strides, _ = node.attrs
+    if math.prod(shape) != node.numel:
+        return False
+    reach = 1
+    for s, n in sorted((abs(s), n) for s, n in zip(strides, shape, strict=True) if n > 1):
+        if s != reach:
+            return False
+        reach *= n
+    return True

@@ -1,0 +1,92 @@
+"""Local rewrites: copies and views that change nothing go, equal values are computed once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flambeau.ir.region import Map, flatten_coordinates, split_coordinates
+from flambeau.ir.graph import CAST, COPY, VIEW, Argument, Graph, Node, reachable
+from flambeau.size import contiguous_strides
+
+_TAKES_ANY_SHAPE = ("fill_value",)
+
+
+def simplify(graph: Graph) -> Graph:
+    """The graph with redundant nodes removed; outputs keep memory of their own."""
+    made: dict[Node, Node] = {}
+    seen: dict[Any, Node] = {}
+    outputs = [n for n, _ in graph.outputs]
+    taken: set[Node] = set()
+    result = set(outputs)
+    for node in graph.nodes:
+        src = tuple(made[s] if type(s) is Node else s for s in node.src)
+        new = _rewrite(node, src, node in result, taken)
+        if new is None:
+            new = node if src == node.src else Node(node.op, src, node.attrs, node.shape,
+                                                    node.dtype)
+        if new.op.kind not in ("input", "effect") and not (node in result and new is not node):
+            key = (new.op, tuple(_part(s) for s in new.src), new.attrs, new.shape, new.dtype)
+            known = seen.get(key)
+            if known is not None and not (node in result and known in taken):
+                new = known
+            else:
+                seen[key] = new
+        if node in result:
+            if new in taken or new.op.kind in ("input", "view"):
+                new = Node(COPY, (new,), (), new.shape, new.dtype)
+            taken.add(new)
+        made[node] = new
+    final = [(made[n], home) for n, home in graph.outputs]
+    return Graph(reachable([n for n, _ in final]), [made[n] for n in graph.inputs], final,
+                 graph.arguments)
+
+
+def _part(s: Any) -> Any:
+    return s if isinstance(s, (Node, Argument)) else (type(s), s)
+
+
+def _rewrite(node: Node, src: tuple[Any, ...], is_output: bool, taken: set[Node]) -> Node | None:
+    op = node.op
+    if op is CAST and type(src[0]) is Node and src[0].dtype is node.dtype:
+        op = COPY
+    if op is COPY and type(src[0]) is Node:
+        source: Node = src[0]
+        if not is_output or (source.op.kind not in ("input", "view") and source not in taken):
+            if source.shape == node.shape:
+                return source
+        return None
+    if op is VIEW:
+        return _view(node, src[0])
+    return None
+
+
+def _view(node: Node, source: Node) -> Node | None:
+    strides, offset = node.attrs
+    plain = strides == contiguous_strides(node.shape)
+    if source.op.name in _TAKES_ANY_SHAPE:
+        return Node(source.op, source.src, source.attrs, node.shape, node.dtype)
+    if plain and offset == 0 and node.shape == source.shape:
+        return source
+    if source.op is VIEW:
+        inner_strides, inner_offset = source.attrs
+        if inner_strides == contiguous_strides(source.shape):
+            return Node(VIEW, source.src, (strides, offset + inner_offset), node.shape, node.dtype)
+        composed = _compose(node, source)
+        if composed is not None:
+            return composed
+        copied = Node(COPY, (source,), (), source.shape, source.dtype)
+        return Node(VIEW, (copied,), node.attrs, node.shape, node.dtype)
+    return None
+
+
+def _compose(outer: Node, inner: Node) -> Node | None:
+    """A view of a view as one view, where coordinates allow it."""
+    strides, offset = outer.attrs
+    if 0 in outer.shape:
+        return None
+    coordinates = split_coordinates(Map(offset, strides), inner.shape, outer.shape)
+    if coordinates is None:
+        return None
+    inner_strides, inner_offset = inner.attrs
+    m = flatten_coordinates(coordinates, inner_strides, inner_offset, len(outer.shape))
+    return Node(VIEW, inner.src, (m.coefficients, m.offset), outer.shape, outer.dtype)

@@ -1,0 +1,69 @@
+"""Compiled kernels: found by name in memory, in the object cache, or compiled together."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import weakref
+from typing import Any
+
+from flambeau.codegen import vecmath
+from flambeau.codegen.llvm import Kernel
+from flambeau.kernels import matmul
+from flambeau.runtime import cpuinfo, jit, threads
+
+#: dtype -> the matrix product that computes it
+GEMM = {"float32": "fl_gemm_f32", "float64": "fl_gemm_f64", "bfloat16": "fl_gemm_bf16",
+        "float16": "fl_gemm_f16"}
+_loaded: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+_lock = threading.Lock()
+
+
+@functools.cache
+def vector_bytes() -> int:
+    """Bytes of the host's vectors."""
+    return cpuinfo.vector_bytes()
+
+
+class Addresses(dict[str, int]):
+    """Kernel name -> address, with the libraries that must stay alive."""
+
+    libraries: list[Any]
+
+
+@functools.cache
+def _gemm(name: str) -> Any:
+    return jit.load(matmul.module_text(name.removeprefix("fl_gemm_"), cpuinfo.host_features()),
+                    name)
+
+
+def module(kernel: Kernel) -> str:
+    """A kernel's text with the vector functions it calls."""
+    declared = sorted(vecmath.declarations(kernel.math))
+    own = [line for line in kernel.text.splitlines()]
+    known = {line for line in own if line.startswith("declare")}
+    extra = [d for d in declared if d not in known]
+    return "\n".join([*extra, vecmath.definitions(kernel.math), *own])
+
+
+def addresses(kernels: list[Kernel], gemms: set[str]) -> Addresses:
+    """Native code for every kernel named."""
+    found = Addresses()
+    found.libraries = []
+    threads.get_num_threads()
+    with _lock:
+        missing = [k for k in kernels if k.name not in _loaded]
+        if missing:
+            fresh = jit.load_many([module(k) for k in missing])
+            for k, library in zip(missing, fresh, strict=True):
+                _loaded[k.name] = library
+                found.libraries.append(library)
+        for k in kernels:
+            library = _loaded[k.name]
+            found.libraries.append(library)
+            found[k.name] = library.address(k.name)
+        for name in gemms:
+            library = _gemm(name)
+            found.libraries.append(library)
+            found[name] = library.address(name)
+    return found

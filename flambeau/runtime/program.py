@@ -1,0 +1,437 @@
+"""Programs: a fused plan with its memory laid out, its kernels compiled, ready to run in one call.
+
+Note [Program memory]
+Values that live only inside a program share one arena, planned by the steps that write first and
+read last. Results have buffers of their own. A result whose cell has memory already (its home) is
+written there directly when every earlier reader of the old value comes first, else at the end.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import struct
+from typing import Any
+
+import numpy as np
+
+from flambeau.codegen.llvm import Kernel
+from flambeau.codegen.loops import emit_region, lanes_for, unit_count
+from flambeau.ir.graph import Graph, Node
+from flambeau.ir.interpret import evaluate, view_array
+from flambeau.ir.region import Region
+from flambeau.passes.fuse import Plan, Step, base_of, memory_sources
+from flambeau.runtime import kernels, runner
+from flambeau.runtime.host import array_of
+from flambeau.runtime.memory import Buffer, scratch
+from flambeau.size import contiguous_strides
+
+_ERRORS = {"IndexError": IndexError, "ZeroDivisionError": RuntimeError}
+_MESSAGES = {"IndexError": "index out of range in self", "ZeroDivisionError": "ZeroDivisionError"}
+
+
+class ProgramError(Exception):
+    """Carries what had been written when a step failed."""
+
+
+class Storage:
+    """Memory of one or more nodes: an arena place, an input, a result."""
+
+    __slots__ = ("nbytes", "first", "last", "slot", "offset")
+
+    def __init__(self, nbytes: int) -> None:
+        self.nbytes = nbytes
+        self.first = -1
+        self.last = -1
+        self.slot: int | None = None
+        self.offset = 0
+
+
+class Program:
+    """Runs one plan. Slots of the value array: 0 the arena, then inputs, outputs, numbers."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        graph = plan.graph
+        self.graph = graph
+        self.storages: dict[Node, Storage] = {}
+        self.codes: list[tuple[str, str]] = []
+        self.copies: list[tuple[int, Storage, int]] = []
+        self.n_inputs = len(graph.inputs)
+        self.n_outputs = len(graph.outputs)
+        self.number_slot = 1 + self.n_inputs + self.n_outputs
+        vector_bytes = kernels.vector_bytes()
+        self.kernels: dict[int, Kernel] = {
+            s.number: emit_region(s, plan.free, vector_bytes) for s in plan.steps
+            if isinstance(s, Region) and s.stores}
+        self.lanes = {s.number: lanes_for(s, vector_bytes) for s in plan.steps
+                      if isinstance(s, Region)}
+        self.bind_outputs()
+        self.order = self.ordered()
+        self.lay_out()
+        self.link()
+
+    # -- storage ----------------------------------------------------------------------------------
+
+    def root(self, node: Node) -> Node:
+        """The node whose storage a node lives in: an assign lives in its base's."""
+        while node.op.kind == "assign":
+            node = node.src[0]
+        return node
+
+    def storage(self, node: Node) -> Storage:
+        node = self.root(node)
+        found = self.storages.get(node)
+        if found is None:
+            found = self.storages[node] = Storage(node.nbytes)
+            if node.op.kind == "input":
+                found.slot = 1 + node.attrs[0]
+        return found
+
+    def reads(self, step: Any) -> list[Node]:
+        """Nodes whose memory a step reads."""
+        if isinstance(step, Region):
+            kernel = self.kernels.get(step.number)
+            if kernel is None:
+                return []
+            return [s[1] for s in kernel.slots if s[0] == "address" and isinstance(s[1], Node)]
+        return [base_of(s) for s in step.node.src if type(s) is Node]
+
+    def writes(self, step: Any) -> list[Node]:
+        """Nodes whose memory a step writes."""
+        if isinstance(step, Region):
+            return [self.plan.writes.get(n, n) for n in step.stores]
+        return [step.node]
+
+    def bind_outputs(self) -> None:
+        """Give outputs their slots; a home that is read elsewhere is written only when safe."""
+        readers: dict[Node, list[Any]] = {}
+        for step in self.plan.steps:
+            for n in self.reads(step):
+                if n.op.kind == "input":
+                    readers.setdefault(n, []).append(step)
+        for k, (node, home) in enumerate(self.graph.outputs):
+            slot = 1 + self.n_inputs + k
+            store = self.storage(node)
+            if home is not None and home >= 0 and not self.safe(node, home, readers):
+                self.copies.append((slot, store, node.nbytes))
+                continue
+            store.slot = slot
+
+    def safe(self, node: Node, home: int, readers: dict[Node, list[Any]]) -> bool:
+        """Whether a node may be written straight over input `home`; orders the readers first."""
+        source = self.graph.inputs[home]
+        step = self.plan.stored.get(node)
+        if node.op.kind == "assign" or step is None:
+            return False
+        others = []
+        for reader in readers.get(source, ()):
+            if reader is step:
+                if not isinstance(step, Region) or step.reduced:
+                    return False
+                kernel = self.kernels[step.number]
+                if kernel.reads.get(source) != {step.stores[node]}:
+                    return False
+            else:
+                others.append(reader)
+        before = self.plan.before
+        if any(before[r.number] >> step.number & 1 for r in others):
+            return False
+        for r in others:
+            gained = before[r.number] | 1 << r.number
+            before[step.number] |= gained
+            total, bit = before[step.number], 1 << step.number
+            for k, b in enumerate(before):
+                if b & bit:
+                    before[k] = b | total
+        return True
+
+    def ordered(self) -> list[Any]:
+        """Steps with work, each after those it depends on, otherwise as recorded."""
+        done = 0
+        result: list[Any] = []
+        before = self.plan.before
+        for start in range(len(self.plan.steps)):
+            stack = [start]
+            while stack:
+                k = stack[-1]
+                if done >> k & 1:
+                    stack.pop()
+                    continue
+                waiting = before[k] & ~done
+                if waiting:
+                    stack.append((waiting & -waiting).bit_length() - 1)
+                    continue
+                done |= 1 << k
+                stack.pop()
+                result.append(self.plan.steps[k])
+        return [s for s in result if self.has_work(s)]
+
+    def has_work(self, step: Any) -> bool:
+        if isinstance(step, Region):
+            return bool(step.stores)
+        return step.node.op.name != "empty_memory" and (step.node.numel > 0 or step.kind in (
+            "host", "effect"))
+
+    def lay_out(self) -> None:
+        """Places in the arena by first write and last read."""
+        self.values: dict[Node, Any] = {}
+        for at, step in enumerate(self.order):
+            for n in (*self.reads(step), *self.writes(step)):
+                s = self.storage(n)
+                s.first = at if s.first < 0 else s.first
+                s.last = at
+        for _, store, _ in self.copies:
+            store.last = len(self.order)
+        starting: dict[int, list[Storage]] = {}
+        ending: dict[int, list[Storage]] = {}
+        for s in self.storages.values():
+            if s.slot is None and s.first >= 0:
+                starting.setdefault(s.first, []).append(s)
+                ending.setdefault(s.last, []).append(s)
+        free: list[list[int]] = []  # [offset, size], by offset
+        top = 0
+        for at in range(len(self.order) + 1):
+            for s in starting.get(at, ()):
+                size = max(-(-s.nbytes // 64) * 64, 64)
+                fits = [b for b in free if b[1] >= size]
+                if fits:
+                    block = min(fits, key=lambda b: b[1])
+                    s.offset = block[0]
+                    block[0] += size
+                    block[1] -= size
+                    if not block[1]:
+                        free.remove(block)
+                elif free and free[-1][0] + free[-1][1] == top:
+                    s.offset = free[-1][0]
+                    top = s.offset + size
+                    free.pop()
+                else:
+                    s.offset = top
+                    top += size
+            for s in ending.get(at, ()):
+                _release(free, s.offset, max(-(-s.nbytes // 64) * 64, 64))
+        self.arena_bytes = top
+
+    # -- tables -----------------------------------------------------------------------------------
+
+    def link(self) -> None:
+        """Compile what is new, write the table, the patches and the list of native runs."""
+        table: list[int] = [0]
+        patches: list[int] = []
+        native: list[tuple[str, int]] = []  # (kernel name, table start)
+        self.parts: list[Any] = []  # (first, last) native runs and host steps, in order
+        texts: dict[str, Kernel] = {}
+        gemms: set[str] = set()
+        first = 0
+        for step in self.order:
+            if isinstance(step, Region):
+                kernel = self.kernels[step.number]
+                texts[kernel.name] = kernel
+                native.append((kernel.name, len(table)))
+                self.region_words(step, kernel, table, patches)
+            elif step.kind == "contraction" and (words := self.gemm(step.node)) is not None:
+                name, entries = words
+                gemms.add(name)
+                native.append((name, len(table)))
+                self.add_words(entries, table, patches)
+            else:
+                if first < len(native):
+                    self.parts.append((first, len(native)))
+                first = len(native)
+                self.parts.append(step)
+        if first < len(native):
+            self.parts.append((first, len(native)))
+        addresses = kernels.addresses(list(texts.values()), gemms)
+        self.table = np.array(table, np.int64)
+        self.patch_words = np.array(patches, np.int64)
+        base = self.table.ctypes.data
+        self.steps = np.array([x for name, start in native
+                               for x in (addresses[name], base + 8 * start)], np.int64)
+        self.base = base
+        self.n_patches = len(patches) // 3
+        self.patch_address = self.patch_words.ctypes.data
+        self.steps_address = self.steps.ctypes.data
+        self.value_count = self.number_slot + self.graph.arguments
+        self.keep = addresses.libraries  # type: ignore[attr-defined]
+        _, self.patch, self.call = runner.functions()
+        self.simple = not self.copies and len(self.parts) == 1 and isinstance(self.parts[0], tuple)
+        self.results = [(max(node.nbytes, 0)) for node, _ in self.graph.outputs]
+        self.array_type = ctypes.c_int64 * self.value_count
+
+    def region_words(self, region: Region, kernel: Kernel, table: list[int],
+                     patches: list[int]) -> None:
+        units, chunks, blocks, grain = unit_count(region, self.lanes[region.number])
+        entries: list[Any] = []
+        for slot in kernel.slots:
+            kind = slot[0]
+            if kind == "size":
+                entries.append(region.dims[slot[1]])
+            elif kind == "stride":
+                entries.append(slot[1])
+            elif kind == "units":
+                entries.append(units)
+            elif kind == "grain":
+                entries.append(grain)
+            elif kind == "chunks":
+                entries.append(chunks)
+            elif kind == "blocks":
+                entries.append(blocks)
+            elif kind == "error":
+                entries.append("error")
+            elif kind == "code":
+                self.codes.append(slot[1:])
+                entries.append(len(self.codes))
+            elif kind == "number":
+                entries.append((None, self.number_slot + slot[1].index))
+            else:
+                key, offset = slot[1], slot[2]
+                node = key if isinstance(key, Node) else self.plan.writes.get(key[1], key[1])
+                entries.append((self.storage(node), offset * node.dtype.itemsize))
+        self.add_words(entries, table, patches)
+
+    def add_words(self, entries: list[Any], table: list[int], patches: list[int]) -> None:
+        for e in entries:
+            at = len(table)
+            if isinstance(e, int):
+                table.append(e)
+                continue
+            table.append(0)
+            if e == "error":
+                patches += [at, -1, 0]
+            elif e[0] is None:
+                patches += [at, e[1], 0]
+            else:
+                store, offset = e
+                if store.slot is None:
+                    patches += [at, 0, store.offset + offset]
+                else:
+                    patches += [at, store.slot, offset]
+
+    def gemm(self, node: Node) -> tuple[str, list[Any]] | None:
+        """The descriptor of a matrix product, or None where NumPy computes it."""
+        name = kernels.GEMM.get(node.dtype.name)
+        a, b = node.src
+        if name is None or len(node.shape) - 2 > 4:
+            return None
+        m, n = node.shape[-2:]
+        k = a.shape[-1]
+        batch = node.shape[:-2]
+        (a_store, a_offset, a_strides) = self.operand(a, batch)
+        (b_store, b_offset, b_strides) = self.operand(b, batch)
+        c_strides = contiguous_strides(node.shape)
+        pad = [0] * (4 - len(batch))
+        words: list[Any] = [
+            (a_store, a_offset), (b_store, b_offset), (self.storage(node), 0), 0, m, n, k,
+            a_strides[-2], a_strides[-1], b_strides[-2], b_strides[-1], n, len(batch),
+            *batch, *pad, *a_strides[:-2], *pad, *b_strides[:-2], *pad,
+            *c_strides[:-2], *pad, 0]
+        return name, words
+
+    def operand(self, s: Node, batch: tuple[int, ...]) -> tuple[Storage, int, list[int]]:
+        base = base_of(s)
+        strides, offset = s.attrs if s is not base else (contiguous_strides(s.shape), 0)
+        lead = len(batch) + 2 - len(s.shape)
+        full = [0] * lead + [0 if n == 1 and i < len(s.shape) - 2 else st
+                             for i, (n, st) in enumerate(zip(s.shape, strides, strict=True))]
+        return self.storage(base), offset * s.dtype.itemsize, full
+
+    # -- running ----------------------------------------------------------------------------------
+
+    def run(self, inputs: list[Any], numbers: list[Any], homes: list[Any]) -> list[Any]:
+        """Execute; -> one buffer per output (its home where it has one)."""
+        values = self.array_type()
+        values[0] = scratch(self.arena_bytes) if self.arena_bytes else 0
+        k = 1
+        for b in inputs:
+            values[k] = b.ptr
+            k += 1
+        outs = []
+        for nbytes, home in zip(self.results, homes, strict=True):
+            buffer = home if home is not None else Buffer(nbytes)
+            outs.append(buffer)
+            values[k] = buffer.ptr
+            k += 1
+        for x in numbers:
+            values[k] = x if type(x) is not float else _bits(x)
+            k += 1
+        self.table[0] = 0
+        address = ctypes.addressof(values)
+        self.patch(self.patch_address, self.n_patches, self.base, address)
+        if self.simple:
+            first, last = self.parts[0]
+            at = self.call(self.steps_address, first, last, self.base)
+            if at < last:
+                self.fail()
+            return outs
+        self.run_parts(values, numbers)
+        for slot, store, nbytes in self.copies:
+            ctypes.memmove(values[slot], self.place(store, values), nbytes)
+        return outs
+
+    def run_parts(self, values: Any, numbers: list[Any]) -> None:
+        host: dict[Node, Any] = {}
+        for part in self.parts:
+            if isinstance(part, tuple):
+                if self.call(self.steps_address, part[0], part[1], self.base) < part[1]:
+                    self.fail()
+                continue
+            node = part.node
+            args = []
+            for s in node.src:
+                if type(s) is Node:
+                    args.append(self.array(s, values, host))
+                else:
+                    args.append(numbers[s.index] if hasattr(s, "index") else s)
+            found = evaluate(node, args)
+            if isinstance(found, tuple):
+                host[node] = found
+            else:
+                target = self.storage(node)
+                array_of(self.place(target, values), node.shape, node.dtype)[...] = found
+
+    def array(self, s: Node, values: Any, host: dict[Node, Any]) -> Any:
+        if s in host:
+            return host[s]
+        base = base_of(s)
+        flat = array_of(self.place(self.storage(base), values), base.shape, base.dtype)
+        return flat if base is s else view_array(flat, s.shape, *s.attrs)
+
+    def place(self, store: Storage, values: Any) -> int:
+        slot = store.slot
+        if slot is None:
+            return int(values[0]) + store.offset
+        return int(values[slot])
+
+    def fail(self) -> None:
+        kind, row = self.codes[int(self.table[0]) - 1]
+        raise _ERRORS[kind](f"{_MESSAGES[kind]} (in {row})" if kind == "IndexError"
+                            else _MESSAGES[kind])
+
+
+def _bits(x: float) -> int:
+    return struct.unpack("<q", struct.pack("<d", x))[0]  # type: ignore[no-any-return]
+
+
+def _release(free: list[list[int]], offset: int, size: int) -> None:
+    """Put a block back, merging it with its neighbours."""
+    low, high = 0, len(free)
+    while low < high:
+        middle = (low + high) // 2
+        if free[middle][0] < offset:
+            low = middle + 1
+        else:
+            high = middle
+    free.insert(low, [offset, size])
+    if low + 1 < len(free) and offset + size == free[low + 1][0]:
+        free[low][1] += free.pop(low + 1)[1]
+    if low and free[low - 1][0] + free[low - 1][1] == offset:
+        free[low - 1][1] += free.pop(low)[1]
+
+
+def build(plan: Plan) -> Program:
+    """A program for a fused plan."""
+    return Program(plan)
+
+
+__all__ = ["Graph", "Program", "Step", "build", "math", "memory_sources"]

@@ -1,0 +1,76 @@
+"""The native loop that runs a program's steps: fill in addresses and numbers, call kernels in order."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from flambeau.runtime import jit
+
+_IR = """
+define void @fl_patch(ptr %words, i64 %count, ptr %table, ptr %values) {
+entry:
+ %any = icmp sgt i64 %count, 0
+ br i1 %any, label %loop, label %done
+loop:
+ %i = phi i64 [0, %entry], [%i1, %loop]
+ %at = mul i64 %i, 3
+ %p = getelementptr i64, ptr %words, i64 %at
+ %where = load i64, ptr %p
+ %q = getelementptr i64, ptr %p, i64 1
+ %which = load i64, ptr %q
+ %r = getelementptr i64, ptr %p, i64 2
+ %offset = load i64, ptr %r
+ %own = icmp slt i64 %which, 0
+ %index = select i1 %own, i64 0, i64 %which
+ %v = getelementptr i64, ptr %values, i64 %index
+ %value = load i64, ptr %v
+ %start = ptrtoint ptr %table to i64
+ %base = select i1 %own, i64 %start, i64 %value
+ %sum = add i64 %base, %offset
+ %t = getelementptr i64, ptr %table, i64 %where
+ store i64 %sum, ptr %t
+ %i1 = add i64 %i, 1
+ %more = icmp slt i64 %i1, %count
+ br i1 %more, label %loop, label %done
+done:
+ ret void
+}
+
+define i64 @fl_run(ptr %steps, i64 %first, i64 %last, ptr %error) {
+entry:
+ br label %head
+head:
+ %i = phi i64 [%first, %entry], [%i1, %next]
+ %go = icmp slt i64 %i, %last
+ br i1 %go, label %body, label %done
+body:
+ %at = mul i64 %i, 2
+ %p = getelementptr i64, ptr %steps, i64 %at
+ %fn = load ptr, ptr %p
+ %q = getelementptr i64, ptr %p, i64 1
+ %table = load ptr, ptr %q
+ call void %fn(ptr %table)
+ %e = load volatile i64, ptr %error
+ %bad = icmp ne i64 %e, 0
+ br i1 %bad, label %done, label %next
+next:
+ %i1 = add i64 %i, 1
+ br label %head
+done:
+ ret i64 %i
+}
+"""
+
+
+@functools.cache
+def functions() -> tuple[Any, Callable[..., None], Callable[..., int]]:
+    """-> (the library, patch(words, count, table, values), run(steps, first, last, error))."""
+    library = jit.load(_IR, "runner")
+    pointer = ctypes.c_void_p
+    patch = library.function("fl_patch", None, pointer, ctypes.c_int64, pointer, pointer)
+    run = library.function("fl_run", ctypes.c_int64, pointer, ctypes.c_int64, ctypes.c_int64,
+                           pointer)
+    return library, patch, run
