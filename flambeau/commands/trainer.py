@@ -82,7 +82,7 @@ class Settings:
     heads: int = 6
     width: int = 192
     dropout: float = 0.0
-    lr: float = 2e-3
+    lr: float = 1e-3
     weight_decay: float = 0.1
     clip: float = 1.0
     dtype: str = "float32"
