@@ -177,17 +177,32 @@ def asinh(b: Builder, x: Value) -> Value:
 
 def acosh(b: Builder, x: Value) -> Value:
     large = x > {"f32": 2.0**30, "f64": 2.0**100}[x.kind]
-    t = b.select(large, 0.0, x) - 1.0
-    a = t + b.sqrt(t * (t + 2.0))
+    t = b.select(large, 1.0, x) - 1.0
+    # a = t + sqrt(2 t + t^2), square, root and sum in two parts.
+    product, product_low = b.two_product(t, t)
+    square, square_low = b.two_sum(t + t, product)
+    root = b.sqrt(square)
+    halved = 0.5 / b.at_least(root, LEAST_NORMAL[x.kind])
+    root_low = (b.fnma(root, root, square) + (square_low + product_low)) * halved
+    a, a_low = b.two_sum(t, root)
     a = b.select(large, x, a)
-    y = log1p_finite(b, a, b.select(large, 1.0, b.const(0.0)), x)
+    y = log1p_finite(b, a, b.select(large, 1.0, b.const(0.0)), x, a_low + root_low)
     return b.select(x < 1.0, NAN, y)
 
 
 def atanh(b: Builder, x: Value) -> Value:
     magnitude = b.abs(x)
-    a = (magnitude + magnitude) / (1.0 - magnitude)
-    return b.copysign(0.5 * log1p(b, a), x)
+    # log1p(2 x / (1 - x)) / 2, the quotient in two parts.
+    numerator = magnitude + magnitude
+    d = 1.0 - magnitude
+    d_low = (1.0 - d) - magnitude
+    reciprocal = 1.0 / d
+    a = numerator * reciprocal
+    a_low = b.fnma(a, d_low, b.fnma(a, d, numerator)) * reciprocal
+    y = 0.5 * log1p_finite(b, a, None, a, a_low)
+    outside = b.select(magnitude.equals(1.0), INF, b.const(NAN, x.kind))
+    y = b.select(magnitude < 1.0, y, outside)
+    return b.copysign(b.select(magnitude < LEAST_NORMAL[x.kind], magnitude, y), x)
 
 
 # Logarithms
@@ -267,14 +282,18 @@ def log10(b: Builder, x: Value) -> Value:
     return log_domain(b, x, y)
 
 
-def log1p_finite(b: Builder, a: Value, exponent_bias: Value | None, infinite: Value) -> Value:
-    """log(1 + a) + bias ln 2 for -1 < a < inf; `infinite` itself where that is inf or NaN."""
+def log1p_finite(
+    b: Builder, a: Value, bias: Value | None, infinite: Value, a_low: Value | None = None
+) -> Value:
+    """log(1 + a + a_low) + bias ln 2 for -1 < a < inf; `infinite` itself where that is inf or NaN."""
     u, c = b.two_sum(b.const(1.0, a.kind), a)
+    if a_low is not None:
+        c = c + a_low
     e, f, n = split_exponent(b, u)
     # The rounding of 1 + a, scaled like f. Where u is near 1, f + c is a itself, exactly.
     f = b.fma(c, power_of_two(b, 0 - b.select(n > 60, 60, n)), f)
-    if exponent_bias is not None:
-        e = e + exponent_bias
+    if bias is not None:
+        e = e + bias
     return b.select(infinite < INF, log_of_parts(b, e, f), infinite)
 
 

@@ -66,7 +66,7 @@ def erfc(b: Builder, x: Value) -> Value:
     square, square_low = b.two_product(t, t)
     r, _, k = reduce_ln2(b, -square, -square_low)
     e = b.fma(r * r, b.horner(r, coefficients("EXP", x.kind)), r)
-    tail = scale(b, g + b.fma(g, e, g_low), k)
+    tail = scale(b, g + b.fma(g, e, b.fma(g_low, e, g_low)), k)
     tail = b.select(x < 0.0, 2.0 - tail, tail)
     return b.select(magnitude < 0.46, near, tail)
 

@@ -292,10 +292,20 @@ def tan(b: Builder, x: Value) -> Value:
     half = 0.5 * u
     coarse = 1.0 - half
     tail = b.horner(u, coefficients("COS_QUARTER", x.kind))
-    cosine = coarse + b.fma(u * u, tail, b.fnma(r, r_low, (1.0 - coarse) - half))
-    sine = r + b.fma(r * u, b.horner(u, coefficients("SIN_QUARTER", x.kind)), r_low * coarse)
+    cosine, cosine_low = b.fast_two_sum(
+        coarse, b.fma(u * u, tail, b.fnma(r, r_low, (1.0 - coarse) - half))
+    )
+    sine, sine_low = b.fast_two_sum(
+        r, b.fma(r * u, b.horner(u, coefficients("SIN_QUARTER", x.kind)), r_low * coarse)
+    )
+    # The quotient, corrected by what all three roundings took.
     odd = (k & 1).equals(1)
-    quotient = b.select(odd, cosine, sine) / b.select(odd, sine, cosine)
+    top, top_low = b.select(odd, cosine, sine), b.select(odd, cosine_low, sine_low)
+    bottom, bottom_low = b.select(odd, sine, cosine), b.select(odd, sine_low, cosine_low)
+    reciprocal = 1.0 / bottom
+    quotient = top * reciprocal
+    rest = b.fnma(quotient, bottom_low, b.fnma(quotient, bottom, top)) + top_low
+    quotient = b.fma(rest, reciprocal, quotient)
     sign = (k << (WIDTH[x.kind] - 1)) ^ (b.bits(x) & SIGN_BIT[x.kind])
     return b.bitcast(b.bits(quotient) ^ sign, x.kind)
 
@@ -315,7 +325,9 @@ def arcsine_parts(b: Builder, magnitude: Value) -> tuple[Value, Value, Value]:
 def asin(b: Builder, x: Value) -> Value:
     big, s, rest = arcsine_parts(b, b.abs(x))
     half_pi, half_pi_low = coefficients("HALF_PI", x.kind)[:2]
-    near_one = b.fma(s, -2.0, half_pi) - b.fma(rest, 2.0, -half_pi_low)
+    turn = b.const(half_pi, x.kind)
+    near_one, near_low = b.fast_two_sum(turn, -2.0 * s)
+    near_one = near_one + b.fma(rest, -2.0, near_low + half_pi_low)
     return b.copysign(b.select(big, near_one, s + rest), x)
 
 
