@@ -29,7 +29,7 @@ class SGD(Optimizer):
         nesterov: see above.
         maximize: climb in place of descend.
         foreach: accepted; all updates are one program in any case.
-        differentiable: let gradients flow through the update.
+        differentiable: let gradients flow through the update; the first b carries none.
         fused: accepted, as ``foreach``.
 
     Raises:

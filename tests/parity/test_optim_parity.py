@@ -191,7 +191,7 @@ def test_gradients_flow_through_differentiable_steps() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # torch computes Adam's corrections in float32 here.
-        both(program, rtol=1e-6, atol=1e-12)
+        both(program, rtol=1e-4, atol=1e-9)
 
 
 def test_closures_hooks_and_groups() -> None:
