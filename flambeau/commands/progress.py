@@ -92,7 +92,7 @@ class Display:
 
     def say(self, text: str = "", style: str | None = None) -> None:
         """Print a line that stays, above the live one."""
-        self.console.print(text, style=style, markup=False)
+        self.console.print(text, style=style, markup=False, highlight=False)
         if not self.console.is_terminal:
             sys.stdout.flush()
 
