@@ -1,11 +1,18 @@
 """The table of operations: every row, by family."""
 
 from flambeau.ops import (  # noqa: F401  (importing declares the rows)
+    activation,
+    arithmetic,
+    attention,
     contraction,
     creation,
     elementwise,
     indexing,
+    linear,
+    loss,
     movement,
+    normalization,
+    precision,
     random,
     reduction,
     table,

@@ -30,9 +30,10 @@ from flambeau.size import broadcast_shapes, contiguous_strides
 from flambeau.tape import GradFn, Saved, Spec, edge_of, modes
 from flambeau.tensor import Tensor, _new, make, over
 
-#: Every row by name, and every public name -> function.
+#: Every row by name, every public name -> function, and every name of `nn.functional`.
 ROWS: dict[str, Op] = {}
 NAMES: dict[str, Callable[..., Any]] = {}
+FUNCTIONAL: dict[str, Callable[..., Any]] = {}
 
 Number = (bool, int, float)
 
@@ -54,7 +55,7 @@ def _row(name: str, kind: str, body: Callable[..., Any], **fields: Any) -> Op:
 
 def _finish(op: Op, call: Callable[..., Any], body: Callable[..., Any], *, public: bool = True,
             method: bool = True, inplace: bool = False, out: bool = False,
-            aliases: Iterable[str] = ()) -> Any:
+            functional: bool = False, aliases: Iterable[str] = ()) -> Any:
     """Publish a row's function: namespace, method, in-place and out= forms, row attributes."""
     functools.update_wrapper(call, body)
     call.__wrapped__ = body  # type: ignore[attr-defined]
@@ -71,15 +72,43 @@ def _finish(op: Op, call: Callable[..., Any], body: Callable[..., Any], *, publi
             NAMES[name] = call
         if method:
             setattr(Tensor, name, call)
+        if functional:
+            FUNCTIONAL[name] = call
         if inplace:
             write = _inplace(call, name)
-            NAMES[name + "_"] = write
-            setattr(Tensor, name + "_", write)
+            if public:
+                NAMES[name + "_"] = write
+            if method:
+                setattr(Tensor, name + "_", write)
+            if functional:
+                FUNCTIONAL[name] = _with_inplace(op, call, write)
+                FUNCTIONAL[name + "_"] = write
     return call
 
 
+def _with_inplace(op: Op, call: Callable[..., Any], write: Callable[..., Any]
+                  ) -> Callable[..., Any]:
+    """The form that `nn.functional` has: a last parameter `inplace`."""
+    count = len(op.parameters)
+
+    @functools.wraps(op.body)  # type: ignore[arg-type]
+    def form(*args: Any, inplace: bool = False, **kwargs: Any) -> Any:
+        if len(args) > count:
+            *rest, inplace = args
+            args = tuple(rest)
+        return (write if inplace else call)(*args, **kwargs)
+
+    last = inspect.Parameter("inplace", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=False)
+    form.__signature__ = op.signature.replace(  # type: ignore[attr-defined]
+        parameters=[*op.signature.parameters.values(), last])
+    return form
+
+
 def set_vjp(op: Op, rule: Callable[..., Any], saves: str = "") -> None:
-    """Give a row its vector-Jacobian product; `saves` names what it reads ("out", parameters)."""
+    """Give a row its vector-Jacobian product.
+
+    `saves` names what it reads: parameters, "out", or single results as "out0", "out1", ...
+    """
     op.vjp = rule
     op.saves = frozenset(saves.replace(",", " ").split())
 
@@ -144,6 +173,9 @@ def attach(op: Op, args: tuple[Any, ...], kwargs: dict[str, Any], outs: tuple[An
             o._rg = True
     if "out" in saves:
         entry.out = tuple(Saved(o, True) for o in outs)
+    elif len(outs) > 1:
+        entry.out = tuple(Saved(o, True) if f"out{k}" in saves else None
+                          for k, o in enumerate(outs))
     if modes.anomaly:
         entry.trace = record.calling_line()
 
@@ -431,10 +463,15 @@ _default_device: list[Any] = [None]
 
 
 def composite(*, method: bool = True, public: bool = True, inplace: bool = False, out: bool = False,
-              keep: bool = False, aliases: Iterable[str] = ()) -> Callable[[Any], Any]:
+              keep: bool = False, functional: bool = False, aliases: Iterable[str] = ()
+              ) -> Callable[[Any], Any]:
     """Declare a row whose body is its decomposition.
 
+    A row with a `vjp` of its own is one tape entry; otherwise its body's rows are.
+
     Args:
+        functional: the name also stands in `nn.functional` (with `public=False`: only there),
+            where a row with `inplace` has that as its last parameter.
         keep: record one node under the row's name when no gradient is needed or the row has a
             `vjp` of its own; a target may claim it whole, otherwise the body is inlined when the
             program is compiled. Positional tensors are its sources; everything else is static and
@@ -446,9 +483,44 @@ def composite(*, method: bool = True, public: bool = True, inplace: bool = False
             call = _kept(op, body)
         else:
             def call(*args: Any, **kwargs: Any) -> Any:
-                return body(*args, **kwargs)
+                if op.vjp is None or not modes.grad:
+                    return body(*args, **kwargs)
+                return _as_one_entry(op, body, args, kwargs)
         return _finish(op, call, body, method=method, public=public, inplace=inplace, out=out,
-                       aliases=aliases)
+                       functional=functional, aliases=aliases)
+    return declare
+
+
+def _as_one_entry(op: Op, body: Callable[..., Any], args: tuple[Any, ...],
+                  kwargs: dict[str, Any]) -> Any:
+    """Record a composite's body without tape entries, then one entry with the row's own vjp."""
+    if kwargs:
+        bound = op.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        args = (*bound.args, *bound.kwargs.values())
+        if not tracks(args):
+            return body(*bound.args, **bound.kwargs)
+        kwargs = bound.kwargs
+    elif not tracks(args):
+        return body(*args)
+    modes.grad = False
+    try:
+        found = body(*args[:len(args) - len(kwargs)], **kwargs)
+    finally:
+        modes.grad = True
+    outs = found if isinstance(found, tuple) else (found,)
+    # a body may end in a view of a temporary; its result is a tensor of its own
+    outs = tuple(o if o._base is None else over(o._cell, o._shape, o.dtype, o._map) for o in outs)
+    attach(op, args, {}, outs)
+    return outs if isinstance(found, tuple) else outs[0]
+
+
+def functional(name: str) -> Callable[[Any], Any]:
+    """Publish a plain function under `nn.functional`, where its form differs from the row's."""
+    def declare(body: Callable[..., Any]) -> Any:
+        body.__name__ = body.__qualname__ = name
+        FUNCTIONAL[name] = body
+        return body
     return declare
 
 

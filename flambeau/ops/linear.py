@@ -1,0 +1,269 @@
+"""Linear layers, embeddings, dropout and distances."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from flambeau import dtype as dtypes
+from flambeau.ops.arithmetic import dtype_word
+from flambeau.ops.contraction import matmul_batched
+from flambeau.ops.elementwise import select_where
+from flambeau.ops.indexing import index_leading, put_leading
+from flambeau.ops.movement import permute_dims, sum_to
+from flambeau.ops.precision import cast, widen
+from flambeau.ops.random import keep_mask
+from flambeau.ops.table import NAMES, composite
+from flambeau.tensor import Tensor
+
+# -- linear ----------------------------------------------------------------------------------------
+
+
+def _rows(x: Tensor) -> Tensor:
+    """All leading dimensions as one."""
+    return x if x.ndim == 2 else x.reshape(-1, x._shape[-1])  # type: ignore[attr-defined]
+
+
+@composite(keep=True, method=False, public=False, functional=True)
+def linear(input: Tensor, weight: Tensor, bias: Any = None) -> Tensor:
+    """input @ weight.T + bias.
+
+    Args:
+        input: (*, K).
+        weight: (M, K), or (K) for a single output without its dimension.
+        bias: (M), or None.
+
+    Returns:
+        (*, M).
+
+    Raises:
+        RuntimeError: sizes or dtypes that do not fit.
+
+    Gradient: the weight's is one product over all rows, (M, N) @ (N, K).
+    """
+    for other in (weight, bias):
+        if other is not None and other.dtype is not input.dtype:
+            raise RuntimeError(f"mat1 and mat2 must have the same dtype, but got "
+                               f"{dtype_word(input.dtype)} and {dtype_word(other.dtype)}")
+    if input.ndim == 0 or weight.ndim not in (1, 2):
+        raise RuntimeError(f"both arguments to linear need to be at least 1D, but they are "
+                           f"{input.ndim}D and {weight.ndim}D")
+    if input._shape[-1] != weight._shape[-1]:
+        left = "x".join(map(str, (math.prod(input._shape[:-1]), input._shape[-1])))
+        right = "x".join(map(str, reversed(weight._shape)))
+        raise RuntimeError(f"mat1 and mat2 shapes cannot be multiplied ({left} and {right})")
+    table = weight if weight.ndim == 2 else weight.unsqueeze(0)  # type: ignore[attr-defined]
+    out = matmul_batched(_rows(input), permute_dims(table, (1, 0)))
+    if bias is not None:
+        out = out + bias
+    shape = (*input._shape[:-1], *weight._shape[:-1])
+    return out.view(*shape) if out._shape != shape else out  # type: ignore[no-any-return]
+
+
+def _linear_vjp(g: Any, out: Any, input: Any, weight: Any, bias: Any = None) -> tuple[Any, ...]:
+    g_rows = _rows(g) if weight.ndim == 2 else g.reshape(-1, 1)
+    g_input = g_weight = g_bias = None
+    if input.requires_grad:
+        table = weight if weight.ndim == 2 else weight.unsqueeze(0)
+        g_input = matmul_batched(g_rows, table)
+        if g_input._shape != input._shape:
+            g_input = g_input.view(*input._shape)
+    if weight.requires_grad:
+        g_weight = matmul_batched(permute_dims(g_rows, (1, 0)), _rows(input))
+        if weight.ndim == 1:
+            g_weight = g_weight.view(*weight._shape)
+    if bias is not None and bias.requires_grad:
+        g_bias = sum_to(g_rows, tuple(bias.shape))
+    return g_input, g_weight, g_bias
+
+
+linear.vjp(_linear_vjp, saves="input weight")
+
+
+@composite(method=False, functional=True)
+def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """out[.., o] = sum over i, j of input1[.., i] * weight[o, i, j] * input2[.., j] + bias[o].
+
+    Args:
+        input1: (*, I).
+        input2: (*, J), the same leading dimensions.
+        weight: (O, I, J).
+        bias: (O), or None.
+
+    Raises:
+        RuntimeError: sizes that do not fit.
+    """
+    if input1.ndim != input2.ndim or input1._shape[:-1] != input2._shape[:-1]:
+        raise RuntimeError(f"bilinear(): input batch dimensions do not match: got "
+                           f"{list(input1.shape)} and {list(input2.shape)}")
+    for k, x in ((1, input1), (2, input2)):
+        if x._shape[-1] != weight._shape[k]:
+            raise RuntimeError(f"bilinear(): input{k} size does not match weight size: got "
+                               f"{x._shape[-1]} but expected {weight._shape[k]}")
+    if bias is not None and bias._shape[0] != weight._shape[0]:
+        raise RuntimeError(f"bilinear(): bias size does not match weight size: got "
+                           f"{bias._shape[0]} but expected {weight._shape[0]}")
+    a, b = _rows(input1), _rows(input2)
+    outputs, i, j = weight._shape
+    # (N, I) @ (I, O * J), then a product with input2 summed over J
+    spread = permute_dims(weight, (1, 0, 2)).reshape(i, outputs * j)  # type: ignore[attr-defined]
+    half = matmul_batched(a, spread).view(-1, outputs, j)
+    out = (half * b.unsqueeze(1)).sum(-1)  # type: ignore[attr-defined]
+    if bias is not None:
+        out = out + bias
+    return out.reshape(*input1._shape[:-1], outputs)  # type: ignore[no-any-return]
+
+
+# -- embedding -------------------------------------------------------------------------------------
+
+
+@composite(keep=True, method=False, public=False)
+def _embedding(weight: Tensor, indices: Tensor, padding_idx: int) -> Tensor:
+    """weight[indices]; the row `padding_idx` gets no gradient (-1: every row does)."""
+    if indices.dtype not in (dtypes.int64, dtypes.int32):
+        raise RuntimeError(f"Expected tensor for argument #1 'indices' to have one of the following "
+                           f"scalar types: Long, Int; but got {indices.type()} instead "
+                           f"(while checking arguments for embedding)")
+    if weight.ndim != 2:
+        raise RuntimeError("'weight' must be 2-D")
+    return index_leading(weight, indices)  # type: ignore[no-any-return]
+
+
+def _embedding_vjp(g: Any, out: Any, weight: Any, indices: Any, padding_idx: int
+                   ) -> tuple[Any, ...]:
+    if padding_idx >= 0:
+        g = select_where((indices == padding_idx).unsqueeze(-1), 0.0, g)
+    zeros = NAMES["zeros"](tuple(weight.shape), dtype=g.dtype, device=g.device)
+    return put_leading(zeros, g, "add", indices), None, None
+
+
+_embedding.vjp(_embedding_vjp, saves="indices")
+
+
+@composite(method=False, functional=True, public=False)
+def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None,
+              max_norm: float | None = None, norm_type: float = 2.0,
+              scale_grad_by_freq: bool = False, sparse: bool = False) -> Tensor:
+    """The rows of a table that integers name.
+
+    Args:
+        input: int64 or int32, any shape.
+        weight: (V, E).
+        padding_idx: a row that gets no gradient; negative counts from the end.
+        max_norm: rows that are used are first scaled down, in place, to at most this norm.
+        norm_type: the p of that norm.
+        scale_grad_by_freq: divide a row's gradient by how often it is used here.
+        sparse: accepted; gradients are dense.
+
+    Returns:
+        (*input.shape, E).
+
+    Raises:
+        IndexError: an index outside [0, V), when the result is computed.
+    """
+    if padding_idx is not None:
+        rows = weight._shape[0]
+        if not -rows <= padding_idx < rows:
+            raise AssertionError("Padding_idx must be within num_embeddings")
+        padding_idx %= rows
+    if max_norm is not None:
+        _renormalize(weight.detach(), input, max_norm, norm_type)
+    chosen = -1 if padding_idx is None else padding_idx
+    if scale_grad_by_freq:
+        flat = input.reshape(-1)  # type: ignore[attr-defined]
+        uses = NAMES["zeros"]((weight._shape[0],), dtype=weight.dtype)
+        uses = put_leading(uses, NAMES["ones"](flat._shape, dtype=weight.dtype), "add", flat)
+        return _scaled_gradient(  # type: ignore[no-any-return]
+            _embedding(weight, input, chosen), index_leading(uses, input).unsqueeze(-1))
+    return _embedding(weight, input, chosen)  # type: ignore[no-any-return]
+
+
+def _renormalize(weight: Tensor, indices: Tensor, max_norm: float, norm_type: float) -> None:
+    """Scale the rows that are used down to `max_norm`, in place."""
+    rows = index_leading(weight, indices.reshape(-1))  # type: ignore[attr-defined]
+    size = NAMES["norm"](rows, norm_type, 1, True)
+    scale = select_where(size > max_norm, float(max_norm) / (size + 1e-7), 1.0)
+    weight.copy_(put_leading(weight, rows * scale, "set",  # type: ignore[attr-defined]
+                             indices.reshape(-1)))  # type: ignore[attr-defined]
+
+
+@composite(method=False, public=False)
+def _scaled_gradient(input: Tensor, divisor: Tensor) -> Tensor:
+    """input as it is; its cotangent is divided."""
+    return NAMES["clone"](input)  # type: ignore[no-any-return]
+
+
+_scaled_gradient.vjp(lambda g, out, x, divisor: (g / divisor, None), saves="divisor")
+
+
+@composite(method=False, functional=True, public=False)
+def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
+    """1 where the last dimension's index is the element, else 0; int64.
+
+    Args:
+        tensor: int64, any shape.
+        num_classes: size of the new last dimension; -1 takes the largest element + 1 (executes).
+
+    Raises:
+        RuntimeError: another dtype, no elements without `num_classes`, or elements out of range.
+    """
+    if tensor.dtype is not dtypes.int64:
+        raise RuntimeError("one_hot is only applicable to index tensor of type LongTensor.")
+    if tensor.numel() == 0:
+        if num_classes <= 0:
+            raise RuntimeError("Can not infer total number of classes from empty tensor.")
+        return NAMES["zeros"](*tensor._shape, num_classes,  # type: ignore[no-any-return]
+                              dtype=dtypes.int64)
+    values = tensor._array()
+    if values.min() < 0:
+        raise RuntimeError("Class values must be non-negative.")
+    if num_classes == -1:
+        num_classes = int(values.max()) + 1
+    elif num_classes < 1:
+        raise RuntimeError("num_classes should be positive")
+    elif values.max() >= num_classes:
+        raise RuntimeError("Class values must be smaller than num_classes.")
+    classes = NAMES["arange"](num_classes, device=tensor.device)
+    return cast(tensor.unsqueeze(-1) == classes, dtypes.int64)  # type: ignore[attr-defined]
+
+
+# -- dropout ---------------------------------------------------------------------------------------
+
+
+@composite(method=False, public=False)
+def native_dropout_masked(input: Tensor, keep: Tensor, scale: float) -> Tensor:
+    """input * scale where kept, else 0."""
+    return select_where(keep, input * scale, 0.0)  # type: ignore[no-any-return]
+
+
+native_dropout_masked.vjp(lambda g, out, x, keep, scale: (
+    select_where(keep, g * scale, 0.0), None, None), saves="keep")
+
+
+def check_probability(p: float) -> None:
+    """Refuse what is not a probability, with torch's error."""
+    if p < 0.0 or p > 1.0:
+        raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
+
+
+def _dropped(input: Tensor, p: float, mask_shape: tuple[int, ...]) -> Tensor:
+    if p == 1.0:
+        return input * 0.0
+    return native_dropout_masked(  # type: ignore[no-any-return]
+        input, keep_mask(mask_shape, p), 1.0 / (1.0 - p))
+
+
+@composite(method=False, inplace=True)
+def dropout(input: Tensor, p: float = 0.5, train: bool = True) -> Tensor:
+    """Each element zeroed with probability p and the others scaled by 1 / (1 - p), in training.
+
+    Raises:
+        ValueError: p outside [0, 1].
+
+    Reference:
+        Srivastava et al., Dropout (JMLR 15, 2014).
+    """
+    check_probability(p)
+    if not train or p == 0.0 or not input.numel():
+        return input
+    return _dropped(input, p, input._shape)

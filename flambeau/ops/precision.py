@@ -1,0 +1,28 @@
+"""Half precision in composites: computed in float32, rounded once; and cotangents that fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flambeau.dtype import dtype as DType
+from flambeau.dtype import float32
+from flambeau.ops.creation import to_dtype
+from flambeau.ops.movement import sum_to
+from flambeau.tensor import Tensor
+
+
+def widen(x: Tensor) -> Tensor:
+    """A float16 or bfloat16 tensor as float32; any other as it is."""
+    if x.dtype.category == 2 and x.dtype.itemsize < 4:
+        return to_dtype(x, float32)  # type: ignore[no-any-return]
+    return x
+
+
+def cast(x: Tensor, dtype: DType) -> Tensor:
+    """The tensor as `dtype`, itself where it already is."""
+    return x if x.dtype is dtype else to_dtype(x, dtype)
+
+
+def fit(g: Tensor, arg: Any) -> Tensor:
+    """A cotangent summed over the dimensions that broadcasting added, in the argument's dtype."""
+    return cast(sum_to(g, tuple(arg.shape)), arg.dtype)
