@@ -37,9 +37,11 @@ _STORED, _DEFLATED = 0, 8
 _MAX32, _MAX16 = 0xFFFFFFFF, 0xFFFF
 _CHUNK = 1 << 22  # bytes written or checked at a time: bounds what a slow device holds back
 
-_ADVICE = (" If you are seeing this error, there is a high likelihood that your checkpoint file is"
-           " corrupted. This can happen if the checkpoint was not saved properly, was transferred"
-           " incorrectly, or the file was modified after saving.")
+_ADVICE = (
+    " If you are seeing this error, there is a high likelihood that your checkpoint file is"
+    " corrupted. This can happen if the checkpoint was not saved properly, was transferred"
+    " incorrectly, or the file was modified after saving."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,21 +94,45 @@ class ArchiveWriter:
         pad = -start % ALIGNMENT
         extra = wide + struct.pack("<2sH", b"FB", pad) + b"Z" * pad
         flags = _UTF8 | (_DESCRIPTOR if size else 0)
-        self._put(_LOCAL.pack(_LOCAL_MAGIC, 0, flags, _STORED, 0, 0, 0, 0, 0,
-                              len(full), len(extra)) + full + extra)
+        self._put(
+            _LOCAL.pack(_LOCAL_MAGIC, 0, flags, _STORED, 0, 0, 0, 0, 0, len(full), len(extra))
+            + full
+            + extra
+        )
         crc32 = 0
         for begin in range(0, size, _CHUNK):
-            chunk = view[begin:begin + _CHUNK]
+            chunk = view[begin : begin + _CHUNK]
             crc32 = zlib.crc32(chunk, crc32)
             self._put(chunk)
         if size:
             large = size >= _MAX32 or header_at >= _MAX32
-            self._put(struct.pack("<IIQQ" if large else "<IIII",
-                                  _DESCRIPTOR_MAGIC, crc32, size, size))
+            self._put(
+                struct.pack("<IIQQ" if large else "<IIII", _DESCRIPTOR_MAGIC, crc32, size, size)
+            )
         short, far = min(size, _MAX32), min(header_at, _MAX32)
-        self._directory.append(_CENTRAL.pack(
-            _CENTRAL_MAGIC, 0, 0, flags, _STORED, 0, 0, crc32, short, short,
-            len(full), len(wide), 0, 0, 0, 0, far) + full + wide)
+        self._directory.append(
+            _CENTRAL.pack(
+                _CENTRAL_MAGIC,
+                0,
+                0,
+                flags,
+                _STORED,
+                0,
+                0,
+                crc32,
+                short,
+                short,
+                len(full),
+                len(wide),
+                0,
+                0,
+                0,
+                0,
+                far,
+            )
+            + full
+            + wide
+        )
         self._names.add(name)
         self._crc32 = zlib.crc32(struct.pack("<I", crc32), self._crc32)
         self._name_hash = zlib.crc32(name.encode(), self._name_hash)
@@ -120,8 +146,9 @@ class ArchiveWriter:
         for entry in self._directory:
             self._put(entry)
         size, end = self._at - start, self._at
-        self._put(_END64.pack(_END64_MAGIC, _END64.size - 12, 0x31E, 45, 0, 0,
-                              count, count, size, start))
+        self._put(
+            _END64.pack(_END64_MAGIC, _END64.size - 12, 0x31E, 45, 0, 0, count, count, size, start)
+        )
         self._put(_LOCATOR.pack(_LOCATOR_MAGIC, 0, end, 1))
         few = min(count, _MAX16)
         self._put(_END.pack(_END_MAGIC, 0, 0, few, few, min(size, _MAX32), min(start, _MAX32), 0))
@@ -164,8 +191,10 @@ class ArchiveReader:
         for record in self._directory():
             self._add(record)
         if not self._records:
-            raise RuntimeError("PytorchStreamReader failed reading zip archive: archive does not"
-                               " contain any files." + _ADVICE)
+            raise RuntimeError(
+                "PytorchStreamReader failed reading zip archive: archive does not"
+                " contain any files." + _ADVICE
+            )
         self._refuse_overlaps()
 
     def names(self) -> list[str]:
@@ -183,8 +212,9 @@ class ArchiveReader:
         """
         found = self._records.get(name)
         if found is None:
-            raise RuntimeError(f"PytorchStreamReader failed locating file {name}: file not found."
-                               + _ADVICE)
+            raise RuntimeError(
+                f"PytorchStreamReader failed locating file {name}: file not found." + _ADVICE
+            )
         return found
 
     def read(self, name: str, check: bool = True) -> np.ndarray:
@@ -206,10 +236,12 @@ class ArchiveReader:
         if check:
             crc32 = 0
             for begin in range(0, found.size, _CHUNK):
-                crc32 = zlib.crc32(result[begin:begin + _CHUNK], crc32)
+                crc32 = zlib.crc32(result[begin : begin + _CHUNK], crc32)
             if crc32 != found.crc32:
-                raise RuntimeError(f"PytorchStreamReader failed reading file {name}: CRC-32 check"
-                                   f" failed." + _ADVICE)
+                raise RuntimeError(
+                    f"PytorchStreamReader failed reading file {name}: CRC-32 check"
+                    f" failed." + _ADVICE
+                )
         return result
 
     def _fill(self, at: int, into: np.ndarray, what: str) -> None:
@@ -218,11 +250,11 @@ class ArchiveReader:
         view, done = memoryview(into) if into.size else memoryview(b""), 0
         while done < len(view):
             if hasattr(self._source, "readinto"):
-                got = self._source.readinto(view[done:done + (1 << 30)])
+                got = self._source.readinto(view[done : done + (1 << 30)])
             else:
                 chunk = self._source.read(min(_CHUNK, len(view) - done))
                 got = len(chunk)
-                view[done:done + got] = chunk
+                view[done : done + got] = chunk
             if not got:
                 raise self._fail(f"the file ended within {what!r}")
             done += got
@@ -278,11 +310,12 @@ class ArchiveReader:
             if flags & _ENCRYPTED or method not in (_STORED, _DEFLATED):
                 raise self._fail("unsupported encryption or compression method")
             try:
-                name = str(table[at + _CENTRAL.size:after], "utf-8")
+                name = str(table[at + _CENTRAL.size : after], "utf-8")
             except UnicodeDecodeError:
                 raise self._fail("a record's name is not UTF-8") from None
             plain, stored, header_at = self._widen(
-                table[after:after + extra_size], plain, stored, fields[16])
+                table[after : after + extra_size], plain, stored, fields[16]
+            )
             yield self._locate(name, header_at, plain, stored, crc32, method == _DEFLATED)
             at = following
 
@@ -300,8 +333,9 @@ class ArchiveReader:
             at += 4 + length
         raise self._fail("a zip64 field is missing")
 
-    def _locate(self, name: str, header_at: int, size: int, stored: int, crc32: int,
-                compressed: bool) -> Record:
+    def _locate(
+        self, name: str, header_at: int, size: int, stored: int, crc32: int, compressed: bool
+    ) -> Record:
         header = self._unpack(_LOCAL, header_at, f"local header of {name!r}")
         offset = header_at + _LOCAL.size + header[9] + header[10]
         if header[0] != _LOCAL_MAGIC:
@@ -309,8 +343,9 @@ class ArchiveReader:
         if self._take(header_at + _LOCAL.size, header[9], "local header") != name.encode():
             raise self._fail(f"the local header of {name!r} names another record")
         if offset + stored > self._length:
-            raise self._fail(f"{name!r} claims {stored} bytes at {offset}, beyond the file's"
-                             f" {self._length}")
+            raise self._fail(
+                f"{name!r} claims {stored} bytes at {offset}, beyond the file's {self._length}"
+            )
         # deflate cannot shrink by more than 1032 to 1, so a greater claim is a lie
         if size > stored * 1032 + 64 if compressed else size != stored:
             raise self._fail(f"{name!r} claims {size} bytes but holds {stored}")
@@ -327,12 +362,12 @@ class ArchiveReader:
             return  # a directory entry, as general zip tools add them
         self.archive = self.archive or archive
         if archive != self.archive:
-            raise self._fail(f"{record.name!r} is outside the archive's directory"
-                             f" {self.archive!r}")
+            raise self._fail(f"{record.name!r} is outside the archive's directory {self.archive!r}")
         if name in self._records:
             raise self._fail(f"record {name!r} is there twice")
-        self._records[name] = Record(name, record.offset, record.size, record.stored,
-                                     record.crc32, record.compressed)
+        self._records[name] = Record(
+            name, record.offset, record.size, record.stored, record.crc32, record.compressed
+        )
 
     def _refuse_overlaps(self) -> None:
         """Records that share bytes multiply a small file into a large load."""
@@ -347,7 +382,7 @@ def empty_bytes(size: int) -> np.ndarray:
     """An uninitialised uint8 array `(size,)` whose first byte stands at a multiple of 64."""
     room = np.empty(size + ALIGNMENT, np.uint8)
     shift = -room.ctypes.data % ALIGNMENT
-    return room[shift:shift + size]
+    return room[shift : shift + size]
 
 
 def _inflate(record: Record, stored: bytes, result: np.ndarray) -> None:
@@ -358,12 +393,15 @@ def _inflate(record: Record, stored: bytes, result: np.ndarray) -> None:
             chunk = decoder.decompress(stored, min(_CHUNK, record.size - at))
             if not chunk:
                 break
-            result[at:at + len(chunk)] = np.frombuffer(chunk, np.uint8)
+            result[at : at + len(chunk)] = np.frombuffer(chunk, np.uint8)
             at += len(chunk)
             stored = decoder.unconsumed_tail
     except zlib.error as error:
-        raise RuntimeError(f"PytorchStreamReader failed reading file {record.name}: {error}."
-                           + _ADVICE) from error
+        raise RuntimeError(
+            f"PytorchStreamReader failed reading file {record.name}: {error}." + _ADVICE
+        ) from error
     if at != record.size:
-        raise RuntimeError(f"PytorchStreamReader failed reading file {record.name}: {at} bytes"
-                           f" where {record.size} were declared." + _ADVICE)
+        raise RuntimeError(
+            f"PytorchStreamReader failed reading file {record.name}: {at} bytes"
+            f" where {record.size} were declared." + _ADVICE
+        )

@@ -11,7 +11,6 @@ Nothing is imported because a file says so.
 from __future__ import annotations
 
 import pickle
-
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from types import FunctionType
@@ -25,14 +24,29 @@ from flambeau.unpickle import Global, check_hashable
 
 #: torch's storage class for each element type.
 STORAGE_TYPES = {
-    "float64": "DoubleStorage", "float32": "FloatStorage", "float16": "HalfStorage",
-    "bfloat16": "BFloat16Storage", "int64": "LongStorage", "int32": "IntStorage",
-    "int16": "ShortStorage", "int8": "CharStorage", "uint8": "ByteStorage", "bool": "BoolStorage",
-    "complex64": "ComplexFloatStorage", "complex128": "ComplexDoubleStorage",
+    "float64": "DoubleStorage",
+    "float32": "FloatStorage",
+    "float16": "HalfStorage",
+    "bfloat16": "BFloat16Storage",
+    "int64": "LongStorage",
+    "int32": "IntStorage",
+    "int16": "ShortStorage",
+    "int8": "CharStorage",
+    "uint8": "ByteStorage",
+    "bool": "BoolStorage",
+    "complex64": "ComplexFloatStorage",
+    "complex128": "ComplexDoubleStorage",
 }
 #: Element types without a storage class: saved over an untyped storage, with the dtype beside it.
-UNTYPED = ("uint16", "uint32", "uint64", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz",
-           "float8_e5m2fnuz")
+UNTYPED = (
+    "uint16",
+    "uint32",
+    "uint64",
+    "float8_e4m3fn",
+    "float8_e5m2",
+    "float8_e4m3fnuz",
+    "float8_e5m2fnuz",
+)
 _MAX_NUMEL = 2**63 - 1
 
 
@@ -59,8 +73,9 @@ def storage_bytes(storage: UntypedStorage) -> np.ndarray:
     return storage.numpy()
 
 
-def make_tensor(storage: UntypedStorage, dtype: Any, offset: int, size: tuple[int, ...],
-                stride: tuple[int, ...]) -> Any:
+def make_tensor(
+    storage: UntypedStorage, dtype: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...]
+) -> Any:
     """A tensor that shows part of a storage."""
     return tensor_from_storage(storage, dtype, offset, size, stride)
 
@@ -84,7 +99,7 @@ _DTYPE = {name: TorchGlobal("torch", name) for name in (*STORAGE_TYPES, *UNTYPED
 class _StorageUse:
     """A storage as one tensor sees it: with an element type."""
 
-    __slots__ = ("storage", "dtype")
+    __slots__ = ("dtype", "storage")
 
     def __init__(self, storage: UntypedStorage, dtype: str | None) -> None:
         self.storage = storage
@@ -134,8 +149,10 @@ class CheckpointPickler(pickle._Pickler):  # type: ignore[name-defined, misc]
         identity = data.ctypes.data if data.size else ("empty", id(storage))
         self._alive.append((storage, data))
         if data.size and self._types.setdefault(identity, element) != element:
-            raise RuntimeError("Cannot save multiple tensors or storages that view the same data "
-                               "as different types")
+            raise RuntimeError(
+                "Cannot save multiple tensors or storages that view the same data "
+                "as different types"
+            )
         key = self._keys.setdefault(identity, str(len(self._keys)))
         self.storages[key] = storage
         where = str(getattr(storage, "device", "cpu"))
@@ -160,8 +177,7 @@ class CheckpointPickler(pickle._Pickler):  # type: ignore[name-defined, misc]
             hooks: OrderedDict[Any, Any] = OrderedDict()
             state.pop("_is_param", None)
             if state:
-                return _REBUILD_PARAMETER_STATE, (
-                    _Data(tensor), tensor.requires_grad, hooks, state)
+                return _REBUILD_PARAMETER_STATE, (_Data(tensor), tensor.requires_grad, hooks, state)
             return _REBUILD_PARAMETER, (_Data(tensor), tensor.requires_grad, hooks)
         make, args = self._reduce_plain(tensor, tensor.requires_grad)
         kind = type(tensor)
@@ -225,10 +241,13 @@ def _torch_global(obj: Any) -> TorchGlobal | None:
 
 def user_attributes(tensor: Any) -> dict[str, Any]:
     """The attributes a user or a subclass gave a tensor, without what makes it a tensor."""
-    own = vars(flambeau.Tensor)
-    declared = own.get("__annotations__", {})
-    return {k: v for k, v in getattr(tensor, "__dict__", {}).items()
-            if k not in own and k not in declared}
+    return {k: v for k, v in getattr(tensor, "__dict__", {}).items() if not _is_internal(k)}
+
+
+def _is_internal(attribute: str) -> bool:
+    """Whether an attribute of tensors is the library's own."""
+    declared = vars(flambeau.Tensor).get("__annotations__", {})
+    return attribute in declared or hasattr(flambeau.Tensor, attribute)
 
 
 # -- reading --------------------------------------------------------------------------------------
@@ -282,30 +301,51 @@ class Names:
             if isinstance(found, flambeau.dtype):
                 table["torch", name] = Global(found)
         for name, make in (
-                ("_rebuild_tensor", self._tensor), ("_rebuild_tensor_v2", self._tensor),
-                ("_rebuild_tensor_v3", self._tensor_of_type),
-                ("_rebuild_meta_tensor_no_storage", _meta_tensor),
-                ("_rebuild_parameter", _rebuilt_parameter),
-                ("_rebuild_parameter_with_state", _rebuilt_parameter)):
+            ("_rebuild_tensor", self._tensor),
+            ("_rebuild_tensor_v2", self._tensor),
+            ("_rebuild_tensor_v3", self._tensor_of_type),
+            ("_rebuild_meta_tensor_no_storage", _meta_tensor),
+            ("_rebuild_parameter", _rebuilt_parameter),
+            ("_rebuild_parameter_with_state", _rebuilt_parameter),
+        ):
             table["torch._utils", name] = Global(make, make)
         from_type = self._from_type
         table["torch._tensor", "_rebuild_from_type_v2"] = Global(from_type, from_type)
         return table
 
-    def _tensor(self, storage: Any, offset: Any, size: Any, stride: Any,
-                requires_grad: Any = False, hooks: Any = None, metadata: Any = None) -> Any:
-        return self._tensor_of_type(storage, offset, size, stride, requires_grad, hooks,
-                                    self._dtype_of(storage), metadata)
+    def _tensor(
+        self,
+        storage: Any,
+        offset: Any,
+        size: Any,
+        stride: Any,
+        requires_grad: Any = False,
+        hooks: Any = None,
+        metadata: Any = None,
+    ) -> Any:
+        return self._tensor_of_type(
+            storage, offset, size, stride, requires_grad, hooks, self._dtype_of(storage), metadata
+        )
 
-    def _tensor_of_type(self, storage: Any, offset: Any, size: Any, stride: Any,
-                        requires_grad: Any, hooks: Any, dtype: Any, metadata: Any = None) -> Any:
+    def _tensor_of_type(
+        self,
+        storage: Any,
+        offset: Any,
+        size: Any,
+        stride: Any,
+        requires_grad: Any,
+        hooks: Any,
+        dtype: Any,
+        metadata: Any = None,
+    ) -> Any:
         if not isinstance(storage, UntypedStorage):
             raise pickle.UnpicklingError(f"a tensor needs a storage, but got {type(storage)}")
         if not isinstance(dtype, flambeau.dtype):
             raise pickle.UnpicklingError(f"a tensor needs a dtype, but got {dtype!r}")
         if metadata:
-            raise pickle.UnpicklingError("lazily conjugated or negated tensors are not supported: "
-                                         f"{metadata!r}")
+            raise pickle.UnpicklingError(
+                f"lazily conjugated or negated tensors are not supported: {metadata!r}"
+            )
         size, stride = _sizes(size), _sizes(stride)
         check_view(storage.nbytes() // dtype.itemsize, offset, size, stride)
         made = make_tensor(storage, dtype, offset, size, stride)
@@ -351,7 +391,8 @@ def check_view(numel: int, offset: Any, size: tuple[int, ...], stride: tuple[int
 
 def _sizes(values: Any) -> tuple[int, ...]:
     if not isinstance(values, (tuple, list)) or not all(
-            type(v) is int and 0 <= v <= _MAX_NUMEL for v in values):
+        type(v) is int and 0 <= v <= _MAX_NUMEL for v in values
+    ):
         raise pickle.UnpicklingError(f"sizes and strides must be non-negative ints, got {values!r}")
     return tuple(values)
 
@@ -360,10 +401,11 @@ def _set_attributes(tensor: Any, state: Any) -> None:
     if isinstance(state, tuple) and len(state) == 2:
         state = {**(state[0] or {}), **(state[1] or {})}
     if type(state) is not dict or not all(type(k) is str for k in state):
-        raise pickle.UnpicklingError(f"a tensor's state must be a dict of attributes, got {state!r}")
-    own = vars(flambeau.Tensor)
+        raise pickle.UnpicklingError(
+            f"a tensor's state must be a dict of attributes, got {state!r}"
+        )
     for key, value in state.items():
-        if key in own or key in own.get("__annotations__", {}) or key.startswith("__"):
+        if _is_internal(key) or key.startswith("__"):
             raise pickle.UnpicklingError(f"a tensor's attribute {key!r} cannot be set by a file")
         setattr(tensor, key, value)
 
@@ -384,13 +426,15 @@ def _rebuilt_parameter(data: Any, requires_grad: Any, hooks: Any, state: Any = N
 def _meta_tensor(dtype: Any, size: Any, stride: Any, requires_grad: Any) -> Any:
     if not isinstance(dtype, flambeau.dtype):
         raise pickle.UnpicklingError(f"a tensor needs a dtype, but got {dtype!r}")
-    return flambeau.empty_strided(_sizes(size), _sizes(stride), dtype=dtype, device="meta",
-                                  requires_grad=bool(requires_grad))
+    return flambeau.empty_strided(
+        _sizes(size), _sizes(stride), dtype=dtype, device="meta", requires_grad=bool(requires_grad)
+    )
 
 
 def _ordered_dict(items: Any = ()) -> Any:
     if not isinstance(items, (list, tuple)) or not all(
-            isinstance(p, (list, tuple)) and len(p) == 2 for p in items):
+        isinstance(p, (list, tuple)) and len(p) == 2 for p in items
+    ):
         raise pickle.UnpicklingError("OrderedDict needs a list of pairs")
     return OrderedDict((check_hashable(k), v) for k, v in items)
 
@@ -440,6 +484,4 @@ def _device(kind: Any, index: Any = None) -> Any:
 
 def swap_bytes(data: np.ndarray, itemsize: int) -> np.ndarray:
     """A copy of the bytes with those of each number reversed."""
-    return data[:data.size - data.size % itemsize].reshape(-1, itemsize)[:, ::-1].reshape(-1)
-
-
+    return data[: data.size - data.size % itemsize].reshape(-1, itemsize)[:, ::-1].reshape(-1)

@@ -1,9 +1,9 @@
 """Saving and loading: torch's checkpoint format, read without ever running what a file says.
 
-`save` writes what `torch.load` reads, and `load` reads what `torch.save` writes. The pickle inside a
-checkpoint is read by a restricted machine (`flambeau.unpickle`) whatever the arguments: only tensors,
-plain containers and the names in a fixed table are made. Classes of your own are admitted one by one
-with `add_safe_globals` or `safe_globals`.
+`save` writes what `torch.load` reads, and `load` reads what `torch.save` writes. The pickle inside
+a checkpoint is read by a restricted machine (`flambeau.unpickle`) whatever the arguments: only
+tensors, plain containers and the names in a fixed table are made. Classes of your own are admitted
+one by one with `add_safe_globals` or `safe_globals`.
 """
 
 from __future__ import annotations
@@ -99,12 +99,16 @@ def _admitted() -> dict[str, Any]:
     for entry in _safe:
         if isinstance(entry, tuple):
             if len(entry) != 2:
-                raise ValueError("Expected tuple of length 2 (global, str of callable full path), "
-                                 f"but got tuple of length: {len(entry)}")
+                raise ValueError(
+                    "Expected tuple of length 2 (global, str of callable full path), "
+                    f"but got tuple of length: {len(entry)}"
+                )
             value, name = entry
             if type(name) is not str:
-                raise TypeError("Expected second item in tuple to be str of callable full path, "
-                                f"but got: {type(name)}")
+                raise TypeError(
+                    "Expected second item in tuple to be str of callable full path, "
+                    f"but got: {type(name)}"
+                )
         else:
             value, name = entry, f"{entry.__module__}.{entry.__qualname__}"
         found[name] = value
@@ -120,7 +124,8 @@ def _lookup(names: Names) -> Callable[[str, str], Global]:
             raise pickle.UnpicklingError(
                 f"Unsupported global: GLOBAL {module}.{name} was not an allowed global by default. "
                 f"Trying to load unsupported GLOBAL {module}.{name} whose module {module} is "
-                "blocked: it cannot be admitted either.")
+                "blocked: it cannot be admitted either."
+            )
         found = names.get(module, name)
         if found is not None:
             return found
@@ -132,7 +137,8 @@ def _lookup(names: Names) -> Callable[[str, str], Global]:
             f"Unsupported global: GLOBAL {shown} was not an allowed global by default. Please use "
             f"`flambeau.serialization.add_safe_globals([{shown}])` or the "
             f"`flambeau.serialization.safe_globals([{shown}])` context manager to allowlist this "
-            "global if you trust this class/function.")
+            "global if you trust this class/function."
+        )
 
     return find
 
@@ -195,17 +201,21 @@ def get_crc32_options() -> bool:
 # -- saving ---------------------------------------------------------------------------------------
 
 
-def save(obj: object, f: Any, pickle_module: Any = pickle,
-         pickle_protocol: int = DEFAULT_PROTOCOL,
-         _use_new_zipfile_serialization: bool = True) -> None:
+def save(
+    obj: object,
+    f: Any,
+    pickle_module: Any = pickle,
+    pickle_protocol: int = DEFAULT_PROTOCOL,
+    _use_new_zipfile_serialization: bool = True,
+) -> None:
     """Save tensors and containers of them to a file that `load` and `torch.load` read.
 
     Every storage is written once, whole, however many tensors view it. A path is replaced only when
     the new file is complete: whatever happens before, the earlier file stays as it was.
 
     Args:
-        obj: tensors, containers, numbers, strings; objects of other classes are pickled by name, and
-            load only where their class is admitted.
+        obj: tensors, containers, numbers, strings; objects of other classes are pickled by name,
+            and load only where their class is admitted.
         f: a path, or a file object with `write`.
         pickle_module: only Python's own `pickle`.
         pickle_protocol: 2 to 5. torch's safe loader reads 2.
@@ -220,15 +230,18 @@ def save(obj: object, f: Any, pickle_module: Any = pickle,
         >>> flambeau.save({"weight": flambeau.zeros(2)}, "model.pt")
     """
     if not isinstance(f, (str, os.PathLike)) and not hasattr(f, "write"):
-        raise AttributeError("expected 'f' to be string, path, or a file-like object with a "
-                             "'write' attribute")
+        raise AttributeError(
+            "expected 'f' to be string, path, or a file-like object with a 'write' attribute"
+        )
     if pickle_module is not pickle:
         raise RuntimeError("flambeau.save pickles with Python's own pickle module only")
     if not 2 <= pickle_protocol <= 5:
         raise ValueError(f"pickle protocol must be 2 to 5, got {pickle_protocol}")
     if not _use_new_zipfile_serialization:
-        raise RuntimeError("flambeau writes the zip format only; the format before torch 1.6 "
-                           "(_use_new_zipfile_serialization=False) can be read, not written")
+        raise RuntimeError(
+            "flambeau writes the zip format only; the format before torch 1.6 "
+            "(_use_new_zipfile_serialization=False) can be read, not written"
+        )
     if isinstance(f, (str, os.PathLike)):
         path = Path(os.path.realpath(f))
         with _replacing(path) as sink:
@@ -247,9 +260,11 @@ def _write(obj: object, sink: Any, archive: str, protocol: int) -> None:
     name = "data.pkl"
     try:
         writer.write_record(name, buffer.getbuffer())
-        for name, value in ((".format_version", b"1"),
-                            (".storage_alignment", str(ALIGNMENT).encode()),
-                            ("byteorder", sys.byteorder.encode())):
+        for name, value in (
+            (".format_version", b"1"),
+            (".storage_alignment", str(ALIGNMENT).encode()),
+            ("byteorder", sys.byteorder.encode()),
+        ):
             writer.write_record(name, value)
         for key, storage in pickler.storages.items():
             name = f"data/{key}"
@@ -257,8 +272,9 @@ def _write(obj: object, sink: Any, archive: str, protocol: int) -> None:
         name = "central directory"
         writer.close()
     except OSError as error:
-        raise RuntimeError(f"PytorchStreamWriter failed writing file {name}: file write failed: "
-                           f"{error}") from error
+        raise RuntimeError(
+            f"PytorchStreamWriter failed writing file {name}: file write failed: {error}"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -307,16 +323,23 @@ def _escaped(name: str) -> str:
 # -- loading --------------------------------------------------------------------------------------
 
 
-def load(f: Any, map_location: Any = None, pickle_module: Any = None, *,
-         weights_only: bool | None = True, mmap: bool | None = None,
-         **pickle_load_args: Any) -> Any:
+def load(
+    f: Any,
+    map_location: Any = None,
+    pickle_module: Any = None,
+    *,
+    weights_only: bool | None = True,
+    mmap: bool | None = None,
+    **pickle_load_args: Any,
+) -> Any:
     """Load what `save` or `torch.save` wrote.
 
     Args:
         f: a path, or a file object opened for reading bytes (with `seek`). A path that ends in
             `.safetensors` is read as such.
-        map_location: where storages go: a device or its name, a dict from saved locations to others,
-            or a function (storage, location) -> storage or None. By default where they were.
+        map_location: where storages go: a device or its name, a dict from saved locations to
+            others, or a function (storage, location) -> storage or None. By default where they
+            were.
         pickle_module: not supported; None.
         weights_only: both values read with the same restricted unpickler. False changes nothing:
             flambeau never runs what a file says. Admit classes with `add_safe_globals`.
@@ -338,8 +361,10 @@ def load(f: Any, map_location: Any = None, pickle_module: Any = None, *,
         raise ValueError("f must be a file path in order to use the mmap argument")
     if is_path and os.fspath(f).endswith(".safetensors"):
         if not (map_location is None or isinstance(map_location, (str, flambeau.device))):
-            raise RuntimeError("Loading safetensors file with dict or callable map_location is not "
-                               "supported. Use a device string or torch.device instead.")
+            raise RuntimeError(
+                "Loading safetensors file with dict or callable map_location is not "
+                "supported. Use a device string or torch.device instead."
+            )
         return safetensors_format.load_file(f, device=map_location or "cpu")
     with _opened(f) as source:
         try:
@@ -347,10 +372,12 @@ def load(f: Any, map_location: Any = None, pickle_module: Any = None, *,
                 mapped = np.memmap(f, np.uint8, mode="c") if mmap else None
                 return _Loading(map_location).archive(ArchiveReader(source), mapped)
             if mmap:
-                raise RuntimeError("mmap can only be used with files saved with "
-                                   "`torch.save(_use_new_zipfile_serialization=True)`, please "
-                                   "torch.save your checkpoint with this option in order to use "
-                                   "mmap.")
+                raise RuntimeError(
+                    "mmap can only be used with files saved with "
+                    "`torch.save(_use_new_zipfile_serialization=True)`, please "
+                    "torch.save your checkpoint with this option in order to use "
+                    "mmap."
+                )
             return _Loading(map_location).legacy(source)
         except pickle.UnpicklingError as error:
             raise pickle.UnpicklingError(_explained(str(error), weights_only)) from error
@@ -359,8 +386,10 @@ def load(f: Any, map_location: Any = None, pickle_module: Any = None, *,
 def _explained(message: str, weights_only: bool | None) -> str:
     head = "Weights only load failed. "
     if weights_only is False:
-        head += ("flambeau reads every checkpoint with a restricted unpickler; weights_only=False "
-                 "does not change that, because unpickling freely runs code from the file. ")
+        head += (
+            "flambeau reads every checkpoint with a restricted unpickler; weights_only=False "
+            "does not change that, because unpickling freely runs code from the file. "
+        )
     return f"{head}{message}"
 
 
@@ -373,9 +402,11 @@ def _opened(f: Any) -> Iterator[Any]:
     try:
         f.seek(f.tell())
     except (io.UnsupportedOperation, AttributeError) as error:
-        raise type(error)(f"{error}. You can only torch.load from a file that is seekable. Please "
-                          "pre-load the data into a buffer like io.BytesIO and try to load from it "
-                          "instead.") from error
+        raise type(error)(
+            f"{error}. You can only torch.load from a file that is seekable. Please "
+            "pre-load the data into a buffer like io.BytesIO and try to load from it "
+            "instead."
+        ) from error
     yield f
 
 
@@ -401,8 +432,10 @@ class _Loading:
     def archive(self, reader: ArchiveReader, mapped: np.ndarray | None) -> Any:
         """The object in a zip checkpoint."""
         if "constants.pkl" in reader:
-            raise RuntimeError("this is a TorchScript archive; flambeau loads what torch.save "
-                               "wrote, not what torch.jit.save wrote")
+            raise RuntimeError(
+                "this is a TorchScript archive; flambeau loads what torch.save "
+                "wrote, not what torch.jit.save wrote"
+            )
         swapped = False
         if "byteorder" in reader:
             order = reader.read("byteorder").tobytes()
@@ -414,10 +447,12 @@ class _Loading:
             name = f"data/{key}"
             record = reader.record(name)
             if not nbytes <= record.size < nbytes + itemsize:
-                raise pickle.UnpicklingError(f"storage {key!r} should hold {nbytes} bytes, but the "
-                                             f"file has {record.size} for it")
+                raise pickle.UnpicklingError(
+                    f"storage {key!r} should hold {nbytes} bytes, but the "
+                    f"file has {record.size} for it"
+                )
             if mapped is not None and not record.compressed and record.offset % ALIGNMENT == 0:
-                data = np.asarray(mapped)[record.offset:record.offset + record.size]
+                data = np.asarray(mapped)[record.offset : record.offset + record.size]
             else:
                 data = reader.read(name, _check_crc32[0])
             return swap_bytes(data, itemsize) if swapped else data
@@ -425,30 +460,40 @@ class _Loading:
         def persistent_load(pid: tuple[Any, ...]) -> UntypedStorage:
             if len(pid) != 5 or pid[0] != "storage":
                 raise pickle.UnpicklingError(
-                    f"Only persistent_load of storage is allowed, but got {pid[:1]!r}")
+                    f"Only persistent_load of storage is allowed, but got {pid[:1]!r}"
+                )
             return self._storage(*pid[1:], read)
 
         data = reader.read("data.pkl", _check_crc32[0]).tobytes()
         return Unpickler(data, self._find, persistent_load).load()
 
-    def _storage(self, kind: Any, key: Any, location: Any, numel: Any,
-                 read: Callable[[str, int, int], np.ndarray]) -> UntypedStorage:
+    def _storage(
+        self,
+        kind: Any,
+        key: Any,
+        location: Any,
+        numel: Any,
+        read: Callable[[str, int, int], np.ndarray],
+    ) -> UntypedStorage:
         dtype = flambeau.uint8 if kind is UntypedStorage else getattr(kind, "dtype", None)
         if dtype is None:
             if isinstance(kind, StorageType):
-                raise pickle.UnpicklingError(f"tensors of dtype torch.{kind.name} are not "
-                                             "supported")
+                raise pickle.UnpicklingError(
+                    f"tensors of dtype torch.{kind.name} are not supported"
+                )
             raise pickle.UnpicklingError(f"{kind!r} is not a storage type")
         if type(key) is not str or type(location) is not str or type(numel) is not int or numel < 0:
             raise pickle.UnpicklingError(
-                f"malformed storage: key {key!r}, location {location!r}, numel {numel!r}")
+                f"malformed storage: key {key!r}, location {location!r}, numel {numel!r}"
+            )
         nbytes = numel * dtype.itemsize
         if key in self._storages:
             if self._sizes[key] != (dtype, nbytes):
                 raise pickle.UnpicklingError(f"storage {key!r} is used with two types or sizes")
             return self._storages[key]
-        storage = self._restore(UntypedStorage.from_numpy(read(key, nbytes, dtype.itemsize)),
-                                location)
+        storage = self._restore(
+            UntypedStorage.from_numpy(read(key, nbytes, dtype.itemsize)), location
+        )
         self._keep(key, storage, dtype, nbytes)
         return storage
 
@@ -481,7 +526,8 @@ class _Loading:
             raise RuntimeError(
                 f"Attempting to deserialize object on {device} but it cannot be used here. Please "
                 "use flambeau.load with map_location=flambeau.device('cpu') to map your storages "
-                f"to the CPU. ({error})") from error
+                f"to the CPU. ({error})"
+            ) from error
 
     # -- the format before torch 1.6 --------------------------------------------------------------
 
@@ -489,8 +535,10 @@ class _Loading:
         """The object in a file of five pickles followed by the storages' bytes."""
         data = source.read() if not isinstance(source, io.FileIO) else source.readall()
         if data[257:262] == b"ustar" or data[:5] == b"././@":
-            raise RuntimeError("this is a tar archive, the format before torch 0.1.10, which is not "
-                               "supported: load and save it again with a newer torch")
+            raise RuntimeError(
+                "this is a tar archive, the format before torch 0.1.10, which is "
+                "not supported: load and save it again with a newer torch"
+            )
         try:
             magic, at = self._one(data, 0)
         except pickle.UnpicklingError:
@@ -502,20 +550,23 @@ class _Loading:
             raise RuntimeError(f"Invalid protocol version: {version}")
         system, at = self._one(data, at)
         swapped = isinstance(system, dict) and (
-            system.get("little_endian") is not (sys.byteorder == "little"))
+            system.get("little_endian") is not (sys.byteorder == "little")
+        )
         expected: dict[str, tuple[Any, int]] = {}
         arrays: dict[str, np.ndarray] = {}
 
         def persistent_load(pid: tuple[Any, ...]) -> UntypedStorage:
             if len(pid) != 6 or pid[0] != "storage" or pid[5] is not None:
                 raise pickle.UnpicklingError(
-                    f"Only persistent_load of storage is allowed, but got {pid!r}")
+                    f"Only persistent_load of storage is allowed, but got {pid!r}"
+                )
 
             def room(key: str, nbytes: int, itemsize: int) -> np.ndarray:
                 # the bytes follow behind the pickle: made now, filled when they are reached
                 if nbytes + sum(n for _, n in expected.values()) > len(data):
-                    raise pickle.UnpicklingError(f"storage {key!r} should hold {nbytes} bytes, "
-                                                 f"more than the file has")
+                    raise pickle.UnpicklingError(
+                        f"storage {key!r} should hold {nbytes} bytes, more than the file has"
+                    )
                 expected[key] = (itemsize, nbytes)
                 arrays[key] = empty_bytes(nbytes)
                 return arrays[key]
@@ -530,11 +581,10 @@ class _Loading:
             raise pickle.UnpicklingError("the list of storages does not match those used")
         for key in keys:
             itemsize, nbytes = expected[key]
-            raw = data[at + 8:at + 8 + nbytes]
+            raw = data[at + 8 : at + 8 + nbytes]
             count = struct.unpack_from("<q", data, at)[0] if at + 8 <= len(data) else -1
             if count * itemsize != nbytes or len(raw) != nbytes:
-                raise RuntimeError(f"storage has wrong byte size: expected {nbytes} got "
-                                   f"{len(raw)}")
+                raise RuntimeError(f"storage has wrong byte size: expected {nbytes} got {len(raw)}")
             bytes_ = np.frombuffer(raw, np.uint8)
             arrays[key][:] = swap_bytes(bytes_, itemsize) if swapped else bytes_
             at += 8 + nbytes

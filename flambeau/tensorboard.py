@@ -64,8 +64,12 @@ def masked_crc32c(data: bytes) -> int:
 def frame(data: bytes) -> bytes:
     """One record of an event file."""
     length = struct.pack("<Q", len(data))
-    return (length + struct.pack("<I", masked_crc32c(length)) + data
-            + struct.pack("<I", masked_crc32c(data)))
+    return (
+        length
+        + struct.pack("<I", masked_crc32c(length))
+        + data
+        + struct.pack("<I", masked_crc32c(data))
+    )
 
 
 # -- protocol buffers -----------------------------------------------------------------------------
@@ -141,10 +145,15 @@ def _histogram(tag: str, values: np.ndarray, bins: Any) -> bytes:
         raise ValueError("The histogram is empty: no value lies within its bins.")
     first, last = full[0], full[-1] + 1
     # readers take the first bucket to be empty and to end where the second one begins
-    body = (_double(1, values.min()) + _double(2, values.max()) + _double(3, values.size)
-            + _double(4, values.sum()) + _double(5, values @ values)
-            + _doubles(6, [edges[first], *edges[first + 1:last + 1]])
-            + _doubles(7, [0.0, *counts[first:last].astype(np.float64)]))
+    body = (
+        _double(1, values.min())
+        + _double(2, values.max())
+        + _double(3, values.size)
+        + _double(4, values.sum())
+        + _double(5, values @ values)
+        + _doubles(6, [edges[first], *edges[first + 1 : last + 1]])
+        + _doubles(7, [0.0, *counts[first:last].astype(np.float64)])
+    )
     return _text(1, tag) + _text(5, body)
 
 
@@ -165,19 +174,25 @@ def encode_png(pixels: np.ndarray) -> bytes:
     """
     colour = {1: 0, 3: 2, 4: 6}.get(pixels.shape[2]) if pixels.ndim == 3 else None
     if colour is None or pixels.dtype != np.uint8:
-        raise ValueError(f"an image must be (H, W, 1, 3 or 4) uint8, got {pixels.shape} "
-                         f"{pixels.dtype}")
+        raise ValueError(
+            f"an image must be (H, W, 1, 3 or 4) uint8, got {pixels.shape} {pixels.dtype}"
+        )
     height, width, _ = pixels.shape
     rows = np.zeros((height, 1 + width * pixels.shape[2]), np.uint8)  # filter type 0 in front
     rows[:, 1:] = pixels.reshape(height, -1)
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return (struct.pack(">I", len(data)) + kind + data
-                + struct.pack(">I", zlib.crc32(kind + data)))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
-            + chunk(b"IDAT", zlib.compress(rows.tobytes(), 6)) + chunk(b"IEND", b""))
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows.tobytes(), 6))
+        + chunk(b"IEND", b"")
+    )
 
 
 # -- writing --------------------------------------------------------------------------------------
@@ -188,8 +203,10 @@ class _EventFile:
 
     def __init__(self, directory: Path, suffix: str, max_queue: int, flush_secs: float) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        name = (f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}."
-                f"{next(_counter)}{suffix}")
+        name = (
+            f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}."
+            f"{next(_counter)}{suffix}"
+        )
         self.path = directory / name
         self._lock = threading.Lock()
         self._waiting: list[bytes] = []
@@ -215,7 +232,7 @@ class _EventFile:
         data = memoryview(b"".join(self._waiting))
         self._waiting.clear()
         while data.nbytes:
-            data = data[self._file.write(data):]
+            data = data[self._file.write(data) :]
         self._flushed = time.monotonic()
 
     def close(self) -> None:
@@ -223,9 +240,6 @@ class _EventFile:
             if not self._file.closed:
                 self._flush()
                 self._file.close()
-
-
-
 
 
 class SummaryWriter:
@@ -245,9 +259,15 @@ class SummaryWriter:
         ...     writer.add_scalar("loss", 0.5, 1)
     """
 
-    def __init__(self, log_dir: str | os.PathLike[str] | None = None, comment: str = "",
-                 purge_step: int | None = None, max_queue: int = 10, flush_secs: float = 120,
-                 filename_suffix: str = "") -> None:
+    def __init__(
+        self,
+        log_dir: str | os.PathLike[str] | None = None,
+        comment: str = "",
+        purge_step: int | None = None,
+        max_queue: int = 10,
+        flush_secs: float = 120,
+        filename_suffix: str = "",
+    ) -> None:
         if not log_dir:
             now = datetime.now().strftime("%b%d_%H-%M-%S")
             log_dir = os.path.join("runs", f"{now}_{socket.gethostname()}{comment}")
@@ -276,9 +296,15 @@ class SummaryWriter:
         number = None if step is None else int(step)
         self._file(below).write(_event(number, wall_time, _text(5, _text(1, value))))
 
-    def add_scalar(self, tag: str, scalar_value: Any, global_step: Any = None,
-                   walltime: float | None = None, new_style: bool = False,
-                   double_precision: bool = False) -> None:
+    def add_scalar(
+        self,
+        tag: str,
+        scalar_value: Any,
+        global_step: Any = None,
+        walltime: float | None = None,
+        new_style: bool = False,
+        double_precision: bool = False,
+    ) -> None:
         """Log a number.
 
         Args:
@@ -290,8 +316,13 @@ class SummaryWriter:
         """
         self._add(_scalar(tag, float(scalar_value)), global_step, walltime)
 
-    def add_scalars(self, main_tag: str, tag_scalar_dict: Mapping[str, Any],
-                    global_step: Any = None, walltime: float | None = None) -> None:
+    def add_scalars(
+        self,
+        main_tag: str,
+        tag_scalar_dict: Mapping[str, Any],
+        global_step: Any = None,
+        walltime: float | None = None,
+    ) -> None:
         """Log several numbers to one diagram, each in an event file of its own.
 
         Args:
@@ -304,13 +335,15 @@ class SummaryWriter:
             below = f"{main_tag.replace('/', '_')}_{tag.replace('/', '_')}"
             self._add(_scalar(main_tag, float(value)), global_step, walltime, below)
 
-    def add_text(self, tag: str, text_string: str, global_step: Any = None,
-                 walltime: float | None = None) -> None:
+    def add_text(
+        self, tag: str, text_string: str, global_step: Any = None, walltime: float | None = None
+    ) -> None:
         """Log a text, shown as Markdown."""
         self._add(_string(tag, text_string), global_step, walltime)
 
-    def add_image_png(self, tag: str, png: bytes, global_step: Any = None,
-                      walltime: float | None = None) -> None:
+    def add_image_png(
+        self, tag: str, png: bytes, global_step: Any = None, walltime: float | None = None
+    ) -> None:
         """Log an image that is a PNG file already.
 
         Raises:
@@ -318,8 +351,14 @@ class SummaryWriter:
         """
         self._add(_image(tag, bytes(png)), global_step, walltime)
 
-    def add_image(self, tag: str, img_tensor: Any, global_step: Any = None,
-                  walltime: float | None = None, dataformats: str = "CHW") -> None:
+    def add_image(
+        self,
+        tag: str,
+        img_tensor: Any,
+        global_step: Any = None,
+        walltime: float | None = None,
+        dataformats: str = "CHW",
+    ) -> None:
         """Log an image.
 
         Args:
@@ -331,7 +370,8 @@ class SummaryWriter:
         """
         pixels = _numbers(img_tensor)
         if sorted(dataformats.upper()) not in (["C", "H", "W"], ["H", "W"]) or (
-                len(dataformats) != pixels.ndim):
+            len(dataformats) != pixels.ndim
+        ):
             raise ValueError(f"an image of shape {pixels.shape} cannot be {dataformats!r}")
         letters = dataformats.upper()
         if letters.find("C") < 0:
@@ -341,8 +381,14 @@ class SummaryWriter:
             pixels = (np.clip(pixels, 0.0, 1.0) * 255.0).astype(np.uint8)
         self._add(_image(tag, encode_png(pixels)), global_step, walltime)
 
-    def add_histogram(self, tag: str, values: Any, global_step: Any = None,
-                      bins: Any = "tensorflow", walltime: float | None = None) -> None:
+    def add_histogram(
+        self,
+        tag: str,
+        values: Any,
+        global_step: Any = None,
+        bins: Any = "tensorflow",
+        walltime: float | None = None,
+    ) -> None:
         """Log the distribution of values.
 
         Args:

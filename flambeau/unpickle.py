@@ -20,8 +20,16 @@ _KEY_DEPTH, _KEY_PARTS = 64, 4096
 _SIMPLE_KEYS = frozenset({str, int, bool, float, bytes, complex, type(None)})
 
 #: What goes wrong in a pickle that does not follow its own rules, or in a constructor it calls.
-_MALFORMED = (IndexError, KeyError, TypeError, ValueError, AttributeError, OverflowError,
-              struct.error, RecursionError, MemoryError)
+_MALFORMED = (
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    OverflowError,
+    struct.error,
+    RecursionError,
+    MemoryError,
+)
 
 
 class Global:
@@ -33,10 +41,11 @@ class Global:
         build: whether the pickle may set the state of the object's instances.
     """
 
-    __slots__ = ("value", "call", "build")
+    __slots__ = ("build", "call", "value")
 
-    def __init__(self, value: Any, call: Callable[..., Any] | None = None,
-                 build: bool = False) -> None:
+    def __init__(
+        self, value: Any, call: Callable[..., Any] | None = None, build: bool = False
+    ) -> None:
         self.value = value
         self.call = call
         self.build = build
@@ -54,9 +63,13 @@ class Unpickler:
     After `load()`, `position` is the offset of the first byte behind the pickle.
     """
 
-    def __init__(self, data: bytes, find: Callable[[str, str], Global],
-                 persistent_load: Callable[[tuple[Any, ...]], Any] | None = None,
-                 at: int = 0) -> None:
+    def __init__(
+        self,
+        data: bytes,
+        find: Callable[[str, str], Global],
+        persistent_load: Callable[[tuple[Any, ...]], Any] | None = None,
+        at: int = 0,
+    ) -> None:
         self._data = data
         self._find = find
         self._persistent_load = persistent_load
@@ -80,7 +93,8 @@ class Unpickler:
             raise
         except _MALFORMED as error:
             raise UnpicklingError(
-                f"the pickle is malformed ({type(error).__name__}: {error})") from error
+                f"the pickle is malformed ({type(error).__name__}: {error})"
+            ) from error
 
     def _run(self) -> Any:
         opcodes, data = _OPCODES, self._data
@@ -103,7 +117,7 @@ class Unpickler:
         if size < 0 or begin + size > len(self._data):
             raise UnpicklingError("pickle data was truncated")
         self.position = begin + size
-        return self._data[begin:begin + size]
+        return self._data[begin : begin + size]
 
     def _number(self, size: int) -> int:
         return int.from_bytes(self._take(size), "little")
@@ -112,7 +126,7 @@ class Unpickler:
         end = self._data.find(b"\n", self.position)
         if end < 0:
             raise UnpicklingError("pickle data was truncated")
-        found = str(self._data[self.position:end], "utf-8")
+        found = str(self._data[self.position : end], "utf-8")
         self.position = end + 1
         return found
 
@@ -143,11 +157,13 @@ class Unpickler:
 
     def _may_fill(self, target: Any, kinds: tuple[type, ...], what: str) -> None:
         admitted = self._known.get(id(type(target)))
-        if type(target) in kinds or (admitted is not None and admitted.build
-                                     and isinstance(target, kinds)):
+        if type(target) in kinds or (
+            admitted is not None and admitted.build and isinstance(target, kinds)
+        ):
             return
-        raise UnpicklingError(f"Can only {what} for {', '.join(k.__name__ for k in kinds)}, but "
-                              f"got {type(target)}")
+        raise UnpicklingError(
+            f"Can only {what} for {', '.join(k.__name__ for k in kinds)}, but got {type(target)}"
+        )
 
     def _extend(self, items: list[Any]) -> None:
         target = self._stack[-1]
@@ -228,8 +244,10 @@ class Unpickler:
             return
         admitted = self._known.get(id(type(target)))
         if admitted is None or not admitted.build:
-            raise UnpicklingError("Can only build OrderedDict or types allowlisted via "
-                                  f"`add_safe_globals`, but got {type(target)}")
+            raise UnpicklingError(
+                "Can only build OrderedDict or types allowlisted via "
+                f"`add_safe_globals`, but got {type(target)}"
+            )
         if hasattr(target, "__setstate__"):
             target.__setstate__(state)
             return

@@ -13,7 +13,8 @@ import flambeau
 
 _TEXT_OR_OBJECT = re.compile(r"[SaUO]")
 default_collate_err_msg_format = (
-    "default_collate: batch must contain tensors, numpy arrays, numbers, dicts or lists; found {}")
+    "default_collate: batch must contain tensors, numpy arrays, numbers, dicts or lists; found {}"
+)
 
 
 def default_convert(data: Any) -> Any:
@@ -87,16 +88,23 @@ def collate(batch: Any, *, collate_fn_map: dict[Any, Callable[..., Any]] | None 
             if isinstance(first, known):
                 return collate_fn_map[known](batch, collate_fn_map=collate_fn_map)
     if isinstance(first, Mapping):
-        return _like_mapping(first, {
-            key: collate([d[key] for d in batch], collate_fn_map=collate_fn_map) for key in first})
+        return _like_mapping(
+            first,
+            {key: collate([d[key] for d in batch], collate_fn_map=collate_fn_map) for key in first},
+        )
     if isinstance(first, tuple) and hasattr(first, "_fields"):
-        return kind(*(collate(samples, collate_fn_map=collate_fn_map)
-                      for samples in zip(*batch, strict=False)))
+        return kind(
+            *(
+                collate(samples, collate_fn_map=collate_fn_map)
+                for samples in zip(*batch, strict=False)
+            )
+        )
     if isinstance(first, Sequence):
         if not all(len(sample) == len(first) for sample in batch):
             raise RuntimeError("each element in list of batch should be of equal size")
-        columns = [collate(samples, collate_fn_map=collate_fn_map)
-                   for samples in zip(*batch, strict=True)]
+        columns = [
+            collate(samples, collate_fn_map=collate_fn_map) for samples in zip(*batch, strict=True)
+        ]
         return columns if isinstance(first, tuple) else _like_sequence(first, columns)
     raise TypeError(default_collate_err_msg_format.format(kind))
 

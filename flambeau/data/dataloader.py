@@ -86,17 +86,31 @@ class DataLoader(Generic[T]):
     _initialized = False
     _multiprocessing_context: Any = None
 
-    def __init__(self, dataset: Dataset[T], batch_size: int | None = 1,
-                 shuffle: bool | None = None, sampler: Any = None, batch_sampler: Any = None,
-                 num_workers: int = 0, collate_fn: Callable[[Any], Any] | None = None,
-                 pin_memory: bool = False, drop_last: bool = False, timeout: float = 0,
-                 worker_init_fn: Callable[[int], None] | None = None,
-                 multiprocessing_context: Any = None, generator: Any = None, *,
-                 prefetch_factor: int | None = None, persistent_workers: bool = False,
-                 pin_memory_device: str = "", in_order: bool = True) -> None:
+    def __init__(
+        self,
+        dataset: Dataset[T],
+        batch_size: int | None = 1,
+        shuffle: bool | None = None,
+        sampler: Any = None,
+        batch_sampler: Any = None,
+        num_workers: int = 0,
+        collate_fn: Callable[[Any], Any] | None = None,
+        pin_memory: bool = False,
+        drop_last: bool = False,
+        timeout: float = 0,
+        worker_init_fn: Callable[[int], None] | None = None,
+        multiprocessing_context: Any = None,
+        generator: Any = None,
+        *,
+        prefetch_factor: int | None = None,
+        persistent_workers: bool = False,
+        pin_memory_device: str = "",
+        in_order: bool = True,
+    ) -> None:
         self.num_workers = num_workers
-        self.prefetch_factor = _check_workers(num_workers, timeout, prefetch_factor,
-                                              persistent_workers)
+        self.prefetch_factor = _check_workers(
+            num_workers, timeout, prefetch_factor, persistent_workers
+        )
         self.dataset = dataset
         self.pin_memory = pin_memory
         self.pin_memory_device = pin_memory_device
@@ -140,26 +154,33 @@ class DataLoader(Generic[T]):
     def multiprocessing_context(self, context: Any) -> None:
         if context is not None:
             if self.num_workers <= 0:
-                raise ValueError("multiprocessing_context can only be used with multi-process "
-                                 f"loading (num_workers > 0), but got num_workers="
-                                 f"{self.num_workers}")
+                raise ValueError(
+                    "multiprocessing_context can only be used with multi-process "
+                    f"loading (num_workers > 0), but got num_workers="
+                    f"{self.num_workers}"
+                )
             if isinstance(context, str):
                 valid = multiprocessing.get_all_start_methods()
                 if context not in valid:
-                    raise ValueError("multiprocessing_context option should specify a valid start "
-                                     f"method in {valid!r}, but got multiprocessing_context="
-                                     f"{context!r}")
+                    raise ValueError(
+                        "multiprocessing_context option should specify a valid start "
+                        f"method in {valid!r}, but got multiprocessing_context="
+                        f"{context!r}"
+                    )
                 context = multiprocessing.get_context(context)
             if not isinstance(context, BaseContext):
-                raise TypeError("multiprocessing_context option should be a valid context object "
-                                "or a string specifying the start method, but got "
-                                f"multiprocessing_context={context}")
+                raise TypeError(
+                    "multiprocessing_context option should be a valid context object "
+                    "or a string specifying the start method, but got "
+                    f"multiprocessing_context={context}"
+                )
         self._multiprocessing_context = context
 
     def __setattr__(self, name: str, value: Any) -> None:
         if self._initialized and name in _FIXED:
-            raise ValueError(f"{name} attribute should not be set after "
-                             f"{self.__class__.__name__} is initialized")
+            raise ValueError(
+                f"{name} attribute should not be set after {self.__class__.__name__} is initialized"
+            )
         super().__setattr__(name, value)
 
     def __iter__(self) -> Any:
@@ -200,29 +221,37 @@ class DataLoader(Generic[T]):
             return
         suggestion = (
             "DataLoader is not able to compute a suggested max number of worker in current system."
-            if available is None else
-            f"Our suggested max number of worker in current system is {available}"
+            if available is None
+            else f"Our suggested max number of worker in current system is {available}"
             f"{'' if checked else ' (`cpuset` is not taken into account)'}, which is smaller than "
-            "what this DataLoader is going to create.")
+            "what this DataLoader is going to create."
+        )
         warnings.warn(
             f"This DataLoader will create {self.num_workers} worker processes in total. "
             f"{suggestion} Please be aware that excessive worker creation might get DataLoader "
             "running slow or even freeze, lower the worker number to avoid potential "
-            "slowness/freeze if necessary.", stacklevel=3)
+            "slowness/freeze if necessary.",
+            stacklevel=3,
+        )
 
 
-def _check_workers(num_workers: int, timeout: float, prefetch_factor: int | None,
-                   persistent_workers: bool) -> int | None:
+def _check_workers(
+    num_workers: int, timeout: float, prefetch_factor: int | None, persistent_workers: bool
+) -> int | None:
     """Check the options about workers; -> the prefetch factor."""
     if num_workers < 0:
-        raise ValueError("num_workers option should be non-negative; use num_workers=0 to disable "
-                         "multiprocessing.")
+        raise ValueError(
+            "num_workers option should be non-negative; use num_workers=0 to disable "
+            "multiprocessing."
+        )
     if timeout < 0:
         raise ValueError("timeout option should be non-negative")
     if num_workers == 0 and prefetch_factor is not None:
-        raise ValueError("prefetch_factor option could only be specified in multiprocessing."
-                         "let num_workers > 0 to enable multiprocessing, otherwise set "
-                         "prefetch_factor to None.")
+        raise ValueError(
+            "prefetch_factor option could only be specified in multiprocessing."
+            "let num_workers > 0 to enable multiprocessing, otherwise set "
+            "prefetch_factor to None."
+        )
     if num_workers > 0 and prefetch_factor is None:
         prefetch_factor = 2
     elif prefetch_factor is not None and prefetch_factor < 0:
@@ -232,8 +261,14 @@ def _check_workers(num_workers: int, timeout: float, prefetch_factor: int | None
     return prefetch_factor
 
 
-def _check_sampling(is_iterable: bool, batch_size: int | None, shuffle: bool | None, sampler: Any,
-                    batch_sampler: Any, drop_last: bool) -> None:
+def _check_sampling(
+    is_iterable: bool,
+    batch_size: int | None,
+    shuffle: bool | None,
+    sampler: Any,
+    batch_sampler: Any,
+    drop_last: bool,
+) -> None:
     """Refuse options about the order of samples that contradict each other."""
     if is_iterable:
         head = "DataLoader with IterableDataset: expected unspecified"
@@ -247,11 +282,14 @@ def _check_sampling(is_iterable: bool, batch_size: int | None, shuffle: bool | N
         raise ValueError("sampler option is mutually exclusive with shuffle")
     if batch_sampler is not None:
         if batch_size != 1 or shuffle or sampler is not None or drop_last:
-            raise ValueError("batch_sampler option is mutually exclusive with batch_size, shuffle, "
-                             "sampler, and drop_last")
+            raise ValueError(
+                "batch_sampler option is mutually exclusive with batch_size, shuffle, "
+                "sampler, and drop_last"
+            )
     elif batch_size is None and drop_last:
-        raise ValueError("batch_size=None option disables auto-batching and is mutually exclusive "
-                         "with drop_last")
+        raise ValueError(
+            "batch_size=None option disables auto-batching and is mutually exclusive with drop_last"
+        )
 
 
 class _Iterator:
@@ -266,23 +304,36 @@ class _Iterator:
         self._pins = loader.pin_memory and self._check_pinning(loader)
         self._sampler_iter = iter(self._index_sampler)
         base_seed = draw_seed(loader.generator)
-        self._task = Task(loader.dataset, loader._is_iterable, loader._auto_collation,
-                          loader.collate_fn, loader.drop_last, base_seed, loader.worker_init_fn,
-                          loader.num_workers)
+        self._task = Task(
+            loader.dataset,
+            loader._is_iterable,
+            loader._auto_collation,
+            loader.collate_fn,
+            loader.drop_last,
+            base_seed,
+            loader.worker_init_fn,
+            loader.num_workers,
+        )
         self._length_told = loader._length_told
         self._yielded = 0
 
     @staticmethod
     def _check_pinning(loader: DataLoader[Any]) -> bool:
         if loader.pin_memory_device:
-            warnings.warn("pin_memory_device is deprecated, the current accelerator will be used "
-                          "as the device,ignore pin_memory_device="
-                          f"'{loader.pin_memory_device}'.", stacklevel=5)
+            warnings.warn(
+                "pin_memory_device is deprecated, the current accelerator will be used "
+                "as the device,ignore pin_memory_device="
+                f"'{loader.pin_memory_device}'.",
+                stacklevel=5,
+            )
         accelerator = getattr(flambeau, "accelerator", None)
         if accelerator is not None and accelerator.is_available():
             return True
-        warnings.warn("'pin_memory' argument is set as true but no accelerator is found, then "
-                      "device pinned memory won't be used.", stacklevel=5)
+        warnings.warn(
+            "'pin_memory' argument is set as true but no accelerator is found, then "
+            "device pinned memory won't be used.",
+            stacklevel=5,
+        )
         return False
 
     def __iter__(self) -> Any:
@@ -297,16 +348,23 @@ class _Iterator:
     def __next__(self) -> Any:
         data = self._next_data()
         self._yielded += 1
-        if self._is_iterable and self._length_told is not None and (
-                self._yielded > self._length_told):
-            message = (f"Length of IterableDataset {self._dataset} was reported to be "
-                       f"{self._length_told}(when accessing len(dataloader)), but "
-                       f"{self._yielded} samples have been fetched. ")
+        if (
+            self._is_iterable
+            and self._length_told is not None
+            and (self._yielded > self._length_told)
+        ):
+            message = (
+                f"Length of IterableDataset {self._dataset} was reported to be "
+                f"{self._length_told}(when accessing len(dataloader)), but "
+                f"{self._yielded} samples have been fetched. "
+            )
             if self._num_workers > 0:
-                message += ("For multiprocessing data-loading, this could be caused by not properly"
-                            " configuring the IterableDataset replica at each worker. Please see "
-                            "https://pytorch.org/docs/stable/data.html#torch.utils.data."
-                            "IterableDataset for examples.")
+                message += (
+                    "For multiprocessing data-loading, this could be caused by not properly"
+                    " configuring the IterableDataset replica at each worker. Please see "
+                    "https://pytorch.org/docs/stable/data.html#torch.utils.data."
+                    "IterableDataset for examples."
+                )
             warnings.warn(message, stacklevel=2)
         return pin_memory(data) if self._pins else data
 
@@ -353,8 +411,9 @@ class MultiProcessingIterator(_Iterator):
         super().__init__(loader)
         self._prefetch = loader.prefetch_factor or 0
         if self._prefetch <= 0:
-            raise AssertionError("prefetch_factor must be greater than 0 for "
-                                 "MultiProcessingIterator")
+            raise AssertionError(
+                "prefetch_factor must be greater than 0 for MultiProcessingIterator"
+            )
         self._in_order = loader.in_order
         self._persistent = loader.persistent_workers
         self._workers: list[_Worker] = []
@@ -529,8 +588,9 @@ def _default_context() -> Any:
 def _start(context: Any, number: int, task: Task) -> _Worker:
     ours, theirs = Channel.pair()
     open_channels.add(ours)
-    process = context.Process(target=worker_main, args=(number, task, theirs, os.getpid()),
-                              daemon=True)
+    process = context.Process(
+        target=worker_main, args=(number, task, theirs, os.getpid()), daemon=True
+    )
     try:
         with warnings.catch_warnings():
             # Python 3.12 warns when a process with threads forks. Workers use none of them.

@@ -78,8 +78,10 @@ class StackDataset(Dataset[Any]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if args and kwargs:
-            raise ValueError("Supported either ``tuple``- (via ``args``) or``dict``- (via "
-                             "``kwargs``) like input/output, but both types are given.")
+            raise ValueError(
+                "Supported either ``tuple``- (via ``args``) or``dict``- (via "
+                "``kwargs``) like input/output, but both types are given."
+            )
         if not args and not kwargs:
             raise ValueError("At least one dataset should be passed")
         parts = list(args or kwargs.values())
@@ -97,8 +99,9 @@ class StackDataset(Dataset[Any]):
         """The samples of a batch, each dataset asked once where it can fetch batches."""
         if isinstance(self.datasets, dict):
             columns = [_fetch(dataset, indices) for dataset in self.datasets.values()]
-            return [dict(zip(self.datasets, row, strict=True))
-                    for row in zip(*columns, strict=True)]
+            return [
+                dict(zip(self.datasets, row, strict=True)) for row in zip(*columns, strict=True)
+            ]
         return list(zip(*(_fetch(dataset, indices) for dataset in self.datasets), strict=True))
 
     def __len__(self) -> int:
@@ -110,8 +113,9 @@ def _fetch(dataset: Any, indices: list[Any]) -> list[Any]:
         return [dataset[index] for index in indices]
     items: list[Any] = dataset.__getitems__(indices)
     if len(items) != len(indices):
-        raise ValueError(f"Nested dataset's output size mismatch. Expected {len(indices)}, got "
-                         f"{len(items)}")
+        raise ValueError(
+            f"Nested dataset's output size mismatch. Expected {len(indices)}, got {len(items)}"
+        )
     return items
 
 
@@ -193,14 +197,14 @@ class Subset(Dataset[T]):
         self.dataset = dataset
         self.indices = indices
         kind = type(self)
-        if (kind.__getitem__ is not Subset.__getitem__
-                and kind.__getitems__ is Subset.__getitems__):
+        if kind.__getitem__ is not Subset.__getitem__ and kind.__getitems__ is Subset.__getitems__:
             raise NotImplementedError(
                 f"{kind.__name__} overrides __getitem__ but not __getitems__. When subclassing "
                 "Subset and overriding __getitem__, you must also override __getitems__ to ensure "
                 "DataLoader works correctly with your custom logic. A simple implementation:\n\n"
                 "def __getitems__(self, indices):\n"
-                "    return [self.__getitem__(idx) for idx in indices]")
+                "    return [self.__getitem__(idx) for idx in indices]"
+            )
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, list):
@@ -219,8 +223,9 @@ class Subset(Dataset[T]):
         return len(self.indices)
 
 
-def random_split(dataset: Any, lengths: Sequence[int | float],
-                 generator: Any = None) -> list[Subset[Any]]:
+def random_split(
+    dataset: Any, lengths: Sequence[int | float], generator: Any = None
+) -> list[Subset[Any]]:
     """Split a dataset at random into parts that do not overlap.
 
     Args:
@@ -242,11 +247,15 @@ def random_split(dataset: Any, lengths: Sequence[int | float],
             sizes[i % len(sizes)] += 1
         for i, size in enumerate(sizes):
             if size == 0:
-                warnings.warn(f"Length of split at index {i} is 0. This might result in an empty "
-                              "dataset.", stacklevel=2)
+                warnings.warn(
+                    f"Length of split at index {i} is 0. This might result in an empty dataset.",
+                    stacklevel=2,
+                )
         lengths = sizes
     if sum(lengths) != len(dataset):
         raise ValueError("Sum of input lengths does not equal the length of the input dataset!")
     order = flambeau.randperm(int(sum(lengths)), generator=generator).tolist()
     ends = itertools.accumulate(int(n) for n in lengths)
-    return [Subset(dataset, order[end - int(n):end]) for end, n in zip(ends, lengths, strict=True)]
+    return [
+        Subset(dataset, order[end - int(n) : end]) for end, n in zip(ends, lengths, strict=True)
+    ]

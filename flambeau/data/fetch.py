@@ -15,8 +15,9 @@ class MapFetcher:
         collate_fn: makes a batch of the samples (or of one sample).
     """
 
-    def __init__(self, dataset: Any, auto_collation: bool, collate_fn: Callable[[Any], Any],
-                 drop_last: bool) -> None:
+    def __init__(
+        self, dataset: Any, auto_collation: bool, collate_fn: Callable[[Any], Any], drop_last: bool
+    ) -> None:
         self.dataset = dataset
         self.auto_collation = auto_collation
         self.collate_fn = collate_fn
@@ -40,8 +41,9 @@ class IterableFetcher:
         drop_last: leave out a last batch that is not full.
     """
 
-    def __init__(self, dataset: Any, auto_collation: bool, collate_fn: Callable[[Any], Any],
-                 drop_last: bool) -> None:
+    def __init__(
+        self, dataset: Any, auto_collation: bool, collate_fn: Callable[[Any], Any], drop_last: bool
+    ) -> None:
         self._samples = iter(dataset)
         self.auto_collation = auto_collation
         self.collate_fn = collate_fn

@@ -53,18 +53,26 @@ class RandomSampler(Sampler[int]):
         ValueError: there is nothing to sample.
     """
 
-    def __init__(self, data_source: Sized, replacement: bool = False,
-                 num_samples: int | None = None, generator: Any = None) -> None:
+    def __init__(
+        self,
+        data_source: Sized,
+        replacement: bool = False,
+        num_samples: int | None = None,
+        generator: Any = None,
+    ) -> None:
         self.data_source = data_source
         self.replacement = replacement
         self._num_samples = num_samples
         self.generator = generator
         if not isinstance(self.replacement, bool):
-            raise TypeError("replacement should be a boolean value, but got "
-                            f"replacement={self.replacement}")
+            raise TypeError(
+                f"replacement should be a boolean value, but got replacement={self.replacement}"
+            )
         if not isinstance(self.num_samples, int) or self.num_samples <= 0:
-            raise ValueError("num_samples should be a positive integer value, but got "
-                             f"num_samples={self.num_samples}")
+            raise ValueError(
+                "num_samples should be a positive integer value, but got "
+                f"num_samples={self.num_samples}"
+            )
 
     @property
     def num_samples(self) -> int:
@@ -79,14 +87,15 @@ class RandomSampler(Sampler[int]):
         if self.replacement:
             for begin in range(0, self.num_samples, _DRAWN):
                 size = (min(_DRAWN, self.num_samples - begin),)
-                yield from flambeau.randint(high=n, size=size, dtype=flambeau.int64,
-                                            generator=generator).tolist()
+                yield from flambeau.randint(
+                    high=n, size=size, dtype=flambeau.int64, generator=generator
+                ).tolist()
             return
         for _ in range(self.num_samples // n):
             yield from flambeau.randperm(n, generator=generator).tolist()
         # drawn even where nothing is left to yield: torch's generator moves on by it
         rest = flambeau.randperm(n, generator=generator).tolist()
-        yield from rest[:self.num_samples % n]
+        yield from rest[: self.num_samples % n]
 
     def __len__(self) -> int:
         return self.num_samples
@@ -125,26 +134,32 @@ class WeightedRandomSampler(Sampler[int]):
         ValueError: an argument is not what it should be.
     """
 
-    def __init__(self, weights: Any, num_samples: int, replacement: bool = True,
-                 generator: Any = None) -> None:
+    def __init__(
+        self, weights: Any, num_samples: int, replacement: bool = True, generator: Any = None
+    ) -> None:
         if not isinstance(num_samples, int) or isinstance(num_samples, bool) or num_samples <= 0:
-            raise ValueError("num_samples should be a positive integer value, but got "
-                             f"num_samples={num_samples}")
+            raise ValueError(
+                f"num_samples should be a positive integer value, but got num_samples={num_samples}"
+            )
         if not isinstance(replacement, bool):
-            raise ValueError("replacement should be a boolean value, but got "
-                             f"replacement={replacement}")
+            raise ValueError(
+                f"replacement should be a boolean value, but got replacement={replacement}"
+            )
         found = flambeau.as_tensor(weights, dtype=flambeau.float64)
         if found.dim() != 1:
-            raise ValueError("weights should be a 1d sequence but given weights have shape "
-                             f"{tuple(found.size())}")
+            raise ValueError(
+                "weights should be a 1d sequence but given weights have shape "
+                f"{tuple(found.size())}"
+            )
         self.weights = found
         self.num_samples = num_samples
         self.replacement = replacement
         self.generator = generator
 
     def __iter__(self) -> Iterator[int]:
-        yield from flambeau.multinomial(self.weights, self.num_samples, self.replacement,
-                                        generator=self.generator).tolist()
+        yield from flambeau.multinomial(
+            self.weights, self.num_samples, self.replacement, generator=self.generator
+        ).tolist()
 
     def __len__(self) -> int:
         return self.num_samples
@@ -164,8 +179,9 @@ class BatchSampler(Sampler[list[int]]):
 
     def __init__(self, sampler: Any, batch_size: int, drop_last: bool) -> None:
         if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size <= 0:
-            raise ValueError("batch_size should be a positive integer value, but got "
-                             f"batch_size={batch_size}")
+            raise ValueError(
+                f"batch_size should be a positive integer value, but got batch_size={batch_size}"
+            )
         if not isinstance(drop_last, bool):
             raise ValueError(f"drop_last should be a boolean value, but got drop_last={drop_last}")
         self.sampler: Iterable[int] = sampler

@@ -42,8 +42,14 @@ _SHARES = hasattr(socket, "send_fds") and hasattr(mmap, "MAP_SHARED")
 _libc = ctypes.CDLL(None, use_errno=True) if _SHARES else None
 if _libc is not None:
     _libc.mmap.restype = ctypes.c_void_p
-    _libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int,
-                           ctypes.c_int, ctypes.c_long]
+    _libc.mmap.argtypes = [
+        ctypes.c_void_p,
+        ctypes.c_size_t,
+        ctypes.c_int,
+        ctypes.c_int,
+        ctypes.c_int,
+        ctypes.c_long,
+    ]
     _libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 
 
@@ -114,7 +120,8 @@ class Channel:
                 if flags & socket.MSG_CTRUNC:
                     raise RuntimeError(
                         "Too many open files. Communication with the workers is no longer possible."
-                        " Please increase the limit using `ulimit -n` in the shell")
+                        " Please increase the limit using `ulimit -n` in the shell"
+                    )
             else:
                 piece = self._sock.recv(_HEAD.size - len(head))
             if not piece:
@@ -167,7 +174,8 @@ class _Pickler(ForkingPickler):
                 "Cowardly refusing to serialize non-leaf tensor which requires_grad, since autograd"
                 " does not support crossing process boundaries. If you just want to transfer the"
                 " data, call detach() on the tensor before serializing (e.g., putting it on the"
-                " queue).")
+                " queue)."
+            )
         wanted = tensor.numel() * tensor.dtype.itemsize
         if tensor.untyped_storage().nbytes() > 2 * wanted + SMALL:
             # a small view of something large, e.g. one row of a whole dataset
@@ -176,14 +184,29 @@ class _Pickler(ForkingPickler):
         data = storage_bytes(storage)
         data = self._storages.setdefault(data.ctypes.data, data) if data.size else data
         self._alive.append((tensor, storage))
-        return _rebuild, (data, torch_name(tensor.dtype), tensor.storage_offset(),
-                          tuple(tensor.size()), tuple(tensor.stride()), requires_grad, is_parameter)
+        return _rebuild, (
+            data,
+            torch_name(tensor.dtype),
+            tensor.storage_offset(),
+            tuple(tensor.size()),
+            tuple(tensor.stride()),
+            requires_grad,
+            is_parameter,
+        )
 
 
-def _rebuild(data: np.ndarray, dtype: str, offset: int, size: tuple[int, ...],
-             stride: tuple[int, ...], requires_grad: bool, is_parameter: bool) -> Any:
-    made = make_tensor(UntypedStorage.from_numpy(data), getattr(flambeau, dtype), offset, size,
-                       stride)
+def _rebuild(
+    data: np.ndarray,
+    dtype: str,
+    offset: int,
+    size: tuple[int, ...],
+    stride: tuple[int, ...],
+    requires_grad: bool,
+    is_parameter: bool,
+) -> Any:
+    made = make_tensor(
+        UntypedStorage.from_numpy(data), getattr(flambeau, dtype), offset, size, stride
+    )
     if is_parameter:
         return flambeau.nn.Parameter(made, requires_grad)
     return made.requires_grad_(True) if requires_grad else made
@@ -238,11 +261,11 @@ def _read_shared(memory: memoryview) -> Any:
     payload, sizes_size, count = _TABLE.unpack_from(memory)
     sizes = struct.unpack_from(f"<{count}Q", memory, _TABLE.size)
     at = _aligned(_TABLE.size + sizes_size)
-    pickled = memory[at:at + payload]
+    pickled = memory[at : at + payload]
     at += _aligned(payload)
     buffers = []
     for size in sizes:
-        buffers.append(memory[at:at + size])
+        buffers.append(memory[at : at + size])
         at += _aligned(size)
     return pickle.loads(pickled, buffers=buffers)
 
