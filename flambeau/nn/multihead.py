@@ -10,7 +10,9 @@ import warnings
 from typing import Any
 
 import flambeau
-from flambeau.ops import dropout, linear, scaled_dot_product_attention, softmax
+from flambeau.ops.activation import softmax
+from flambeau.ops.attention import scaled_dot_product_attention
+from flambeau.ops.linear import dropout, linear
 
 
 def none_or_dtype(mask: Any) -> Any:
@@ -348,7 +350,7 @@ def _attend_with_weights(
         scores = scores + mask
     weights = softmax(scores, dim=-1)
     if p > 0.0:
-        weights = dropout(weights, p=p)
+        weights = dropout(weights, p, True)
     output = flambeau.bmm(weights, v).transpose(0, 1).reshape(q.shape[1], batch, -1)
     return output, weights.view(batch, heads, q.shape[1], k.shape[1])
 
