@@ -64,6 +64,9 @@ class Kernel:
     slots: list[tuple[Any, ...]]
     math: set[tuple[str, str, int]] = field(default_factory=set)
     reads: dict[Any, set[Any]] = field(default_factory=dict)  # memory read -> its maps
+    dims: tuple[int, ...] = ()  # of the loops
+    reduced: frozenset[int] = frozenset()
+    lanes: int = 1
 
 
 def is_row_level(region: Region, node: Node) -> bool:
@@ -93,14 +96,14 @@ def member_reads(region: Region, node: Node, free: set[Node]) -> list[Node]:
 class Emitter:
     """Builds one region's kernel."""
 
-    def __init__(self, region: Region, free: set[Node], lanes: int) -> None:
+    def __init__(self, region: Region, free: set[Node], vector_bytes: int) -> None:
         self.region = region
-        self.free = free
+        self.free = free - region.forced
         self.dims = region.dims
         self.form = "map" if not region.reduced else (
             "rows" if len(region.dims) - 1 in region.reduced else "columns")
+        self.reduced = region.reduced
         self.vector = len(region.dims) - 1 if region.dims else None
-        self.lanes = lanes if region.dims else 1
         self.b = Builder()
         self.entry: list[str] = []
         self.unit: list[str] = []
@@ -114,29 +117,40 @@ class Emitter:
         self.rows: dict[Node, Value] = {}  # row buffers
         self.labels = 0
         self.reads: dict[Any, set[Any]] = {}
+        # index nodes: where the dimensions that are not indexed fall in their source
+        self.rest: dict[Node, tuple[list[int], Map]] = {
+            n: self.gathered(n, region.maps[n]) for n in region.members if n.op.kind == "index"}
         self.collapse()
+        self.lanes = lanes_for(region, self.dims, self.reduced, vector_bytes)
         self.plan()
 
     # -- the iteration space ----------------------------------------------------------------------
 
     def collapse(self) -> None:
-        """Merge neighbouring dimensions that every access walks as one."""
+        """Merge neighbouring dimensions that every access walks as one into one loop.
+
+        Maps stay in the region's own dimensions; `fold` takes them to the loops'.
+        """
         region = self.region
-        maps = list(self.all_maps())
-        d = len(region.dims) - 2
-        while d >= 0:
-            same = (d in region.reduced) == (d + 1 in region.reduced)
-            if same and all(m.coefficients[d] == m.coefficients[d + 1] * region.dims[d + 1]
-                            for m in maps):
-                maps = [_merge(m, d) for m in maps]
-                region.maps = {n: _merge(m, d) for n, m in region.maps.items()}
-                region.stores = {n: _merge(m, d) for n, m in region.stores.items()}
-                region.reduced = frozenset(r - (r > d) for r in region.reduced if r != d + 1)
-                region.dims = (*region.dims[:d], region.dims[d] * region.dims[d + 1],
-                               *region.dims[d + 2:])
-            d -= 1
-        self.dims = region.dims
-        self.vector = len(region.dims) - 1 if region.dims else None
+        maps = self.all_maps()
+        groups = [[d] for d in range(len(region.dims))]
+        k = len(groups) - 2
+        while k >= 0:
+            d, e = groups[k][-1], groups[k + 1][0]
+            size = math.prod(region.dims[x] for x in groups[k + 1])
+            inner = groups[k + 1][-1]
+            same = (d in region.reduced) == (e in region.reduced)
+            if same and all(m.coefficients[d] == m.coefficients[inner] * size for m in maps):
+                groups[k:k + 2] = [groups[k] + groups[k + 1]]
+            k -= 1
+        self.last = [g[-1] for g in groups]
+        self.dims = tuple(math.prod(region.dims[d] for d in g) for g in groups)
+        self.reduced = frozenset(k for k, g in enumerate(groups) if g[0] in region.reduced)
+        self.vector = len(self.dims) - 1 if self.dims else None
+
+    def fold(self, m: Map) -> Map:
+        """A map over the loops' dimensions."""
+        return Map(m.offset, tuple(m.coefficients[d] for d in self.last))
 
     def all_maps(self) -> list[Map]:
         """Every map an access of the region goes by."""
@@ -156,7 +170,7 @@ class Emitter:
             visit(node, self.region.natural() if node.op.kind == "reduce" else own)
             found.add(own)
             if node.op.kind == "index":
-                found.add(self.gathered(node, own)[1])
+                found.add(self.rest[node][1])
         return list(found)
 
     def sources(self, node: Node, m: Map) -> list[tuple[Node, Map | None]]:
@@ -218,7 +232,7 @@ class Emitter:
         self.phases = max(work, default=0) + 1
         self.buffered: set[Node] = set()
         if region.reduced:
-            length = math.prod(self.dims[d] for d in region.reduced)
+            length = math.prod(self.dims[d] for d in self.reduced)
             width = self.lanes if self.form == "columns" else 1
             budget = _ROW_BUFFER_LIMIT
             for n in self.members:
@@ -280,7 +294,7 @@ class Emitter:
     def dim_level(self, d: int) -> int:
         if self.form == "map":
             return 2 if d == self.vector else 1
-        return 2 if d in self.region.reduced else 1
+        return 2 if d in self.reduced else 1
 
     def stride_times(self, c: int, coordinate: Value, level: int) -> Value:
         """coordinate * c, with c a table word unless it is 1."""
@@ -346,12 +360,13 @@ class Emitter:
     def read(self, key: Any, m: Map, dtype_name: str) -> Value:
         """Load at a map: a vector, or a scalar where the vector dimension does not matter."""
         memory, compute = TYPES[dtype_name]
+        self.reads.setdefault(key, set()).add(m)
+        m = self.fold(m)
         level = self.level_of(m.coefficients)
         memo = ("load", key, m)
         known = self.memos[level].get(memo)
         if known is not None:
             return known
-        self.reads.setdefault(key, set()).add(m)
         pointer, along = self.address(key, m, memory)
         self.at(level)
         if not along or self.lanes == 1 and self.vector is None:
@@ -409,7 +424,7 @@ class Emitter:
         """Store at a map."""
         memory, _ = TYPES[dtype_name]
         size = max(BITS[memory] // 8, 1)
-        pointer, along = self.address(key, m, memory)
+        pointer, along = self.address(key, self.fold(m), memory)
         self.at(level)
         raw = self.narrow(value, memory)
         if not along and (self.vector is None or self.dim_level(self.vector) > level):
@@ -468,7 +483,7 @@ class Emitter:
         if own is not None and own == m:
             return self.member(node, phase)
         if node.op.kind == "view":
-            inner = through_view(m, node, self.dims)
+            inner = through_view(m, node, self.region.dims)
             assert inner is not None
             return self.value(node.src[0], inner, phase)
         if node in self.free:
@@ -531,7 +546,7 @@ class Emitter:
         found = []
         for s in node.src:
             if type(s) is Node:
-                inner = through_broadcast(m, node.shape, s.shape, self.dims)
+                inner = through_broadcast(m, node.shape, s.shape, self.region.dims)
                 assert inner is not None
                 found.append(self.value(s, inner, phase))
             else:
@@ -540,6 +555,7 @@ class Emitter:
 
     def positional(self, node: Node, m: Map, memo: Any) -> Value:
         """iota and random bits: functions of the element's row-major index."""
+        m = self.fold(m)
         level = self.level_of(m.coefficients)
         along = m.coefficients[self.vector] if self.vector is not None else 0
         total: Value = Value(str(m.offset), "i64", 1)
@@ -571,12 +587,13 @@ class Emitter:
     def indexed(self, node: Node, m: Map, phase: int, memo: Any) -> Value:
         """A gather: addresses from index values, checked against the sizes."""
         memory, compute = TYPES[node.dtype.name]
-        strides, rest = self.gathered(node, m)
+        strides, rest = self.rest[node]
+        rest = self.fold(rest)
         x = node.src[0]
         base = x.src[0] if x.op.kind == "view" else x
         shape = node.src[1].shape
         padded = (*shape, *(1,) * (len(node.shape) - len(shape)))
-        inner = through_broadcast(m, node.shape, padded, self.dims)
+        inner = through_broadcast(m, node.shape, padded, self.region.dims)
         assert inner is not None
         indices = [self.value(s, inner, phase) for s in node.src[1:]]
         level = max(max(v.level for v in indices), self.level_of(rest.coefficients))
@@ -648,7 +665,7 @@ class Emitter:
         stored = "i8" if element == "i1" else element
         if buffer is None:
             count: Value | None = None
-            for d in sorted(self.region.reduced):
+            for d in sorted(self.reduced):
                 size = self.slot(("size", d))
                 self.at(0)
                 count = size if count is None else self.b.op("mul", count, size)
@@ -660,7 +677,7 @@ class Emitter:
             buffer = self.b.set(f"alloca {stored}, i64 {total.name}, align 64", "ptr", 1)
             self.rows[node] = buffer
         place: Value | None = None
-        for d in sorted(self.region.reduced):
+        for d in sorted(self.reduced):
             size = self.slot(("size", d))
             self.at(2)
             at = self.index[d]
@@ -706,12 +723,30 @@ class Emitter:
                     f"{pointer.name}, {self.mask})")
 
 
-def _merge(m: Map, d: int) -> Map:
-    return Map(m.offset, (*m.coefficients[:d], *m.coefficients[d + 1:]))
-
-
 def _short(memory: str) -> str:
     return {"float": "f32", "double": "f64", "half": "f16", "bfloat": "bf16"}.get(memory, memory)
+
+
+def lanes_for(region: Region, dims: tuple[int, ...], reduced: frozenset[int],
+              vector_bytes: int) -> int:
+    """Lanes of a region: float32 vectors, wider for short bodies, whose chains need the overlap."""
+    base = max(vector_bytes // 4, 4)
+    if any(n.op.name.startswith("arg") or n.op.kind == "index" for n in region.members):
+        return base
+    if not dims:
+        return 1
+    last = len(dims) - 1
+    size = len(region.members)
+    if reduced and last not in reduced:
+        factor = 4 if size <= 8 else 2 if size <= 20 else 1
+    else:
+        factor = 4 if size <= 3 else 2 if size <= 8 else 1
+    widest = max((n.dtype.itemsize for n in region.members), default=4)
+    if widest == 8:
+        factor = max(factor // 2, 1)
+    while factor > 1 and dims[last] < base * factor:
+        factor //= 2
+    return base * factor
 
 
 def digest(text: str) -> str:

@@ -30,7 +30,7 @@ class RegionEmitter(Emitter):
         text = self.assemble(units, grain)
         name = digest(text)
         return Kernel(name, text.replace("@KERNEL", f"@{name}"), self.slots, self.b.math,
-                      self.reads)
+                      self.reads, self.dims, self.reduced, self.lanes)
 
     def assemble(self, units: Value, grain: Value) -> str:
         at = {s: k for k, s in enumerate(self.slots)}
@@ -112,8 +112,7 @@ done:
 
     def reducing_unit(self) -> None:
         """One row, or one block of columns: a loop per phase."""
-        region = self.region
-        kept = [d for d in range(len(self.dims)) if d not in region.reduced]
+        kept = [d for d in range(len(self.dims)) if d not in self.reduced]
         order: list[Any] = [(d, ("size", d)) for d in kept]
         if self.form == "columns":
             order[-1] = (kept[-1], ("blocks",))
@@ -150,7 +149,7 @@ done:
                 v = self.member(n, phase)
                 self.write(self.destination(n), self.region.stores[n], n.dtype.name, v, 2)
 
-        inner = sorted(self.region.reduced)
+        inner = sorted(self.reduced)
         if self.form == "rows":
             last = inner.pop()
             size = self.slot(("size", last))
@@ -357,7 +356,7 @@ done:
                          where: Value) -> None:
         n = self.lanes
         at: Value | None = None
-        for d in sorted(self.region.reduced):
+        for d in sorted(self.reduced):
             size = self.slot(("size", d))
             self.at(2)
             at = self.index[d] if at is None else self.b.op(
@@ -427,48 +426,27 @@ done:
         return at
 
 
-def lanes_for(region: Region, vector_bytes: int) -> int:
-    """Lanes of a region: float32 vectors, wider for short bodies, whose chains need the overlap."""
-    base = max(vector_bytes // 4, 4)
-    if any(n.op.name.startswith("arg") or n.op.kind == "index" for n in region.members):
-        return base
-    if not region.dims:
-        return 1
-    last = len(region.dims) - 1
-    size = len(region.members)
-    if region.reduced and last not in region.reduced:
-        factor = 4 if size <= 8 else 2 if size <= 20 else 1
-    else:
-        factor = 4 if size <= 3 else 2 if size <= 8 else 1
-    widest = max((n.dtype.itemsize for n in region.members), default=4)
-    if widest == 8:
-        factor = max(factor // 2, 1)
-    while factor > 1 and region.dims[last] < base * factor:
-        factor //= 2
-    return base * factor
-
-
 def emit_region(region: Region, free: set[Node], vector_bytes: int) -> Kernel:
     """The kernel of a region."""
-    return RegionEmitter(region, free, lanes_for(region, vector_bytes)).build()
+    return RegionEmitter(region, free, vector_bytes).build()
 
 
-def unit_count(region: Region, lanes: int) -> tuple[int, int, int, int]:
+def unit_count(kernel: Kernel) -> tuple[int, int, int, int]:
     """-> (units, chunks of the innermost dimension, blocks of lanes, grain)."""
-    dims = region.dims
+    dims = kernel.dims
     if not dims:
         return 1, 1, 1, 1
     last = dims[-1]
     chunks = -(-last // STRETCH)
-    blocks = -(-last // lanes)
-    if not region.reduced:
+    blocks = -(-last // kernel.lanes)
+    if not kernel.reduced:
         units = math.prod(dims[:-1]) * chunks
         return units, chunks, blocks, max(1, GRAIN // max(min(last, STRETCH), 1))
-    row = math.prod(dims[d] for d in region.reduced)
-    kept = [n for d, n in enumerate(dims) if d not in region.reduced]
-    if len(dims) - 1 in region.reduced:
+    row = math.prod(dims[d] for d in kernel.reduced)
+    kept = [n for d, n in enumerate(dims) if d not in kernel.reduced]
+    if len(dims) - 1 in kernel.reduced:
         return math.prod(kept), chunks, blocks, max(1, GRAIN // row)
-    return math.prod(kept[:-1]) * blocks, chunks, blocks, max(1, GRAIN // (row * lanes))
+    return math.prod(kept[:-1]) * blocks, chunks, blocks, max(1, GRAIN // (row * kernel.lanes))
 
 
-__all__ = ["emit_region", "lanes_for", "member_reads", "unit_count"]
+__all__ = ["emit_region", "member_reads", "unit_count"]

@@ -238,7 +238,8 @@ def shifted(b: Builder, high: Value, low: Value, q: Value, even: bool) -> tuple[
     turn_low = b.copysign(b.const(half_pi_low, high.kind), high)
     if half_pi_low < 0:
         turn_low = -turn_low
-    r = b.select(move, (high - turn) + (low - turn_low), high)
+    moved, rest = b.fast_two_sum(-turn, high)
+    r = b.select(move, moved + (rest + (low - turn_low)), high)
     step = b.select(high < 0.0, -1, b.const(1, q.kind))
     return r, b.select(move, q + step, q)
 

@@ -31,7 +31,7 @@ def evaluate(node: Node, args: list[Any]) -> Any:
     kind, target = node.op.kind, node.dtype.numpy
     with np.errstate(all="ignore"):
         if kind == "view":
-            return np.ascontiguousarray(view_array(args[0], node.shape, *node.attrs))
+            return np.array(view_array(args[0], node.shape, *node.attrs), order="C")
         if kind == "assign":
             shape, strides, offset = node.attrs
             flat = np.array(args[0], copy=True).reshape(-1)

@@ -142,7 +142,7 @@ class Region:
     members: list[Node] = field(default_factory=list)
     maps: dict[Node, Map] = field(default_factory=dict)
     stores: dict[Node, Map] = field(default_factory=dict)
-    kind: str = "loops"
+    forced: set[Node] = field(default_factory=set)  # free values that are loaded all the same
 
     def natural(self, kept_only: bool = False) -> Map:
         """The row-major map over all dimensions, or over those that are not reduced."""

@@ -129,7 +129,7 @@ class Fuser:
                 self.alone(node)
             return
         if kind in ("elementwise", "index") and node.op.name != "empty_memory" or (
-                kind == "reduce" and node.numel):
+                kind == "reduce" and node.src[0].numel):
             if 0 in node.shape:
                 self.opaque(node, "nothing")
                 return
@@ -198,7 +198,7 @@ class Fuser:
                                      else node.shape))
         trial = Attempt(self, region, node)
         if not trial.fits():
-            raise AssertionError(f"{node} does not fit a region of its own")
+            raise AssertionError(f"{node} of {node.src} {node.attrs} does not fit a region of its own")
         trial.region = self.new_step(lambda k: Region(k, region.dims, region.reduced))
         trial.commit()
 
@@ -259,6 +259,7 @@ class Attempt:
         self.own: Map | None = None
         self.reads: set[Node] = set()  # from memory
         self.pulled: dict[Node, Map] = {}
+        self.forced: set[Node] = set()
         self.shadow: Region = region
 
     def fits(self) -> bool:
@@ -275,10 +276,16 @@ class Attempt:
         """Find or make the part of the iteration space that the node walks; -> its map."""
         region, node = self.region, self.node
         work = Region(region.number, region.dims, region.reduced, list(region.members),
-                      dict(region.maps), dict(region.stores))
+                      dict(region.maps), dict(region.stores), region.forced)
         full = common_refinement(work.dims, sizes)
         if full is not None:
             work.refined(full)
+            for s in node.src:  # where a reshape is read, its source's dimensions are cut out too
+                if type(s) is Node and s.op.kind == "view" and s.numel == s.src[0].numel:
+                    finer = common_refinement(work.dims, squeezed(s.src[0].shape))
+                    if finer is not None and len(finer) <= 8:
+                        work.refined(finer)
+            full = work.dims
             self.shadow = work
             if node.op.kind != "reduce":
                 return work.natural()
@@ -353,14 +360,21 @@ class Attempt:
         known = self.shadow.maps.get(s)
         if known is not None:
             return known == m
-        if s in self.pulled:
-            return self.pulled[s] == m
+        if self.pulled.get(s) == m:
+            return True
         if s.op.kind == "view":
             inner = through_view(m, s, self.shadow.dims)
             return inner is not None and self._read(s.src[0], inner, depth)
         if s in self.fuser.free:
-            return self._free(s, m, depth)
-        if s in self.fuser.stored or s.op.kind == "input" or not self._pull(s, m, depth):
+            if s not in self.shadow.forced:
+                saved = (dict(self.pulled), set(self.reads), set(self.loads))
+                if self._free(s, m, depth):
+                    return True
+                self.pulled, self.reads, self.loads = saved
+            self.forced.add(s)
+            self.loads.add((s, m))
+            return True
+        if s in self.pulled or s in self.fuser.stored or s.op.kind == "input" or not self._pull(s, m, depth):
             self.reads.add(s)
             self.loads.add((s, m))
         return True
@@ -430,6 +444,10 @@ class Attempt:
             assert coordinates is not None
             region.stores[self.node] = flatten_coordinates(coordinates, strides, offset,
                                                            len(region.dims))
+        region.forced |= self.forced
+        for s in self.forced:
+            fuser.alone(s)
+            fuser.depend(region, fuser.home[s])
         for s in self.reads:
             if s in fuser.free:
                 continue

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import itertools
 import mmap
 import os
 import sys
@@ -180,13 +181,7 @@ class _Foreign:
         pass
 
 
-def _staggered() -> Any:
-    while True:
-        for index in range(_STAGGER):
-            yield index * 5 % _STAGGER * _STAGGER_STEP
-
-
-_stagger = _staggered()
+_stagger = itertools.cycle([index * 5 % _STAGGER * _STAGGER_STEP for index in range(_STAGGER)])
 _foreign = _Foreign()
 _small = [_Bin(max(1, steps) * 64) for steps in range(_SMALL_LIMIT // 64 + 1)]
 _small[0] = _small[1]  # a Buffer of no bytes has an address as well

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from flambeau.codegen.llvm import Kernel
-from flambeau.codegen.loops import emit_region, lanes_for, unit_count
+from flambeau.codegen.loops import emit_region, unit_count
 from flambeau.ir.graph import Graph, Node
 from flambeau.ir.interpret import evaluate, view_array
 from flambeau.ir.region import Region
@@ -64,8 +64,6 @@ class Program:
         self.kernels: dict[int, Kernel] = {
             s.number: emit_region(s, plan.free, vector_bytes) for s in plan.steps
             if isinstance(s, Region) and s.stores}
-        self.lanes = {s.number: lanes_for(s, vector_bytes) for s in plan.steps
-                      if isinstance(s, Region)}
         self.bind_outputs()
         self.order = self.ordered()
         self.lay_out()
@@ -229,7 +227,7 @@ class Program:
                 kernel = self.kernels[step.number]
                 texts[kernel.name] = kernel
                 native.append((kernel.name, len(table)))
-                self.region_words(step, kernel, table, patches)
+                self.region_words(kernel, table, patches)
             elif step.kind == "contraction" and (words := self.gemm(step.node)) is not None:
                 name, entries = words
                 gemms.add(name)
@@ -259,14 +257,13 @@ class Program:
         self.results = [(max(node.nbytes, 0)) for node, _ in self.graph.outputs]
         self.array_type = ctypes.c_int64 * self.value_count
 
-    def region_words(self, region: Region, kernel: Kernel, table: list[int],
-                     patches: list[int]) -> None:
-        units, chunks, blocks, grain = unit_count(region, self.lanes[region.number])
+    def region_words(self, kernel: Kernel, table: list[int], patches: list[int]) -> None:
+        units, chunks, blocks, grain = unit_count(kernel)
         entries: list[Any] = []
         for slot in kernel.slots:
             kind = slot[0]
             if kind == "size":
-                entries.append(region.dims[slot[1]])
+                entries.append(kernel.dims[slot[1]])
             elif kind == "stride":
                 entries.append(slot[1])
             elif kind == "units":
