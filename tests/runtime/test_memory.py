@@ -3,6 +3,7 @@
 import ctypes
 import gc
 import itertools
+import sys
 import threading
 import weakref
 
@@ -36,6 +37,7 @@ def _start_empty():
     gc.collect()
     memory.empty_cache()
     memory.reset_peak_memory_stats()
+    memory._state.recent = 0  # what earlier tests used
 
 
 def array(buffer: Buffer) -> np.ndarray:
@@ -130,7 +132,7 @@ def resident() -> int:
         return int(file.read().split()[1]) * 4096
 
 
-@pytest.mark.skipif(not memory.sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_large_blocks_leave_the_process():
     buffer = Buffer(200 * MB)
     array(buffer)[:] = 1
@@ -208,10 +210,15 @@ def test_many_threads():
                 held.append(buffer)
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(1, 5)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
     gc.collect()
     assert not failures
     assert memory.memory_allocated() == before
