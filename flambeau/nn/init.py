@@ -14,6 +14,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 import flambeau
 
 _LINEAR = ("linear",) + tuple(
@@ -308,16 +310,13 @@ def orthogonal_(tensor: Any, gain: float = 1, generator: Any = None) -> Any:
     rows = tensor.size(0)
     columns = tensor.numel() // rows
     with flambeau.no_grad():
-        drawn = tensor.new_empty((rows, columns)).normal_(0, 1, generator=generator)
-        if rows < columns:
-            drawn = drawn.t()
-        q, r = flambeau.linalg.qr(drawn)
+        shape = (max(rows, columns), min(rows, columns))
+        drawn = flambeau.empty(shape, dtype=flambeau.float64).normal_(0, 1, generator=generator)
+        q, r = np.linalg.qr(drawn.numpy())
         # The signs of r's diagonal make the distribution uniform over orthogonal matrices.
-        q = q * flambeau.diag(r, 0).sign()
-        if rows < columns:
-            q = q.t()
-        tensor.copy_(q.reshape(tensor.shape))
-        return tensor.mul_(gain)
+        q = q * np.sign(np.diag(r))
+        q = q.T if rows < columns else q
+        return tensor.copy_(flambeau.from_numpy(np.ascontiguousarray(gain * q)).view(tensor.shape))
 
 
 def sparse_(tensor: Any, sparsity: float, std: float = 0.01, generator: Any = None) -> Any:

@@ -32,7 +32,7 @@ def joined(params: list[Any]) -> np.ndarray[Any, Any]:
     return np.concatenate([np.ravel(p.grad.tolist()) for p in params if p.grad is not None])
 
 
-@pytest.mark.parametrize("order", [1, 2.0, 3, math.inf])
+@pytest.mark.parametrize("order", [1, 2.0, 3, math.inf, -math.inf])
 def test_norm_is_bounded(params: list[Any], order: float) -> None:
     before = joined(params)
     want = np.linalg.norm(before, order)

@@ -510,7 +510,7 @@ def test_public_names_exist_in_torch() -> None:
 # -- gradients of all parameters ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("norm_type", [2.0, 1.0, 3, float("inf")])
+@pytest.mark.parametrize("norm_type", [2.0, 1.0, 3, 0.0, float("inf"), float("-inf")])
 @pytest.mark.parametrize("max_norm", [0.5, 1e6])
 def test_clip_grad_norm(norm_type: float, max_norm: float) -> None:
     def program(lib: Library) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import types
 import warnings
 from collections.abc import Iterable
@@ -12,6 +13,22 @@ import flambeau
 
 def _as_list(tensors: Any) -> list[Any]:
     return [tensors] if isinstance(tensors, flambeau.Tensor) else list(tensors)
+
+
+def _norm(t: Any, order: float) -> Any:
+    """``(sum |x|^p)^(1/p)`` of all values; half-precision values are summed in float32."""
+    x = t.float() if t.dtype in (flambeau.float16, flambeau.bfloat16) else t
+    if order == 2.0:
+        found = (x * x).sum().sqrt()
+    elif order == 1.0:
+        found = x.abs().sum()
+    elif order == 0.0:
+        found = (x != 0).sum().to(x.dtype)
+    elif math.isinf(order):
+        found = x.abs().amax() if order > 0 else x.abs().amin()
+    else:
+        found = (x.abs() ** order).sum() ** (1.0 / order)
+    return found.to(t.dtype)
 
 
 def get_total_norm(
@@ -40,8 +57,8 @@ def get_total_norm(
         return flambeau.tensor(0.0)
     device = tensors[0].device
     with flambeau.no_grad():
-        norms = [flambeau.linalg.vector_norm(t, norm_type).to(device) for t in tensors]
-        total = flambeau.linalg.vector_norm(flambeau.stack(norms), norm_type)
+        norms = [_norm(t, norm_type).to(device) for t in tensors]
+        total = _norm(flambeau.stack(norms), norm_type)
     if error_if_nonfinite and not bool(flambeau.isfinite(total)):
         raise RuntimeError(
             f"The total norm of order {norm_type} for gradients from `parameters` is non-finite,"
