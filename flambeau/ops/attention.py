@@ -59,6 +59,7 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Any, keep: Any, 
     Returns:
         (B.., L, V) in the query's dtype, and (B.., L, 1) in float32 or wider.
     """
+    _check_sizes(query, key, value)
     s_BLS = _scores(widen(query), widen(key), mask, causal, scale)
     if not s_BLS.numel():
         shape = (*s_BLS._shape[:-1], value._shape[-1])
@@ -109,6 +110,14 @@ def _attention_vjp(gs: Any, outs: Any, query: Any, key: Any, value: Any, mask: A
 
 
 _attention.vjp(_attention_vjp, saves="out0 out1 query key value mask keep")
+
+
+def _check_sizes(query: Tensor, key: Tensor, value: Tensor) -> None:
+    """Refuse features and keys that do not pair up; the batch is checked by the products."""
+    if query._shape[-1] != key._shape[-1] or key._shape[-2] != value._shape[-2]:
+        raise RuntimeError(f"Expected the features of query and key, and the keys of key and value,"
+                           f" to agree, but got query {list(query.shape)}, key {list(key.shape)} "
+                           f"and value {list(value.shape)}")
 
 
 def _check(query: Tensor, key: Tensor, value: Tensor, mask: Any, causal: bool) -> None:

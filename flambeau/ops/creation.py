@@ -262,7 +262,7 @@ def tensor(data: Any, *, dtype: DType | None = None, device: Any = None,
 
 
 def _from_data(data: Any, dtype: DType | None, where: Device) -> Tensor:
-    if isinstance(data, (bool, int, float)):
+    if isinstance(data, (bool, int, float)) and not isinstance(data, np.generic):
         natural = scalar_dtype(data)
         chosen = dtype or natural
         if chosen.category == 1 and isinstance(data, float):

@@ -13,7 +13,7 @@ from flambeau.ops.indexing import index_leading, put_leading
 from flambeau.ops.movement import permute_dims, sum_to
 from flambeau.ops.precision import cast, widen
 from flambeau.ops.random import keep_mask
-from flambeau.ops.table import NAMES, composite
+from flambeau.ops.table import NAMES, composite, functional
 from flambeau.tensor import Tensor
 
 # -- linear ----------------------------------------------------------------------------------------
@@ -267,3 +267,10 @@ def dropout(input: Tensor, p: float = 0.5, train: bool = True) -> Tensor:
     if not train or p == 0.0 or not input.numel():
         return input
     return _dropped(input, p, input._shape)
+
+
+@functional("dropout")
+def _functional_dropout(input: Tensor, p: float = 0.5, training: bool = True,
+                        inplace: bool = False) -> Tensor:
+    """Each element zeroed with probability p and the others scaled by 1 / (1 - p)."""
+    return NAMES["dropout_" if inplace else "dropout"](input, p, training)  # type: ignore

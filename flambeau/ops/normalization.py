@@ -6,11 +6,12 @@ import math
 from typing import Any
 
 from flambeau.dtype import finfo, float32
+from flambeau.ops.activation import floats_only
 from flambeau.ops.elementwise import rsqrt
-from flambeau.ops.movement import expand_to, sum_to, view_as_shape
+from flambeau.ops.movement import expand_to, sum_to
 from flambeau.ops.precision import cast, widen
 from flambeau.ops.reduction import restore, sum_axes
-from flambeau.ops.table import NAMES, composite
+from flambeau.ops.table import composite
 from flambeau.tensor import Tensor
 
 
@@ -41,10 +42,11 @@ def _check_layer(input: Tensor, normalized_shape: tuple[int, ...], weight: Any, 
 # -- layer norm ------------------------------------------------------------------------------------
 
 
-@composite(keep=True, method=False)
-def native_layer_norm(input: Tensor, normalized_shape: tuple[int, ...], weight: Any, bias: Any,
-                      eps: float) -> tuple[Tensor, Tensor, Tensor]:
+@composite(keep=True, method=False, public=False)
+def _native_layer_norm(input: Tensor, normalized_shape: tuple[int, ...], weight: Any, bias: Any,
+                       eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """`layer_norm` and the mean and 1 / sqrt(var + eps) of every row, in float32 for half types."""
+    floats_only("LayerNormKernelImpl", input)
     _check_layer(input, normalized_shape, weight, bias)
     axes = _trailing(input.ndim, normalized_shape)
     count = math.prod(normalized_shape)
@@ -85,7 +87,15 @@ def _layer_norm_vjp(g: Any, outs: Any, input: Any, normalized_shape: Any, weight
     return cast(g_input, input.dtype), None, g_weight, g_bias, None
 
 
-native_layer_norm.vjp(_layer_norm_vjp, saves="input weight out1 out2")
+_native_layer_norm.vjp(_layer_norm_vjp, saves="input weight out1 out2")
+
+
+@composite(method=False)
+def native_layer_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None,
+                      bias: Tensor | None, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """`layer_norm`, and the mean and 1 / sqrt(var + eps) of every row without gradients."""
+    out, mean, rstd = _native_layer_norm(input, tuple(normalized_shape), weight, bias, eps)
+    return out, mean.detach(), rstd.detach()
 
 
 @composite(method=False, functional=True)
@@ -107,7 +117,7 @@ def layer_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = Non
         Ba, Kiros and Hinton, Layer Normalization (arXiv:1607.06450).
     """
     sizes = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
-    return native_layer_norm(input, sizes, weight, bias, eps)[0]  # type: ignore[no-any-return]
+    return _native_layer_norm(input, sizes, weight, bias, eps)[0]  # type: ignore[no-any-return]
 
 
 # -- RMS norm --------------------------------------------------------------------------------------
@@ -117,6 +127,7 @@ def layer_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = Non
 def _fused_rms_norm(input: Tensor, normalized_shape: tuple[int, ...], weight: Any, eps: float
                     ) -> tuple[Tensor, Tensor]:
     """`rms_norm` and the 1 / sqrt(mean(x^2) + eps) of every row."""
+    floats_only("rms_norm", input)
     _check_layer(input, normalized_shape, weight, None)
     axes = _trailing(input.ndim, normalized_shape)
     x = widen(input)
@@ -168,6 +179,3 @@ def rms_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = None,
     if eps is None:
         eps = finfo(float32 if input.dtype.itemsize < 4 else input.dtype).eps
     return _fused_rms_norm(input, sizes, weight, eps)[0]  # type: ignore[no-any-return]
-
-
-__all__ = ["NAMES", "view_as_shape"]

@@ -75,7 +75,7 @@ def _finish(op: Op, call: Callable[..., Any], body: Callable[..., Any], *, publi
         if functional:
             FUNCTIONAL[name] = call
         if inplace:
-            write = _inplace(call, name)
+            write = _inplace(op, call, name)
             if public:
                 NAMES[name + "_"] = write
             if method:
@@ -126,15 +126,27 @@ def _with_out(call: Callable[..., Any], body: Callable[..., Any]) -> Callable[..
     return with_out
 
 
-def _inplace(call: Callable[..., Any], name: str) -> Callable[..., Any]:
+def _inplace(op: Op, call: Callable[..., Any], name: str) -> Callable[..., Any]:
     def write(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         check_writable(input)
-        write_into(input, call(input, *args, **kwargs))
+        given = input
+        if modes.grad and (tracks((input,)) or tracks(args) or tracks(kwargs.values())) and (
+                op.vjp is None or op.parameters[0] in op.saves):
+            given = _before_writing(input)
+        write_into(input, call(given, *args, **kwargs))
         return input
 
     write.__name__ = write.__qualname__ = name + "_"
     write.__doc__ = f"In-place form of `{name}`."
     return write
+
+
+def _before_writing(t: Tensor) -> Tensor:
+    """The value and history that `t` has now, for a derivative that reads it after the write."""
+    kept = make(Node(COPY, (t._node(),), (), t._shape, t.dtype), t._cell.device)
+    if t.requires_grad:
+        kept._grad_fn, kept._output_nr, kept._rg = t.grad_fn, t._output_nr, True
+    return kept
 
 
 # -- the tape -------------------------------------------------------------------------------------

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import math
 
-from flambeau import dtype as dtypes
+from flambeau.dtype import dtype as DType
+from flambeau.dtype import float32
 from flambeau.ir.graph import CAST, VIEW, Graph, Node, reachable
 from flambeau.size import contiguous_strides
 
@@ -80,10 +81,10 @@ def _reduce(node: Node, x: Node) -> Node:
             return _finish(node, _shaped(x, node.shape))
 
 
-def _accumulator(node: Node) -> dtypes.dtype:
+def _accumulator(node: Node) -> DType:
     """Partial sums of half types stay in float32."""
     narrow = node.dtype.category == 2 and node.dtype.itemsize < 4
-    return dtypes.float32 if narrow and node.op.name in ("sum_axes", "prod_axes") else node.dtype
+    return float32 if narrow and node.op.name in ("sum_axes", "prod_axes") else node.dtype
 
 
 def _finish(node: Node, x: Node) -> Node:
