@@ -135,6 +135,25 @@ def _project_separately(
     return results[0], results[1], results[2]
 
 
+def _masks(
+    attn_mask: Any, key_padding_mask: Any, is_causal: bool, need_weights: bool, dtype: Any
+) -> tuple[Any, Any, bool]:
+    """Both masks as they are added, and whether a kernel may rely on causality alone."""
+    if is_causal and attn_mask is None:
+        raise RuntimeError(
+            "Need attn_mask if specifying the is_causal hint. You may use the Transformer module"
+            " method `generate_square_subsequent_mask` to create this mask."
+        )
+    other = none_or_dtype(attn_mask)
+    key_padding_mask = canonical_mask(
+        key_padding_mask, "key_padding_mask", other, "attn_mask", dtype
+    )
+    if is_causal and key_padding_mask is None and not need_weights:
+        return None, None, True
+    attn_mask = canonical_mask(attn_mask, "attn_mask", None, "", dtype, check_other=False)
+    return attn_mask, key_padding_mask, is_causal and key_padding_mask is None
+
+
 def _check_learned(bias_k: Any, bias_v: Any, static_k: Any, static_v: Any) -> None:
     """Whether a learned key and value can be added."""
     if bias_k is None or bias_v is None:
@@ -272,19 +291,9 @@ def multi_head_attention_forward(
         if key_padding_mask is not None:
             key_padding_mask = key_padding_mask.unsqueeze(0)
     target, batch, size = query.shape
-    key_padding_mask = canonical_mask(
-        key_padding_mask, "key_padding_mask", none_or_dtype(attn_mask), "attn_mask", query.dtype
+    attn_mask, key_padding_mask, is_causal = _masks(
+        attn_mask, key_padding_mask, is_causal, need_weights, query.dtype
     )
-    if is_causal and attn_mask is None:
-        raise RuntimeError(
-            "Need attn_mask if specifying the is_causal hint. You may use the Transformer module"
-            " method `generate_square_subsequent_mask` to create this mask."
-        )
-    if is_causal and key_padding_mask is None and not need_weights:
-        attn_mask = None
-    else:
-        attn_mask = canonical_mask(attn_mask, "attn_mask", None, "", query.dtype, False)
-        is_causal = is_causal and key_padding_mask is None
     _check_sizes(size, embed_dim_to_check, num_heads, key, value, use_separate_proj_weight)
     if use_separate_proj_weight:
         weights = (q_proj_weight, k_proj_weight, v_proj_weight)

@@ -105,6 +105,8 @@ class Buffer(flambeau.Tensor, metaclass=_BufferMeta):
         persistent: whether it is part of the module's ``state_dict``.
     """
 
+    persistent: bool
+
     def __new__(cls, data: Any = None, *, persistent: bool = True) -> Any:
         """Mark a detached alias of ``data`` as a buffer."""
         if data is None:

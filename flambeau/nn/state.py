@@ -183,7 +183,7 @@ class StateDictMixin:
 
     def _load_tensor(self, name: str, key: str, value: Any, assign: bool) -> str | None:
         """Put one value of a state dict in its place; the error message when it does not fit."""
-        param = self._parameters.get(name)
+        param: Any = self._parameters.get(name)
         param = self._buffers[name] if param is None else param
         if not isinstance(value, flambeau.Tensor):
             return (

@@ -152,6 +152,12 @@ class Optimizer:
         ValueError: ``params`` is empty, or holds a tensor that is no leaf or comes twice.
     """
 
+    _optimizer_step_pre_hooks: dict[int, Hook]
+    _optimizer_step_post_hooks: dict[int, Hook]
+    _optimizer_state_dict_pre_hooks: dict[int, Hook]
+    _optimizer_state_dict_post_hooks: dict[int, Hook]
+    _optimizer_load_state_dict_pre_hooks: dict[int, Hook]
+    _optimizer_load_state_dict_post_hooks: dict[int, Hook]
     OptimizerPreHook = Hook
     OptimizerPostHook = Hook
 
@@ -494,5 +500,6 @@ def _cast_state(param: Any, value: Any, on_device: bool, key: Any = None) -> Any
     if isinstance(value, dict):
         return {k: _cast_state(param, v, on_device, k) for k, v in value.items()}
     if isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
-        return type(value)(_cast_state(param, v, on_device) for v in value)  # type: ignore[call-arg]
+        kind: Any = type(value)
+        return kind(_cast_state(param, v, on_device) for v in value)
     return value
