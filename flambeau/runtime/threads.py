@@ -42,11 +42,11 @@ from flambeau.runtime import cpuinfo, jit
 MAX_THREADS = 512
 
 _SPIN_SECONDS = 30e-6
-_JOIN_SPIN_SECONDS = 100e-6
+_YIELDS = 50  # after spinning, a caller that waits for the last chunks yields, then sleeps
 
 # Byte offsets in @pool; what different threads write often lies on different pairs of cache lines.
 _WORD, _FN, _ARG, _N, _GRAIN, _RANGES, _PER = 0, 128, 136, 144, 152, 160, 168
-_LEFT, _BUSY, _WORKERS, _WAITING, _SPIN, _JOIN_SPIN, _HOOK = 256, 384, 512, 520, 528, 536, 544
+_LEFT, _BUSY, _WORKERS, _WAITING, _SPIN, _HOOK = 256, 384, 512, 520, 528, 536
 _SLOTS, _SLOT = 1024, 512  # then one slot a worker:
 _NEXT, _SLEEPING, _MUTEX, _COND = (
     0,
@@ -81,6 +81,7 @@ declare i32 @pthread_mutex_lock(ptr)
 declare i32 @pthread_mutex_unlock(ptr)
 declare i32 @pthread_cond_wait(ptr, ptr)
 declare i32 @pthread_cond_signal(ptr)
+declare i32 @sched_yield()
 
 define ptr @fl_pool_state() nounwind {{
   ret ptr @pool
@@ -317,19 +318,27 @@ open:
   call void @work(i64 0)
   %closed = atomicrmw and ptr {_at(_WORD)}, i64 {~_OPEN} acq_rel
   %joined = and i64 %closed, {_OPEN - 1}
-  %spins = load i64, ptr {_at(_JOIN_SPIN)}, align 8
+  %spins = load i64, ptr {_at(_SPIN)}, align 8
+  %patience = add i64 %spins, {_YIELDS}
   br label %wait
 wait:
-  %spin = phi i64 [0, %open], [%spin1, %pause]
+  %spin = phi i64 [0, %open], [%spin1, %pause], [%spin1, %yield]
   %left = load atomic i64, ptr {_at(_LEFT)} acquire, align 8
   %done = icmp eq i64 %left, %joined
   br i1 %done, label %finish, label %still
 still:
   %spin1 = add i64 %spin, 1
-  %tired = icmp sgt i64 %spin, %spins
-  br i1 %tired, label %sleep, label %pause
+  %brisk = icmp slt i64 %spin, %spins
+  br i1 %brisk, label %pause, label %tired
+tired:
+  %gone = icmp sge i64 %spin, %patience
+  br i1 %gone, label %sleep, label %yield
 pause:
   {_pause()}
+  br label %wait
+yield:
+  ; The one waited for may have been put on this very processor.
+  %y = call i32 @sched_yield()
   br label %wait
 sleep:
   %s0 = call ptr @slot(i64 0)
@@ -485,7 +494,6 @@ class _Native:
             self.spins_per_second = 500 / min(timings)
         rate = self.spins_per_second if _pool.count <= cpuinfo.available_cpus() else 0.0
         self.field(_SPIN).value = int(rate * _SPIN_SECONDS)
-        self.field(_JOIN_SPIN).value = int(rate * _JOIN_SPIN_SECONDS)
 
 
 class _Pool:
