@@ -449,8 +449,6 @@ class Attempt:
             fuser.alone(s)
             fuser.depend(region, fuser.home[s])
         for s in self.reads:
-            if s in fuser.free:
-                continue
             fuser.store(s)
             home = fuser.home.get(s)
             if home is not None:
