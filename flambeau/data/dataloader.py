@@ -588,9 +588,7 @@ def _default_context() -> Any:
 def _start(context: Any, number: int, task: Task) -> _Worker:
     ours, theirs = Channel.pair()
     open_channels.add(ours)
-    process = context.Process(
-        target=worker_main, args=(number, task, theirs, os.getpid()), daemon=True
-    )
+    process = context.Process(target=worker_main, args=(number, task, theirs), daemon=True)
     try:
         with warnings.catch_warnings():
             # Python 3.12 warns when a process with threads forks. Workers use none of them.

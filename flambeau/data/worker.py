@@ -135,15 +135,15 @@ def seed_state(base_seed: int, worker_id: int) -> np.ndarray:
     return np.random.SeedSequence(words).generate_state(4)
 
 
-def worker_main(worker_id: int, task: Task, channel: Channel, parent: int) -> None:
+def worker_main(worker_id: int, task: Task, channel: Channel) -> None:
     """The main function of a worker process.
 
     Args:
         worker_id: 0 to num_workers - 1.
         task: what is to be done.
         channel: this worker's end of the connection to the loader.
-        parent: process id of the loader's process.
     """
+    parent = os.getppid()  # the loader, or the server that forks for it
     for other in list(open_channels):
         other.forget()
     # Ctrl-C reaches every process of the terminal: the loader's decides. A handler for SIGTERM
@@ -209,7 +209,7 @@ def _serve(worker_id: int, task: Task, channel: Channel, parent: int) -> None:
 
 
 def _wait(channel: Channel, parent: int) -> bool:
-    """Wait for a message (or the end); False when the loader's process is gone."""
+    """Wait for a message (or the end); False when the parent process is gone."""
     while os.getppid() == parent:
         if connection.wait([channel], CHECK_INTERVAL):
             return True
