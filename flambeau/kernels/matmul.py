@@ -56,6 +56,18 @@ to C)."""
 SHARED = 4 << 20
 """Bytes of packed B that a call may hold."""
 
+FEW_ROWS, FEW_ROWS_WORK = 8, 1 << 16
+"""Rows of A up to which B is not packed, if it has at least so many elements."""
+
+VECTOR_TASKS = 16
+"""Tasks that a matrix-vector product is cut into."""
+
+SLICE = 8
+"""Elements of K packed at a time where panels lie side by side in memory; even."""
+
+UPCOMING_STEPS, UPCOMING_LINES = 2, 12
+"""Runs of cache lines of the next tile's A prefetched before each micro-kernel."""
+
 PARTIAL_ROWS = 1024
 """Rows and columns of partial sums held at once when 16-bit C needs more than one block of K."""
 
@@ -80,11 +92,11 @@ def form_of(dtype: str, features: frozenset[str]) -> Form:
     """
     wide = dtype == "f64"
     halves = 2 if wide else 1
-    kc = 256 if wide else 384
+    kc = 256 if wide else 512
     short = dtype in ("bf16", "f16")
     if {"avx512f", "avx512bw", "avx512vl", "avx512dq"} <= features:
         pairs = dtype == "bf16" and "avx512bf16" in features
-        return Form(dtype, 16 // halves, 2, 12, 4, True, pairs, 2 * kc if pairs else kc, 192)
+        return Form(dtype, 16 // halves, 2, 8, 4, True, pairs, 2 * kc if pairs else kc, 192)
     if {"avx2", "fma"} <= features:
         return Form(dtype, 8 // halves, 2, 6, 3, not short, False, kc, 192)
     # 128-bit vectors; NEON and its kin have 32 registers, SSE2 has 16.
@@ -132,6 +144,7 @@ def text_of(form: Form) -> str:
         pack_b_task(form),
         tile_task(form),
         blocked(form),
+        vectors(form),
         one(form),
         batch_task(form),
         entry(form),
@@ -251,15 +264,60 @@ def pack_b_task(form: Form) -> str:
     base = g.pointer("bbase")
     offset = f.add(f.mul(g["k0"], rsb), f.mul(g["j0"], csb))
     source = f.gep(form.stored, g.pointer("b"), offset)
-    with f.loop("%end", start="%begin") as loop:
+    # Rows of B that are contiguous are read a few at a time over all panels: long runs of memory, few pages.
+    slice_ = f.select(f.cmp("eq", csb, 1), SLICE, depth)
+    slot = form.nr * form.acc_size // (2 if form.pairs else 1)
+    with f.loop(depth, step=slice_) as block, f.loop("%end", start="%begin") as loop:
         column = f.mul(loop.index, form.nr)
         present = f.min(form.nr, f.sub(cols, column))
+        deep = f.min(slice_, f.sub(depth, block.index))
+        start = f.add(f.mul(column, csb), f.mul(block.index, rsb))
+        place = f.add(f.mul(loop.index, step), f.mul(block.index, slot))
         f.do(
-            f"call void @pack{form.nr}(ptr {f.gep(form.stored, source, f.mul(column, csb))}, i64 {csb}, "
-            f"i64 {rsb}, i64 {present}, i64 {depth}, ptr {f.gep('i8', base, f.mul(loop.index, step))})"
+            f"call void @pack{form.nr}(ptr {f.gep(form.stored, source, start)}, i64 {csb}, "
+            f"i64 {rsb}, i64 {present}, i64 {deep}, ptr {f.gep('i8', base, place)})"
         )
     f.ret()
     return f.text()
+
+
+class Upcoming:
+    """Prefetches the next tile's rows of A into the second-level cache, a little before each micro-kernel.
+
+    Packing reads memory and computing does not; spread like this the reads cost next to nothing.
+    """
+
+    def __init__(
+        self, f: Function, form: Form, v: dict[str, str], source: str, rows: Value
+    ) -> None:
+        self.f = f
+        rows = f.min(v["tile_rows"], f.max(rows, 0))
+        along_k, along_m = f.cmp("eq", v["csa"], 1), f.cmp("eq", v["rsa"], 1)
+        size = form.stored_size
+        runs = f.select(along_k, rows, f.select(along_m, f.select(f.cmp("sgt", rows, 0), v["depth"], 0), 0))
+        self.length = f.mul(f.select(along_k, v["depth"], rows), size)
+        self.stride = f.mul(f.select(along_k, v["rsa"], v["csa"]), size)
+        start = f.gep(form.stored, source, f.mul(v["tile_rows"], v["rsa"]))
+        self.place, self.offset, self.runs = f.alloca("ptr"), f.alloca("i64"), f.alloca("i64")
+        f.store("ptr", start, self.place, 8)
+        f.store("i64", 0, self.offset, 8)
+        f.store("i64", runs, self.runs, 8)
+
+    def prefetch(self) -> None:
+        """The next few lines, if any are left."""
+        f = self.f
+        runs = f.load("i64", self.runs, 8)
+        with f.when(f.cmp("sgt", runs, 0)):
+            offset, place = f.load("i64", self.offset, 8), f.load("ptr", self.place, 8)
+            start = f.gep("i8", place, offset)
+            for line in range(UPCOMING_LINES):
+                address = f.gep("i8", start, 64 * line)
+                f.do(f"call void @llvm.prefetch.p0(ptr {address}, i32 0, i32 2, i32 1)")
+            further = f.add(offset, 64 * UPCOMING_LINES)
+            done = f.cmp("sge", further, self.length)
+            f.store("i64", f.select(done, 0, further), self.offset, 8)
+            f.store("ptr", f.select(done, f.gep("i8", place, self.stride), place, "ptr"), self.place, 8)
+            f.store("i64", f.select(done, f.sub(runs, 1), runs), self.runs, 8)
 
 
 def tile_task(form: Form) -> str:
@@ -289,15 +347,21 @@ def tile_task(form: Form) -> str:
         right = f.min(v["cols"], f.add(left, f.mul(v["group"], nr)))
         source = f.gep(form.stored, a_base, f.mul(top, v["rsa"]))
         with f.when(f.op(f"xor i1 {direct}, true")):
-            with f.loop(rows, step=mr) as loop:
+            slice_ = f.select(f.cmp("eq", v["rsa"], 1), SLICE, v["depth"])
+            slot = mr * part // (2 if form.pairs else 1)
+            with f.loop(v["depth"], step=slice_) as block, f.loop(rows, step=mr) as loop:
                 present = f.min(mr, f.sub(rows, loop.index))
+                deep = f.min(slice_, f.sub(v["depth"], block.index))
                 panel = f.mul(f.udiv(loop.index, mr), panel_step)
+                panel = f.add(panel, f.mul(block.index, slot))
+                start = f.add(f.mul(loop.index, v["rsa"]), f.mul(block.index, v["csa"]))
                 f.do(
-                    f"call void @pack{mr}(ptr {f.gep(form.stored, source, f.mul(loop.index, v['rsa']))}, "
-                    f"i64 {v['rsa']}, i64 {v['csa']}, i64 {present}, i64 {v['depth']}, "
+                    f"call void @pack{mr}(ptr {f.gep(form.stored, source, start)}, "
+                    f"i64 {v['rsa']}, i64 {v['csa']}, i64 {present}, i64 {deep}, "
                     f"ptr {f.gep('i8', panels, panel)})"
                 )
         a = f.select(direct, source, panels, "ptr")
+        upcoming = Upcoming(f, form, v, source, f.sub(f.sub(v["rows"], top), v["tile_rows"]))
         c = f.gep("i8", c_base, f.mul(top, v["ldc"]))
         p = f.gep("i8", p_base, f.mul(top, v["ldp"])) if form.widened else "null"
         with f.loop(right, start=left, step=nr) as column:
@@ -308,6 +372,8 @@ def tile_task(form: Form) -> str:
             p_column = f.gep(form.acc, p, column.index) if form.widened else "null"
             bias = f.gep(form.stored, bias_base, column.index)
             with f.loop(rows, step=mr) as row:
+                for _ in range(UPCOMING_STEPS):
+                    upcoming.prefetch()
                 present = f.min(mr, f.sub(rows, row.index))
                 panel = f.gep("i8", a, f.mul(f.udiv(row.index, mr), panel_step))
                 p_tile = f.gep("i8", p_column, f.mul(row.index, v["ldp"])) if form.widened else "null"
@@ -451,23 +517,68 @@ def one(form: Form) -> str:
     with f.when(f.cmp("eq", k, 0)):
         f.do("call void @fill_rows(ptr %g)")
         f.ret()
-    row, column = f.cmp("eq", m, 1), f.cmp("eq", n, 1)
-    with f.when(f.either(row, column)):
-        problem = f.alloca("i64", len(gemm_vector.FIELDS))
-        # M == 1: y = C's row, Mat = B transposed; else y = C's column, Mat = A, and the one bias is for all.
-        values = {
-            "mat": f.select(row, g["b"], g["a"]), "v": f.select(row, g["a"], g["b"]),
-            "y": g["c"], "bias": g["bias"], "rows": f.select(row, n, m), "k": k,
-            "rs": f.select(row, g["csb"], g["rsa"]), "cs": f.select(row, g["rsb"], g["csa"]),
-            "sv": f.select(row, g["csa"], g["rsb"]), "sy": f.select(row, 1, g["rsc"]),
-            "sbias": f.select(row, 1, 0), "flags": g["flags"],
-        }  # fmt: skip
-        for place, name in enumerate(gemm_vector.FIELDS):
-            f.store("i64", values[name], f.gep("i64", problem, place), 8)
-        chunks = f.ceildiv(values["rows"], gemm_vector.CHUNK)
-        run(f, g["parallel"], "gemv_task", problem, chunks, 1)
+    with f.when(f.either(f.cmp("eq", n, 1), few_rows(f, g))):
+        f.do("call void @vectors(ptr %g)")
         f.ret()
     f.do("call void @blocked(ptr %g)")
+    f.ret()
+    return f.text()
+
+
+def few_rows(f: Function, g: Problem) -> str:
+    """i1: rows of A so few that B is better read once where it lies than packed."""
+    m = g["m"]
+    one_row = f.cmp("eq", m, 1)
+    contiguous = f.either(f.cmp("eq", g["rsb"], 1), f.cmp("eq", g["csb"], 1))
+    large = f.cmp("sge", f.mul(g["n"], g["k"]), FEW_ROWS_WORK)
+    few = f.both(f.cmp("sle", m, FEW_ROWS), f.both(contiguous, large))
+    return f.either(one_row, few)
+
+
+def vectors(form: Form) -> str:
+    """void vectors(problem): a product with one column of B or few rows of A. See `gemm_vector.py`."""
+    f = Function("vectors", [("ptr", "g")], "void", "nounwind noinline")
+    g = Problem(f)
+    m, n, k, parallel = g["m"], g["n"], g["k"], g["parallel"]
+    column = f.cmp("eq", n, 1)
+    rows, count = f.select(column, m, n), f.select(column, 1, m)
+    rs, cs = f.select(column, g["rsa"], g["csb"]), f.select(column, g["csa"], g["rsb"])
+    one_vector = f.cmp("eq", count, 1)
+    most = f.select(one_vector, gemm_vector.most_rows(form, False), gemm_vector.most_rows(form, True))
+    # Mat is read again for every further group of vectors, so then a task keeps to what stays near.
+    again = f.both(f.cmp("sgt", count, gemm_vector.GROUP), f.cmp("eq", cs, 1))
+    most = f.select(again, 64, most)
+    # Contiguous columns are not cut, so that memory is read in one run; their threads share K instead.
+    share = f.max(64, f.mul(f.ceildiv(rows, VECTOR_TASKS * 64), 64))
+    share = f.select(f.both(f.cmp("ne", parallel, 0), f.cmp("ne", rs, 1)), f.min(most, share), most)
+    tasks = f.ceildiv(rows, share)
+    space = f.udiv(SHARED // form.acc_size, f.mul(rows, count))
+    splits = f.min(f.udiv(VECTOR_TASKS, tasks), f.min(space, f.udiv(k, 256)))
+    splits = f.max(1, f.select(f.cmp("ne", parallel, 0), splits, 1))
+    depth = f.mul(f.ceildiv(f.ceildiv(k, splits), 8), 8)
+    splits = f.ceildiv(k, depth)
+    several = f.cmp("ne", splits, 1)
+    room = f.alloca("ptr")
+    f.store("ptr", "null", room, 8)
+    with f.when(several):
+        f.store("ptr", f.op("call ptr @take_shared()"), room, 8)
+    partial = f.load("ptr", room, 8)
+    problem = f.alloca("i64", len(gemm_vector.FIELDS))
+    # N == 1: y = C's column, Mat = A, and the one bias is for all; else y = C's rows, Mat = B transposed.
+    values = {
+        "mat": f.select(column, g["a"], g["b"]), "v": f.select(column, g["b"], g["a"]),
+        "y": g["c"], "bias": g["bias"], "rows": rows, "k": k, "rs": rs, "cs": cs,
+        "sv": f.select(column, g["rsb"], g["csa"]), "sy": f.select(column, g["rsc"], 1),
+        "sbias": f.select(column, 0, 1), "flags": g["flags"], "vectors": count,
+        "next_v": g["rsa"], "next_y": g["rsc"], "chunk": share, "splits": splits, "depth": depth,
+        "partial": f.op(f"ptrtoint ptr {partial} to i64"),
+    }  # fmt: skip
+    for place, name in enumerate(gemm_vector.FIELDS):
+        f.store("i64", values[name], f.gep("i64", problem, place), 8)
+    run(f, parallel, "gemv_task", problem, f.mul(tasks, splits), 1)
+    with f.when(several):
+        f.do(f"call void @gemv_reduce(ptr {problem})")
+        f.do(f"call void @give_shared(ptr {partial})")
     f.ret()
     return f.text()
 
