@@ -7,13 +7,13 @@ to 250 ms to map, which `import flambeau` does not pay.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import importlib
 import math
 import os
 import platform
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,13 @@ def llvm() -> Any:
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
     return binding
+
+
+@functools.cache
+def llvm_version() -> str:
+    """The versions of llvmlite and of the LLVM inside it."""
+    number = ".".join(map(str, llvm().llvm_version_info))
+    return f"llvmlite {importlib.import_module('llvmlite').__version__}, LLVM {number}"
 
 
 @functools.cache
@@ -180,13 +187,11 @@ def _sysctl(name: str) -> int:
     """An integer of macOS's sysctl, 0 when there is none."""
     if sys.platform != "darwin":
         return 0
-    try:
-        done = subprocess.run(
-            ["/usr/sbin/sysctl", "-n", name], capture_output=True, text=True, check=True
-        )
-        return int(done.stdout)
-    except (OSError, ValueError, subprocess.CalledProcessError):
-        return 0
+    value, size = ctypes.c_int64(0), ctypes.c_size_t(8)
+    failed = ctypes.CDLL(None).sysctlbyname(
+        name.encode(), ctypes.byref(value), ctypes.byref(size), None, ctypes.c_size_t(0)
+    )
+    return 0 if failed else value.value  # little endian: right for 4 bytes as for 8
 
 
 @functools.cache

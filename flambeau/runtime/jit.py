@@ -22,7 +22,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
-import importlib.metadata
 import itertools
 import os
 import re
@@ -169,8 +168,7 @@ def _target_key() -> bytes:
         llvm.get_process_triple(),
         cpuinfo.cpu_name(),
         cpuinfo.feature_string(),
-        importlib.metadata.version("llvmlite"),
-        str(llvm.llvm_version_info),
+        cpuinfo.llvm_version(),
         f"{_PIPELINE} O{_OPTIMIZE_LEVEL} codegen {_CODEGEN_LEVEL} small pic",
     )
 

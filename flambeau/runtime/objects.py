@@ -23,7 +23,6 @@ import os
 import re
 import stat
 import sys
-import tempfile
 import threading
 import time
 from dataclasses import dataclass
@@ -112,7 +111,9 @@ class ObjectCache:
             return False
         temporary = None
         try:
-            descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=self.directory)
+            temporary = os.path.join(self.directory, f".new-{os.getpid()}-{os.urandom(8).hex()}")
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+            descriptor = os.open(temporary, flags, 0o600)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(_MAGIC + len(payload).to_bytes(8, "little") + _checksum(key, payload))
                 file.write(payload)
