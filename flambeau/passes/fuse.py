@@ -72,7 +72,8 @@ class Fuser:
         # the copy node that carries a write's value -> the write
         self.writes = {n.src[1]: n for n in graph.nodes if n.op.kind == "assign"}
         # values that must be in memory whatever they cost
-        self.pinned = {n.src[0] for n in graph.nodes if n.op.kind == "assign"} | set(self.writes)
+        self.pinned = {n.src[0] for n in graph.nodes
+                       if n.op.kind in ("assign", "index_put")} | set(self.writes)
 
     # -- dependence -------------------------------------------------------------------------------
 

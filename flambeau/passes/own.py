@@ -23,23 +23,32 @@ def own(graph: Graph) -> Graph:
             if 0 in value.shape:
                 made[node] = Node(COPY, (base,), (), node.shape, node.dtype)
                 continue
-            original = node.src[0]
-            if _covers(node):
-                base = Node(EMPTY, (), (), node.shape, node.dtype)
-            elif base.op.name == "empty_memory":
-                base = Node(base.op, (), (), base.shape, base.dtype)
-            elif (base.op.kind in ("input", "view") or len(users[original]) > 1
-                  or original in outputs or base.op.name == "fill_value"
-                  or base.op.kind not in ("elementwise", "assign", "reduce", "contraction")):
-                base = Node(COPY, (base,), (), base.shape, base.dtype)
+            base = Node(EMPTY, (), (), node.shape, node.dtype) if _covers(node) else _owned(
+                base, node.src[0], users, outputs)
             value = Node(COPY, (value,), (), value.shape, value.dtype)
             made[node] = Node(ASSIGN, (base, value), node.attrs, node.shape, node.dtype)
+        elif node.op.kind == "index_put":
+            # index arrays are walked as they lie in memory
+            rest = tuple(Node(COPY, (s,), (), s.shape, s.dtype) if s.op.kind == "view" else s
+                         for s in src[1:])
+            base = _owned(src[0], node.src[0], users, outputs)
+            made[node] = Node(node.op, (base, *rest), node.attrs, node.shape, node.dtype)
         else:
             made[node] = node if src == node.src else Node(node.op, src, node.attrs, node.shape,
                                                            node.dtype)
     final = [(made[n], home) for n, home in graph.outputs]
     return Graph(reachable([n for n, _ in final]), [made[n] for n in graph.inputs], final,
                  graph.arguments)
+
+
+def _owned(base: Node, original: Node, users: dict[Node, list[Node]], outputs: set[Node]) -> Node:
+    """A base that nothing else reads: itself, or a copy."""
+    if base.op is EMPTY:
+        return Node(EMPTY, (), (), base.shape, base.dtype)
+    if (base.op.kind not in ("elementwise", "assign", "index_put", "reduce", "contraction")
+            or len(users[original]) > 1 or original in outputs or base.op.name == "fill_value"):
+        return Node(COPY, (base,), (), base.shape, base.dtype)
+    return base
 
 
 def _covers(node: Node) -> bool:

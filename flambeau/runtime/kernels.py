@@ -9,7 +9,7 @@ from typing import Any
 
 from flambeau.codegen import vecmath
 from flambeau.codegen.llvm import Kernel
-from flambeau.kernels import matmul
+from flambeau.kernels import matmul, scatter
 from flambeau.runtime import cpuinfo, jit, threads
 
 #: dtype -> the matrix product that computes it
@@ -37,6 +37,11 @@ def _gemm(name: str) -> Any:
                     name)
 
 
+@functools.cache
+def _scatter(dtype_name: str, mode: str, count: int) -> Any:
+    return jit.load(scatter.module_text(dtype_name, mode, count), "scatter")
+
+
 def module(kernel: Kernel) -> str:
     """A kernel's text with the vector functions it calls."""
     declared = sorted(vecmath.declarations(kernel.math))
@@ -46,7 +51,7 @@ def module(kernel: Kernel) -> str:
     return "\n".join([*extra, vecmath.definitions(kernel.math), *own])
 
 
-def addresses(kernels: list[Kernel], gemms: set[str]) -> Addresses:
+def addresses(kernels: list[Kernel], gemms: set[str], scatters: dict[str, Any]) -> Addresses:
     """Native code for every kernel named."""
     found = Addresses()
     found.libraries = []
@@ -62,6 +67,10 @@ def addresses(kernels: list[Kernel], gemms: set[str]) -> Addresses:
             library = _loaded[k.name]
             found.libraries.append(library)
             found[k.name] = library.address(k.name)
+        for name, what in scatters.items():
+            library = _scatter(*what)
+            found.libraries.append(library)
+            found[name] = library.address(name)
         for name in gemms:
             library = _gemm(name)
             found.libraries.append(library)

@@ -20,6 +20,7 @@ from flambeau.codegen.loops import emit_region, unit_count
 from flambeau.ir.graph import Graph, Node
 from flambeau.ir.interpret import evaluate, view_array
 from flambeau.ir.region import Region
+from flambeau.kernels import scatter
 from flambeau.passes.fuse import Plan, Step, base_of, memory_sources
 from flambeau.runtime import kernels, runner
 from flambeau.runtime.host import array_of
@@ -73,7 +74,7 @@ class Program:
 
     def root(self, node: Node) -> Node:
         """The node whose storage a node lives in: an assign lives in its base's."""
-        while node.op.kind == "assign":
+        while node.op.kind in ("assign", "index_put"):
             node = node.src[0]
         return node
 
@@ -168,6 +169,8 @@ class Program:
     def has_work(self, step: Any) -> bool:
         if isinstance(step, Region):
             return bool(step.stores)
+        if step.kind == "index_put" and step.node.src[1].numel == 0:
+            return False
         return step.node.op.name != "empty_memory" and (step.node.numel > 0 or step.kind in (
             "host", "effect"))
 
@@ -221,6 +224,7 @@ class Program:
         self.parts: list[Any] = []  # (first, last) native runs and host steps, in order
         texts: dict[str, Kernel] = {}
         gemms: set[str] = set()
+        scatters: dict[str, tuple[Any, ...]] = {}
         first = 0
         for step in self.order:
             if isinstance(step, Region):
@@ -228,6 +232,10 @@ class Program:
                 texts[kernel.name] = kernel
                 native.append((kernel.name, len(table)))
                 self.region_words(kernel, table, patches)
+            elif step.kind == "index_put" and (words := self.scatter(step.node)) is not None:
+                scatters[words[0]] = words[1]
+                native.append((words[0], len(table)))
+                self.add_words(words[2], table, patches)
             elif step.kind == "contraction" and (words := self.gemm(step.node)) is not None:
                 name, entries = words
                 gemms.add(name)
@@ -240,7 +248,7 @@ class Program:
                 self.parts.append(step)
         if first < len(native):
             self.parts.append((first, len(native)))
-        addresses = kernels.addresses(list(texts.values()), gemms)
+        addresses = kernels.addresses(list(texts.values()), gemms, scatters)
         self.table = np.array(table, np.int64)
         self.patch_words = np.array(patches, np.int64)
         base = self.table.ctypes.data
@@ -324,6 +332,24 @@ class Program:
             *batch, *pad, *a_strides[:-2], *pad, *b_strides[:-2], *pad,
             *c_strides[:-2], *pad, 0]
         return name, words
+
+    def scatter(self, node: Node) -> tuple[str, tuple[Any, ...], list[Any]] | None:
+        """The table of a scatter, or None where NumPy does it."""
+        base, value, *indices = node.src
+        what = (node.dtype.name, node.attrs[0], len(indices))
+        if not scatter.supported(*what[:2]) or any(i.dtype.name != "int64" for i in indices):
+            return None
+        inner = math.prod(base.shape[len(indices):])
+        self.codes.append(("IndexError", node.op.name))
+        units = -(-inner // scatter.STRETCH)
+        count = indices[0].numel
+        entries: list[Any] = ["error", len(self.codes), (self.storage(node), 0),
+                              (self.storage(value), 0), count, inner, units,
+                              max(1, 16384 // max(count * scatter.STRETCH, 1))]
+        strides = contiguous_strides(base.shape)
+        for k, i in enumerate(indices):
+            entries += [(self.storage(i), 0), base.shape[k], strides[k]]
+        return scatter.name(*what), what, entries
 
     def operand(self, s: Node, batch: tuple[int, ...]) -> tuple[Storage, int, list[int]]:
         base = base_of(s)
