@@ -13,6 +13,7 @@ from flambeau.ops import (  # noqa: F401  (importing declares the rows)
     movement,
     normalization,
     precision,
+    products,
     random,
     reduction,
     table,

@@ -1,0 +1,410 @@
+"""Products of matrices and vectors, made from the batched matrix product."""
+
+from __future__ import annotations
+
+import math
+import string
+from typing import Any
+
+import numpy as np
+
+from flambeau.ops.contraction import matmul, matmul_batched
+from flambeau.ops.table import NAMES, composite
+from flambeau.size import broadcast_shapes, wrap_dim
+from flambeau.tensor import Tensor
+
+
+def _need(x: Tensor, ndim: int, name: str, which: str) -> None:
+    if x.ndim != ndim:
+        raise RuntimeError(f"{name}: Expected {ndim}D tensor for {which}, got {x.ndim}D tensor")
+
+
+@composite(out=True)
+def mm(input: Tensor, mat2: Tensor) -> Tensor:
+    """Product of two matrices (N, M) @ (M, P)."""
+    for x, which in ((input, "self"), (mat2, "mat2")):
+        if x.ndim != 2:
+            raise RuntimeError(f"{which} must be a matrix")
+    return matmul(input, mat2)
+
+
+@composite(out=True)
+def bmm(input: Tensor, mat2: Tensor) -> Tensor:
+    """Products of two batches of matrices (B, N, M) @ (B, M, P)."""
+    if input.ndim != 3 or mat2.ndim != 3:
+        raise RuntimeError("batch1 must be a 3D tensor" if input.ndim != 3
+                           else "batch2 must be a 3D tensor")
+    if input._shape[0] != mat2._shape[0] or input._shape[2] != mat2._shape[1]:
+        raise RuntimeError(f"Expected size for first two dimensions of batch2 tensor to be: "
+                           f"[{input._shape[0]}, {input._shape[2]}] but got: "
+                           f"[{mat2._shape[0]}, {mat2._shape[1]}].")
+    return matmul(input, mat2)
+
+
+@composite(out=True)
+def mv(input: Tensor, vec: Tensor) -> Tensor:
+    """Product of a matrix and a vector."""
+    if input.ndim != 2 or vec.ndim != 1:
+        raise RuntimeError(f"vector + matrix @ vector expected, got 1, {input.ndim}, {vec.ndim}")
+    if input._shape[1] != vec._shape[0]:
+        raise RuntimeError(f"size mismatch, got input ({input._shape[0]}), mat "
+                           f"({input._shape[0]}x{input._shape[1]}), vec ({vec._shape[0]})")
+    return matmul(input, vec)
+
+
+@composite(out=True, aliases=("vdot",))
+def dot(input: Tensor, tensor: Tensor) -> Tensor:
+    """Sum of the products of two vectors' elements."""
+    if input.ndim != 1 or tensor.ndim != 1:
+        raise RuntimeError(f"1D tensors expected, but got {input.ndim}D and {tensor.ndim}D tensors")
+    return matmul(input, tensor)
+
+
+@composite(out=True)
+def inner(input: Tensor, other: Tensor) -> Tensor:
+    """Sums of products over the last dimensions."""
+    if input.ndim == 0 or other.ndim == 0:
+        return input * other  # type: ignore[no-any-return,operator]
+    if input._shape[-1] != other._shape[-1]:
+        raise RuntimeError(f"inner() the last dimension must match on both input tensors but got "
+                           f"shapes {list(input.shape)} and {list(other.shape)}")
+    return tensordot(input, other, dims=([-1], [-1]))
+
+
+@composite(out=True, aliases=("ger",))
+def outer(input: Tensor, vec2: Tensor) -> Tensor:
+    """Products of every pair of elements of two vectors."""
+    if input.ndim != 1 or vec2.ndim != 1:
+        bad = input if input.ndim != 1 else vec2
+        raise RuntimeError(f"outer: Expected 1-D argument {'self' if bad is input else 'vec2'}, "
+                           f"but got {bad.ndim}-D")
+    return input.unsqueeze(1) * vec2  # type: ignore[attr-defined,no-any-return]
+
+
+def _scaled(input: Tensor, product: Tensor, beta: Any, alpha: Any) -> Tensor:
+    if broadcast_shapes(input._shape, product._shape) != product._shape:
+        raise RuntimeError(f"The expanded size of the tensor ({product._shape[-1]}) must match the "
+                           f"existing size ({input._shape[-1] if input.ndim else 1}) at "
+                           "non-singleton dimension "
+                           f"{product.ndim - 1}.  Target sizes: {list(product.shape)}.  Tensor "
+                           f"sizes: {list(input.shape)}")
+    if alpha != 1:
+        product = product * alpha  # type: ignore[operator]
+    if beta == 0:
+        return product
+    return product + (input if beta == 1 else input * beta)  # type: ignore[operator,no-any-return]
+
+
+@composite(out=True, inplace=True)
+def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
+    """beta * input + alpha * (mat1 @ mat2)."""
+    return _scaled(input, mm(mat1, mat2), beta, alpha)
+
+
+@composite(out=True, inplace=True)
+def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
+    """beta * input + alpha * (mat @ vec)."""
+    return _scaled(input, mv(mat, vec), beta, alpha)
+
+
+@composite(out=True, inplace=True)
+def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
+    """beta * input + alpha * outer(vec1, vec2)."""
+    return _scaled(input, outer(vec1, vec2), beta, alpha)
+
+
+@composite(out=True, inplace=True)
+def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1,
+            alpha: Any = 1) -> Tensor:
+    """beta * input + alpha * bmm(batch1, batch2)."""
+    return _scaled(input, bmm(batch1, batch2), beta, alpha)
+
+
+@composite(out=True, inplace=True)
+def addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1,
+           alpha: Any = 1) -> Tensor:
+    """beta * input + alpha * the sum over the batch of batch1 @ batch2."""
+    return _scaled(input, bmm(batch1, batch2).sum(0), beta, alpha)  # type: ignore[attr-defined]
+
+
+@composite(method=False, out=True)
+def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
+    """Sums of products over pairs of dimensions of a and b."""
+    if isinstance(dims, Tensor):
+        dims = dims.tolist()
+    if isinstance(dims, int):
+        if dims < 0:
+            raise RuntimeError(f"tensordot expects dims >= 0, but got dims={dims}")
+        left = list(range(a.ndim - dims, a.ndim))
+        right = list(range(dims))
+    else:
+        left = [wrap_dim(d, a.ndim) for d in ([dims[0]] if isinstance(dims[0], int) else dims[0])]
+        right = [wrap_dim(d, b.ndim) for d in ([dims[1]] if isinstance(dims[1], int) else dims[1])]
+    for i, j in zip(left, right, strict=True):
+        if a._shape[i] != b._shape[j]:
+            raise RuntimeError(f"contracted dimensions need to match, but first has size "
+                               f"{a._shape[i]} in dim {i} and second has size {b._shape[j]} in dim "
+                               f"{j}")
+    a_rest = [d for d in range(a.ndim) if d not in left]
+    b_rest = [d for d in range(b.ndim) if d not in right]
+    k = math.prod(a._shape[d] for d in left)
+    x = a.permute(*a_rest, *left).reshape(-1 if k else math.prod(  # type: ignore[attr-defined]
+        a._shape[d] for d in a_rest), k)
+    y = b.permute(*right, *b_rest).reshape(k, -1 if k else math.prod(  # type: ignore[attr-defined]
+        b._shape[d] for d in b_rest))
+    shape = [a._shape[d] for d in a_rest] + [b._shape[d] for d in b_rest]
+    return matmul_batched(x, y).reshape(shape)  # type: ignore[no-any-return]
+
+
+def _parse(equation: str, operands: tuple[Tensor, ...]) -> tuple[list[list[Any]], list[Any]]:
+    """Labels of each operand and of the result; an ellipsis becomes labels ('...', k)."""
+    equation = equation.replace(" ", "")
+    inputs, arrow, output = equation.partition("->")
+    terms = inputs.split(",")
+    if len(terms) != len(operands):
+        raise RuntimeError(f"einsum(): the number of subscripts in the equation ({len(terms)}) "
+                           f"does not match the number of operands ({len(operands)})"
+                           if len(terms) < len(operands) else
+                           "einsum(): more subscripts in the equation than operands were provided")
+    spans = []
+    for term, x in zip(terms, operands, strict=True):
+        letters = term.replace("...", "")
+        bad = [c for c in letters if c not in string.ascii_letters]
+        if bad:
+            raise RuntimeError(f"einsum(): invalid subscript given at index 0 in the equation "
+                               f"string, subscripts must be in [a-zA-Z] (got {bad[0]!r})")
+        span = x.ndim - len(letters)
+        if span < 0 or (span and "..." not in term):
+            raise RuntimeError(f"einsum(): the number of subscripts in the equation "
+                               f"({len(letters)}) does not match the number of dimensions "
+                               f"({x.ndim}) for operand 0 and no ellipsis was given")
+        spans.append(span)
+    widest = max(spans, default=0)
+
+    def labels(term: str, span: int) -> list[Any]:
+        before, dots, after = term.partition("...")
+        middle = [("...", k) for k in range(widest - span, widest)] if dots else []
+        return [*before, *middle, *after]
+    parsed = [labels(t, s) for t, s in zip(terms, spans, strict=True)]
+    if arrow:
+        result = labels(output, widest)
+        for c in result:
+            if not any(c in p for p in parsed) and not isinstance(c, tuple):
+                raise RuntimeError(f"einsum(): output subscript {c} does not appear in the "
+                                   "equation for any input operand")
+    else:
+        flat = [c for p in parsed for c in p]
+        letters = sorted({c for c in flat if isinstance(c, str) and flat.count(c) == 1})
+        result = [("...", k) for k in range(widest)] + letters
+    return parsed, result
+
+
+def _diagonals(x: Tensor, labels: list[Any]) -> tuple[Tensor, list[Any]]:
+    """Repeated labels of one operand become its diagonal."""
+    labels = list(labels)
+    while len(set(labels)) != len(labels):
+        c = next(c for c in labels if labels.count(c) > 1)
+        i = labels.index(c)
+        j = labels.index(c, i + 1)
+        if x._shape[i] != x._shape[j]:
+            raise RuntimeError(f"einsum(): subscript {c} is repeated for operand 0 but the sizes "
+                               f"don't match, {x._shape[j]} != {x._shape[i]}")
+        x = x.diagonal(0, i, j)  # type: ignore[attr-defined]
+        labels = [d for k, d in enumerate(labels) if k not in (i, j)] + [c]
+    return x, labels
+
+
+def _contract(a: Tensor, la: list[Any], b: Tensor, lb: list[Any], keep: set[Any]
+              ) -> tuple[Tensor, list[Any]]:
+    """One pair of operands: labels in `keep` stay, the others are summed."""
+    sizes: dict[Any, int] = {}
+    for x, labels in ((a, la), (b, lb)):
+        for c, n in zip(labels, x._shape, strict=True):
+            if sizes.get(c, 1) not in (1, n) and n != 1:
+                raise RuntimeError(f"einsum(): operands do not broadcast with remapped shapes "
+                                   f"[original->remapped]: {list(a.shape)} {list(b.shape)}")
+            sizes[c] = max(sizes.get(c, 1), n) if n else 0
+
+    def prepared(x: Tensor, labels: list[Any], other: list[Any]) -> tuple[Tensor, list[Any]]:
+        gone = tuple(i for i, c in enumerate(labels) if c not in keep and c not in other)
+        if gone:
+            x = x.sum(gone)  # type: ignore[attr-defined]
+            labels = [c for c in labels if c in keep or c in other]
+        return x, labels
+    a, la = prepared(a, la, lb)
+    b, lb = prepared(b, lb, la)
+    # a size-1 dimension against a longer one broadcasts; it is no contraction
+    batch = [c for c in la if c in lb and c in keep]
+    inner_labels = [c for c in la if c in lb and c not in keep]
+    left = [c for c in la if c not in lb]
+    right = [c for c in lb if c not in la]
+
+    def arranged(x: Tensor, labels: list[Any], groups: list[list[Any]]) -> Tensor:
+        x = x.permute(*[labels.index(c) for g in groups for c in g])  # type: ignore[attr-defined]
+        full = [sizes[c] for g in groups for c in g]
+        if tuple(full) != x._shape:
+            x = x.expand(*full)  # type: ignore[attr-defined]
+        shape = [sizes[c] for c in groups[0]] + [math.prod(sizes[c] for c in g)
+                                                 for g in groups[1:]]
+        return x.reshape(shape)  # type: ignore[no-any-return,attr-defined]
+    product = matmul_batched(arranged(a, la, [batch, left, inner_labels]),
+                             arranged(b, lb, [batch, inner_labels, right]))
+    order = batch + left + right
+    return product.reshape([sizes[c] for c in order]), order
+
+
+@composite(method=False)
+def einsum(equation: Any, *operands: Any) -> Tensor:
+    """Sums of products named by subscripts, e.g. `einsum("bij,bjk->bik", x, y)`.
+
+    Raises:
+        RuntimeError: an equation that does not fit the operands.
+    """
+    if not isinstance(equation, str):
+        return _sublist(equation, *operands)
+    if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
+        operands = tuple(operands[0])
+    if not operands:
+        raise RuntimeError("einsum(): must provide at least one operand")
+    parsed, result = _parse(equation, operands)
+    work = [_diagonals(x, labels) for x, labels in zip(operands, parsed, strict=True)]
+    path: Any = [(0, 1)] * (len(work) - 1)
+    if len(work) > 2:
+        path = _path(work, result)
+    for i, j in path:
+        (a, la), (b, lb) = work[i], work[j]
+        rest = [w for k, w in enumerate(work) if k not in (i, j)]
+        keep = set(result).union(*(w[1] for w in rest)) if rest else set(result)
+        work = [*rest, _contract(a, la, b, lb, keep)]
+    x, labels = work[0]
+    gone = tuple(i for i, c in enumerate(labels) if c not in result)
+    if gone:
+        x = x.sum(gone)  # type: ignore[attr-defined]
+        labels = [c for c in labels if c in result]
+    return x.permute(*[labels.index(c) for c in result])  # type: ignore[attr-defined,no-any-return]
+
+
+def _path(work: list[Any], result: list[Any]) -> list[tuple[int, int]]:
+    """A good order of pairwise contractions, found by NumPy on shapes alone."""
+    names: dict[Any, str] = {}
+    for _, labels in work:
+        for c in labels:
+            names.setdefault(c, string.ascii_letters[len(names)])
+    text = ",".join("".join(names[c] for c in labels) for _, labels in work)
+    text += "->" + "".join(names[c] for c in result)
+    shapes = [np.broadcast_to(np.float32(0), x._shape) for x, _ in work]
+    steps = np.einsum_path(text, *shapes, optimize="greedy")[0][1:]
+    path: list[tuple[int, int]] = []
+    for step in steps:
+        path.append((step[0], step[1]))
+        if len(step) > 2:  # NumPy contracts the rest at once: take them pair by pair
+            path[-1:] = [(0, 1)] * (len(step) - 1)
+    return path
+
+
+def _sublist(*arguments: Any) -> Tensor:
+    """The form einsum(op1, [0, 1], op2, [1, 2], [0, 2])."""
+    operands = arguments[0:-1:2] if len(arguments) % 2 else arguments[::2]
+    lists = arguments[1::2] if len(arguments) % 2 == 0 else arguments[1:-1:2]
+
+    def text(labels: Any) -> str:
+        return "".join("..." if c is Ellipsis else string.ascii_letters[c] for c in labels)
+    equation = ",".join(text(x) for x in lists)
+    if len(arguments) % 2:
+        equation += "->" + text(arguments[-1])
+    return einsum(equation, *operands)
+
+
+@composite(method=False)
+def chain_matmul(*matrices: Tensor) -> Tensor:
+    """Product of several matrices in the cheapest order."""
+    return multi_dot(matrices)
+
+
+@composite(method=False, public=False)
+def multi_dot(tensors: Any) -> Tensor:
+    """Product of several matrices (the first and last may be vectors) in the cheapest order."""
+    items = list(tensors)
+    if len(items) < 2:
+        raise RuntimeError("multi_dot(): expected at least 2 tensors but got "
+                           f"{len(items)}")
+    first, last = items[0].ndim == 1, items[-1].ndim == 1
+    if first:
+        items[0] = items[0].unsqueeze(0)
+    if last:
+        items[-1] = items[-1].unsqueeze(1)
+    sizes = [x._shape[0] for x in items] + [items[-1]._shape[1]]
+    n = len(items)
+    cost = [[0] * n for _ in range(n)]
+    cut = [[0] * n for _ in range(n)]
+    for span in range(1, n):
+        for i in range(n - span):
+            j = i + span
+            options = [(cost[i][k] + cost[k + 1][j] + sizes[i] * sizes[k + 1] * sizes[j + 1], k)
+                       for k in range(i, j)]
+            cost[i][j], cut[i][j] = min(options)
+
+    def product(i: int, j: int) -> Tensor:
+        if i == j:
+            return items[i]  # type: ignore[no-any-return]
+        return matmul(product(i, cut[i][j]), product(cut[i][j] + 1, j))
+    found = product(0, n - 1)
+    if first:
+        found = found.squeeze(0)  # type: ignore[attr-defined]
+    return found.squeeze(-1) if last else found  # type: ignore[attr-defined,no-any-return]
+
+
+@composite(out=True)
+def kron(input: Tensor, other: Tensor) -> Tensor:
+    """Kronecker product."""
+    n = max(input.ndim, other.ndim)
+    a = input.reshape((1,) * (n - input.ndim) + input._shape)  # type: ignore[attr-defined]
+    b = other.reshape((1,) * (n - other.ndim) + other._shape)  # type: ignore[attr-defined]
+    for d in range(n):
+        a = a.unsqueeze(2 * d + 1)
+        b = b.unsqueeze(2 * d)
+    shape = [x * y for x, y in zip(a._shape[::2], b._shape[1::2], strict=True)]
+    return (a * b).reshape(shape)  # type: ignore[no-any-return]
+
+
+@composite(out=True)
+def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
+    """Cross product of 3-vectors along a dimension (by default the first of size 3)."""
+    shape = broadcast_shapes(input._shape, other._shape)
+    if dim is None:
+        dims = [d for d, n in enumerate(shape) if n == 3]
+        if not dims:
+            raise RuntimeError("no dimension of size 3 in input")
+        dim = dims[0]
+    d = wrap_dim(dim, len(shape))
+    if shape[d] != 3:
+        raise RuntimeError(f"linalg.cross: inputs dimension {dim} must have length 3. Got "
+                           f"{input._shape[d]} and {other._shape[d]}")
+    a = [x.squeeze(d) for x in input.expand(*shape).split(1, d)]  # type: ignore[attr-defined]
+    b = [x.squeeze(d) for x in other.expand(*shape).split(1, d)]  # type: ignore[attr-defined]
+    return NAMES["stack"]([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2],  # type: ignore
+                           a[0] * b[1] - a[1] * b[0]], d)
+
+
+@composite()
+def matrix_power(input: Tensor, n: int) -> Tensor:
+    """A square matrix multiplied by itself n times, by squaring; n >= 0."""
+    if input.ndim < 2 or input._shape[-1] != input._shape[-2]:
+        raise RuntimeError(f"linalg.matrix_power: A must be batches of square matrices, but they "
+                           f"are {input._shape[-2] if input.ndim > 1 else 1} by "
+                           f"{input._shape[-1]} matrices")
+    if n < 0:
+        raise NotImplementedError("matrix_power with a negative exponent needs the inverse, which "
+                                  "is not in flambeau yet")
+    result: Tensor | None = None
+    base = input
+    while n:
+        if n & 1:
+            result = base if result is None else matmul(result, base)
+        n >>= 1
+        if n:
+            base = matmul(base, base)
+    if result is None:
+        eye = NAMES["eye"](input._shape[-1], dtype=input.dtype, device=input.device)
+        return eye.expand(*input._shape).clone()  # type: ignore[no-any-return]
+    return result
