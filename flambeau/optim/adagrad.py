@@ -10,6 +10,7 @@ from flambeau.optim.optimizer import (
     Optimizer,
     check_fused,
     check_options,
+    subtract_quotient,
     to_scalar,
     use_grad_for_differentiable,
 )
@@ -128,8 +129,8 @@ class Adagrad(Optimizer):
                     grad = grad + param * group["weight_decay"]
                 clr = lr / (1 + (count - 1) * group["lr_decay"])
                 total = state["sum"]
-                total.add_(grad * grad)
+                total.addcmul_(grad, grad)
                 if group["differentiable"]:
                     total = total.clone()
-                param.sub_(grad / (total.sqrt() + group["eps"]) * clr)
+                subtract_quotient(param, grad, total.sqrt() + group["eps"], clr)
         return loss

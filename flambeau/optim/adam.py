@@ -10,6 +10,7 @@ from flambeau.optim.optimizer import (
     Optimizer,
     check_fused,
     check_options,
+    subtract_quotient,
     to_scalar,
     use_grad_for_differentiable,
 )
@@ -153,7 +154,12 @@ class Adam(Optimizer):
         All factors that change from step to step are Python floats, so that they reach the
         compiled program as arguments.
         """
-        beta1, beta2 = group["betas"]
+        beta1, beta2 = (
+            beta.to(device=param.device, dtype=param.dtype)
+            if isinstance(beta, flambeau.Tensor)
+            else beta
+            for beta in group["betas"]
+        )
         lr = to_scalar(group["lr"])
         weight_decay = group["weight_decay"]
         exp_avg, exp_avg_sq = state["exp_avg"], state["exp_avg_sq"]
@@ -165,8 +171,8 @@ class Adam(Optimizer):
                 param.mul_(1 - lr * weight_decay)
             else:
                 grad = grad + param * weight_decay
-        exp_avg.mul_(beta1).add_(grad * (1 - beta1))
-        exp_avg_sq.mul_(beta2).add_(grad * grad * (1 - beta2))
+        exp_avg.lerp_(grad, 1 - beta1)
+        exp_avg_sq.lerp_(grad * grad, 1 - beta2)
         squares = exp_avg_sq
         if group["differentiable"]:
             # The next step changes these in place, and backward needs their values of now.
@@ -178,6 +184,8 @@ class Adam(Optimizer):
                 greatest.copy_(squares)
             else:
                 squares = greatest.copy_(flambeau.maximum(greatest, squares))
-        step_size = lr / (1 - beta1**step)
+        # sqrt(v / c) + eps, its correction c taken over to the step size.
         correction = (1 - beta2**step) ** 0.5
-        param.sub_(exp_avg / (squares.sqrt() / correction + group["eps"]) * step_size)
+        denominator = squares.sqrt() + group["eps"] * correction
+        step_size = lr * correction / (1 - beta1**step)
+        subtract_quotient(param, exp_avg, denominator, step_size)

@@ -9,6 +9,7 @@ import flambeau
 from flambeau.optim.optimizer import (
     Optimizer,
     check_options,
+    subtract_quotient,
     to_scalar,
     use_grad_for_differentiable,
 )
@@ -121,16 +122,18 @@ class RMSprop(Optimizer):
                 if group["weight_decay"] != 0:
                     grad = grad + param * group["weight_decay"]
                 square_avg = state["square_avg"]
-                square_avg.mul_(alpha).add_(grad * grad * (1 - alpha))
+                square_avg.lerp_(grad * grad, 1 - alpha)
                 average = square_avg.clone() if group["differentiable"] else square_avg
                 if group["centered"]:
                     grad_avg = state["grad_avg"]
-                    grad_avg.mul_(alpha).add_(grad * (1 - alpha))
+                    grad_avg.lerp_(grad, 1 - alpha)
                     mean = grad_avg.clone() if group["differentiable"] else grad_avg
                     average = average - mean * mean
-                update = grad / (average.sqrt() + group["eps"])
+                denominator = average.sqrt() + group["eps"]
                 if group["momentum"] > 0:
                     buf = state["momentum_buffer"]
-                    update = buf.mul_(group["momentum"]).add_(update)
-                param.sub_(update * lr)
+                    buf.mul_(group["momentum"]).addcdiv_(grad, denominator)
+                    param.sub_(buf * lr)
+                else:
+                    subtract_quotient(param, grad, denominator, lr)
         return loss

@@ -194,6 +194,16 @@ def test_gradients_flow_through_differentiable_steps() -> None:
         both(program, rtol=1e-4, atol=1e-9)
 
 
+def test_tensor_betas() -> None:
+    def program(lib: Library) -> Any:
+        params, loss = problem(lib, "float64")
+        betas = (lib.tensor(0.5), lib.tensor(0.75))
+        optimizer = lib.optim.Adam(params, lr=0.05, betas=betas, foreach=False)
+        return [train(lib, optimizer, loss, 5), params]
+
+    both(program, rtol=1e-6)
+
+
 def test_closures_hooks_and_groups() -> None:
     def program(lib: Library) -> Any:
         params, loss = problem(lib, "float64")
