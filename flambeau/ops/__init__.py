@@ -16,5 +16,6 @@ from flambeau.ops import (  # noqa: F401  (importing declares the rows)
     products,
     random,
     reduction,
+    statistics,
     table,
 )

@@ -1,0 +1,311 @@
+"""Statistics over dimensions: extremes with indices, any and all, variance, norms, log-sum-exp."""
+
+from __future__ import annotations
+
+import math
+from collections import namedtuple
+from typing import Any
+
+
+from flambeau import dtype as dtypes
+from flambeau.dtype import dtype as DType
+from flambeau.ops.elementwise import maximum, minimum, select_where
+from flambeau.ops.indexing import gather
+from flambeau.ops.reduction import (
+    _axes,
+    argmax_axis,
+    argmin_axis,
+    max_axes,
+    min_axes,
+    prod_axes,
+    restore,
+)
+from flambeau.ops.table import NAMES, composite
+from flambeau.size import wrap_dim
+from flambeau.tensor import Tensor
+
+Extreme = namedtuple("Extreme", ("values", "indices"))
+VarMean = namedtuple("VarMean", ("var", "mean"))
+AMinMax = namedtuple("AMinMax", ("min", "max"))
+
+
+def pair(name: str, values: Tensor, indices: Tensor) -> Any:
+    """A (values, indices) result that prints as torch's return types do."""
+    del name
+    return Extreme(values, indices)
+
+
+@composite(out=True)
+def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *,
+         dtype: DType | None = None) -> Tensor:
+    """Product of the elements, or over one dimension. Integers and bools multiply as int64."""
+    if dtype is None and input.dtype.category != 2:
+        dtype = dtypes.int64
+    x = input if dtype is None or dtype is input.dtype else NAMES["to_dtype"](input, dtype)
+    axes = _axes(dim, input)
+    if not axes:
+        return NAMES["clone"](x)  # type: ignore[no-any-return]
+    return restore(prod_axes(x, axes), input._shape, axes, keepdim)
+
+
+def _extreme(input: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> Any:
+    """The three forms of max and min."""
+    whole, place, two = ((max_axes, argmax_axis, maximum) if name == "max" else
+                         (min_axes, argmin_axis, minimum))
+    dim = kwargs.pop("dim", None)
+    other = kwargs.pop("other", None)
+    keepdim = kwargs.pop("keepdim", False)
+    if kwargs:
+        raise TypeError(f"{name}() got an unexpected keyword argument '{next(iter(kwargs))}'")
+    if args:
+        if isinstance(args[0], Tensor):
+            other = args[0]
+        else:
+            dim = args[0]
+        if len(args) > 1:
+            keepdim = args[1]
+    if other is not None:
+        return two(input, other)
+    if dim is None:
+        if input.numel() == 0:
+            raise RuntimeError(f"{name}(): Expected reduction dim to be specified for "
+                               "input.numel() == 0. Specify the reduction dim with the 'dim' "
+                               "argument.")
+        axes = tuple(range(input.ndim))
+        return whole(input, axes) if axes else NAMES["clone"](input)
+    if input.ndim == 0:
+        wrap_dim(dim, 0)
+        return pair(name, NAMES["clone"](input),
+                    NAMES["zeros"]((), dtype=dtypes.int64, device=input.device))
+    d = wrap_dim(dim, input.ndim)
+    if input._shape[d] == 0:
+        raise IndexError(f"{name}(): Expected reduction dim {d} to have non-zero size.")
+    indices = place(input, (d,))
+    kept = indices.unsqueeze(d)
+    values = gather(input, d, kept)
+    if keepdim:
+        return pair(name, values, kept)
+    return pair(name, values.squeeze(d), indices)  # type: ignore[attr-defined]
+
+
+@composite()
+def max(input: Tensor, *args: Any, out: Any = None, **kwargs: Any) -> Any:  # noqa: A001
+    """Largest element; with `dim` (values, indices); with a tensor the elementwise maximum."""
+    return _into(_extreme(input, args, kwargs, "max"), out)
+
+
+@composite()
+def min(input: Tensor, *args: Any, out: Any = None, **kwargs: Any) -> Any:  # noqa: A001
+    """Smallest element; with `dim` (values, indices); with a tensor the elementwise minimum."""
+    return _into(_extreme(input, args, kwargs, "min"), out)
+
+
+def _into(found: Any, out: Any) -> Any:
+    if out is None:
+        return found
+    from_pair = found if isinstance(found, tuple) else (found,)
+    outs = out if isinstance(out, tuple) else (out,)
+    for o, v in zip(outs, from_pair, strict=True):
+        o.copy_(v) if o._shape == v._shape else o.set_(v)
+    return out
+
+
+@composite(out=True)
+def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> Any:
+    """(smallest, largest) elements, of all or over one dimension."""
+    axes = _axes(dim, input)
+    if not axes:
+        return AMinMax(NAMES["clone"](input), NAMES["clone"](input))
+    return AMinMax(restore(min_axes(input, axes), input._shape, axes, keepdim),
+                   restore(max_axes(input, axes), input._shape, axes, keepdim))
+
+
+def _truth(input: Tensor, dim: Any, keepdim: bool, row: Any, empty: bool) -> Tensor:
+    x = input if input.dtype is dtypes.bool else input != 0
+    result = dtypes.uint8 if input.dtype is dtypes.uint8 else dtypes.bool
+    axes = _axes(dim, input)
+    if not axes:
+        found = NAMES["clone"](x)
+    elif any_zero(input._shape, axes):
+        shape = tuple(n for i, n in enumerate(input._shape) if i not in axes)
+        found = NAMES["full"](shape, empty, dtype=dtypes.bool, device=input.device)
+    else:
+        found = row(x, axes)
+    found = restore(found, input._shape, axes, keepdim)
+    return found if result is dtypes.bool else NAMES["to_dtype"](found, result)  # type: ignore
+
+
+def any_zero(shape: tuple[int, ...], axes: tuple[int, ...]) -> bool:
+    """Whether one of the axes has size 0."""
+    return 0 in [shape[a] for a in axes]
+
+
+@composite(out=True)
+def any(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:  # noqa: A001
+    """Whether any element is nonzero, of all or over dimensions."""
+    return _truth(input, dim, keepdim, max_axes, False)
+
+
+@composite(out=True)
+def all(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:  # noqa: A001
+    """Whether every element is nonzero, of all or over dimensions."""
+    return _truth(input, dim, keepdim, min_axes, True)
+
+
+def _moments(input: Tensor, dim: Any, correction: Any, keepdim: bool, name: str
+             ) -> tuple[Tensor, Tensor]:
+    """(variance, mean) in two passes over the values."""
+    if input.dtype.category != 2:
+        raise RuntimeError(f"{name} only support floating point and complex dtypes")
+    axes = _axes(dim, input)
+    count = math.prod(input._shape[a] for a in axes)
+    mean = NAMES["mean"](input, axes or None, True) if axes else input
+    centred = input - mean  # type: ignore[operator]
+    total = NAMES["sum"](centred * centred, axes, True) if axes else centred * centred
+    denominator = count - correction
+    variance = total / float(denominator if denominator > 0 else 0)
+    if not keepdim and axes:
+        variance, mean = variance.squeeze(axes), mean.squeeze(axes)
+    return variance, mean
+
+
+def _correction(dim: Any, unbiased: Any, correction: Any) -> tuple[Any, Any]:
+    """torch's old form var(unbiased) beside var(dim, unbiased) and var(dim, correction=)."""
+    if isinstance(dim, bool):
+        dim, unbiased = None, dim
+    if correction is None:
+        correction = 1 if unbiased is None or unbiased else 0
+    return dim, correction
+
+
+@composite(out=True)
+def var(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *,
+        correction: Any = None) -> Tensor:
+    """Variance over dimensions, divided by count - correction (default 1)."""
+    dim, correction = _correction(dim, unbiased, correction)
+    return _moments(input, dim, correction, keepdim, "var")[0]
+
+
+@composite(out=True)
+def std(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *,
+        correction: Any = None) -> Tensor:
+    """Standard deviation: the square root of `var`."""
+    dim, correction = _correction(dim, unbiased, correction)
+    return NAMES["sqrt"](_moments(input, dim, correction, keepdim, "std")[0])  # type: ignore
+
+
+@composite(method=False)
+def var_mean(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *,
+             correction: Any = None) -> Any:
+    """(variance, mean) over dimensions."""
+    dim, correction = _correction(dim, unbiased, correction)
+    return _moments(input, dim, correction, keepdim, "var_mean")
+
+
+@composite(method=False)
+def std_mean(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *,
+             correction: Any = None) -> Any:
+    """(standard deviation, mean) over dimensions."""
+    dim, correction = _correction(dim, unbiased, correction)
+    variance, mean = _moments(input, dim, correction, keepdim, "std_mean")
+    return NAMES["sqrt"](variance), mean
+
+
+@composite(out=True, aliases=("special_logsumexp",))
+def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
+    """log(sum(exp(input))) over dimensions, shifted by the maximum so that nothing overflows."""
+    x = input if input.dtype.category == 2 else input.to(  # type: ignore[attr-defined]
+        dtypes.get_default_dtype())
+    axes = _axes(dim, x)
+    if not axes:
+        return NAMES["clone"](x)  # type: ignore[no-any-return]
+    if any_zero(x._shape, axes):
+        return NAMES["sum"](x, axes, keepdim).log()  # type: ignore[no-any-return]
+    top = restore(max_axes(x.detach(), axes), x._shape, axes, True)
+    top = select_where(NAMES["isinf"](top), 0.0, top)
+    total = NAMES["sum"](NAMES["exp"](x - top), axes, True)
+    found = NAMES["log"](total) + top
+    return found if keepdim else found.squeeze(axes)  # type: ignore[no-any-return]
+
+
+@composite(method=False, public=False)
+def vector_norm(x: Tensor, ord: Any = 2, dim: Any = None, keepdim: bool = False, *,
+                dtype: DType | None = None) -> Tensor:
+    """(sum |x|^ord)^(1/ord) over dimensions; inf, -inf and 0 as limits."""
+    if dtype is not None:
+        x = x.to(dtype)  # type: ignore[attr-defined]
+    if x.dtype.category != 2:
+        raise RuntimeError(f"linalg.vector_norm: Expected a floating point or complex tensor as "
+                           f"input. Got {x.dtype}")
+    axes = _axes(dim, x)
+    if not axes:
+        x = x.reshape(1)  # type: ignore[attr-defined]
+        found = vector_norm(x, ord, 0)
+        return found
+    if ord == 2:
+        return restore_norm(x, axes, keepdim)
+    magnitude = NAMES["abs"](x)
+    if ord == math.inf:
+        return NAMES["amax"](magnitude, axes, keepdim)  # type: ignore[no-any-return]
+    if ord == -math.inf:
+        return NAMES["amin"](magnitude, axes, keepdim)  # type: ignore[no-any-return]
+    if ord == 0:
+        return NAMES["sum"]((x != 0).to(x.dtype), axes, keepdim)  # type: ignore[no-any-return]
+    if ord == 1:
+        return NAMES["sum"](magnitude, axes, keepdim)  # type: ignore[no-any-return]
+    total = NAMES["sum"](magnitude ** float(ord), axes, keepdim)
+    return total ** (1.0 / ord)  # type: ignore[no-any-return]
+
+
+def restore_norm(x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Tensor:
+    """Euclidean norm, whose gradient at 0 is 0 (the subgradient torch takes)."""
+    total = NAMES["sum"](x * x, axes, keepdim)  # type: ignore[operator]
+    if not (x.requires_grad):
+        return NAMES["sqrt"](total)  # type: ignore[no-any-return]
+    zero = total == 0
+    safe = select_where(zero, 1.0, total)
+    return select_where(zero, 0.0, NAMES["sqrt"](safe))  # type: ignore[no-any-return]
+
+
+@composite()
+def norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False,
+         out: Any = None, dtype: DType | None = None) -> Tensor:
+    """Norm of all elements or over dimensions: p-norm, "fro" (2)."""
+    if isinstance(p, str):
+        if p != "fro":
+            raise RuntimeError(f"norm: order '{p}' is not in flambeau yet; use a number or 'fro'")
+        p = 2
+    found = vector_norm(input, 2 if p is None else p, dim, keepdim, dtype=dtype)
+    return found if out is None else out.copy_(found)  # type: ignore[no-any-return]
+
+
+@composite(out=True)
+def nansum(input: Tensor, dim: Any = None, keepdim: bool = False, *,
+           dtype: DType | None = None) -> Tensor:
+    """Sum that counts NaN as 0."""
+    kept = select_where(NAMES["isnan"](input), 0, input)
+    return NAMES["sum"](kept, dim, keepdim, dtype=dtype)  # type: ignore[no-any-return]
+
+
+@composite(out=True)
+def nanmean(input: Tensor, dim: Any = None, keepdim: bool = False, *,
+            dtype: DType | None = None) -> Tensor:
+    """Mean over the elements that are not NaN."""
+    count = NAMES["sum"](~NAMES["isnan"](input), dim, keepdim)
+    return nansum(input, dim, keepdim, dtype=dtype) / count  # type: ignore[no-any-return,operator]
+
+
+@composite()
+def count_nonzero(input: Tensor, dim: Any = None) -> Tensor:
+    """Number of nonzero elements, of all or over dimensions, int64."""
+    return NAMES["sum"](input != 0, dim)  # type: ignore[no-any-return]
+
+
+@composite()
+def trace(input: Tensor) -> Tensor:
+    """Sum of a matrix's diagonal."""
+    if input.ndim != 2:
+        raise RuntimeError("trace: expected a matrix")
+    return NAMES["sum"](input.diagonal())  # type: ignore[attr-defined,no-any-return]
+
+
