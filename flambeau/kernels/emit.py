@@ -1,8 +1,9 @@
 """Structured LLVM IR text: functions written with loops and branches instead of labels and phis.
 
-The kernel templates need exact control of vector types, registers and addresses, and fast generation, so they write
-LLVM IR text directly. `Function` keeps that text readable: it numbers the temporaries, names the blocks and closes
-loops. Integers are i64 unless said otherwise and may be given as Python ints, which fold.
+The kernel templates need exact control of vector types, registers and addresses, and fast
+generation, so they write LLVM IR text directly. `Function` keeps that text readable: it numbers the
+temporaries, names the blocks and closes loops. Integers are i64 unless said otherwise and may be
+given as Python ints, which fold.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ Value = str | int
 
 
 class Loop:
-    """A counted loop being written: `index` is the induction variable, `carried` the loop-carried values."""
+    """A counted loop being written: `index` is the induction variable, `carried` the loop-carried
+    values.
+    """
 
     def __init__(self, index: str, carried: list[str]) -> None:
         self.index = index
@@ -180,6 +183,11 @@ class Function:
         """Store a value of type `kind`."""
         self.do(f"store {kind} {value}, ptr {address}, align {align}")
 
+    def prefetch(self, address: str, write: bool = False, near: int = 3) -> None:
+        """Ask for the cache line at any address, for the first level (near 3) or the second (2)."""
+        how = f"i32 {int(write)}, i32 {near}, i32 1"
+        self.do(f"call void @llvm.prefetch.p0(ptr {address}, {how})")
+
     def splat(self, count: int, kind: str, value: Value) -> str:
         """Vector of `count` copies of a scalar of type `kind`."""
         one = self.op(f"insertelement <{count} x {kind}> poison, {kind} {value}, i32 0")
@@ -209,8 +217,10 @@ class Function:
 
         Args:
             stop, start, step: i64; step > 0.
-            carry: (type, initial value) of each carried value. After the loop, `Loop.carried` holds the last values.
-            nonempty: the caller knows that start < stop, so no test is made before the first iteration.
+            carry: (type, initial value) of each carried value. After the loop, `Loop.carried` holds
+                the last values.
+            nonempty: the caller knows that start < stop, so no test is made before the first
+                iteration.
         """
         tag = self.fresh("loop")
         before, body, after = f"{tag}.pre", f"{tag}.body", f"{tag}.end"
@@ -255,7 +265,9 @@ class Function:
     def merge(
         self, condition: str, kinds: Sequence[str], otherwise: Sequence[str]
     ) -> Iterator[list[str]]:
-        """if condition: ... for values: the body replaces entries of the yielded list; it holds the phis afterwards."""
+        """if condition: ... for values: the body replaces entries of the yielded list; it holds the
+        phis afterwards.
+        """
         tag = self.fresh("if")
         before = self.block
         self.branch(condition, f"{tag}.then", f"{tag}.end")

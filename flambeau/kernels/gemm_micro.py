@@ -1,12 +1,13 @@
 """Register-blocked matrix-multiply micro-kernels and the conversions they share, as LLVM IR text.
 
-A micro-kernel keeps an MR x NR tile of C in vector registers (NR = NV vectors) and does one rank-1 update a k:
-NV loads of B, MR broadcasts of A, MR * NV fused multiply-adds. A is addressed by a row and a column stride, so the
-same code reads a packed panel (strides 1 and MR) and an operand left where it lies. B needs unit column stride: a packed
-panel (row stride NR) or a row-major operand.
+A micro-kernel keeps an MR x NR tile of C in vector registers (NR = NV vectors) and does one rank-1
+update a k: NV loads of B, MR broadcasts of A, MR * NV fused multiply-adds. A is addressed by a row
+and a column stride, so the same code reads a packed panel (strides 1 and MR) and an operand left
+where it lies. B needs unit column stride: a packed panel (row stride NR) or a row-major operand.
 
-Reference: Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", ACM TOMS 34(3), 2008;
-Van Zee and van de Geijn, "BLIS: a framework for rapidly instantiating BLAS functionality", ACM TOMS 41(3), 2015.
+Reference: Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", ACM TOMS
+    34(3), 2008; Van Zee and van de Geijn, "BLIS: a framework for rapidly instantiating BLAS
+    functionality", ACM TOMS 41(3), 2015.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from flambeau.kernels.emit import Function, Value
 ADD_PARTIAL, ADD_BIAS, LAST, ADD_C = 1, 2, 4, 8
 """Flags of a micro-kernel call: what is added to the products, and whether the result is final.
 
-Where operands and accumulator have one type, partial sums live in C itself and only the first two are read.
+Where operands and accumulator have one type, partial sums live in C itself and only the first two
+are read.
 """
 
 
@@ -80,7 +82,7 @@ class Form:
 
     @property
     def slot(self) -> str:
-        """LLVM type of one slot of a packed panel: an accumulator-typed element or a pair of bf16."""
+        """LLVM type of one slot of a packed panel: an accumulator or a pair of bf16."""
         return "i32" if self.pairs else self.acc
 
     @property
@@ -93,8 +95,11 @@ def widen(f: Function, form: Form, value: str, lanes: int) -> str:
     """Elements as stored -> accumulator type; lanes == 1 means scalars."""
     if not form.widened:
         return value
-    short, word, wide = ("i16", "i32", "float") if lanes == 1 else (
-        f"<{lanes} x i16>", f"<{lanes} x i32>", f"<{lanes} x float>")
+    short, word, wide = (
+        ("i16", "i32", "float")
+        if lanes == 1
+        else (f"<{lanes} x i16>", f"<{lanes} x i32>", f"<{lanes} x float>")
+    )
     if form.dtype == "bf16":
         bits = f.op(f"zext {short} {value} to {word}")
         high = f.op(f"shl {word} {bits}, {constant(word, lanes, 16)}")
@@ -107,8 +112,11 @@ def narrow(f: Function, form: Form, value: str, lanes: int) -> str:
     """Accumulator type -> elements as stored, round to nearest even; lanes == 1 means scalars."""
     if not form.widened:
         return value
-    short, word, wide = ("i16", "i32", "float") if lanes == 1 else (
-        f"<{lanes} x i16>", f"<{lanes} x i32>", f"<{lanes} x float>")
+    short, word, wide = (
+        ("i16", "i32", "float")
+        if lanes == 1
+        else (f"<{lanes} x i16>", f"<{lanes} x i32>", f"<{lanes} x float>")
+    )
     if form.dtype == "f16":
         half = "half" if lanes == 1 else f"<{lanes} x half>"
         return f.op(f"bitcast {half} {f.op(f'fptrunc {wide} {value} to {half}')} to {short}")
@@ -161,8 +169,8 @@ def load_some(f: Function, form: Form, kind: str, address: str, count: Value) ->
         return f.op(f"call {whole} @load_some_{kind}(ptr {address}, i64 {count})")
     mask = lane_mask(f, form.vl, count)
     return f.op(
-        f"call {whole} @llvm.masked.load.v{form.vl}{MANGLED[kind]}.p0(ptr align {SIZES[kind]} {address}, "
-        f"<{form.vl} x i1> {mask}, {whole} zeroinitializer)"
+        f"call {whole} @llvm.masked.load.v{form.vl}{MANGLED[kind]}.p0("
+        f"ptr align {SIZES[kind]} {address}, <{form.vl} x i1> {mask}, {whole} zeroinitializer)"
     )
 
 
@@ -185,11 +193,13 @@ SIZES = {"float": 4, "double": 8, "i16": 2}
 
 def declarations(form: Form) -> str:
     """Declarations of the intrinsics used, or definitions that stand in for masked access."""
-    vl, kinds = form.vl, sorted({form.acc, form.stored})
+    vl, acc, vec = form.vl, form.acc, form.vec
+    mangled = MANGLED[acc]
+    kinds = sorted({acc, form.stored})
     lines = [
-        f"declare {form.vec} @llvm.fmuladd.v{vl}{MANGLED[form.acc]}({form.vec}, {form.vec}, {form.vec})",
-        f"declare {form.acc} @llvm.fmuladd.{MANGLED[form.acc]}({form.acc}, {form.acc}, {form.acc})",
-        f"declare {form.acc} @llvm.vector.reduce.fadd.v{vl}{MANGLED[form.acc]}({form.acc}, {form.vec})",
+        f"declare {vec} @llvm.fmuladd.v{vl}{mangled}({vec}, {vec}, {vec})",
+        f"declare {acc} @llvm.fmuladd.{mangled}({acc}, {acc}, {acc})",
+        f"declare {acc} @llvm.vector.reduce.fadd.v{vl}{mangled}({acc}, {vec})",
         "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)",
         "declare i64 @llvm.smin.i64(i64, i64)",
         "declare i64 @llvm.smax.i64(i64, i64)",
@@ -202,12 +212,8 @@ def declarations(form: Form) -> str:
     for kind in kinds:
         if form.masks:
             whole, mangled = f"<{vl} x {kind}>", f"v{vl}{MANGLED[kind]}.p0"
-            lines.append(
-                f"declare {whole} @llvm.masked.load.{mangled}(ptr, <{vl} x i1>, {whole})"
-            )
-            lines.append(
-                f"declare void @llvm.masked.store.{mangled}({whole}, ptr, <{vl} x i1>)"
-            )
+            lines.append(f"declare {whole} @llvm.masked.load.{mangled}(ptr, <{vl} x i1>, {whole})")
+            lines.append(f"declare void @llvm.masked.store.{mangled}({whole}, ptr, <{vl} x i1>)")
         else:
             lines += [partial_load(form, kind), partial_store(form, kind)]
     return "\n".join(lines) + "\n"
@@ -220,8 +226,12 @@ def partial_load(form: Form, kind: str) -> str:
     room = f.alloca(whole, align=64)
     f.store(whole, "zeroinitializer", room, 64)
     with f.loop("%n") as loop:
-        f.store(kind, f.load(kind, f.gep(kind, "%p", loop.index), size),
-                f.gep(kind, room, loop.index), size)
+        f.store(
+            kind,
+            f.load(kind, f.gep(kind, "%p", loop.index), size),
+            f.gep(kind, room, loop.index),
+            size,
+        )
     f.ret(f"{whole} {f.load(whole, room, 64)}")
     return f.text()
 
@@ -230,13 +240,20 @@ def partial_store(form: Form, kind: str) -> str:
     """`store_some` as a function, for instruction sets without masked stores."""
     whole, size = f"<{form.vl} x {kind}>", SIZES[kind]
     f = Function(
-        f"store_some_{kind}", [(whole, "v"), ("ptr", "p"), ("i64", "n")], "void", "nounwind noinline"
+        f"store_some_{kind}",
+        [(whole, "v"), ("ptr", "p"), ("i64", "n")],
+        "void",
+        "nounwind noinline",
     )
     room = f.alloca(whole, align=64)
     f.store(whole, "%v", room, 64)
     with f.loop("%n") as loop:
-        f.store(kind, f.load(kind, f.gep(kind, room, loop.index), size),
-                f.gep(kind, "%p", loop.index), size)
+        f.store(
+            kind,
+            f.load(kind, f.gep(kind, room, loop.index), size),
+            f.gep(kind, "%p", loop.index),
+            size,
+        )
     f.ret()
     return f.text()
 
@@ -259,11 +276,12 @@ def micro(form: Form, rows: int, nv: int, edge: bool) -> str:
     Args:
         form: dtype and instruction set.
         rows, nv: tile of rows x (nv vectors).
-        edge: the last vector has only %cols columns, and only rows with their bit set in %rowmask are stored.
+        edge: the last vector has only %cols columns, and only rows with their bit set in %rowmask
+            are stored.
 
-    The function's parameters: k slots (> 0), A with row and column strides, B with row stride, partial sums p with row
-    stride (read and written where elements are narrower than the accumulator), C with row stride, bias, flags. Strides are
-    in bytes.
+    The function's parameters: k slots (> 0), A with row and column strides, B with row stride,
+    partial sums p with row stride (read and written where elements are narrower than the
+    accumulator), C with row stride, bias, flags. Strides are in bytes.
     """
     f = Function(
         micro_name(rows, nv, edge), MICRO_PARAMS + (EDGE_PARAMS if edge else []), "void",
@@ -288,7 +306,7 @@ def prefetch_tile(f: Function, form: Form, rows: int, nv: int, edge: bool) -> No
     for row in range(rows):
         start = f.gep("i8", "%c", f.mul("%ldc", row))
         for offset in range(0, span, 64):
-            f.do(f"call void @llvm.prefetch.p0(ptr {f.gep('i8', start, offset)}, i32 1, i32 3, i32 1)")
+            f.prefetch(f.gep("i8", start, offset), write=True)
 
 
 def rank_one_updates(
@@ -298,7 +316,7 @@ def rank_one_updates(
     vec, vl = form.vec, form.vl
     # Rows are reached from one pointer per four rows by [p], [p + rs], [p + 2 rs], [p + 3 rs]:
     # few registers, and no address arithmetic in the loop but one addition a group.
-    rs2, rs3 = f.mul("%rs", 2), f.mul("%rs", 3)
+    offsets: list[Value] = [0, "%rs", f.mul("%rs", 2), f.mul("%rs", 3)]
     groups = range(0, rows, 4)
     starts = [f.gep("i8", "%a", f.mul("%rs", row)) for row in groups]
     carry = [("ptr", start) for start in starts] + [("ptr", "%b")]
@@ -317,7 +335,7 @@ def rank_one_updates(
                 columns.append(f.load(vec, address, form.acc_size))
         following = []
         for i in range(rows):
-            offset = [0, "%rs", rs2, rs3][i % 4]
+            offset = offsets[i % 4]
             address = f.gep("i8", pointers[i // 4], offset)
             scalar = f.load(form.slot, address, form.acc_size)
             row = f.splat(vl, form.slot, scalar)

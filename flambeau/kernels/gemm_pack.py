@@ -1,8 +1,10 @@
-"""Packing of strided operands into the panels that the matrix-multiply micro-kernels read, as LLVM IR text.
+"""Packing of strided operands into the panels that the matrix-multiply micro-kernels read, as LLVM
+IR text.
 
-A panel holds `wide` rows of A (or columns of B) for a block of K: slot (k, i) stands at k * wide + i. The source may
-have any strides; unit stride along i is copied, unit stride along k is transposed in registers, anything else is
-gathered one by one. Rows past the operand's edge are written as zeros, so micro-kernels never test for them.
+A panel holds `wide` rows of A (or columns of B) for a block of K: slot (k, i) stands at k * wide +
+i. The source may have any strides; unit stride along i is copied, unit stride along k is transposed
+in registers, anything else is gathered one by one. Rows past the operand's edge are written as
+zeros, so micro-kernels never test for them.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ def transpose(f: Function, kind: str, rows: list[str], lane: int) -> list[str]:
     Args:
         kind: scalar LLVM type.
         rows: vector values.
-        lane: elements in 128 bits; the first stages stay inside 128-bit lanes, where x86 shuffles are cheapest.
+        lane: elements in 128 bits; the first stages stay inside 128-bit lanes, where x86 shuffles
+            are cheapest.
 
     Returns: the columns.
     """
@@ -35,12 +38,15 @@ def transpose(f: Function, kind: str, rows: list[str], lane: int) -> list[str]:
     return columns
 
 
-def transpose_in_lanes(
-    f: Function, kind: str, rows: list[str], n: int, lane: int
-) -> list[str]:
-    """Transpose every lane x lane block of `lane` vectors: 2 x 2 for 64-bit, 4 x 4 for 32-bit elements."""
+def transpose_in_lanes(f: Function, kind: str, rows: list[str], n: int, lane: int) -> list[str]:
+    """Transpose every lane x lane block of `lane` vectors: 2 x 2 for 64-bit, 4 x 4 for 32-bit
+    elements.
+    """
+
     def pick(a: str, b: str, within: list[int]) -> str:
-        order = [base + (w if w < lane else n + w - lane) for base in range(0, n, lane) for w in within]
+        order = [
+            base + (w if w < lane else n + w - lane) for base in range(0, n, lane) for w in within
+        ]
         return f.shuffle(n, kind, a, b, order)
 
     if lane == 2:
@@ -57,6 +63,7 @@ def transpose_in_lanes(
 
 def transpose_lanes(f: Function, kind: str, rows: list[str], n: int, lane: int) -> list[str]:
     """Transpose 1, 2 or 4 vectors of as many 128-bit lanes, taken as elements."""
+
     def pick(a: str, b: str, blocks: list[int]) -> str:
         return f.shuffle(n, kind, a, b, [block * lane + e for block in blocks for e in range(lane)])
 
@@ -76,14 +83,15 @@ def transpose_lanes(f: Function, kind: str, rows: list[str], n: int, lane: int) 
 
 AHEAD_ROWS = 8
 AHEAD_BYTES = 256
-"""How far ahead packing prefetches its source: rows where it copies them, bytes of each row where it transposes."""
+"""How far ahead packing prefetches its source: rows where it copies them, bytes of each row where
+it transposes.
+"""
 
 
 def ahead(f: Function, address: str, length: int) -> None:
     """Prefetch `length` bytes: strided sources defeat the processor's own prefetching."""
     for offset in range(0, length, 64):
-        place = f.gep("i8", address, offset)
-        f.do(f"call void @llvm.prefetch.p0(ptr {place}, i32 0, i32 3, i32 1)")
+        f.prefetch(f.gep("i8", address, offset))
 
 
 def pieces(wide: int, vl: int) -> list[tuple[int, int]]:
@@ -101,10 +109,18 @@ def pieces(wide: int, vl: int) -> list[tuple[int, int]]:
 def pack(form: Form, wide: int) -> str:
     """void pack<wide>(src, si, sk, n, k, dst): one panel.
 
-    The function's parameters: source address, strides in elements along the panel and along K, rows present (<= wide),
-    elements of K, destination. With pairs, slot (k, i) holds elements 2k and 2k + 1, and an odd end is filled with zero.
+    The function's parameters: source address, strides in elements along the panel and along K, rows
+    present (<= wide), elements of K, destination. With pairs, slot (k, i) holds elements 2k and 2k
+    + 1, and an odd end is filled with zero.
     """
-    params = [("ptr", "src"), ("i64", "si"), ("i64", "sk"), ("i64", "n"), ("i64", "k"), ("ptr", "dst")]
+    params = [
+        ("ptr", "src"),
+        ("i64", "si"),
+        ("i64", "sk"),
+        ("i64", "n"),
+        ("i64", "k"),
+        ("ptr", "dst"),
+    ]
     f = Function(f"pack{wide}", params, "void", "nounwind noinline")
     step = 2 if form.pairs else 1
     whole = f.cmp("eq", "%n", wide)
@@ -150,7 +166,9 @@ def copy_rows(f: Function, form: Form, wide: int, slots: Value) -> None:
 def join_pairs(f: Function, lanes: int, low: str, high: str) -> str:
     """i16 of two successive k -> one i32 slot each."""
     short, word = ("i16", "i32") if lanes == 1 else (f"<{lanes} x i16>", f"<{lanes} x i32>")
-    shifted = f.op(f"shl {word} {f.op(f'zext {short} {high} to {word}')}, {constant(word, lanes, 16)}")
+    shifted = f.op(
+        f"shl {word} {f.op(f'zext {short} {high} to {word}')}, {constant(word, lanes, 16)}"
+    )
     return f.op(f"or {word} {f.op(f'zext {short} {low} to {word}')}, {shifted}")
 
 
@@ -184,7 +202,9 @@ def transpose_blocks(f: Function, form: Form, wide: int, stop: Value) -> None:
 
 
 def gather(f: Function, form: Form, wide: int, start: Value) -> None:
-    """Any strides, any number of rows present, from element `start` of K: one by one, zeros past the edge."""
+    """Any strides, any number of rows present, from element `start` of K: one by one, zeros past
+    the edge.
+    """
     step = 2 if form.pairs else 1
     size = form.acc_size
     with f.loop("%k", start=start, step=step) as loop:
@@ -197,7 +217,9 @@ def gather(f: Function, form: Form, wide: int, start: Value) -> None:
             address = f.gep(form.stored, row, f.mul(inner.index, "%si"))
             if form.pairs:
                 high = f.load("i16", f.gep("i16", address, other), 2)
-                value = join_pairs(f, 1, f.load("i16", address, 2), f.select(paired, high, 0, "i16"))
+                value = join_pairs(
+                    f, 1, f.load("i16", address, 2), f.select(paired, high, 0, "i16")
+                )
             else:
                 value = load_stored(f, form, address, 1)
             f.store(form.slot, value, f.gep(form.slot, out, inner.index), size)

@@ -1,10 +1,11 @@
 """Matrix times one vector or a few at memory bandwidth, as LLVM IR text.
 
-y_v[r] = sum over k of Mat[r, k] v[k], for few rows of A (Mat = B transposed, the vectors are A's rows) and for N == 1 (Mat =
-A, the vector is B). Rows are cut into chunks, K into blocks whose pieces of the vectors stay in the first-level
-cache; a chunk's sums stay on the stack until K is through. Where K is contiguous, rows are dotted one after the other; where
-rows are contiguous, several columns are added at a time. Either way memory is read in runs as long as can be: two streams of
-half rows reach half the bandwidth of one.
+y_v[r] = sum over k of Mat[r, k] v[k], for few rows of A (Mat = B transposed, the vectors are A's
+rows) and for N == 1 (Mat = A, the vector is B). Rows are cut into chunks, K into blocks whose
+pieces of the vectors stay in the first-level cache; a chunk's sums stay on the stack until K is
+through. Where K is contiguous, rows are dotted one after the other; where rows are contiguous,
+several columns are added at a time. Either way memory is read in runs as long as can be: two
+streams of half rows reach half the bandwidth of one.
 """
 
 from __future__ import annotations
@@ -26,12 +27,14 @@ GROUP = 4
 """Vectors multiplied at a time when there is more than one."""
 
 FIELDS = (
-    "mat", "v", "y", "bias", "rows", "k", "rs", "cs", "sv", "sy", "sbias", "flags", "vectors", "next_v", "next_y",
-    "chunk", "splits", "depth", "partial",
+    "mat", "v", "y", "bias", "rows", "k", "rs", "cs", "sv", "sy", "sbias", "flags", "vectors",
+    "next_v", "next_y", "chunk", "splits", "depth", "partial",
 )  # fmt: skip
-"""i64 fields of the problem that `gemv_task` reads, in order. Strides in elements: of Mat, along a vector, y and bias, and
-from one vector and its result to the next. A task takes `chunk` rows (at most `most_rows`) of one of `splits`
-ranges of `depth` columns; with several ranges their sums go to `partial` (splits x vectors x rows) and are added after."""
+"""i64 fields of the problem that `gemv_task` reads, in order. Strides in elements: of Mat, along a
+vector, y and bias, and from one vector and its result to the next. A task takes `chunk` rows (at
+most `most_rows`) of one of `splits` ranges of `depth` columns; with several ranges their sums go to
+`partial` (splits x vectors x rows) and are added after.
+"""
 
 
 def most_rows(form: Form, several: bool) -> int:
@@ -43,7 +46,9 @@ class Fields:
     """The fields of a matrix-vector problem, read once."""
 
     def __init__(self, f: Function) -> None:
-        self.value = {name: f.load("i64", f.gep("i64", "%g", n), 8) for n, name in enumerate(FIELDS)}
+        self.value = {
+            name: f.load("i64", f.gep("i64", "%g", n), 8) for n, name in enumerate(FIELDS)
+        }
         pointers = ("mat", "v", "y", "bias", "partial")
         self.address = {name: f.op(f"inttoptr i64 {self.value[name]} to ptr") for name in pointers}
 
@@ -52,7 +57,7 @@ class Fields:
 
 
 def gemv_task(form: Form) -> str:
-    """void gemv_task(problem, begin, end, worker): task t is chunk t // splits of range t % splits."""
+    """Task: tasks [begin, end); task t is chunk t // splits of the range t % splits of columns."""
     params = [("ptr", "g"), ("i64", "begin"), ("i64", "end"), ("i64", "worker")]
     f = Function("gemv_task", params, "void", "nounwind noinline")
     g = Fields(f)
@@ -81,7 +86,8 @@ def gemv_task(form: Form) -> str:
                 source = f.add(f.mul(block.index, g["sv"]), f.mul(group.index, g["next_v"]))
                 source = f.gep(form.stored, g.address["v"], source)
                 with f.when(f.op(f"xor i1 {ready}, true")), f.loop(held) as v:
-                    # A group that is not full repeats its last vector; what comes of that is not stored.
+                    # A group that is not full repeats its last vector; what comes of that is not
+                    # stored.
                     real = f.mul(f.min(v.index, f.sub(count, 1)), g["next_v"])
                     copy_vector(
                         f, form, f.gep(form.stored, source, real), g["sv"], k,
@@ -101,9 +107,15 @@ def gemv_task(form: Form) -> str:
                     row = f.mul(f.add(f.mul(split, g["vectors"]), number), g["rows"])
                     place = f.gep(form.acc, g.address["partial"], f.add(row, first))
                     size = f.mul(rows, form.acc_size)
-                    f.do(f"call void @llvm.memcpy.p0.p0.i64(ptr {place}, ptr {part}, i64 {size}, i1 false)")
+                    to, source = f"ptr {place}", f"ptr {part}"
+                    f.do(f"call void @llvm.memcpy.p0.p0.i64({to}, {source}, i64 {size}, i1 false)")
     f.ret()
-    kernels = [dot_rows(form, 1), dot_rows(form, GROUP), add_columns(form, 1), add_columns(form, GROUP)]
+    kernels = [
+        dot_rows(form, 1),
+        dot_rows(form, GROUP),
+        add_columns(form, 1),
+        add_columns(form, GROUP),
+    ]
     return "".join([MEMCPY, *kernels, dot_strided(form), reduce_splits(form), f.text()])
 
 
@@ -163,7 +175,7 @@ def copy_vector(f: Function, form: Form, source: str, stride: Value, k: Value, c
 def finish(
     f: Function, form: Form, field: Fields, vector: Value, sums: str, first: Value, rows: Value
 ) -> None:
-    """Write a vector's sums for `rows` rows from `first` to its y, with bias and y's old value as asked."""
+    """Write a vector's sums for `rows` rows from `first` to its y, with what is to be added."""
     has_bias = f.cmp("ne", field["bias"], 0)
     add = f.cmp("ne", f.op(f"and i64 {field['flags']}, 1"), 0)
     bias = field.address["bias"]
@@ -181,15 +193,25 @@ def finish(
         store_stored(f, form, values[0], place, 1)
 
 
-PARAMS = [("ptr", "mat"), ("i64", "rs"), ("i64", "cs"), ("ptr", "v"), ("ptr", "sums"), ("i64", "rows"), ("i64", "k")]  # fmt: skip
+PARAMS = [
+    ("ptr", "mat"), ("i64", "rs"), ("i64", "cs"), ("ptr", "v"), ("ptr", "sums"), ("i64", "rows"),
+    ("i64", "k"),
+]  # fmt: skip
 
 
 def dot_rows(form: Form, vectors: int) -> str:
-    """sums_v[r] += Mat[r, :] . v with K contiguous: a row after the other, which is how memory is read fastest."""
+    """sums_v[r] += Mat[r, :] . v with K contiguous, one row after the other."""
     f = Function(f"dot_rows{vectors}", PARAMS, "void", "nounwind noinline")
     width = 4 if vectors == 1 else 2
     with f.loop("%rows") as loop:
-        dot_row(f, form, f.gep(form.stored, "%mat", f.mul(loop.index, "%rs")), vectors, width, loop.index)
+        dot_row(
+            f,
+            form,
+            f.gep(form.stored, "%mat", f.mul(loop.index, "%rs")),
+            vectors,
+            width,
+            loop.index,
+        )
     f.ret()
     return f.text()
 
@@ -201,9 +223,7 @@ def fma(f: Function, form: Form, a: str, b: str, c: str) -> str:
     return f.op(f"call {vec} {name}({vec} {a}, {vec} {b}, {vec} {c})")
 
 
-def dot_row(
-    f: Function, form: Form, row: str, vectors: int, width: int, index: Value
-) -> None:
+def dot_row(f: Function, form: Form, row: str, vectors: int, width: int, index: Value) -> None:
     """Dot one row with the vectors, `width` SIMD vectors at a time, and add to its sums."""
     vec, vl, size = form.vec, form.vl, form.acc_size
     long, piece, step = most_rows(form, True), ROOM // size // GROUP, vl * width
@@ -265,7 +285,7 @@ def add_columns(form: Form, vectors: int) -> str:
 
 
 def add_some_columns(f: Function, form: Form, columns: list[str], weights: list[str]) -> None:
-    """sums_v[r] += sum of weight * column over a few columns, for every row; weights are [vector][column]."""
+    """sums_v[r] += sum of weight * column over a few columns; weights are [vector][column]."""
     vec, vl, size = form.vec, form.vl, form.acc_size
     whole = f.mul(f.udiv("%rows", vl), vl)
     number = len(columns)

@@ -1,26 +1,42 @@
-"""Matrix multiplication as LLVM IR text: C[b] = A[b] B[b] (+ bias) (+ C[b]) for any strides of A and B.
+"""Matrix products as LLVM IR text: C[b] = A[b] B[b] (+ bias) (+ C[b]), any strides of A and B.
 
-`module_text(dtype, features)` gives the module that defines `fl_gemm_<dtype>(descriptor)`; the descriptor is an
-array of i64 (`DESCRIPTOR` names its places).
+`module_text(dtype, features)` gives the module that defines `fl_gemm_<dtype>(descriptor)`; the
+descriptor is an array of i64 (`DESCRIPTOR` names its places).
 
 Note [Blocking]
-    For each block of NC columns and KC of K, B is packed once into panels of NR columns (in parallel, into memory shared
-    by the call); then the tiles of C are computed in parallel: a tile packs its MC rows of A into panels of MR rows in
-    its thread's own memory and runs the micro-kernel over them. One panel of B (NR x KC) is used by all the tile's
-    rows while it is near; the packed rows of A (MC x KC) fit half a second-level cache; packed B (NC x KC, at most `SHARED`
-    bytes) the last level. K is cut into equal blocks of at most KC, each summed in registers before it is added to C: this bounds
-    the length of a chain of additions, hence the error, and does not depend on the number of threads; nor does anything
-    else that decides a result, so results are bitwise the same for any number of threads.
+    For each block of NC columns and KC of K, B is packed once into panels of NR columns, in
+    parallel, into memory shared by the call. Then the tiles of C are computed in parallel: a tile
+    packs its MC rows of A into panels of MR rows in its thread's own memory and runs the
+    micro-kernel (`gemm_micro.py`) over them, panel of B by panel of B. A packed tile of A
+    (MC x KC) takes less than half a second-level cache, packed B (NC x KC, at most `SHARED` bytes)
+    its place in the last level, a panel of each (MR x KC and NR x KC) streams through the first.
 
-    What is not packed: B, when its rows are contiguous and few rows of A use it or it is small; A, when few columns
-    use it. The micro-kernel addresses both by strides.
+    With AVX-512 a tile of C in registers is 8 x 2 vectors: measured within 1 % of 8 x 3, 12 x 2
+    and 14 x 2 on large products (Zen 4), and best where M is a multiple of 8, as it mostly is.
+    With AVX2 it is 6 x 2, which fills 16 registers; with NEON 12 x 2 of 32. KC = 512 keeps the
+    traffic of C small; K is cut into equal blocks of at most KC.
 
-    Memory: each thread at work holds one block of MC x KC accumulators, each call at work one of `SHARED` bytes, both from shelves
-    (`workspace.py`), kept for the next call; for 16-bit types with K > KC another block for partial sums.
+    Each block of K is summed in registers before it is added to C: this bounds the length of a
+    chain of additions, hence the error. No decision that changes a result depends on the number
+    of threads, so results are bitwise the same for any.
+
+    What is not packed: B, when its rows are contiguous and few rows of A use it or it is small;
+    A, when few columns use it. The micro-kernel addresses both by strides. 16-bit operands are
+    always packed, which widens them (or pairs them, for AVX-512 BF16).
+
+    Packing reads memory at random compared with computing, so sources are prefetched, and the
+    next tile's A while this one is computed.
+
+Note [Memory of products]
+    A thread at work holds one block of MC x KC accumulators (one huge page of 2 MB), a call at
+    work one of `SHARED` bytes for packed B, and for 16-bit types with K > KC one more of 4 MB for
+    partial sums. They are borrowed from shelves (`workspace.py`), so calls may come from several threads at
+    once; a shelf keeps what was used at the same time, for the life of the module.
 
 Note [Special shapes]
-    M == 1 or N == 1 is a matrix-vector product (`gemm_vector.py`). K == 0 gives the bias or zero. Batches run one matrix a task;
-    large ones one after another with the threads inside. Work under `SERIAL` multiply-adds does not wake a thread.
+    N == 1, M == 1 and few rows with a large B are matrix-vector products (`gemm_vector.py`).
+    K == 0 gives the bias or zero. Batches run one matrix a task; large ones one after another with
+    the threads inside. Work under `SERIAL` multiply-adds does not wake a thread.
 """
 
 from __future__ import annotations
@@ -49,9 +65,10 @@ DESCRIPTOR = (
     "size0", "size1", "size2", "size3", "a0", "a1", "a2", "a3", "b0", "b1", "b2", "b3",
     "c0", "c1", "c2", "c3", "flags",
 )  # fmt: skip
-"""Places of the i64 descriptor: addresses (bias 0 for none; N elements of C's dtype, added to each row), sizes, strides in
-elements (C's column stride is 1), number of batch dims, their sizes, the strides of A, B and C along them, flags (bit 0: add
-to C)."""
+"""Places of the i64 descriptor: addresses (bias 0 for none; N elements of C's dtype, added to each
+row), sizes, strides in elements (C's column stride is 1), number of batch dims, their sizes, the
+strides of A, B and C along them, flags (bit 0: add to C).
+"""
 
 SHARED = 4 << 20
 """Bytes of packed B that a call may hold."""
@@ -74,10 +91,11 @@ PARTIAL_ROWS = 1024
 SERIAL = 1 << 21
 """Multiply-adds below which a call stays on its thread."""
 
-# The problem as the internal functions see it: one matrix product, then what `blocked` derives for the current block.
+# The problem as the internal functions see it: one matrix product, then what `blocked` derives for
+# the current block.
 PROBLEM = (
     "a", "b", "c", "bias", "m", "n", "k", "rsa", "csa", "rsb", "csb", "rsc", "flags", "parallel",
-    "i0", "rows", "j0", "cols", "k0", "depth", "slots", "bdirect", "bbase", "bstep", "ldb", "adirect",
+    "i0", "rows", "j0", "cols", "k0", "depth", "slots", "bbase", "bstep", "ldb", "adirect",
     "tile_rows", "row_tiles", "group", "p", "ldp", "c_base", "ldc", "bias_base", "mflags", "a_base",
 )  # fmt: skip
 PLACE = {name: n for n, name in enumerate(PROBLEM)}
@@ -108,7 +126,8 @@ def module_text(dtype: str, features: frozenset[str]) -> str:
     """LLVM IR of the module that defines `fl_gemm_<dtype>`.
 
     Args:
-        dtype: one of `DTYPES`: the type of A, B, bias and C; accumulation is in f64 for f64, else in f32.
+        dtype: one of `DTYPES`: the type of A, B, bias and C; accumulation is in f64 for f64, else
+            in f32.
         features: LLVM's names of the CPU's features; they choose vectors and blocking.
 
     Returns: a module that needs the symbol `fl_parallel_for` and the C library.
@@ -210,13 +229,14 @@ def fill_rows(form: Form) -> str:
 def edge_tile(form: Form) -> str:
     """void edge_tile(...): part of a tile, `rows` <= MR by `cols` <= NR, by the smaller kernels.
 
-    An operand A left in place cannot be read past its last row, so its last rows are done by a kernel that starts higher up and
-    stores only the rows asked for; `above` says how many rows there are above.
+    An operand A left in place cannot be read past its last row, so its last rows are done by a
+    kernel that starts higher up and stores only the rows asked for; `above` says how many rows
+    there are above.
     """
     params = [
         ("i64", "k"), ("ptr", "a"), ("i64", "rs"), ("i64", "cs"), ("ptr", "b"), ("i64", "ldb"),
-        ("ptr", "p"), ("i64", "ldp"), ("ptr", "c"), ("i64", "ldc"), ("ptr", "bias"), ("i64", "flags"),
-        ("i64", "rows"), ("i64", "cols"), ("i64", "above"), ("i64", "direct"),
+        ("ptr", "p"), ("i64", "ldp"), ("ptr", "c"), ("i64", "ldc"), ("ptr", "bias"),
+        ("i64", "flags"), ("i64", "rows"), ("i64", "cols"), ("i64", "above"), ("i64", "direct"),
     ]  # fmt: skip
     f = Function("edge_tile", params, "void", "nounwind noinline")
     direct = f.cmp("ne", "%direct", 0)
@@ -264,7 +284,8 @@ def pack_b_task(form: Form) -> str:
     base = g.pointer("bbase")
     offset = f.add(f.mul(g["k0"], rsb), f.mul(g["j0"], csb))
     source = f.gep(form.stored, g.pointer("b"), offset)
-    # Rows of B that are contiguous are read a few at a time over all panels: long runs of memory, few pages.
+    # Rows of B that are contiguous are read a few at a time over all panels: long runs of memory,
+    # few pages.
     slice_ = f.select(f.cmp("eq", csb, 1), SLICE, depth)
     slot = form.nr * form.acc_size // (2 if form.pairs else 1)
     with f.loop(depth, step=slice_) as block, f.loop("%end", start="%begin") as loop:
@@ -282,7 +303,7 @@ def pack_b_task(form: Form) -> str:
 
 
 class Upcoming:
-    """Prefetches the next tile's rows of A into the second-level cache, a little before each micro-kernel.
+    """Prefetches the next tile's rows of A to the second level, some before each micro-kernel.
 
     Packing reads memory and computing does not; spread like this the reads cost next to nothing.
     """
@@ -294,7 +315,9 @@ class Upcoming:
         rows = f.min(v["tile_rows"], f.max(rows, 0))
         along_k, along_m = f.cmp("eq", v["csa"], 1), f.cmp("eq", v["rsa"], 1)
         size = form.stored_size
-        runs = f.select(along_k, rows, f.select(along_m, f.select(f.cmp("sgt", rows, 0), v["depth"], 0), 0))
+        runs = f.select(
+            along_k, rows, f.select(along_m, f.select(f.cmp("sgt", rows, 0), v["depth"], 0), 0)
+        )
         self.length = f.mul(f.select(along_k, v["depth"], rows), size)
         self.stride = f.mul(f.select(along_k, v["rsa"], v["csa"]), size)
         start = f.gep(form.stored, source, f.mul(v["tile_rows"], v["rsa"]))
@@ -311,22 +334,25 @@ class Upcoming:
             offset, place = f.load("i64", self.offset, 8), f.load("ptr", self.place, 8)
             start = f.gep("i8", place, offset)
             for line in range(UPCOMING_LINES):
-                address = f.gep("i8", start, 64 * line)
-                f.do(f"call void @llvm.prefetch.p0(ptr {address}, i32 0, i32 2, i32 1)")
+                f.prefetch(f.gep("i8", start, 64 * line), near=2)
             further = f.add(offset, 64 * UPCOMING_LINES)
             done = f.cmp("sge", further, self.length)
             f.store("i64", f.select(done, 0, further), self.offset, 8)
-            f.store("ptr", f.select(done, f.gep("i8", place, self.stride), place, "ptr"), self.place, 8)
+            f.store(
+                "ptr", f.select(done, f.gep("i8", place, self.stride), place, "ptr"), self.place, 8
+            )
             f.store("i64", f.select(done, f.sub(runs, 1), runs), self.runs, 8)
 
 
 def tile_task(form: Form) -> str:
-    """Task: tiles [begin, end) of the current block; tile t is row tile t % row_tiles of column group t // row_tiles."""
+    """Task: tiles [begin, end); t is row tile t % row_tiles of column group t // row_tiles."""
     f = Function("tile_task", TASK, "void", "nounwind noinline")
     g = Problem(f)
     mr, nr, part = form.mr, form.nr, form.acc_size
-    names = ("rows", "cols", "slots", "depth", "tile_rows", "row_tiles", "group", "bstep", "ldb", "rsa",
-             "csa", "ldc", "ldp", "mflags", "adirect", "i0")  # fmt: skip
+    names = (
+        "rows", "cols", "slots", "depth", "tile_rows", "row_tiles", "group", "bstep", "ldb", "rsa",
+        "csa", "ldc", "ldp", "mflags", "adirect", "i0",
+    )  # fmt: skip
     v = {name: g[name] for name in names}
     a_base, b_base, c_base = g.pointer("a_base"), g.pointer("bbase"), g.pointer("c_base")
     p_base, bias_base = g.pointer("p"), g.pointer("bias_base")
@@ -376,7 +402,9 @@ def tile_task(form: Form) -> str:
                     upcoming.prefetch()
                 present = f.min(mr, f.sub(rows, row.index))
                 panel = f.gep("i8", a, f.mul(f.udiv(row.index, mr), panel_step))
-                p_tile = f.gep("i8", p_column, f.mul(row.index, v["ldp"])) if form.widened else "null"
+                p_tile = (
+                    f.gep("i8", p_column, f.mul(row.index, v["ldp"])) if form.widened else "null"
+                )
                 arguments = (
                     f"i64 {v['slots']}, ptr {panel}, i64 {rs}, i64 {cs}, ptr {b}, i64 {v['ldb']}, "
                     f"ptr {p_tile}, i64 {v['ldp']}, "
@@ -413,7 +441,7 @@ def blocked(form: Form) -> str:
     one_block = f.cmp("eq", blocks, 1)
     depth = f.select(one_block, k, depth)
     slots_max = f.ceildiv(depth, step)
-    nc = f.mul(f.udiv(f.udiv(SHARED, f.mul(slots_max, nr * part)), 1), nr)
+    nc = f.mul(f.udiv(SHARED, f.mul(slots_max, nr * part)), nr)
     if form.widened:
         several = f.op(f"xor i1 {one_block}, true")
         nc = f.select(several, f.min(nc, PARTIAL_ROWS), nc)
@@ -426,8 +454,6 @@ def blocked(form: Form) -> str:
         b_few = f.cmp("sle", m, 3 * mr)
         b_direct = f.both(f.cmp("eq", g["csb"], 1), f.either(b_small, b_few))
         a_direct = f.both(f.cmp("sge", m, form.small), f.cmp("sle", n, 4 * nr))
-    with f.when(b_direct):
-        g["bdirect"] = 1
     room = f.alloca("ptr")
     f.store("ptr", "null", room, 8)
     partial = f.alloca("ptr")
@@ -456,7 +482,7 @@ def blocked(form: Form) -> str:
         corner = f.add(f.mul(top.index, g["rsc"]), left.index)
         g["c_base"] = f.op(f"ptrtoint ptr {f.gep(form.stored, c, corner)} to i64")
         g["bias_base"] = f.add(bias, f.mul(left.index, size))
-        tiling(f, form, g, rows, panels, parallel, slots_max)
+        tiling(f, form, g, rows, panels, parallel)
         with f.loop(k, step=depth) as block:
             deep = f.min(depth, f.sub(k, block.index))
             slots = f.ceildiv(deep, step)
@@ -493,9 +519,9 @@ def blocked(form: Form) -> str:
 
 
 def tiling(
-    f: Function, form: Form, g: Problem, rows: Value, panels: Value, parallel: Value, depth: Value
+    f: Function, form: Form, g: Problem, rows: Value, panels: Value, parallel: Value
 ) -> None:
-    """Cut a block into tiles: as tall as MC on one thread; on many, about `32` of them, with work enough in each."""
+    """Cut a block into tiles: as tall as MC on one thread, on several about 32 with work enough."""
     whole = form.mc // form.mr
     bands = f.ceildiv(rows, form.mr)
     share = f.min(whole, f.max(2, f.udiv(bands, 32)))
@@ -513,11 +539,10 @@ def one(form: Form) -> str:
     """void one(problem): one product, of any shape."""
     f = Function("one", [("ptr", "g")], "void", "nounwind noinline")
     g = Problem(f)
-    m, n, k = g["m"], g["n"], g["k"]
-    with f.when(f.cmp("eq", k, 0)):
+    with f.when(f.cmp("eq", g["k"], 0)):
         f.do("call void @fill_rows(ptr %g)")
         f.ret()
-    with f.when(f.either(f.cmp("eq", n, 1), few_rows(f, g))):
+    with f.when(f.either(f.cmp("eq", g["n"], 1), few_rows(f, g))):
         f.do("call void @vectors(ptr %g)")
         f.ret()
     f.do("call void @blocked(ptr %g)")
@@ -536,7 +561,7 @@ def few_rows(f: Function, g: Problem) -> str:
 
 
 def vectors(form: Form) -> str:
-    """void vectors(problem): a product with one column of B or few rows of A. See `gemm_vector.py`."""
+    """void vectors(problem): one column of B or few rows of A, by `gemm_vector.py`."""
     f = Function("vectors", [("ptr", "g")], "void", "nounwind noinline")
     g = Problem(f)
     m, n, k, parallel = g["m"], g["n"], g["k"], g["parallel"]
@@ -544,18 +569,21 @@ def vectors(form: Form) -> str:
     rows, count = f.select(column, m, n), f.select(column, 1, m)
     rs, cs = f.select(column, g["rsa"], g["csb"]), f.select(column, g["csa"], g["rsb"])
     one_vector = f.cmp("eq", count, 1)
-    most = f.select(one_vector, gemm_vector.most_rows(form, False), gemm_vector.most_rows(form, True))
+    most = f.select(
+        one_vector, gemm_vector.most_rows(form, False), gemm_vector.most_rows(form, True)
+    )
     # Mat is read again for every further group of vectors, so then a task keeps to what stays near.
     again = f.both(f.cmp("sgt", count, gemm_vector.GROUP), f.cmp("eq", cs, 1))
     most = f.select(again, 64, most)
-    # Contiguous columns are not cut, so that memory is read in one run; their threads share K instead.
+    # Contiguous columns are not cut, so that memory is read in one run; their threads share K
+    # instead.
     share = f.max(64, f.mul(f.ceildiv(rows, VECTOR_TASKS * 64), 64))
     share = f.select(f.both(f.cmp("ne", parallel, 0), f.cmp("ne", rs, 1)), f.min(most, share), most)
     tasks = f.ceildiv(rows, share)
     space = f.udiv(SHARED // form.acc_size, f.mul(rows, count))
-    splits = f.min(f.udiv(VECTOR_TASKS, tasks), f.min(space, f.udiv(k, 256)))
-    splits = f.max(1, f.select(f.cmp("ne", parallel, 0), splits, 1))
-    depth = f.mul(f.ceildiv(f.ceildiv(k, splits), 8), 8)
+    wanted = f.min(f.udiv(VECTOR_TASKS, tasks), f.min(space, f.udiv(k, 256)))
+    wanted = f.max(1, f.select(f.cmp("ne", parallel, 0), wanted, 1))
+    depth = f.mul(f.ceildiv(f.ceildiv(k, wanted), 8), 8)
     splits = f.ceildiv(k, depth)
     several = f.cmp("ne", splits, 1)
     room = f.alloca("ptr")
@@ -564,8 +592,9 @@ def vectors(form: Form) -> str:
         f.store("ptr", f.op("call ptr @take_shared()"), room, 8)
     partial = f.load("ptr", room, 8)
     problem = f.alloca("i64", len(gemm_vector.FIELDS))
-    # N == 1: y = C's column, Mat = A, and the one bias is for all; else y = C's rows, Mat = B transposed.
-    values = {
+    # N == 1: y = C's column, Mat = A, and the one bias is for all; else y = C's rows, Mat = B
+    # transposed.
+    values: dict[str, Value] = {
         "mat": f.select(column, g["a"], g["b"]), "v": f.select(column, g["b"], g["a"]),
         "y": g["c"], "bias": g["bias"], "rows": rows, "k": k, "rs": rs, "cs": cs,
         "sv": f.select(column, g["rsb"], g["csa"]), "sy": f.select(column, g["rsc"], 1),
@@ -588,7 +617,7 @@ BATCH_PLACE = len(PROBLEM)
 
 
 def batch_task(form: Form) -> str:
-    """Task: matrices [begin, end) of a batch, each on this thread or, where the problem says so, on the pool."""
+    """Task: matrices [begin, end) of a batch, on this thread or, if the problem says so, all."""
     f = Function("batch_task", TASK, "void", "nounwind noinline")
     descriptor = f.load("ptr", f.gep("i64", "%g", BATCH_PLACE), 8)
     mine = f.alloca("i64", BATCH_PLACE + 1)
@@ -601,7 +630,9 @@ def batch_task(form: Form) -> str:
         return f.load("i64", f.gep("i64", descriptor, places[name]), 8)
 
     sizes = [given(f"size{d}") for d in range(4)]
-    sizes = [f.select(f.cmp("slt", d, given("batch_dims")), size, 1) for d, size in enumerate(sizes)]
+    sizes = [
+        f.select(f.cmp("slt", d, given("batch_dims")), size, 1) for d, size in enumerate(sizes)
+    ]
     strides = {x: [given(f"{x}{d}") for d in range(4)] for x in "abc"}
     bases = {x: whole.pointer(x) for x in "abc"}
     with f.loop("%end", start="%begin") as loop:
@@ -651,7 +682,8 @@ def entry(form: Form) -> str:
         count = f.mul(count, f.select(used, given(f"size{d}"), 1))
     with f.when(f.cmp("sle", count, 0)):
         f.ret()
-    # Large matrices one after another, threads inside; small ones a task each, without a pool if all are little work.
+    # Large matrices one after another, threads inside; small ones a task each, without a pool if
+    # all are little work.
     large = f.both(f.cmp("sge", work, f.mul(16, limit)), f.cmp("slt", count, 64))
     large = f.either(large, f.cmp("eq", count, 1))
     inside = f.both(large, f.cmp("sge", work, limit))

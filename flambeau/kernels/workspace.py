@@ -1,8 +1,10 @@
-"""Scratch memory that native kernels borrow: a lock-free shelf of equally large blocks, as LLVM IR text.
+"""Scratch memory that native kernels borrow: a lock-free shelf of equally large blocks, as LLVM IR
+text.
 
-A block is taken from the shelf for the time of one task and put back, so there are never more blocks than tasks that ran at
-the same time, whichever threads they ran on; nothing is allocated once the shelf holds as many. Blocks are aligned to huge
-pages where that helps (packed panels are read at a stride that would otherwise miss the TLB).
+A block is taken from the shelf for the time of one task and put back, so there are never more
+blocks than tasks that ran at the same time, whichever threads they ran on; nothing is allocated
+once the shelf holds as many. Blocks are aligned to huge pages where that helps (packed panels are
+read at a stride that would otherwise miss the TLB).
 """
 
 from __future__ import annotations

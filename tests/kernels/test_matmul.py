@@ -111,8 +111,8 @@ def descriptor(
 
 
 def check(
-    dtype: str, form: str, a: np.ndarray, b: np.ndarray, bias: bool = False, accumulate: bool = False,
-    rng: np.random.Generator | None = None,
+    dtype: str, form: str, a: np.ndarray, b: np.ndarray, bias: bool = False,
+    accumulate: bool = False, rng: np.random.Generator | None = None,
 ) -> np.ndarray:  # fmt: skip
     """Run one product and compare with float64; returns C."""
     rng = rng or np.random.default_rng(1)
@@ -128,10 +128,13 @@ def check(
     wide = lambda x: x.astype(np.float64)
     want = wide(a) @ wide(b)
     scale = np.abs(wide(a)) @ np.abs(wide(b))
-    for term in ([wide(added)] if bias else []) + ([wide(before[..., :m, :n])] if accumulate else []):
+    for term in ([wide(added)] if bias else []) + (
+        [wide(before[..., :m, :n])] if accumulate else []
+    ):
         want, scale = want + term, scale + np.abs(term)
     unit = EPS["f64" if dtype == "f64" else "f32"]
-    # Any order of additions stays below K * unit; 16-bit results round once more, subnormal ones by 2^-25 at most.
+    # Any order of additions stays below K * unit; 16-bit results round once more, subnormal ones by
+    # 2^-25 at most.
     bound = unit * (4 + k) * scale
     if dtype in ("bf16", "f16"):
         bound += EPS[dtype] * np.abs(want) + 2.0**-25
