@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import builtins
 import math
 from typing import Any
+
+import numpy as np
 
 from flambeau import dtype as dtypes
 from flambeau.ops.creation import to_dtype
 from flambeau.ops.elementwise import (
     _sub,
-    bitwise_and,
-    bitwise_or,
-    bitwise_xor,
+    cos,
     exp,
     exp2,
     floor_divide,
@@ -19,7 +20,6 @@ from flambeau.ops.elementwise import (
     isnan,
     log,
     log1p,
-    log2,
     maximum,
     minimum,
     mul,
@@ -27,15 +27,23 @@ from flambeau.ops.elementwise import (
     select_where,
     sigmoid,
     sign,
-    signbit,
     sin,
-    cos,
-    true_div,
     trunc,
     trunc_divide,
 )
+from flambeau.ops.movement import expand_to
 from flambeau.ops.precision import cast, fit, widen
-from flambeau.ops.table import NAMES, ROWS, Number, composite, functional, record_elementwise
+from flambeau.ops.reduction import min_axes
+from flambeau.ops.table import (
+    NAMES,
+    ROWS,
+    _inplace,
+    composite,
+    emit,
+    primitive,
+    record_elementwise,
+)
+from flambeau.size import broadcast_shapes
 from flambeau.tensor import Tensor
 
 _PLUS, _MINUS, _MUL = ROWS["plus"], ROWS["minus"], ROWS["mul"]
@@ -174,6 +182,8 @@ def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) 
     """input + value * tensor1 * tensor2."""
     product = record_elementwise(_MUL, (tensor1, tensor2))
     if value != 1:
+        if isinstance(value, float) and product.dtype.category != 2:
+            value = int(value)  # torch converts the factor to the product's dtype
         product = record_elementwise(_MUL, (product, value))
     return record_elementwise(_PLUS, (input, product))  # type: ignore[no-any-return]
 
@@ -202,11 +212,15 @@ def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
         RuntimeError: input, end and a tensor weight of different dtypes.
     """
     _same_dtype(input, end, "end")
+    if input.dtype.category != 2:
+        raise NotImplementedError(f'"lerp_kernel_scalar" not implemented for '
+                                  f"'{dtype_word(input.dtype)}'")
     span = record_elementwise(_MINUS, (end, input))
     if isinstance(weight, Tensor):
-        _same_dtype(input, weight, "weight")
+        if weight.ndim:
+            _same_dtype(input, weight, "weight")
         near = input + weight * span
-        return select_where(abs(weight) < 0.5, near,  # type: ignore[no-any-return]
+        return select_where(NAMES["abs"](weight) < 0.5, near,  # type: ignore[no-any-return]
                             end - span * (1 - weight))
     if -0.5 < weight < 0.5:
         step = record_elementwise(_MUL, (span, weight))
@@ -222,9 +236,13 @@ def _same_dtype(input: Tensor, other: Tensor, name: str) -> None:
                            f"`{name}` but got dtype {words.get(other.dtype.name, other.dtype.name)}")
 
 
-@composite(inplace=True, out=False, aliases=())
+@composite()
 def rsub(input: Tensor, other: Any, *, alpha: Any = 1) -> Tensor:
     """other - alpha * input."""
+    if input.dtype.category == 0:
+        raise RuntimeError("Subtraction, the `-` operator, with a bool tensor is not supported. If "
+                           "you are trying to invert a mask, use the `~` or `logical_not()` "
+                           "operator instead.")
     if alpha != 1:
         input = mul(input, alpha)
     if isinstance(other, Tensor):
@@ -238,7 +256,382 @@ def dist(input: Tensor, other: Tensor, p: Any = 2) -> Tensor:
     return NAMES["norm"](input - other, p)  # type: ignore[no-any-return]
 
 
+# -- rounding and angles ---------------------------------------------------------------------------
+
+
+@composite(inplace=True, out=True, aliases=("special_round",))
+def round(input: Tensor, *, decimals: int = 0) -> Tensor:  # noqa: A001
+    """The nearest multiple of 10 ** -decimals, halves to even."""
+    if not decimals:
+        return round_even(input)  # type: ignore[no-any-return]
+    if input.dtype.category != 2:
+        raise NotImplementedError(f'"round_cpu" not implemented for \'{dtype_word(input.dtype)}\'')
+    scale = 10.0 ** builtins.abs(decimals)
+    if decimals > 0:
+        return round_even(input * scale) / scale  # type: ignore[no-any-return]
+    return round_even(input / scale) * scale  # type: ignore[no-any-return]
+
+
+@composite(inplace=True, out=True)
+def frac(input: Tensor) -> Tensor:
+    """input - trunc(input)."""
+    if input.dtype.category != 2:
+        raise NotImplementedError(f'"frac_cpu" not implemented for \'{dtype_word(input.dtype)}\'')
+    return input - trunc(input)
+
+
+frac.vjp(lambda g, out, x: (g,))
+
+
+@composite(inplace=True, out=True)
+def deg2rad(input: Tensor) -> Tensor:
+    """Degrees as radians."""
+    return mul(input, math.pi / 180)  # type: ignore[no-any-return]
+
+
+@composite(inplace=True, out=True)
+def rad2deg(input: Tensor) -> Tensor:
+    """Radians as degrees."""
+    return mul(input, 180 / math.pi)  # type: ignore[no-any-return]
+
+
 @composite(inplace=True, out=True)
 def ldexp(input: Tensor, other: Tensor) -> Tensor:
     """input * 2 ** other."""
-    return mul(input, NAMES["pow"](2.0, other))  # type: ignore[no-any-return]
+    return mul(input, exp2(other))  # type: ignore[no-any-return]
+
+
+# -- exponentials and logarithms -------------------------------------------------------------------
+
+
+@composite(out=True, inplace=True)
+def float_power(input: Any, exponent: Any) -> Tensor:
+    """input ** exponent in float64."""
+    base, power = (to_dtype(a, dtypes.float64) if isinstance(a, Tensor) else float(a)
+                   for a in (input, exponent))
+    return NAMES["pow"](base, power)  # type: ignore[no-any-return]
+
+
+def _log_add(input: Tensor, other: Tensor, base2: bool) -> Tensor:
+    name = "logaddexp2_cpu" if base2 else "logaddexp_cpu"
+    for t in (input, other):
+        if t.dtype.category != 2:
+            raise NotImplementedError(f'"{name}" not implemented for \'{dtype_word(t.dtype)}\'')
+    a, b = widen(input), widen(other)
+    top = maximum(a, b)
+    gap = NAMES["abs"](a - b)
+    rest = log1p(exp2(-gap)) * (1 / math.log(2)) if base2 else log1p(exp(-gap))
+    # equal infinities have no gap
+    same = isinf(a) & (a == b)
+    found = select_where(same, top, top + rest)
+    return cast(found, dtypes.promote_types(input.dtype, other.dtype))
+
+
+@composite(out=True)
+def logaddexp(input: Tensor, other: Tensor) -> Tensor:
+    """log(exp(input) + exp(other)) without overflow."""
+    return _log_add(input, other, False)
+
+
+@composite(out=True)
+def logaddexp2(input: Tensor, other: Tensor) -> Tensor:
+    """log2(2 ** input + 2 ** other) without overflow."""
+    return _log_add(input, other, True)
+
+
+def _log_add_vjp(factor: float) -> Any:
+    def rule(g: Any, out: Any, x: Any, y: Any) -> tuple[Any, Any]:
+        a, b, wide = widen(x), widen(y), widen(g)
+        share = sigmoid((a - b) * factor)
+        return fit(wide * share, x), fit(wide * sigmoid((b - a) * factor), y)
+    return rule
+
+
+logaddexp.vjp(_log_add_vjp(1.0), saves="input other")
+logaddexp2.vjp(_log_add_vjp(math.log(2)), saves="input other")
+
+
+@composite(inplace=True, out=True, aliases=("special_xlogy",))
+def xlogy(input: Any, other: Any) -> Tensor:
+    """input * log(other), 0 where input is 0 (NaN where other is)."""
+    logs = log(other) if isinstance(other, Tensor) else math.log(other) if other > 0 else (
+        -math.inf if other == 0 else math.nan)
+    found = select_where(_equals(input, 0), 0.0, mul(input, logs))
+    if isinstance(other, Tensor):
+        return select_where(isnan(other), math.nan, found)  # type: ignore[no-any-return]
+    return found * math.nan if other != other else found  # type: ignore[no-any-return]
+
+
+def _equals(x: Any, value: float) -> Any:
+    """x == value as a tensor's condition, also for numbers."""
+    return x == value if isinstance(x, Tensor) else NAMES["full"]((), x == value)
+
+
+def _xlogy_vjp(g: Any, out: Any, x: Any, y: Any) -> tuple[Any, Any]:
+    gx = gy = None
+    if isinstance(x, Tensor) and x.dtype.category == 2:
+        logs = log(y) if isinstance(y, Tensor) else xlogy(NAMES["ones_like"](x), y)
+        never = (x == 0) & (y <= 0)
+        gx = fit(select_where(never, 0.0, g * logs), x)
+    if isinstance(y, Tensor) and y.dtype.category == 2:
+        gy = fit(g * x / y, y)
+    return gx, gy
+
+
+xlogy.vjp(_xlogy_vjp, saves="input other")
+
+
+@composite(inplace=True, out=True, aliases=("special_logit",))
+def logit(input: Tensor, eps: float | None = None) -> Tensor:
+    """log(x / (1 - x)), x first clamped to [eps, 1 - eps] when eps is given."""
+    x = widen(input)
+    if eps is not None:
+        x = minimum(maximum(x, float(eps)), 1.0 - eps)
+    found = log(x / (1.0 - x))
+    return cast(found, input.dtype) if input.dtype.category == 2 else found  # type: ignore
+
+
+def _logit_vjp(g: Any, out: Any, x: Any, eps: float | None = None) -> tuple[Any, ...]:
+    low = 0.0 if eps is None else eps
+    inside = (x >= low) & (x <= 1.0 - low)
+    outside = math.nan if eps is None else 0.0
+    return select_where(inside, g / (x * (1.0 - x)), outside), None
+
+
+logit.vjp(_logit_vjp, saves="input")
+
+
+@composite(inplace=True, out=True, aliases=("special_sinc",))
+def sinc(input: Tensor) -> Tensor:
+    """sin(pi x) / (pi x), 1 at 0."""
+    angle = mul(widen(input), math.pi)
+    found = select_where(angle == 0, 1.0, sin(angle) / angle)
+    return cast(found, input.dtype) if input.dtype.category == 2 else found  # type: ignore
+
+
+def _sinc_vjp(g: Any, out: Any, x: Any) -> tuple[Any, ...]:
+    angle, wide = widen(x) * math.pi, widen(g)
+    slope = (angle * cos(angle) - sin(angle)) / (angle * widen(x))
+    return (cast(select_where(angle == 0, 0.0, wide * slope), g.dtype),)
+
+
+sinc.vjp(_sinc_vjp, saves="input")
+
+
+@primitive("host", method=False)
+def polygamma_host(row: Any, input: Tensor, n: int) -> Tensor:
+    """The n-th derivative of digamma, by SciPy."""
+    return emit(row, (input,), (n,), input._shape, input.dtype)
+
+
+def _polygamma(x: Any, n: int) -> Any:
+    special = __import__("scipy.special", fromlist=["x"])
+    return np.asarray(special.polygamma(n, np.asarray(x, np.float64))).astype(x.dtype)
+
+
+polygamma_host.reference(_polygamma)
+polygamma_host.vjp(lambda g, out, x, n: (g * polygamma_host(x, n + 1), None), saves="input")
+
+
+@composite(method=False, out=True, aliases=("special_polygamma",))
+def polygamma(n: int, input: Tensor) -> Tensor:
+    """The n-th derivative of digamma, n >= 0."""
+    if n < 0:
+        raise RuntimeError("polygamma(n, x) does not support negative n.")
+    if input.dtype.category != 2:
+        input = to_dtype(input, dtypes.get_default_dtype())
+    return NAMES["digamma"](input) if n == 0 else polygamma_host(input, n)  # type: ignore
+
+
+setattr(Tensor, "polygamma", lambda self, n: polygamma(n, self))
+
+
+@primitive("host", method=False, differentiable=False)
+def integer_pair(row: Any, input: Tensor, other: Tensor, which: str) -> Tensor:
+    """gcd or lcm of two integer tensors of one shape and dtype, by NumPy."""
+    return emit(row, (input, other), (which,), input._shape, input.dtype)
+
+
+integer_pair.reference(lambda x, y, which: np.asarray(
+    {"gcd": np.gcd, "lcm": np.lcm}[which](x, y)).astype(x.dtype))
+
+
+def _of_integers(which: str, input: Tensor, other: Tensor) -> Tensor:
+    for t in (input, other):
+        if t.dtype.category != 1:
+            raise NotImplementedError(f'"{which}_cpu" not implemented for '
+                                      f"'{dtype_word(t.dtype)}'")
+    dtype = dtypes.result_type(tuple((t.dtype, 2 if t.ndim else 1) for t in (input, other)))
+    shape = broadcast_shapes(input._shape, other._shape)
+    return integer_pair(*(expand_to(cast(t, dtype), shape)  # type: ignore[no-any-return]
+                          for t in (input, other)), which)
+
+
+@composite(inplace=True, out=True)
+def gcd(input: Tensor, other: Tensor) -> Tensor:
+    """Greatest common divisor of integers, not negative."""
+    return _of_integers("gcd", input, other)
+
+
+@composite(inplace=True, out=True)
+def lcm(input: Tensor, other: Tensor) -> Tensor:
+    """Least common multiple of integers, not negative."""
+    return _of_integers("lcm", input, other)
+
+
+# -- special values --------------------------------------------------------------------------------
+
+
+@composite(inplace=True, out=True)
+def heaviside(input: Tensor, values: Tensor) -> Tensor:
+    """0 below 0, 1 above, `values` at 0.
+
+    Raises:
+        RuntimeError: different dtypes.
+    """
+    if input.dtype is not values.dtype:
+        raise RuntimeError("heaviside is not yet implemented for tensors with different dtypes.")
+    above = cast(input > 0, input.dtype)
+    return select_where(input == 0, values, above).detach()  # type: ignore[no-any-return]
+
+
+@composite(inplace=True, out=True)
+def nan_to_num(input: Tensor, nan: float | None = None, posinf: float | None = None,
+               neginf: float | None = None) -> Tensor:
+    """NaN and infinities replaced: by 0 and the dtype's largest and smallest unless given."""
+    if input.dtype.category != 2:
+        return NAMES["clone"](input)  # type: ignore[no-any-return]
+    limits = dtypes.finfo(input.dtype)
+    high = limits.max if posinf is None else float(posinf)
+    low = limits.min if neginf is None else float(neginf)
+    x = select_where(isnan(input), 0.0 if nan is None else float(nan), input)
+    x = select_where(input == math.inf, high, x)
+    return select_where(input == -math.inf, low, x)  # type: ignore[no-any-return]
+
+
+@composite(inplace=True, out=True)
+def sgn(input: Tensor) -> Tensor:
+    """-1, 0 or 1."""
+    return sign(input)  # type: ignore[no-any-return]
+
+
+@composite()
+def positive(input: Tensor) -> Tensor:
+    """The tensor itself.
+
+    Raises:
+        RuntimeError: bools.
+    """
+    if input.dtype.category == 0:
+        raise RuntimeError("The `+` operator, on a bool tensor is not supported.")
+    return input
+
+
+@composite(out=True)
+def isposinf(input: Tensor) -> Tensor:
+    """Whether each element is +inf."""
+    return input == math.inf
+
+
+@composite(out=True)
+def isneginf(input: Tensor) -> Tensor:
+    """Whether each element is -inf."""
+    return input == -math.inf
+
+
+@composite()
+def isreal(input: Tensor) -> Tensor:
+    """Whether each element has no imaginary part: always, without complex dtypes."""
+    return NAMES["ones_like"](input, dtype=dtypes.bool)  # type: ignore[no-any-return]
+
+
+# -- comparing tensors -----------------------------------------------------------------------------
+
+
+@composite()
+def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08,
+            equal_nan: bool = False) -> Tensor:
+    """|input - other| <= atol + rtol * |other|, elementwise; infinities only equal themselves.
+
+    Raises:
+        RuntimeError: different dtypes, or a negative tolerance.
+    """
+    if input.dtype is not other.dtype:
+        raise RuntimeError(f"{dtype_word(input.dtype)} did not match {dtype_word(other.dtype)}")
+    for name, bound in (("rtol", rtol), ("atol", atol)):
+        if bound < 0:
+            raise RuntimeError(f"{name} must be greater than or equal to zero, but got {bound:g}")
+    same = input == other
+    if equal_nan and input.dtype.category == 2:
+        same = same | (isnan(input) & isnan(other))
+    if rtol == 0 and atol == 0:
+        return same  # type: ignore[no-any-return]
+    if input.dtype.category != 2:
+        input, other = (to_dtype(t, dtypes.float64) for t in (input, other))
+    gap = NAMES["abs"](input - other)
+    allowed = NAMES["abs"](other) * rtol + atol
+    return same | (NAMES["isfinite"](gap) & (gap <= allowed))  # type: ignore[no-any-return]
+
+
+@composite()
+def allclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08,
+             equal_nan: bool = False) -> bool:
+    """Whether `isclose` holds everywhere; executes what is pending."""
+    return bool(_all(isclose(input, other, rtol, atol, equal_nan)))
+
+
+def _all(condition: Tensor) -> Any:
+    """Whether every element holds, as a Python bool."""
+    if not condition.numel():
+        return True
+    flat = condition.reshape(-1)  # type: ignore[attr-defined]
+    return min_axes(cast(flat, dtypes.uint8), (0,)).item()
+
+
+@composite()
+def equal(input: Tensor, other: Tensor) -> bool:
+    """Whether shapes and all elements are equal; executes what is pending."""
+    return input._shape == other._shape and bool(_all(input == other))
+
+
+# -- questions about tensors -----------------------------------------------------------------------
+
+
+def result_type(tensor1: Any, tensor2: Any) -> Any:
+    """The dtype that an operation on two tensors or numbers would give."""
+    return dtypes.result_type(tuple(
+        (t.dtype, 2 if t.ndim else 1) if isinstance(t, Tensor) else (dtypes.scalar_dtype(t), 0)
+        for t in (tensor1, tensor2)))
+
+
+def is_tensor(obj: Any) -> bool:
+    """Whether an object is a tensor."""
+    return isinstance(obj, Tensor)
+
+
+def is_nonzero(input: Tensor) -> bool:
+    """Whether the only element is not 0; executes what is pending."""
+    return bool(input)
+
+
+def _question(name: str) -> Any:
+    method = getattr(Tensor, name)
+
+    def ask(input: Tensor) -> Any:
+        return method(input)
+    ask.__name__ = ask.__qualname__ = name
+    ask.__doc__ = method.__doc__
+    return ask
+
+
+for _function in (result_type, is_tensor, is_nonzero, *map(_question, (
+        "numel", "is_floating_point", "is_complex", "is_signed", "is_inference",
+        "is_same_size"))):
+    NAMES[_function.__name__] = _function
+NAMES["can_cast"] = dtypes.can_cast
+setattr(Tensor, "is_nonzero", is_nonzero)
+
+# comparisons and logic in place: the result is stored as 0 and 1
+for _name in ("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor",
+              "logical_not", "not_equal", "less", "less_equal", "greater", "greater_equal"):
+    setattr(Tensor, _name + "_", _inplace(NAMES[_name].row, NAMES[_name], _name))

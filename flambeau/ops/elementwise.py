@@ -154,7 +154,7 @@ def ceil(input: Tensor) -> Tensor:
     """The smallest integer not below input."""
 
 
-@elementwise()
+@elementwise(aliases=("fix",))
 def trunc(input: Tensor) -> Tensor:
     """The integer part, towards zero."""
 

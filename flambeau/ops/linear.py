@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 from flambeau import dtype as dtypes
+from flambeau.ops.activation import SELU_ALPHA, SELU_SCALE, floats_only
 from flambeau.ops.arithmetic import dtype_word
 from flambeau.ops.contraction import matmul_batched
-from flambeau.ops.elementwise import select_where
+from flambeau.ops.elementwise import maximum, select_where, sqrt
 from flambeau.ops.indexing import index_leading, put_leading
-from flambeau.ops.movement import permute_dims, sum_to
+from flambeau.ops.movement import expand_to, permute_dims, sum_to, view_as_shape
 from flambeau.ops.precision import cast, widen
 from flambeau.ops.random import keep_mask
+from flambeau.ops.reduction import restore, sum_axes
 from flambeau.ops.table import NAMES, composite, functional
+from flambeau.size import broadcast_shapes, wrap_dim
 from flambeau.tensor import Tensor
 
 # -- linear ----------------------------------------------------------------------------------------
@@ -240,10 +244,10 @@ native_dropout_masked.vjp(lambda g, out, x, keep, scale: (
     select_where(keep, g * scale, 0.0), None, None), saves="keep")
 
 
-def check_probability(p: float) -> None:
-    """Refuse what is not a probability, with torch's error."""
+def check_probability(p: float, kind: type[Exception] = RuntimeError) -> None:
+    """Refuse what is not a probability."""
     if p < 0.0 or p > 1.0:
-        raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
+        raise kind(f"dropout probability has to be between 0 and 1, but got {p}")
 
 
 def _dropped(input: Tensor, p: float, mask_shape: tuple[int, ...]) -> Tensor:
@@ -258,7 +262,7 @@ def dropout(input: Tensor, p: float = 0.5, train: bool = True) -> Tensor:
     """Each element zeroed with probability p and the others scaled by 1 / (1 - p), in training.
 
     Raises:
-        ValueError: p outside [0, 1].
+        RuntimeError: p outside [0, 1].
 
     Reference:
         Srivastava et al., Dropout (JMLR 15, 2014).
@@ -269,8 +273,117 @@ def dropout(input: Tensor, p: float = 0.5, train: bool = True) -> Tensor:
     return _dropped(input, p, input._shape)
 
 
-@functional("dropout")
-def _functional_dropout(input: Tensor, p: float = 0.5, training: bool = True,
-                        inplace: bool = False) -> Tensor:
-    """Each element zeroed with probability p and the others scaled by 1 / (1 - p)."""
-    return NAMES["dropout_" if inplace else "dropout"](input, p, training)  # type: ignore
+@composite(method=False, inplace=True)
+def feature_dropout(input: Tensor, p: float = 0.5, train: bool = True) -> Tensor:
+    """`dropout` of whole channels: one draw for each (n, c) of (N, C, ..)."""
+    check_probability(p)
+    if not train or p == 0.0 or not input.numel():
+        return input
+    return _dropped(input, p, _feature_shape(input))
+
+
+def _feature_shape(input: Tensor) -> tuple[int, ...]:
+    if input.ndim < 2:
+        raise RuntimeError("Feature dropout requires at least 2 dimensions in the input")
+    return input._shape[:2] + (1,) * (input.ndim - 2)
+
+
+def _alpha_dropped(input: Tensor, p: float, mask_shape: tuple[int, ...]) -> Tensor:
+    """Dropped elements take SELU's limit; then mean and variance are restored."""
+    if p == 1.0:
+        return input * 0.0
+    low = -SELU_ALPHA * SELU_SCALE
+    a = 1.0 / math.sqrt((low * low * p + 1.0) * (1.0 - p))
+    x = select_where(keep_mask(mask_shape, p), input, low)
+    return x * a - low * a * p  # type: ignore[no-any-return]
+
+
+@composite(method=False, inplace=True)
+def alpha_dropout(input: Tensor, p: float = 0.5, train: bool = False) -> Tensor:
+    """Dropout that keeps mean 0 and variance 1 of SELU networks.
+
+    Raises:
+        RuntimeError: p outside [0, 1].
+
+    Reference:
+        Klambauer et al., Self-Normalizing Neural Networks (arXiv:1706.02515).
+    """
+    check_probability(p)
+    if not train or p == 0.0 or not input.numel():
+        return input
+    return _alpha_dropped(input, p, input._shape)
+
+
+@composite(method=False, inplace=True)
+def feature_alpha_dropout(input: Tensor, p: float = 0.5, train: bool = False) -> Tensor:
+    """`alpha_dropout` of whole channels: one draw for each (n, c) of (N, C, ..)."""
+    check_probability(p)
+    if not train or p == 0.0 or not input.numel():
+        return input
+    return _alpha_dropped(input, p, _feature_shape(input))
+
+
+def _functional_form(name: str, trained: bool) -> None:
+    def form(input: Tensor, p: float = 0.5, training: bool = trained, inplace: bool = False
+             ) -> Tensor:
+        check_probability(p, ValueError)
+        found: Tensor = NAMES[name + "_" if inplace else name](input, p, training)
+        return found
+    form.__doc__ = NAMES[name].__doc__
+    functional(name)(form)
+
+
+for _name, _trained in (("dropout", True), ("alpha_dropout", False),
+                        ("feature_alpha_dropout", False)):
+    _functional_form(_name, _trained)
+
+
+def _channel_form(name: str, ranks: tuple[int, ...], unbatched: int) -> None:
+    def form(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+             ) -> Tensor:
+        check_probability(p, ValueError)
+        if input.ndim not in ranks:
+            warnings.warn(f"{name}: Received a {input.ndim}-D input to {name}, which is deprecated "
+                          "and will result in an error in a future release.", stacklevel=2)
+        if input.ndim == unbatched:
+            if inplace:
+                NAMES["feature_dropout_"](input.unsqueeze(0), p, training)  # type: ignore
+                return input
+            found = NAMES["feature_dropout"](input.unsqueeze(0), p, training)  # type: ignore
+            return found.squeeze(0)  # type: ignore[no-any-return]
+        chosen = NAMES["feature_dropout_" if inplace else "feature_dropout"]
+        return chosen(input, p, training)  # type: ignore[no-any-return]
+    form.__doc__ = NAMES["feature_dropout"].__doc__
+    functional(name)(form)
+
+
+_channel_form("dropout1d", (2, 3), 2)
+_channel_form("dropout2d", (3, 4), -1)
+_channel_form("dropout3d", (4, 5), 4)
+
+
+# -- distances -------------------------------------------------------------------------------------
+
+
+@composite(method=False, functional=True)
+def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    """x1 . x2 / (max(|x1|, eps) * max(|x2|, eps)) along one dimension of the broadcast tensors."""
+    shape = broadcast_shapes(x1._shape, x2._shape)
+    floats_only("cosine_similarity", x1, x2)
+    dtype = dtypes.promote_types(x1.dtype, x2.dtype)
+    a, b = (widen(cast(expand_to(x, shape), dtype)) for x in (x1, x2))
+    axes = (wrap_dim(dim, len(shape)),) if shape else ()
+    if not axes:
+        axes, a, b = (0,), view_as_shape(a, (1,)), view_as_shape(b, (1,))
+    unit_a, unit_b = (x / restore(maximum(sqrt(sum_axes(x * x, axes)), eps), x._shape, axes, True)
+                      for x in (a, b))
+    return cast(sum_axes(unit_a * unit_b, axes), dtype)
+
+
+@composite(method=False, functional=True)
+def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6,
+                      keepdim: bool = False) -> Tensor:
+    """The p-norm of x1 - x2 + eps over the last dimension."""
+    shape = broadcast_shapes(x1._shape, x2._shape)
+    gap = expand_to(x1 - x2, shape) + eps
+    return NAMES["norm"](gap, p, -1, keepdim)  # type: ignore[no-any-return]
