@@ -15,7 +15,7 @@ from tests.house.tree import module_name, parse, python_files
 LAYERS = (
     "dtype device size version",
     "ir",
-    "record tensor tape",
+    "record tensor tape storage",
     "ops",
     "autograd",
     "passes",
