@@ -458,13 +458,10 @@ def test_error(name: str) -> None:
     def program(lib: Library) -> Any:
         with pytest.raises(Exception) as caught:
             ERRORS[name](lib, lib.nn, parent(lib.nn))
-        text = str(caught.value).replace("torch.nn.modules.module", "M")
-        return [caught.type.__name__, text.replace("flambeau.nn.module", "M")]
+        text = str(caught.value).replace("torch.nn.modules.module", "torch.nn.module")
+        return [caught.type.__name__, text.replace("nn.modules.container", "nn.containers")]
 
-    want, got = program(torch), program(flambeau)
-    want[1] = want[1].replace("torch.nn.modules.container", "C")
-    got[1] = got[1].replace("flambeau.nn.containers", "C")
-    assert got == want
+    both(program)
 
 
 REPRS: dict[str, Callable[[Library, Any], Any]] = {
@@ -503,7 +500,9 @@ def test_public_names_exist_in_torch() -> None:
         ours = importlib.import_module("flambeau." + module)
         theirs = importlib.import_module("torch." + module)
         names = getattr(ours, "__all__", [n for n in vars(ours) if n[0] != "_"])
-        own = [n for n in names if callable(getattr(ours, n)) and not hasattr(theirs, n)]
+        # In-place forms follow from the table, also where torch leaves them out.
+        public = [n for n in names if callable(getattr(ours, n)) and not n.endswith("_")]
+        own = [n for n in public if not hasattr(theirs, n)]
         assert not own, f"{module}: {own}"
 
 
