@@ -1,8 +1,8 @@
 """Makes flambeau/codegen/vecmath_coefficients.py: minimax polynomials and split constants.
 
-Every polynomial is the minimax fit (Remez exchange on a dense Chebyshev grid, in multiple precision) of a target
-function with a weight that turns the fit's error into the relative error of the function computed from
-it. Coefficients are then rounded to the format they are used in. Needs mpmath; run as
+Every polynomial is the minimax fit (Remez exchange on a dense Chebyshev grid, multiple precision)
+of a target function with a weight that turns the fit's error into the relative error of the
+function computed from it. Coefficients are then rounded to the format they are used in. Run as
 
     python tools/fit_vecmath.py            # rewrites the generated module
     python tools/fit_vecmath.py exp_f32    # prints one fit and its error
@@ -41,8 +41,10 @@ class Fit(NamedTuple):
 def solve_remez(fit: Fit, iterations: int = 30) -> tuple[list[mp.mpf], mp.mpf]:
     """Minimax coefficients and the greatest weighted error.
 
-    Works in v in [-1, 1], the interval's own variable, in the Chebyshev basis (well conditioned), and expands to
-    powers of u at the end. Reference: E. W. Cheney, Introduction to Approximation Theory, 1966, chapter 3.
+    Works in v in [-1, 1], the interval's own variable, in the Chebyshev basis (well conditioned),
+    and expands to powers of u at the end.
+
+    Reference: E. W. Cheney, Introduction to Approximation Theory, 1966, chapter 3.
     """
     n = fit.degree
     grid_size = 24 * (n + 2)
@@ -50,8 +52,8 @@ def solve_remez(fit: Fit, iterations: int = 30) -> tuple[list[mp.mpf], mp.mpf]:
     middle, half = (fit.high + fit.low) / 2, (fit.high - fit.low) / 2
     points = [middle + half * v for v in grid]
     values = [fit.f(u) for u in points]
-    # The error alternates in the sign of f - p, whatever the sign of the weight; where the weight vanishes
-    # the system would be singular.
+    # The error alternates in the sign of f - p, whatever the sign of the weight; where the weight
+    # vanishes the system would be singular.
     weights = [max(abs(fit.weight(u)), mp.mpf("1e-20")) for u in points]
     basis = [chebyshev_row(v, n) for v in grid]
     nodes = [round((grid_size - 1) * (1 - mp.cos(mp.pi * k / (n + 1))) / 2) for k in range(n + 2)]
@@ -122,7 +124,9 @@ def alternating_extrema(errors: list[mp.mpf], count: int) -> list[int]:
         if len(runs) - count == 1:
             runs.pop(0 if abs(errors[runs[0]]) < abs(errors[runs[-1]]) else -1)
             continue
-        weakest = min(range(len(runs) - 1), key=lambda i: abs(errors[runs[i]]) + abs(errors[runs[i + 1]]))
+        weakest = min(
+            range(len(runs) - 1), key=lambda i: abs(errors[runs[i]]) + abs(errors[runs[i + 1]])
+        )
         del runs[weakest : weakest + 2]
     if len(runs) < count:
         raise ArithmeticError(f"only {len(runs)} of {count} alternations: lower the degree")
@@ -149,7 +153,7 @@ def split(x: mp.mpf, parts: int, kind: str) -> tuple[float, ...]:
 def continued(f: Function) -> Function:
     """f with its removable singularity at 0 filled.
 
-    `f` is evaluated at 10^-18 in place of anything smaller; with 60 digits that leaves more than 20 right.
+    `f` is evaluated at 10^-18 in place of anything smaller; with 60 digits that leaves 20 right.
     """
     tiny = mp.mpf("1e-18")
     return lambda u: f(u if abs(u) > tiny else tiny)
@@ -157,119 +161,156 @@ def continued(f: Function) -> Function:
 
 def fits() -> list[Fit]:
     """All polynomials of the module."""
-    from_list: list[Fit] = []
+    return [*exponential_fits(), *trigonometric_fits(), *error_fits(), *gamma_fits()]
 
-    def add(name: str, meaning: str, f: Function, low: object, high: object, weight: Function,
-            f32: int | None, f64: int | None) -> None:  # fmt: skip
-        for kind, degree in (("f32", f32), ("f64", f64)):
-            if degree is not None:
-                from_list.append(
-                    Fit(f"{name}_{kind}", meaning, continued(f), mp.mpf(low), mp.mpf(high), degree,
-                        continued(weight), kind)
-                )  # fmt: skip
 
+def fit(
+    name: str,
+    meaning: str,
+    f: Function,
+    interval: tuple[object, object],
+    degree: int,
+    weight: Function | None = None,
+) -> Fit:
+    """One polynomial, of the kind its name ends in; without a weight its relative error counts."""
+    low, high = map(mp.mpf, interval)
+    target = continued(f)
+    relative = continued(weight) if weight else lambda u: 1 / target(u)
+    return Fit(name, meaning, target, low, high, degree, relative, name[-3:])
+
+
+def exponential_fits() -> list[Fit]:
+    """The polynomials of exponentials, logarithms, powers and sinh."""
     half_ln2 = mp.log(2) / 2 * mp.mpf("1.0001")
-    add("EXP", "(exp(r) - 1 - r) / r^2", lambda r: (mp.expm1(r) - r) / r**2, -half_ln2, half_ln2,
-        lambda r: r**2 / mp.exp(r), 4, 9)  # fmt: skip
-    add("EXPM1", "(exp(r) - 1 - r) / r^2", lambda r: (mp.expm1(r) - r) / r**2, -half_ln2, half_ln2,
-        lambda r: r**2 / mp.expm1(r), 5, 10)  # fmt: skip
-    add("EXP2", "(2^r - 1) / r", lambda r: mp.expm1(r * mp.log(2)) / r, -0.5, 0.5,
-        lambda r: r, 5, 10)  # fmt: skip
-    low, high = mp.sqrt(0.5) - 1, mp.sqrt(2) - 1
-    add("LOG1P", "(log1p(f) - f + f^2/2) / f^3",
-        lambda f: (mp.log1p(f) - f + f * f / 2) / f**3, low, high,
-        lambda f: f**3 / mp.log1p(f), 8, None)  # fmt: skip
-    top = ((mp.sqrt(2) - 1) / (mp.sqrt(2) + 1)) ** 2
-    add("LOGS", "(2 atanh(s) - 2 s) / s^3, u = s^2",
-        lambda u: (2 * mp.atanh(mp.sqrt(u)) / mp.sqrt(u) - 2) / u, 0, top,
-        lambda u: u, None, 6)  # fmt: skip
-    add("LOGS5", "(2 atanh(s) - 2 s - 2/3 s^3) / s^5, u = s^2",
-        lambda u: (2 * mp.atanh(mp.sqrt(u)) / mp.sqrt(u) - 2 - 2 * u / 3) / u**2, 0, top,
-        lambda u: u**2, None, 8)  # fmt: skip
-    add("LOG2S_FAST", "2 atanh(s) / (s ln 2), u = s^2: 2^-42, for f32 pow",
-        lambda u: 2 * mp.atanh(mp.sqrt(u)) / mp.sqrt(u) / mp.log(2), 0, top,
-        lambda u: 1, None, 5)  # fmt: skip
-    add("EXP2_FAST", "2^r: 2^-35, for f32 pow", lambda r: mp.power(2, r), -0.5, 0.5,
-        lambda r: 1, None, 7)  # fmt: skip
-    quarter = (mp.pi / 4 * mp.mpf("1.0005")) ** 2
-    whole = (mp.pi / 2 * mp.mpf("1.0005")) ** 2
-    sine = lambda u: (mp.sin(mp.sqrt(u)) / mp.sqrt(u) - 1) / u  # noqa: E731
-    add("SIN", "(sin(r) - r) / r^3, u = r^2, |r| <= pi/2", sine, 0, whole,
-        lambda u: u * mp.sqrt(u) / mp.sin(mp.sqrt(u)), 3, 7)  # fmt: skip
-    add("SIN_QUARTER", "(sin(r) - r) / r^3, u = r^2, |r| <= pi/4", sine, 0, quarter,
-        lambda u: u, 2, 5)  # fmt: skip
-    add("COS_QUARTER", "(cos(r) - 1 + r^2/2) / r^4, u = r^2, |r| <= pi/4",
-        lambda u: (mp.cos(mp.sqrt(u)) - 1 + u / 2) / u**2, 0, quarter,
-        lambda u: u**2, 2, 5)  # fmt: skip
-    add("ERF", "erf(x)/x - 1, u = x^2, |x| <= 1", lambda u: mp.erf(mp.sqrt(u)) / mp.sqrt(u) - 1, 0, 1,
-        lambda u: 1, 6, 11)  # fmt: skip
-    for kind, end, degree in (("f32", 4, 6), ("f64", 6, 17)):
-        from_list.append(
-            Fit(f"ERF_TAIL_{kind}", "log2(erfc(x))", lambda x: mp.log(mp.erfc(x), 2), mp.mpf(1),
-                mp.mpf(end), degree, lambda x: mp.erfc(x) / mp.erf(x), kind)
-        )  # fmt: skip
-    add("SINH", "(sinh(x) - x) / x^3, u = x^2, |x| <= 1",
-        lambda u: (mp.sinh(mp.sqrt(u)) / mp.sqrt(u) - 1) / u, 0, 1, lambda u: u, 3, 6)  # fmt: skip
-    add("ATAN", "(atan(t) - t) / t^3, u = t^2, |t| <= 1",
-        lambda u: (mp.atan(mp.sqrt(u)) / mp.sqrt(u) - 1) / u, 0, 1,
-        lambda u: u * mp.sqrt(u) / mp.atan(mp.sqrt(u)), 8, 19)  # fmt: skip
-    add("ASIN", "(asin(x) - x) / x^3, u = x^2, |x| <= 1/2",
-        lambda u: (mp.asin(mp.sqrt(u)) / mp.sqrt(u) - 1) / u, 0, 0.25,
-        lambda u: u, 4, 11)  # fmt: skip
-    from_list.extend(special_fits())
-    return from_list
+    reduced = (-half_ln2, half_ln2)
+    mantissa = (mp.sqrt(0.5) - 1, mp.sqrt(2) - 1)
+    square = (0, ((mp.sqrt(2) - 1) / (mp.sqrt(2) + 1)) ** 2)
+    quadratic = lambda r: (mp.expm1(r) - r) / r**2
+    atanh2 = lambda u: 2 * mp.atanh(mp.sqrt(u)) / mp.sqrt(u)
+    sinh = lambda u: (mp.sinh(mp.sqrt(u)) / mp.sqrt(u) - 1) / u
+    table = []
+    for kind, degrees in (("f32", (4, 5, 5, 3)), ("f64", (9, 10, 10, 6))):
+        exp, expm1, exp2, odd = degrees
+        table += [
+            fit(f"EXP_{kind}", "(exp(r) - 1 - r) / r^2", quadratic, reduced, exp,
+                lambda r: r**2 / mp.exp(r)),
+            fit(f"EXPM1_{kind}", "(exp(r) - 1 - r) / r^2", quadratic, reduced, expm1,
+                lambda r: r**2 / mp.expm1(r)),
+            fit(f"EXP2_{kind}", "(2^r - 1) / r", lambda r: mp.expm1(r * mp.log(2)) / r,
+                (-0.5, 0.5), exp2, lambda r: r),
+            fit(f"SINH_{kind}", "(sinh(x) - x) / x^3, u = x^2, |x| <= 1", sinh, (0, 1), odd,
+                lambda u: u),
+        ]  # fmt: skip
+    return [
+        *table,
+        fit("LOG1P_f32", "(log1p(f) - f + f^2/2) / f^3",
+            lambda f: (mp.log1p(f) - f + f * f / 2) / f**3, mantissa, 8,
+            lambda f: f**3 / mp.log1p(f)),
+        fit("LOGS_f64", "(2 atanh(s) - 2 s) / s^3, u = s^2", lambda u: (atanh2(u) - 2) / u,
+            square, 6, lambda u: u),
+        fit("LOGS5_f64", "(2 atanh(s) - 2 s - 2/3 s^3) / s^5, u = s^2",
+            lambda u: (atanh2(u) - 2 - 2 * u / 3) / u**2, square, 8, lambda u: u**2),
+        fit("LOG2S_FAST_f64", "2 atanh(s) / (s ln 2), u = s^2, for f32 pow",
+            lambda u: atanh2(u) / mp.log(2), square, 5),
+        fit("EXP2_FAST_f64", "2^r, for f32 pow", lambda r: mp.power(2, r), (-0.5, 0.5), 7),
+    ]  # fmt: skip
 
 
-def special_fits() -> list[Fit]:
-    """The polynomials of erfc, erfinv, lgamma and digamma."""
-    table: list[Fit] = []
+def trigonometric_fits() -> list[Fit]:
+    """The polynomials of sine, cosine and the inverse functions."""
+    slack = mp.mpf("1.0005")
+    quarter, half = (0, (mp.pi / 4 * slack) ** 2), (0, (mp.pi / 2 * slack) ** 2)
+    sine = lambda u: (mp.sin(mp.sqrt(u)) / mp.sqrt(u) - 1) / u
+    cosine = lambda u: (mp.cos(mp.sqrt(u)) - 1 + u / 2) / u**2
+    arcsine = lambda u: (mp.asin(mp.sqrt(u)) / mp.sqrt(u) - 1) / u
+    arctangent = lambda u: (mp.atan(mp.sqrt(u)) / mp.sqrt(u) - 1) / u
+    table = []
+    for kind, degrees in (("f32", (3, 2, 2, 4, 8)), ("f64", (7, 5, 5, 11, 19))):
+        sin, sin_quarter, cos_quarter, asin, atan = degrees
+        table += [
+            fit(f"SIN_{kind}", "(sin(r) - r) / r^3, u = r^2, |r| <= pi/2", sine, half, sin,
+                lambda u: u * mp.sqrt(u) / mp.sin(mp.sqrt(u))),
+            fit(f"SIN_QUARTER_{kind}", "(sin(r) - r) / r^3, u = r^2, |r| <= pi/4", sine, quarter,
+                sin_quarter, lambda u: u),
+            fit(f"COS_QUARTER_{kind}", "(cos(r) - 1 + r^2/2) / r^4, u = r^2, |r| <= pi/4", cosine,
+                quarter, cos_quarter, lambda u: u**2),
+            fit(f"ASIN_{kind}", "(asin(x) - x) / x^3, u = x^2, |x| <= 1/2", arcsine, (0, 0.25),
+                asin, lambda u: u),
+            fit(f"ATAN_{kind}", "(atan(t) - t) / t^3, u = t^2, |t| <= 1", arctangent, (0, 1),
+                atan, lambda u: u * mp.sqrt(u) / mp.atan(mp.sqrt(u))),
+        ]  # fmt: skip
+    return table
 
-    def add(name: str, meaning: str, f: Function, low: object, high: object, degree: int,
-            weight: Function | None = None) -> None:  # fmt: skip
-        target = continued(f)
-        relative = continued(weight) if weight else lambda u: 1 / target(u)
-        kind = "f32" if name.endswith("_f32") else "f64"
-        table.append(Fit(name, meaning, target, mp.mpf(low), mp.mpf(high), degree, relative, kind))
 
+def error_fits() -> list[Fit]:
+    """The polynomials of erf, erfc and erfinv."""
+    ratio = lambda u: mp.erf(mp.sqrt(u)) / mp.sqrt(u) - 1
+    argument = lambda w: mp.sqrt(-mp.expm1(-w))  # x of w = -log(1 - x^2)
+    table = []
+    for kind, end, degree, tail in (("f32", 4, 6, 6), ("f64", 6, 11, 17)):
+        table += [
+            fit(f"ERF_{kind}", "erf(x)/x - 1, u = x^2, |x| <= 1", ratio, (0, 1), degree,
+                lambda u: 1),
+            fit(f"ERF_TAIL_{kind}", "log2(erfc(x))", lambda x: mp.log(mp.erfc(x), 2), (1, end),
+                tail, lambda x: mp.erfc(x) / mp.erf(x)),
+        ]  # fmt: skip
     for kind, k, end, degree in (("f32", 2, "10.1", 10), ("f64", 4, "27.3", 21)):
-        x_of = lambda q, k=k: k * (1 + q) / (1 - q)  # noqa: E731
-        add(f"ERFCX_{kind}", f"(1 + 2 x) exp(x^2) erfc(x), q = (x - {k}) / (x + {k})",
-            lambda q, x_of=x_of: mp.exp(x_of(q) ** 2) * mp.erfc(x_of(q)) * (1 + 2 * x_of(q)),
-            (mp.mpf("0.46") - k) / (mp.mpf("0.46") + k), (mp.mpf(end) - k) / (mp.mpf(end) + k), degree)  # fmt: skip
-    x_of_w = lambda w: mp.sqrt(-mp.expm1(-w))  # noqa: E731
-    for kind, middle, end, degree in (("f32", "1.25", mp.mpf(5), 9), ("f64", "2", mp.mpf("6.25"), 24)):
-        c = mp.mpf(middle)
-        add(f"ERFINV_{kind}", f"erfinv(x) / x, u = -log(1 - x^2) - {middle}",
-            lambda u, c=c: mp.erfinv(x_of_w(u + c)) / x_of_w(u + c), -c, end - c, degree)  # fmt: skip
-    for name, low, high, middle, degree in (
+        q = lambda x, k=k: (mp.mpf(x) - k) / (mp.mpf(x) + k)
+        x = lambda q, k=k: k * (1 + q) / (1 - q)
+        table.append(
+            fit(f"ERFCX_{kind}", f"(1 + 2 x) exp(x^2) erfc(x), u = (x - {k}) / (x + {k})",
+                lambda q, x=x: mp.exp(x(q) ** 2) * mp.erfc(x(q)) * (1 + 2 * x(q)),
+                (q("0.46"), q(end)), degree)
+        )  # fmt: skip
+    for kind, center, end, degree in (("f32", "1.25", "5", 9), ("f64", "2", "6.25", 24)):
+        c = mp.mpf(center)
+        table.append(
+            fit(f"ERFINV_{kind}", f"erfinv(x) / x, u = -log(1 - x^2) - {center}",
+                lambda u, c=c: mp.erfinv(argument(u + c)) / argument(u + c),
+                (-c, mp.mpf(end) - c), degree)
+        )  # fmt: skip
+    for name, low, high, center, degree in (
         ("ERFINV_TAIL_f32", "2.236", "4.05", "3.125", 8),
         ("ERFINV_TAIL_f64", "2.5", "4", "3.25", 18),
         ("ERFINV_FAR_f64", "4", "6.05", "5", 17),
     ):
-        c = mp.mpf(middle)
-        add(name, f"erfinv(x), u = sqrt(-log(1 - x^2)) - {middle}",
-            lambda u, c=c: mp.erfinv(x_of_w((u + c) ** 2)), mp.mpf(low) - c, mp.mpf(high) - c, degree)  # fmt: skip
-    z_of = lambda u: 1 / mp.sqrt(u)  # noqa: E731
+        c = mp.mpf(center)
+        table.append(
+            fit(name, f"erfinv(x), u = sqrt(-log(1 - x^2)) - {center}",
+                lambda u, c=c: mp.erfinv(argument((u + c) ** 2)),
+                (mp.mpf(low) - c, mp.mpf(high) - c), degree)
+        )  # fmt: skip
+    return table
+
+
+def gamma_fits() -> list[Fit]:
+    """The polynomials of lgamma and digamma; those named FAST serve f32 results."""
+    z = lambda u: 1 / mp.sqrt(u)
     root = mp.findroot(mp.digamma, 1.46)
     least = mp.loggamma(root)
-    for suffix, one, two, between, stirling, near, far in (
-        ("", 26, 17, 14, 11, 22, 15),
-        ("_FAST", 12, 8, 7, 5, 12, 5),
-    ):
-        add(f"LGAMMA_ONE{suffix}_f64", "lgamma(1 + t) / t", lambda t: mp.loggamma(1 + t) / t, -0.5, 0.25, one)
-        add(f"LGAMMA_TWO{suffix}_f64", "lgamma(2 + t) / t", lambda t: mp.loggamma(2 + t) / t, -0.3, 0.5, two)
-        add(f"LGAMMA_LEAST{suffix}_f64", "(lgamma(r + t) - lgamma(r)) / t^2, r where lgamma is least",
-            lambda t: (mp.loggamma(root + t) - least) / t**2, mp.mpf("1.25") - root, mp.mpf("1.7") - root,
-            between, lambda t: t**2 / mp.loggamma(root + t))  # fmt: skip
-        add(f"LGAMMA_STIRLING{suffix}_f64", "z (lgamma(z) - (z - 1/2) log z + z - log(2 pi)/2), u = z^-2",
-            lambda u: (mp.loggamma(z_of(u)) - (z_of(u) - 0.5) * mp.log(z_of(u)) + z_of(u)
-                       - mp.log(2 * mp.pi) / 2) * z_of(u),
-            0, mp.mpf("0.16"), stirling, lambda u: 1 / z_of(u) / mp.loggamma(z_of(u)))  # fmt: skip
-        add(f"DIGAMMA_NEAR{suffix}_f64", "digamma(z) / t, t = z - its positive root, 1 <= z <= 2",
-            lambda t: mp.digamma(root + t) / t, 1 - root, 2 - root, near)  # fmt: skip
-        add(f"DIGAMMA_FAR{suffix}_f64", "z^2 (log z - 1/(2 z) - digamma(z)), u = z^-2",
-            lambda u: (mp.log(z_of(u)) - 1 / z_of(u) / 2 - mp.digamma(z_of(u))) / u,
-            0, 0.25, far, lambda u: u / mp.digamma(z_of(u)))  # fmt: skip
+    main = lambda z: (z - 0.5) * mp.log(z) - z + mp.log(2 * mp.pi) / 2
+    table = []
+    for suffix, degrees in (("", (26, 17, 14, 11, 22, 15)), ("_FAST", (12, 8, 7, 5, 12, 5))):
+        one, two, between, stirling, near, far = degrees
+        table += [
+            fit(f"LGAMMA_ONE{suffix}_f64", "lgamma(1 + t) / t",
+                lambda t: mp.loggamma(1 + t) / t, (-0.5, 0.25), one),
+            fit(f"LGAMMA_TWO{suffix}_f64", "lgamma(2 + t) / t",
+                lambda t: mp.loggamma(2 + t) / t, (-0.3, 0.5), two),
+            fit(f"LGAMMA_LEAST{suffix}_f64", "(lgamma(r + t) - lgamma(r)) / t^2, r the minimum",
+                lambda t: (mp.loggamma(root + t) - least) / t**2,
+                (mp.mpf("1.25") - root, mp.mpf("1.7") - root), between,
+                lambda t: t**2 / mp.loggamma(root + t)),
+            fit(f"LGAMMA_STIRLING{suffix}_f64",
+                "z (lgamma(z) - (z - 1/2) log z + z - log(2 pi)/2), u = 1/z^2",
+                lambda u: (mp.loggamma(z(u)) - main(z(u))) * z(u), (0, "0.16"), stirling,
+                lambda u: 1 / z(u) / mp.loggamma(z(u))),
+            fit(f"DIGAMMA_NEAR{suffix}_f64", "digamma(z) / t, t = z - its root, 1 <= z <= 2",
+                lambda t: mp.digamma(root + t) / t, (1 - root, 2 - root), near),
+            fit(f"DIGAMMA_FAR{suffix}_f64", "z^2 (log z - 1/(2 z) - digamma(z)), u = 1/z^2",
+                lambda u: (mp.log(z(u)) - 1 / z(u) / 2 - mp.digamma(z(u))) / u, (0, 0.25), far,
+                lambda u: u / mp.digamma(z(u))),
+        ]  # fmt: skip
     return table
 
 
@@ -285,11 +326,18 @@ def constants() -> dict[str, tuple[str, tuple[float, ...]]]:
         table[f"HALF_PI_{kind}"] = ("pi / 2", split(mp.pi / 2, 4, kind))
         table[f"TWO_OVER_PI_{kind}"] = ("2 / pi", split(2 / mp.pi, 1, kind))
         table[f"ONE_OVER_PI_{kind}"] = ("1 / pi", split(1 / mp.pi, 1, kind))
-        table[f"DIGAMMA_ROOT_{kind}"] = ("positive root of digamma", split(mp.findroot(mp.digamma, 1.46), 2, kind))
+        table[f"DIGAMMA_ROOT_{kind}"] = (
+            "positive root of digamma",
+            split(mp.findroot(mp.digamma, 1.46), 2, kind),
+        )
         table[f"LGAMMA_MINIMUM_{kind}"] = (
-            "least value of lgamma above 0", split(mp.loggamma(mp.findroot(mp.digamma, 1.46)), 2, kind)
-        )  # fmt: skip
-        table[f"STIRLING_{kind}"] = ("log(2 pi)/2 - 1/2", split(mp.log(2 * mp.pi) / 2 - 0.5, 2, kind))
+            "least value of lgamma above 0",
+            split(mp.loggamma(mp.findroot(mp.digamma, 1.46)), 2, kind),
+        )
+        table[f"STIRLING_{kind}"] = (
+            "log(2 pi)/2 - 1/2",
+            split(mp.log(2 * mp.pi) / 2 - 0.5, 2, kind),
+        )
         table[f"TWO_THIRDS_{kind}"] = ("2 / 3", split(mp.mpf(2) / 3, 2, kind))
     return table
 
@@ -306,31 +354,38 @@ def render() -> str:
     out = [
         '"""Minimax coefficients and split constants of the vector functions.',
         "",
-        "Made by tools/fit_vecmath.py; do not edit. `C[name]` are the coefficients of a polynomial from the",
-        "lowest power up, or the parts of a constant, from the greatest down, whose sum it is.",
+        "Made by tools/fit_vecmath.py; do not edit. `C[name]` are the coefficients of a polynomial",
+        "from the lowest power up, or the parts of a constant, from the greatest down.",
         '"""',
         "",
         "# ruff: noqa: E501",
         "",
         "C: dict[str, tuple[float, ...]] = {",
     ]
-    for fit in fits():
-        coefficients, error = solve_remez(fit)
+    for each in fits():
+        coefficients, error = solve_remez(each)
         bits = mp.nstr(mp.log(error, 2), 4)
-        interval = f"[{mp.nstr(fit.low, 4)}, {mp.nstr(fit.high, 4)}]"
-        print(f"{fit.name}: degree {fit.degree}, 2^{bits}", file=sys.stderr)
-        out.append(f"    # {fit.meaning} on {interval}; relative error 2^{bits}")
-        out.append(f'    "{fit.name}": (')
-        out.extend(f"        {rounded(c, fit.kind)!r}," for c in coefficients)
+        interval = f"[{mp.nstr(each.low, 4)}, {mp.nstr(each.high, 4)}]"
+        print(f"{each.name}: degree {each.degree}, 2^{bits}", file=sys.stderr)
+        out.append(f"    # {each.meaning} on {interval}; relative error 2^{bits}")
+        out.append(f'    "{each.name}": (')
+        out.extend(f"        {rounded(c, each.kind)!r}," for c in coefficients)
         out.append("    ),")
-        if fit.name.startswith(("ERFINV", "ERFCX")):
-            rest = coefficients[0] - mp.mpf(rounded(coefficients[0], fit.kind))
+        if each.name.startswith(("ERFINV", "ERFCX")):
+            rest = coefficients[0] - mp.mpf(rounded(coefficients[0], each.kind))
             out.append("    # What rounding took from the first coefficient above")
-            out.append(f'    "{fit.name}_LOW": ({rounded(rest, fit.kind)!r},),')
+            out.append(f'    "{each.name}_LOW": ({rounded(rest, each.kind)!r},),')
     for name, (meaning, parts) in constants().items():
         out.append(f"    # {meaning}")
-        out.append(f'    "{name}": ({", ".join(map(repr, parts))},),')
-    out += ["}", "", "# The binary digits of 2/pi, in words of 64.", "TWO_OVER_PI_WORDS: tuple[int, ...] = ("]
+        out.append(f'    "{name}": (')
+        out.extend(f"        {part!r}," for part in parts)
+        out.append("    ),")
+    out += [
+        "}",
+        "",
+        "# The binary digits of 2/pi, in words of 64.",
+        "TWO_OVER_PI_WORDS: tuple[int, ...] = (",
+    ]
     out.extend(f"    0x{word:016X}," for word in two_over_pi_words())
     out += [")", ""]
     return "\n".join(out)
@@ -342,12 +397,12 @@ def main() -> None:
     if not wanted:
         TARGET.write_text(render(), encoding="utf-8")
         return
-    for fit in fits():
-        if any(w.lower() in fit.name.lower() for w in wanted):
-            coefficients, error = solve_remez(fit)
-            print(f"{fit.name}: degree {fit.degree}, 2^{mp.nstr(mp.log(error, 2), 4)}")
+    for each in fits():
+        if any(w.lower() in each.name.lower() for w in wanted):
+            coefficients, error = solve_remez(each)
+            print(f"{each.name}: degree {each.degree}, 2^{mp.nstr(mp.log(error, 2), 4)}")
             for c in coefficients:
-                print(f"    {rounded(c, fit.kind)!r}")
+                print(f"    {rounded(c, each.kind)!r}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Vector math as LLVM IR text: elementary and special functions on explicit vectors, without libm."""
+"""Vector math as LLVM IR text: elementary and special functions of explicit vectors."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def text_of(name: str, dtype: str, lanes: int) -> Text:
 
 
 def define(name: str, dtype: str, lanes: int) -> str:
-    """IR of `define internal <lanes x T> @fl_{name}_{dtype}_{lanes}(<lanes x T> %x[, <lanes x T> %y])`.
+    """IR of the internal function `@fl_{name}_{dtype}_{lanes}` from vectors to a vector.
 
     Args:
         name: one of `NAMES`.
@@ -58,8 +58,9 @@ def define(name: str, dtype: str, lanes: int) -> str:
         lanes: vector length; 1 stands for the scalar type.
 
     Returns:
-        The definition, after the definitions of the functions it calls; see `declarations` for intrinsics.
-        To put several functions in one module use `definitions`, which gives each callee once.
+        `define internal <lanes x T> @fl_...(<lanes x T> %x[, <lanes x T> %y]) alwaysinline`, after
+        the definitions of the functions it calls; see `declarations` for intrinsics. To put several
+        functions in one module use `definitions`, which gives each callee once.
 
     Raises:
         ValueError: unknown name or dtype.
@@ -92,7 +93,7 @@ def module_functions(wanted: Iterable[tuple[str, str, int]]) -> str:
 def loop_module(name: str, dtype: str, lanes: int) -> str:
     """A whole module with `void @fl_apply(ptr out, ptr x, ptr y, i64 n)`: the function over arrays.
 
-    n is a multiple of `lanes`; `y` is not read by functions of one argument. For tests and benchmarks.
+    n is a multiple of `lanes`; functions of one argument do not read `y`. For tests and benchmarks.
     """
     element = ELEMENT[dtype]
     vector = element if lanes == 1 else f"<{lanes} x {element}>"

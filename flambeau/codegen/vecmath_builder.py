@@ -1,8 +1,8 @@
 """A small expression builder for LLVM IR text: vector formulas that read as formulas.
 
 `Builder` numbers SSA values and collects lines; `Value` overloads the arithmetic and comparison
-operators, so that `fma(r, q, 1.0) * scale` in Python is two instructions in IR. Python numbers become
-constant splats of the type of the other operand. No fast-math flag is ever emitted.
+operators, so that `fma(r, q, 1.0) * scale` in Python is two instructions in IR. Python numbers
+become constant splats of the type of the other operand. No fast-math flag is ever emitted.
 
 A `lanes` of 1 uses scalar types, anything else `<lanes x T>`.
 """
@@ -11,17 +11,18 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from typing import TypeAlias
 
 ELEMENT = {"f32": "float", "f64": "double", "i1": "i1", "i32": "i32", "i64": "i64"}
 INTEGER_OF = {"f32": "i32", "f64": "i64"}
 MANTISSA_BITS = {"f32": 23, "f64": 52}
 EXPONENT_BIAS = {"f32": 127, "f64": 1023}
 
-Operand = "Value | float | int"
+Operand: TypeAlias = "Value | float | int"
 
 
 def float_literal(kind: str, number: float) -> str:
-    """The exact LLVM literal of `number` rounded to `kind` (hexadecimal, as LLVM wants for f32 too)."""
+    """The LLVM literal of `number` rounded to `kind`, by the bits of the f64 for f32 too."""
     if kind == "f32":
         number = round_to_f32(number)
     return f"0x{struct.unpack('<Q', struct.pack('<d', number))[0]:016X}"
@@ -51,6 +52,7 @@ class Value:
 
     @property
     def is_float(self) -> bool:
+        """Whether this is floating point."""
         return self.kind in MANTISSA_BITS
 
     def _binary(self, float_op: str, int_op: str, other: Operand, swap: bool = False) -> Value:
@@ -141,6 +143,7 @@ class Value:
         return self._compare("une", "ne", other)
 
     def is_nan(self) -> Value:
+        """True where this is NaN."""
         return self._compare("uno", "", self)
 
 
@@ -202,6 +205,7 @@ class Builder:
         self.lines.append(f"{name}:")
 
     def jump(self, target: str) -> None:
+        """Unconditional branch."""
         self.lines.append(f"  br label %{target}")
 
     def branch(self, condition: Value, yes: str, no: str) -> None:
@@ -237,15 +241,19 @@ class Builder:
         return self.fma(-self.value(a, b.kind), b, c)
 
     def sqrt(self, a: Value) -> Value:
+        """Square root, correctly rounded."""
         return self.intrinsic("sqrt", a)
 
     def abs(self, a: Value) -> Value:
+        """|a|, by clearing the sign."""
         return self.intrinsic("fabs", a)
 
     def floor(self, a: Value) -> Value:
+        """Greatest integer not above a."""
         return self.intrinsic("floor", a)
 
     def copysign(self, magnitude: Value, sign: Value) -> Value:
+        """|magnitude| with the sign of `sign`."""
         return self.intrinsic("copysign", magnitude, sign)
 
     def select(self, mask: Value, yes: Operand, no: Operand) -> Value:
@@ -265,6 +273,7 @@ class Builder:
         return self.select(limit > a, limit, a)
 
     def bitcast(self, a: Value, kind: str) -> Value:
+        """The same bits as another kind of the same width."""
         return self.emit(f"bitcast {a.typed} to {self.type(kind)}", kind)
 
     def bits(self, a: Value) -> Value:

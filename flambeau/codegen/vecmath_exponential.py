@@ -1,8 +1,9 @@
 """Exponentials, logarithms, powers and hyperbolic functions as vector IR (see `vecmath`).
 
-References: J.-M. Muller, Elementary Functions, 3rd edition, 2016 (argument reduction, two-part constants);
-K. C. Ng, fdlibm, 1993 (the f64 logarithm's series in s = f/(2+f)); N. Shibata and F. Petrogalli, SLEEF, 2020
-(the double-double logarithm of pow).
+References: J.-M. Muller, Elementary Functions, 3rd edition, 2016 (argument reduction, constants in
+parts); K. C. Ng, fdlibm, 1993 (the f64 logarithm's series in s = f/(2+f)); N. Shibata and
+F. Petrogalli, SLEEF: a portable vectorized library of C standard mathematical functions, IEEE TPDS
+31, 2020 (the logarithm in two parts for pow).
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def power_of_two(b: Builder, k: Value, offset: int = 0) -> Value:
 
 
 def scale(b: Builder, p: Value, k: Value) -> Value:
-    """p * 2^n for any result, subnormal and infinite ones too, with one rounding (k from rounding)."""
+    """p * 2^n for any result, subnormal and infinite too, rounded once (k from rounding)."""
     # The rounder's own bits, shifted, do not reach the low bits of either half.
     half = k >> 1
     return p * power_of_two(b, half) * power_of_two(b, k - half)
@@ -79,6 +80,7 @@ def clamp(b: Builder, x: Value, low: float, high: float) -> Value:
 
 
 def exp(b: Builder, x: Value) -> Value:
+    """exp(x) = 2^n exp(r), r = x - n ln 2."""
     x = clamp(b, x, *EXP_RANGE[x.kind])
     r, _, k = reduce_ln2(b, x)
     return scale(b, exp_reduced(b, r), k)
@@ -90,12 +92,14 @@ def exp2_reduced(b: Builder, r: Value) -> Value:
 
 
 def exp2(b: Builder, x: Value) -> Value:
+    """2^x = 2^n 2^r, n the nearest integer; r is exact."""
     x = clamp(b, x, *{"f32": (-151.0, 129.0), "f64": (-1076.0, 1025.0)}[x.kind])
     n, k = round_to_integer(b, x)
     return scale(b, exp2_reduced(b, x - n), k)
 
 
 def expm1(b: Builder, x: Value) -> Value:
+    """exp(x) - 1 = 2^n (exp(r) - 1) + (2^n - 1)."""
     low, high, top = {"f32": (-18.0, 89.0, 127.0), "f64": (-40.0, 710.0, 1023.0)}[x.kind]
     y = clamp(b, x, low, high)
     r, n, _ = reduce_ln2(b, y)
@@ -115,9 +119,10 @@ def expm1_positive(b: Builder, x: Value, top: float) -> Value:
 
 
 def sigmoid(b: Builder, x: Value) -> Value:
-    """2^-j / (2^-j + 2^-j exp(-x)): with the small factor exp(-x) does not overflow before the result is 0.
+    """1 / (1 + exp(-x)), the denominator scaled by 2^-j.
 
-    With exp(-x) = 2^n (1 + e) the sum 2^n + 1 is exact unless one is negligible, so that the denominator has one rounding.
+    So scaled, exp(-x) does not overflow before the result is 0; with exp(-x) = 2^n (1 + e) the
+    rounding of 2^n e + 1 is small beside that of the whole sum.
     """
     low, high, j = {"f32": (-60.0, 104.0, 24), "f64": (-100.0, 746.0, 53)}[x.kind]
     r, _, k = reduce_ln2(b, clamp(b, -x, low, high))
@@ -130,6 +135,7 @@ def sigmoid(b: Builder, x: Value) -> Value:
 
 
 def tanh(b: Builder, x: Value) -> Value:
+    """t / (t + 2) with t = exp(2 |x|) - 1, given the sign of x."""
     magnitude = b.abs(x)
     t = expm1_positive(b, magnitude + magnitude, {"f32": 20.0, "f64": 40.0}[x.kind])
     return b.copysign(divide_by_sum(b, t, t, 2.0), x)
@@ -153,6 +159,7 @@ def half_exp(b: Builder, magnitude: Value) -> Value:
 
 
 def sinh(b: Builder, x: Value) -> Value:
+    """exp(x)/2 - exp(-x)/2 from 1, an odd polynomial below."""
     magnitude = b.abs(x)
     e = half_exp(b, magnitude)
     u = x * x
@@ -161,11 +168,13 @@ def sinh(b: Builder, x: Value) -> Value:
 
 
 def cosh(b: Builder, x: Value) -> Value:
+    """exp(x)/2 + exp(-x)/2."""
     e = half_exp(b, b.abs(x))
     return e + 0.25 / e
 
 
 def asinh(b: Builder, x: Value) -> Value:
+    """log1p(|x| + x^2 / (1 + sqrt(1 + x^2))), given the sign of x."""
     magnitude = b.abs(x)
     large = magnitude > {"f32": 2.0**30, "f64": 2.0**100}[x.kind]
     y = b.select(large, 1.0, magnitude)
@@ -176,6 +185,7 @@ def asinh(b: Builder, x: Value) -> Value:
 
 
 def acosh(b: Builder, x: Value) -> Value:
+    """log1p(t + sqrt(2 t + t^2)) with t = x - 1."""
     large = x > {"f32": 2.0**30, "f64": 2.0**100}[x.kind]
     t = b.select(large, 1.0, x) - 1.0
     # a = t + sqrt(2 t + t^2), square, root and sum in two parts.
@@ -191,6 +201,7 @@ def acosh(b: Builder, x: Value) -> Value:
 
 
 def atanh(b: Builder, x: Value) -> Value:
+    """log1p(2 |x| / (1 - |x|)) / 2, given the sign of x."""
     magnitude = b.abs(x)
     # log1p(2 x / (1 - x)) / 2, the quotient in two parts.
     numerator = magnitude + magnitude
@@ -209,7 +220,7 @@ def atanh(b: Builder, x: Value) -> Value:
 
 
 def split_exponent(b: Builder, x: Value) -> tuple[Value, Value, Value]:
-    """(e, f, e as an integer): x = 2^e (1 + f), sqrt(1/2) <= 1 + f < sqrt(2), for a positive normal x."""
+    """(e, f, e as integer): normal x = 2^e (1 + f) > 0 with sqrt(1/2) <= 1 + f < sqrt(2)."""
     shift = MANTISSA_BITS[x.kind]
     bits = b.bits(x)
     e = (bits - SQRT_HALF_BITS[x.kind]) >> shift
@@ -261,10 +272,12 @@ def log_domain(b: Builder, x: Value, y: Value) -> Value:
 
 
 def log(b: Builder, x: Value) -> Value:
+    """log(x) = e ln 2 + log(1 + f)."""
     return log_domain(b, x, log_of_parts(b, *split_positive(b, x)))
 
 
 def log2(b: Builder, x: Value) -> Value:
+    """log2(x) = e + log(1 + f) / ln 2."""
     e, f = split_positive(b, x)
     high, low = coefficients("LOG2_E", x.kind)
     product, rest = b.two_product(f, b.const(high, x.kind))
@@ -273,6 +286,7 @@ def log2(b: Builder, x: Value) -> Value:
 
 
 def log10(b: Builder, x: Value) -> Value:
+    """log10(x) = e log10(2) + log(1 + f) / ln 10."""
     e, f = split_positive(b, x)
     high, low = coefficients("LOG10_E", x.kind)
     e_high, e_low = coefficients("LOG10_2", x.kind)
@@ -285,7 +299,7 @@ def log10(b: Builder, x: Value) -> Value:
 def log1p_finite(
     b: Builder, a: Value, bias: Value | None, infinite: Value, a_low: Value | None = None
 ) -> Value:
-    """log(1 + a + a_low) + bias ln 2 for -1 < a < inf; `infinite` itself where that is inf or NaN."""
+    """log(1 + a + a_low) + bias ln 2 for -1 < a < inf; `infinite` where that is inf or NaN."""
     u, c = b.two_sum(b.const(1.0, a.kind), a)
     if a_low is not None:
         c = c + a_low
@@ -298,6 +312,7 @@ def log1p_finite(
 
 
 def log1p(b: Builder, x: Value) -> Value:
+    """log(1 + x), what rounding takes from 1 + x added back."""
     y = log1p_finite(b, x, None, x)
     y = b.select(x > -1.0, y, b.select(x.equals(-1.0), -INF, b.const(NAN, x.kind)))
     return b.select(x.equals(0.0), x, y)
@@ -307,7 +322,7 @@ def log1p(b: Builder, x: Value) -> Value:
 
 
 def power_domain(b: Builder, x: Value, y: Value, magnitude: Value) -> Value:
-    """x^y from |x|^y, by the rules of C99 F.9.4.4 (operands in the precision of the result or wider)."""
+    """x^y from |x|^y, by the rules of C99 F.9.4.4."""
     one = b.const(1.0, x.kind)
     half = 0.5 * y
     integer = b.floor(y).equals(y)
@@ -321,7 +336,8 @@ def power_domain(b: Builder, x: Value, y: Value, magnitude: Value) -> Value:
     return b.select(x.equals(1.0) | y.equals(0.0), one, result)
 
 
-def pow(b: Builder, x: Value, y: Value) -> Value:  # noqa: A001
+def pow(b: Builder, x: Value, y: Value) -> Value:
+    """x^y, by the rules of C99 for signs, zeros, infinities and NaN."""
     return pow_f32(b, x, y) if x.kind == "f32" else pow_f64(b, x, y)
 
 
@@ -385,8 +401,6 @@ def pow_f64(b: Builder, x: Value, y: Value) -> Value:
 
 FUNCTIONS = {
     f.__name__: f
-    for f in (
-        exp, exp2, expm1, log, log2, log10, log1p, tanh, sinh, cosh, asinh, acosh, atanh, pow, sigmoid
-    )
-}  # fmt: skip
-
+    for f in (exp, exp2, expm1, sigmoid, tanh, sinh, cosh, asinh, acosh, atanh)
+    + (log, log2, log10, log1p, pow)
+}

@@ -1,9 +1,9 @@
 """Error function, its complement and inverse, log-gamma and digamma as vector IR (see `vecmath`).
 
-References: W. J. Cody, Rational Chebyshev approximations for the error function, Math. Comp. 23, 1969;
-M. M. Shepherd and J. G. Laframboise, Chebyshev approximation of (1 + 2x) exp(x^2) erfc(x), Math. Comp. 36, 1981;
-M. Giles, Approximating the erfinv function, GPU Computing Gems, 2011 (the variable log(1 - x^2));
-NIST DLMF, sections 5.5 (reflection) and 5.11 (asymptotic forms).
+References: M. M. Shepherd and J. G. Laframboise, Chebyshev approximation of (1 + 2x) exp(x^2)
+erfc(x) in 0 <= x < inf, Math. Comp. 36, 1981; M. Giles, Approximating the erfinv function, GPU
+Computing Gems, 2011 (the variable log(1 - x^2)); NIST DLMF, sections 5.5
+(reflection) and 5.11 (asymptotic forms).
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ NAN = math.nan
 
 
 def split_horner(b: Builder, u: Value, name: str) -> tuple[Value, Value]:
-    """The polynomial's constant term and the rest of it, with what rounding took from the constant term."""
+    """The polynomial's constant term, and all else, with what rounding took from the former."""
     first, *others = C[name]
     (first_low,) = C[f"{name}_LOW"]
     return b.const(first, u.kind), b.fma(u, b.horner(u, others), first_low)
 
 
 def erf(b: Builder, x: Value) -> Value:
-    """x + x P(x^2) up to 1, then 1 - 2^(L(|x|)) with L a fit of log2(erfc), until erf rounds to 1."""
+    """x + x P(x^2) up to 1, then 1 - 2^(L(|x|)), L a fit of log2(erfc) until erf rounds to 1."""
     magnitude = b.abs(x)
     u = x * x
     small = b.fma(magnitude, b.horner(u, coefficients("ERF", x.kind)), magnitude)
@@ -49,13 +49,16 @@ def erf(b: Builder, x: Value) -> Value:
 
 
 def erfc(b: Builder, x: Value) -> Value:
-    """1 - erf(x) near 0; exp(-x^2) P(q) / (1 + 2 x), q = (x - c)/(x + c), beyond, in two parts up to the last sum."""
+    """1 - erf(x) near 0; exp(-x^2) P(q) / (1 + 2 x), q = (x - c)/(x + c), beyond.
+
+    The exponential's argument and both factors are in two parts up to the last sum.
+    """
     magnitude = b.abs(x)
     center, top = {"f32": (2.0, 10.1), "f64": (4.0, 27.3)}[x.kind]
     near = b.fnma(x, b.horner(x * x, coefficients("ERF", x.kind)), 1.0 - x)
     t = b.at_most(magnitude, top)
     d, d_low = b.two_sum(b.const(1.0, x.kind), t + t)
-    # One division for both quotients. P hardly depends on q, and the second has its error made good.
+    # One division for both quotients: P hardly depends on q, and the other is corrected below.
     shifted = t + center
     both = 1.0 / (d * shifted)
     inverse = both * shifted
@@ -113,7 +116,10 @@ def fraction_from_integer(b: Builder, a: Value) -> tuple[Value, Value]:
 
 
 def lgamma_positive(b: Builder, z: Value, suffix: str) -> Value:
-    """log Gamma(z) for z >= 1/2: around its zeros 1 and 2, around its minimum between, Stirling's form from 2.5."""
+    """log Gamma(z) for z >= 1/2.
+
+    Polynomials around its zeros 1 and 2 and around its minimum between; Stirling's form from 2.5.
+    """
     one, two = z - 1.0, z - 2.0
     near_one = one * b.horner(one, C[f"LGAMMA_ONE{suffix}"]) + 0.0  # 0, not -0, at 1
     near_two = two * b.horner(two, C[f"LGAMMA_TWO{suffix}"])
@@ -129,7 +135,9 @@ def lgamma_positive(b: Builder, z: Value, suffix: str) -> Value:
     constant, constant_low = C["STIRLING_f64"]
     total, rest = b.two_sum(product, b.const(constant, "f64"))
     r = 1.0 / z
-    rest = rest + (product_low + b.fma(r, b.horner(r * r, C[f"LGAMMA_STIRLING{suffix}"]), constant_low))
+    rest = rest + (
+        product_low + b.fma(r, b.horner(r * r, C[f"LGAMMA_STIRLING{suffix}"]), constant_low)
+    )
     far = b.select(product < INF, total + rest, product)
     upper = b.select(z < 1.7, between, b.select(z < 2.5, near_two, far))
     return b.select(z < 1.25, near_one, upper)
@@ -154,10 +162,11 @@ def lgamma(b: Builder, x: Value) -> Value:
     return b.convert(b.select(a < INF, result, a), x.kind)
 
 
-def digamma_positive(b: Builder, z: Value, suffix: str) -> Value:
-    """digamma(z) for z >= 1: its zero divided out of a polynomial up to 2, then log z - 1/(2z) - Q(1/z^2)/z^2."""
-    root, root_low = C["DIGAMMA_ROOT_f64"]
-    t = (z - root) - root_low
+def digamma_positive(b: Builder, z: Value, t: Value, suffix: str) -> Value:
+    """digamma(z) for z >= 1, with t the distance of z from the zero.
+
+    t times a polynomial up to 2, then log z - 1/(2z) - Q(1/z^2)/z^2.
+    """
     near = t * b.horner(t, C[f"DIGAMMA_NEAR{suffix}"])
     logarithm, logarithm_low = log_wide(b, z, suffix)
     r = 1.0 / z
@@ -167,11 +176,14 @@ def digamma_positive(b: Builder, z: Value, suffix: str) -> Value:
 
 
 def digamma(b: Builder, x: Value) -> Value:
-    """Derivative of log Gamma; -inf and inf at 0 and -0, NaN at the negative integers (as in torch)."""
+    """Derivative of log Gamma; -inf at 0, inf at -0, NaN at the negative integers (as torch)."""
     y, suffix = widened(b, x)
     a = b.abs(y)
     low, negative = y < 1.0, y < 0.0
-    shifted = digamma_positive(b, b.select(low, 1.0 + a, y), suffix)
+    # The distance of 1 + |x| from the zero without the rounding of 1 + |x|.
+    root, root_low = C["DIGAMMA_ROOT_f64"]
+    t = (a - b.select(low, root - 1.0, b.const(root, "f64"))) - root_low
+    shifted = digamma_positive(b, b.select(low, 1.0 + a, y), t, suffix)
     # pi / tan(pi |x|) from sine and cosine of an angle up to pi/4.
     distance, past = fraction_from_integer(b, a)
     steep = distance > 0.25
@@ -181,7 +193,11 @@ def digamma(b: Builder, x: Value) -> Value:
     cosine = b.fma(u * u, b.horner(u, C["COS_QUARTER_f64"]), b.fma(u, -0.5, 1.0))
     cotangent = b.select(steep, sine, cosine) / b.select(steep, cosine, sine) * math.pi
     reflected = b.select(past, -cotangent, cotangent)
-    result = b.select(low, shifted + b.select(negative, reflected, -1.0 / y), shifted)
+    # Above 0 the recurrence's 1/x, in two parts where the sum has any use for the second.
+    r = 1.0 / y
+    r_low = b.select(a > 2.0**-20, b.fnma(r, y, 1.0) * r, 0.0)
+    recurred = (shifted - r_low) - r
+    result = b.select(low, b.select(negative, shifted + reflected, recurred), shifted)
     pole = negative & distance.equals(0.0)
     result = b.select(pole, NAN, result)
     return b.convert(b.select(a < INF, result, b.select(negative, NAN, y)), x.kind)

@@ -1,11 +1,11 @@
 """Trigonometric functions and their inverses as vector IR (see `vecmath`).
 
 sin and cos reduce by pi to one odd polynomial on [-pi/2, pi/2]; tan reduces by pi/2 to sin/cos. The
-multiple of pi is subtracted in three parts with fma; beyond `CODY_WAITE_LIMIT` any lane sends the vector
-through `fl_rem_half_pi`, a scalar Payne-Hanek reduction.
+multiple of pi is subtracted in three parts with fma; beyond `CODY_WAITE_LIMIT` any lane sends the
+vector through `fl_rem_half_pi`, a scalar Payne-Hanek reduction.
 
-References: W. J. Cody and W. Waite, Software Manual for the Elementary Functions, 1980; M. Payne and
-R. Hanek, Radian reduction for trigonometric functions, SIGNUM Newsletter 18, 1983.
+References: W. J. Cody and W. Waite, Software Manual for the Elementary Functions, 1980; M. Payne
+and R. Hanek, Radian reduction for trigonometric functions, SIGNUM Newsletter 18, 1983.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ INF = math.inf
 
 LargeFix = Callable[[Value, Value, Value], list[Value]]
 
-# |x| up to which n is exact and n times the third part of pi/2 is below half an ulp of any remainder.
+# |x| up to which three parts of pi leave an error below half an ulp of any remainder.
 CODY_WAITE_LIMIT = {"f32": 2.0**16, "f64": 2.0**30}
 SIGN_BIT = {"f32": 0x80000000, "f64": 0x8000000000000000}
 WIDTH = {"f32": 32, "f64": 64}
@@ -30,8 +30,9 @@ WIDTH = {"f32": 32, "f64": 64}
 def rem_half_pi_text() -> str:
     """The scalar reduction `fl_rem_half_pi(x) -> {high, low, q}` for finite |x| >= 2^10.
 
-    x = q pi/2 + high + low with |high + low| <= pi/4 and q modulo 4. Of 2/pi only the three words of 64 bits
-    that matter at x's exponent are multiplied: 126 bits of fraction, of which cancellation takes at most 62.
+    x = q pi/2 + high + low with |high + low| <= pi/4 and q modulo 4. Of 2/pi only the three words
+    of 64 bits that matter at x's exponent are multiplied: 126 bits of fraction, of which
+    cancellation takes at most 62.
     """
     words = (0, *TWO_OVER_PI_WORDS)
     table = ", ".join(f"i64 {w - (1 << 64) if w >> 63 else w}" for w in words)
@@ -45,7 +46,7 @@ entry:
   %biased = and i64 %biased0, 2047
   %fraction = and i64 %bits, 4503599627370495
   %m = or i64 %fraction, 4503599627370496
-  ; x = m 2^(biased - 1075). Bits of 2/pi above weight 2^-(biased - 1075) give multiples of 4 quarters.
+  ; x = m 2^(biased - 1075); bits of 2/pi above 2^(1076 - biased) give multiples of 4 quarters.
   %offset = sub i64 %biased, {1075 + 2 - 64}
   %word = lshr i64 %offset, 6
   %shift = and i64 %offset, 63
@@ -149,8 +150,9 @@ def rem_vector_text(b: Builder) -> str:
   %high = fadd double %h, 0x8000000000000000
   %low = fadd double %l, 0x8000000000000000
   %quarter = add i64 %q, 0"""
+    name = f"fl_rem_half_pi_{dtype}_{lanes}"
     return f"""\
-define internal void @fl_rem_half_pi_{dtype}_{lanes}(ptr %xs, ptr %highs, ptr %lows, ptr %qs) noinline cold nounwind {{
+define internal void @{name}(ptr %xs, ptr %highs, ptr %lows, ptr %qs) noinline cold nounwind {{
 entry:
   br label %loop
 loop:
@@ -209,15 +211,15 @@ def reduce_large(b: Builder, x: Value) -> tuple[Value, Value, Value]:
 def reduce(b: Builder, x: Value, n: Value, name: str) -> Value:
     """x - n times the constant `name`, which is subtracted in three parts.
 
-    The first fma is exact (the remainder is below 2 and a multiple of the last place of the first part), so two
-    roundings remain, each relative to the remainder itself.
+    The first fma is exact (the remainder is below 2 and a multiple of the last place of the first
+    part), so two roundings remain, each relative to the remainder itself.
     """
     first, second, third = coefficients(name, x.kind)[:3]
     return b.fma(n, -third, b.fma(n, -second, b.fma(n, -first, x)))
 
 
 def with_large(b: Builder, x: Value, fast: list[Value], fix: LargeFix) -> list[Value]:
-    """Values `fast` with the lanes of large |x| replaced by `fix(high, low, q)`, out of the common path."""
+    """`fast` with the lanes of large |x| replaced by `fix(high, low, q)`, off the common path."""
     large = (x >= CODY_WAITE_LIMIT[x.kind]) & (x < INF)
     b.branch(b.any(large), "large", "merge")
     b.label("large")
@@ -225,9 +227,7 @@ def with_large(b: Builder, x: Value, fast: list[Value], fix: LargeFix) -> list[V
     slow = [b.select(large, s, f) for s, f in zip(fix(high, low, q), fast, strict=True)]
     b.jump("merge")
     b.label("merge")
-    return [
-        b.phi(f.kind, [(f, "entry"), (s, "large")]) for f, s in zip(fast, slow, strict=True)
-    ]
+    return [b.phi(f.kind, [(f, "entry"), (s, "large")]) for f, s in zip(fast, slow, strict=True)]
 
 
 def shifted(b: Builder, high: Value, low: Value, q: Value, even: bool) -> tuple[Value, Value]:
@@ -252,6 +252,7 @@ def signed_sine(b: Builder, r: Value, sign_bits: Value) -> Value:
 
 
 def sin(b: Builder, x: Value) -> Value:
+    """x = n pi + r gives sin(x) = (-1)^n sin(r)."""
     magnitude = b.abs(x)
     n, k = round_to_integer(b, magnitude, coefficients("ONE_OVER_PI", x.kind)[0])
     r = reduce(b, magnitude, n, "PI")
@@ -281,6 +282,7 @@ def cos(b: Builder, x: Value) -> Value:
 
 
 def tan(b: Builder, x: Value) -> Value:
+    """sin(r)/cos(r), or -cos(r)/sin(r) in odd quarters."""
     magnitude = b.abs(x)
     n, k = round_to_integer(b, magnitude, coefficients("TWO_OVER_PI", x.kind)[0])
     # The remainder in two parts: tan is steep near pi/4, and divides by it near pi/2.
@@ -315,7 +317,7 @@ def tan(b: Builder, x: Value) -> Value:
 
 
 def arcsine_parts(b: Builder, magnitude: Value) -> tuple[Value, Value, Value]:
-    """(big, s, w): asin(|x|) = w where not big, pi/2 - 2 w where big (|x| > 1/2); w = s + a small rest."""
+    """(big, s, rest): asin(|x|) is s + rest, or pi/2 - 2 (s + rest) where big (|x| > 1/2)."""
     big = magnitude > 0.5
     u = b.select(big, b.fma(magnitude, -0.5, 0.5), magnitude * magnitude)
     s = b.select(big, b.sqrt(u), magnitude)
@@ -324,6 +326,7 @@ def arcsine_parts(b: Builder, magnitude: Value) -> tuple[Value, Value, Value]:
 
 
 def asin(b: Builder, x: Value) -> Value:
+    """An odd polynomial up to 1/2, pi/2 - 2 asin(sqrt((1 - |x|)/2)) beyond."""
     big, s, rest = arcsine_parts(b, b.abs(x))
     half_pi, half_pi_low = coefficients("HALF_PI", x.kind)[:2]
     turn = b.const(half_pi, x.kind)
@@ -333,6 +336,7 @@ def asin(b: Builder, x: Value) -> Value:
 
 
 def acos(b: Builder, x: Value) -> Value:
+    """pi/2 - asin(x) up to 1/2, 2 asin(sqrt((1 - |x|)/2)) or its supplement beyond."""
     big, s, rest = arcsine_parts(b, b.abs(x))
     half_pi, half_pi_low = coefficients("HALF_PI", x.kind)[:2]
     below = b.bits(x) < 0
@@ -351,6 +355,7 @@ def arctangent_reduced(b: Builder, t: Value) -> Value:
 
 
 def atan(b: Builder, x: Value) -> Value:
+    """An odd polynomial up to 1, pi/2 - atan(1/|x|) beyond."""
     magnitude = b.abs(x)
     big = magnitude > 1.0
     w = arctangent_reduced(b, b.select(big, 1.0 / magnitude, magnitude))
@@ -359,7 +364,7 @@ def atan(b: Builder, x: Value) -> Value:
 
 
 def atan2(b: Builder, y: Value, x: Value) -> Value:
-    """Angle of the point (x, y): the smaller magnitude over the greater, then quadrant by quadrant."""
+    """Angle of the point (x, y): smaller magnitude over greater, then quadrant by quadrant."""
     ay, ax = b.abs(y), b.abs(x)
     steep = ay > ax
     less, more = b.select(steep, ax, ay), b.select(steep, ay, ax)
