@@ -10,6 +10,7 @@ from flambeau.ops import (  # noqa: F401  (importing declares the rows)
     indexing,
     linear,
     loss,
+    loss_elementwise,
     movement,
     normalization,
     precision,

@@ -170,7 +170,9 @@ def clamp_max(input: Tensor, max: Any) -> Tensor:  # noqa: A002
 
 @composite(inplace=True, out=True)
 def square(input: Tensor) -> Tensor:
-    """input * input."""
+    """input * input; bools become int64."""
+    if input.dtype.category == 0:
+        input = to_dtype(input, dtypes.int64)
     return record_elementwise(_MUL, (input, input))  # type: ignore[no-any-return]
 
 

@@ -8,10 +8,11 @@ from typing import Any
 from flambeau.dtype import finfo, float32
 from flambeau.ops.activation import floats_only
 from flambeau.ops.elementwise import rsqrt
-from flambeau.ops.movement import expand_to, sum_to
+from flambeau.ops.movement import expand_to, pad_slice, slice_dim, sum_to, view_as_shape
 from flambeau.ops.precision import cast, widen
 from flambeau.ops.reduction import restore, sum_axes
-from flambeau.ops.table import composite
+from flambeau.ops.table import NAMES, composite, functional, write_out
+from flambeau.tape import modes
 from flambeau.tensor import Tensor
 
 
@@ -179,3 +180,263 @@ def rms_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = None,
     if eps is None:
         eps = finfo(float32 if input.dtype.itemsize < 4 else input.dtype).eps
     return _fused_rms_norm(input, sizes, weight, eps)[0]  # type: ignore[no-any-return]
+
+
+# -- groups, instances, batches --------------------------------------------------------------------
+
+
+def _channel_shape(input: Tensor) -> tuple[int, ...]:
+    return (1, input._shape[1], *(1,) * (input.ndim - 2))
+
+
+def _scaled(x: Tensor, input: Tensor, weight: Any, bias: Any) -> Tensor:
+    """x * weight + bias with one number a channel, in the input's dtype."""
+    shape = _channel_shape(input)
+    if weight is not None:
+        x = x * view_as_shape(widen(weight), shape)
+    if bias is not None:
+        x = x + view_as_shape(widen(bias), shape)
+    return cast(x, input.dtype)
+
+
+@composite(method=False, functional=True)
+def group_norm(input: Tensor, num_groups: int, weight: Tensor | None = None,
+               bias: Tensor | None = None, eps: float = 1e-5, cudnn_enabled: bool = True
+               ) -> Tensor:
+    """(x - mean) / sqrt(var + eps) * weight + bias, one mean and variance a group of channels.
+
+    Args:
+        input: (N, C, *).
+        num_groups: divides C.
+        weight: (C) or None.
+        bias: (C) or None.
+        eps: added to the (biased) variance.
+
+    Raises:
+        RuntimeError: sizes that do not fit.
+
+    Reference:
+        Wu and He, Group Normalization (arXiv:1803.08494).
+    """
+    if input.ndim < 2:
+        raise RuntimeError(f"Expected at least 2 dimensions for input tensor but received "
+                           f"{input.ndim}")
+    channels = input._shape[1]
+    if num_groups <= 0:
+        raise RuntimeError(f"Expected num groups to be greater than 0, got {num_groups}")
+    if channels % num_groups:
+        raise RuntimeError(f"Expected number of channels in input to be divisible by num_groups, "
+                           f"but got input of shape {list(input.shape)} and num_groups="
+                           f"{num_groups}")
+    for name, given in (("weight", weight), ("bias", bias)):
+        if given is not None and given._shape != (channels,):
+            raise RuntimeError(f"Expected {name} to be a vector of size equal to the number of "
+                               f"channels in input, but got {name} of shape {list(given.shape)} "
+                               f"and input of shape {list(input.shape)}")
+    if not input.numel():
+        return _scaled(widen(input) * 1.0, input, weight, bias)
+    size = input.numel() // (input._shape[0] * num_groups)
+    rows = widen(input).reshape(input._shape[0], num_groups, size)  # type: ignore[attr-defined]
+    normal = _native_layer_norm(rows, (size,), None, None, eps)[0]
+    return _scaled(view_as_shape(normal, input._shape), input, weight, bias)
+
+
+@composite(method=False, public=False, functional=True)
+def instance_norm(input: Tensor, running_mean: Tensor | None = None,
+                  running_var: Tensor | None = None, weight: Tensor | None = None,
+                  bias: Tensor | None = None, use_input_stats: bool = True,
+                  momentum: float = 0.1, eps: float = 1e-5) -> Tensor:
+    """`group_norm` with a group for each channel; running statistics are means over instances.
+
+    Args:
+        input: (N, C, *) with at least one further dimension.
+        running_mean: (C) or None; updated in place when the input's statistics are used.
+        running_var: likewise.
+        use_input_stats: take the statistics from the input, else the running ones.
+
+    Raises:
+        ValueError: a single value to normalize over.
+    """
+    if not use_input_stats:
+        if running_mean is None or running_var is None:
+            raise RuntimeError("Expected running_mean and running_var to be defined when "
+                               "use_input_stats is false")
+        return batch_norm(input, running_mean, running_var, weight, bias,  # type: ignore
+                          False, momentum, eps)
+    size = math.prod(input._shape[2:])
+    if size == 1:
+        raise ValueError(f"Expected more than 1 spatial element when training, got input size "
+                         f"{input.shape}")
+    if running_mean is not None or running_var is not None:
+        axes = tuple(range(2, input.ndim))
+        x = widen(input.detach())
+        mean = _row_mean(x, axes, size)
+        var = _row_mean((x - mean) * (x - mean), axes, size) * (size / (size - 1))
+        batch = input._shape[0]
+        for running, now in ((running_mean, mean), (running_var, var)):
+            if running is not None:
+                per_channel = sum_axes(now.reshape(batch, -1),  # type: ignore[attr-defined]
+                                       (0,)) * (1.0 / batch)
+                _move(running, per_channel, momentum)
+    return group_norm(input, input._shape[1], weight, bias, eps)  # type: ignore[no-any-return]
+
+
+def _move(running: Tensor, now: Tensor, momentum: float) -> None:
+    """running <- (1 - momentum) * running + momentum * now, without history."""
+    was, modes.grad = modes.grad, False
+    try:
+        running.lerp_(cast(now.detach(), running.dtype), momentum)  # type: ignore[attr-defined]
+    finally:
+        modes.grad = was
+
+
+@composite(method=False, functional=True)
+def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor | None,
+               weight: Tensor | None = None, bias: Tensor | None = None, training: bool = False,
+               momentum: float = 0.1, eps: float = 1e-5, cudnn_enabled: bool = True) -> Tensor:
+    """(x - mean) / sqrt(var + eps) * weight + bias, one mean and variance a channel.
+
+    Args:
+        input: (N, C, *).
+        running_mean: (C) or None; updated in place in training.
+        running_var: (C) or None; updated with the unbiased variance.
+        weight: (C) or None.
+        bias: (C) or None.
+        training: take the statistics from the batch, else the running ones.
+        momentum: weight of the batch in the running statistics.
+        eps: added to the variance.
+
+    Raises:
+        ValueError: a single value a channel in training.
+        RuntimeError: no running statistics outside training, or sizes that do not fit.
+
+    Reference:
+        Ioffe and Szegedy, Batch Normalization (arXiv:1502.03167), algorithm 1.
+    """
+    if input.ndim < 2:
+        raise RuntimeError(f"Expected at least 2 dimensions for input tensor but received "
+                           f"{input.ndim}")
+    shape = _channel_shape(input)
+    channels = input._shape[1]
+    for name, given in (("running_mean", running_mean), ("running_var", running_var),
+                        ("weight", weight), ("bias", bias)):
+        if given is not None and given.numel() != channels:
+            raise RuntimeError(f"{name} should contain {channels} elements not {given.numel()}")
+    x = widen(input)
+    if not training:
+        if running_mean is None or running_var is None:
+            raise RuntimeError("Expected running_mean and running_var to be defined when "
+                               "training=False")
+        rstd = rsqrt(widen(running_var) + eps)
+        centered = x - view_as_shape(widen(running_mean), shape)
+        return _scaled(centered * view_as_shape(rstd, shape), input, weight, bias)
+    count = input.numel() // max(channels, 1)
+    if count == 1:
+        raise ValueError(f"Expected more than 1 value per channel when training, got input size "
+                         f"{input.shape}")
+    normal, mean, var = _batch_normal(x, eps)
+    if running_mean is not None:
+        _move(running_mean, mean, momentum)
+    if running_var is not None:
+        _move(running_var, var * (count / max(count - 1, 1)), momentum)
+    return _scaled(normal, input, weight, bias)
+
+
+@composite(keep=True, method=False, public=False)
+def _batch_normal(input: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """(x - mean) / sqrt(var + eps), mean and variance of every channel of (N, C, *)."""
+    axes = tuple(d for d in range(input.ndim) if d != 1)
+    count = math.prod(input._shape[d] for d in axes)
+    mean = _row_mean(input, axes, count)
+    centered = input - mean
+    var = _row_mean(centered * centered, axes, count)
+    flat = (input._shape[1],)
+    return centered * rsqrt(var + eps), view_as_shape(mean, flat), view_as_shape(var, flat)
+
+
+def _batch_normal_vjp(gs: Any, outs: Any, input: Any, eps: float) -> tuple[Any, ...]:
+    """The layer norm's rule over the other axes; mean and var only enter running statistics
+    or this rule's own derivative."""
+    g, g_mean, g_var = gs
+    _, mean, var = outs
+    axes = tuple(d for d in range(input.ndim) if d != 1)
+    count = math.prod(input.shape[d] for d in axes)
+    shape = (1, input.shape[1], *(1,) * (input.ndim - 2))
+    rstd = view_as_shape(rsqrt(var + eps), shape)
+    centered = input - view_as_shape(mean, shape)
+    found = None
+    if g is not None:
+        normal = centered * rstd
+        found = rstd * (g - _row_mean(g, axes, count)
+                        - normal * _row_mean(g * normal, axes, count))
+    for extra in (None if g_mean is None else expand_to(
+            view_as_shape(g_mean.contiguous(), shape), tuple(input.shape)),
+                  None if g_var is None else view_as_shape(
+                      g_var.contiguous(), shape) * centered * 2.0):
+        if extra is not None:
+            part = extra * (1.0 / max(count, 1))
+            found = part if found is None else found + part
+    return found, None
+
+
+_batch_normal.vjp(_batch_normal_vjp, saves="input out1 out2")
+
+
+# -- neighbourhoods and vectors --------------------------------------------------------------------
+
+
+@composite(method=False, public=False, functional=True)
+def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75,
+                        k: float = 1.0) -> Tensor:
+    """x / (k + alpha * mean of x^2 over `size` neighbouring channels) ** beta.
+
+    Args:
+        input: (N, C, *), at least 3 dimensions.
+
+    Raises:
+        ValueError: fewer dimensions.
+
+    Reference:
+        Krizhevsky, Sutskever and Hinton, ImageNet Classification with Deep CNNs (NIPS 2012).
+    """
+    if input.ndim < 3:
+        raise ValueError(f"Expected 3D or higher dimensionality input (got {input.ndim} "
+                         "dimensions)")
+    if not input.numel():
+        return input
+    x = widen(input)
+    squares = x * x
+    channels = input._shape[1]
+    total = None
+    for offset in range(-(size // 2), size - size // 2):
+        # the channel at c + offset, for the channels that have one
+        low, high = max(0, -offset), min(channels, channels - offset)
+        if low >= high:
+            continue
+        part = slice_dim(squares, 1, low + offset, high + offset, 1)
+        part = pad_slice(part, x._shape, 1, low, 1)
+        total = part if total is None else total + part
+    assert total is not None
+    divisor = NAMES["pow"](total * (alpha / size) + k, beta)
+    return cast(x / divisor, input.dtype)
+
+
+@composite(method=False, public=False)
+def normalize_rows(input: Tensor, p: float, dim: int, eps: float) -> Tensor:
+    """x / max(norm of x along a dimension, eps)."""
+    size = NAMES["norm"](widen(input), p, dim, True)
+    return cast(widen(input) / NAMES["clamp_min"](size, eps), input.dtype)
+
+
+@functional("normalize")
+def normalize(input: Tensor, p: float = 2.0, dim: Any = 1, eps: float = 1e-12,
+              out: Tensor | None = None) -> Tensor:
+    """x / max(norm of x along a dimension, eps).
+
+    Args:
+        p: the norm's exponent.
+        dim: the dimension (or dimensions) whose vectors get norm 1.
+        eps: the least divisor.
+    """
+    found = normalize_rows(input, p, dim, eps)
+    return found if out is None else write_out(out, found)  # type: ignore[no-any-return]
