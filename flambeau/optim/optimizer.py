@@ -128,26 +128,34 @@ def check_fused(fused: bool | None, foreach: bool | None, differentiable: bool) 
         raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
 
 
+def _run_pre_hooks(step: Any, optimizer: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    """The arguments of a ``step``, the optimizer first, as the hooks leave them."""
+    args = (optimizer, *args)
+    for hook in chain(_global_pre_hooks.values(), optimizer._optimizer_step_pre_hooks.values()):
+        result = hook(optimizer, args, kwargs)
+        if result is None:
+            continue
+        if not (isinstance(result, tuple) and len(result) == 2):
+            raise RuntimeError(
+                f"{step} must return None or a tuple of (new_args, new_kwargs), but got {result}."
+            )
+        args, kwargs = result
+    return args, kwargs
+
+
 def _hooked(step: Callable[..., Any]) -> Callable[..., Any]:
     """A ``step`` between its hooks, at whose end the recorded program is executed."""
 
     @functools.wraps(step)
     def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
-        for hook in chain(_global_pre_hooks.values(), self._optimizer_step_pre_hooks.values()):
-            # The arguments given to hooks begin with the optimizer, as in torch.
-            result = hook(self, (self, *args), kwargs)
-            if result is None:
-                continue
-            if not (isinstance(result, tuple) and len(result) == 2):
-                raise RuntimeError(
-                    f"{step} must return None or a tuple of (new_args, new_kwargs), but got"
-                    f" {result}."
-                )
-            (self, *args), kwargs = result
+        if _global_pre_hooks or self._optimizer_step_pre_hooks:
+            (self, *args), kwargs = _run_pre_hooks(step, self, args, kwargs)
         out = step(self, *args, **kwargs)
         self._optimizer_step_code()
-        for hook in chain(self._optimizer_step_post_hooks.values(), _global_post_hooks.values()):
-            hook(self, (self, *args), kwargs)
+        if _global_post_hooks or self._optimizer_step_post_hooks:
+            own = self._optimizer_step_post_hooks.values()
+            for hook in chain(own, _global_post_hooks.values()):
+                hook(self, (self, *args), kwargs)
         record.flush()
         return out
 
@@ -381,18 +389,19 @@ class Optimizer:
         Raises:
             RuntimeError: a gradient is sparse.
         """
+        fused, maximize = group.get("fused"), group["maximize"]
         for param in group["params"]:
             grad = param.grad
             if grad is None:
                 continue
             if grad.is_sparse:
                 raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
-            if group.get("fused") and not param.is_floating_point():
+            if fused and not param.is_floating_point():
                 raise RuntimeError(
                     "`fused=True` requires all the params to be floating point Tensors of"
                     f" supported devices but {param.dtype} and {param.device.type}"
                 )
-            yield param, -grad if group["maximize"] else grad
+            yield param, -grad if maximize else grad
 
     # -- use ---------------------------------------------------------------------------------
 
