@@ -77,36 +77,66 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Any, keep: Any, 
     return cast(out, query.dtype), log(total) + top
 
 
-def _attention_vjp(gs: Any, outs: Any, query: Any, key: Any, value: Any, mask: Any, keep: Any,
-                   keep_scale: float, causal: bool, scale: float) -> tuple[Any, ...]:
-    """Probabilities are computed again from q, k and the log-sum-exp, never saved.
+def _slopes(gs: Any, outs: Any, query: Any, key: Any, value: Any, mask: Any, keep: Any,
+            keep_scale: float, causal: bool, scale: float) -> tuple[Any, Any]:
+    """-> (gradient of the scores before scaling, gradient of the values).
 
+    Probabilities are computed again from q, k and the log-sum-exp, never saved:
     P = exp(S - lse), dV = P^T dO, dP = dO V^T, dS = P * (dP - rowsum(O * dO) + dlse);
     Dao et al., FlashAttention (arXiv:2205.14135), algorithm 4.
     """
     g_out, g_lse = gs
     out, lse = widen(outs[0]), outs[1]
-    q, k, v = widen(query), widen(key), widen(value)
-    s_BLS = _scores(q, k, mask, causal, scale)
+    s_BLS = _scores(widen(query), widen(key), mask, causal, scale)
     p_BLS = exp(s_BLS - select_where(lse == -math.inf, 0.0, lse))
     ds_BLS = g_value = None
     if g_out is not None:
         g = widen(g_out)
         kept = p_BLS if keep is None else select_where(keep, p_BLS * keep_scale, 0.0)
         g_value = cast(sum_to(matmul_batched(transpose(kept, -2, -1), g), value.shape), value.dtype)
-        dp_BLS = matmul_batched(g, transpose(v, -2, -1))
+        dp_BLS = matmul_batched(g, transpose(widen(value), -2, -1))
         if keep is not None:
             dp_BLS = select_where(keep, dp_BLS * keep_scale, 0.0)
         ds_BLS = p_BLS * (dp_BLS - _last(out * g, sum_axes))
     if g_lse is not None:
         ds_BLS = p_BLS * g_lse if ds_BLS is None else ds_BLS + p_BLS * g_lse
+    return ds_BLS, g_value
+
+
+def _through_scores(ds_BLS: Tensor, query: Any, key: Any, scale: float) -> tuple[Tensor, Tensor]:
+    """Gradients of the query and the key from that of the scores."""
+    ds_BLS = ds_BLS * scale
+    g_query = matmul_batched(ds_BLS, widen(key))
+    g_key = matmul_batched(transpose(ds_BLS, -2, -1), widen(query))
+    return (cast(sum_to(g_query, query.shape), query.dtype),
+            cast(sum_to(g_key, key.shape), key.dtype))
+
+
+@composite(keep=True, method=False, public=False)
+def _attention_backward(g: Tensor, out: Tensor, lse: Tensor, query: Tensor, key: Tensor,
+                        value: Tensor, causal: bool, scale: float
+                        ) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of query, key and value of attention without mask or dropout.
+
+    Args:
+        g: (B.., L, V), cotangent of the result.
+        out, lse: the results of `_attention`.
+    """
+    ds_BLS, g_value = _slopes((g, None), (out, lse), query, key, value, None, None, 1.0, causal,
+                              scale)
+    return *_through_scores(ds_BLS, query, key, scale), g_value
+
+
+def _attention_vjp(gs: Any, outs: Any, query: Any, key: Any, value: Any, mask: Any, keep: Any,
+                   keep_scale: float, causal: bool, scale: float) -> tuple[Any, ...]:
+    if mask is None and keep is None and gs[1] is None:
+        return (*_attention_backward(gs[0], *outs, query, key, value, causal, scale),
+                None, None, None, None, None)
+    ds_BLS, g_value = _slopes(gs, outs, query, key, value, mask, keep, keep_scale, causal, scale)
     g_mask = None
     if mask is not None and mask.requires_grad:
         g_mask = cast(sum_to(ds_BLS, mask.shape), mask.dtype)
-    ds_BLS = ds_BLS * scale
-    g_query = cast(sum_to(matmul_batched(ds_BLS, k), query.shape), query.dtype)
-    g_key = cast(sum_to(matmul_batched(transpose(ds_BLS, -2, -1), q), key.shape), key.dtype)
-    return g_query, g_key, g_value, g_mask, None, None, None, None
+    return (*_through_scores(ds_BLS, query, key, scale), g_value, g_mask, None, None, None, None)
 
 
 _attention.vjp(_attention_vjp, saves="out0 out1 query key value mask keep")

@@ -24,7 +24,7 @@ from flambeau.ir.region import (
     through_broadcast,
     through_view,
 )
-from flambeau.ir.graph import Graph, Node
+from flambeau.ir.graph import PICK, Graph, Node
 
 _MAX_MEMBERS = 160
 _MAX_LOADS = 28
@@ -118,6 +118,9 @@ class Fuser:
             return
         if kind == "assign":
             self.written(node)
+            return
+        if node.op is PICK:  # the step that makes all results has stored this one
+            self.home[node] = self.stored[node] = self.home[node.src[0]]
             return
         if kind == "index":
             base = base_of(node.src[0])

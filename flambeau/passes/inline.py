@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flambeau.ir.graph import PICK, Graph, Node, Op, reachable
+from flambeau.ir.graph import PICK, Graph, Node, reachable
 from flambeau.ops.table import expand_composite
 
 
-def inline(graph: Graph, claims: Callable[[Op], bool] = lambda op: False) -> Graph:
+def inline(graph: Graph, claims: Callable[[Node], bool] = lambda node: False) -> Graph:
     """The graph with every composite that `claims` does not want expanded, to any depth."""
     made: dict[Node, Node] = {}
     parts: dict[Node, tuple[Node, ...]] = {}
@@ -27,7 +27,7 @@ def inline(graph: Graph, claims: Callable[[Op], bool] = lambda op: False) -> Gra
                 continue
             if node.op is PICK and node.src[0] in parts:
                 made[node] = parts[node.src[0]][node.attrs[0]]
-            elif node.op.kind == "composite" and not claims(node.op):
+            elif node.op.kind == "composite" and not claims(rebuilt(node)):
                 outs = expand_composite(rebuilt(node))
                 parts[node] = outs
                 made[node] = outs[0]
@@ -37,7 +37,7 @@ def inline(graph: Graph, claims: Callable[[Op], bool] = lambda op: False) -> Gra
         outputs = [(made[n], home) for n, home in graph.outputs]
         nodes = reachable([n for n, _ in outputs])
         graph = Graph(nodes, [made[n] for n in graph.inputs], outputs, graph.arguments)
-        if not again or not any(n.op.kind == "composite" and not claims(n.op) for n in nodes):
+        if not again or not any(n.op.kind == "composite" and not claims(n) for n in nodes):
             return graph
         work = nodes
         made, parts = {}, {}

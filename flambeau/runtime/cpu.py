@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 from flambeau.ir.graph import Graph
 from flambeau.ir.interpret import interpret
+from flambeau.ir.text import graph_text, plan_text
+from flambeau.kernels import claims
 from flambeau.passes.fuse import fuse
 from flambeau.passes.pipeline import lower
 from flambeau.runtime.host import array_of
+from flambeau.runtime.kernels import module
 from flambeau.runtime.memory import Buffer
 from flambeau.runtime.program import build
 
@@ -34,8 +38,25 @@ class Interpreted:
         return buffers
 
 
+def _wanted() -> frozenset[str]:
+    return frozenset(os.environ.get("FLAMBEAU_PRINT", "").replace(" ", "").split(",")) - {""}
+
+
 def compile(graph: Graph, key: Any) -> Any:  # noqa: A001
-    """A program for a graph."""
-    if os.environ.get("FLAMBEAU_TARGET") == "interpret":
-        return Interpreted(lower(graph))
-    return build(fuse(lower(graph)))
+    """A program for a graph. `FLAMBEAU_PRINT` names stages to print: graph, lower, fuse, llvm."""
+    show = _wanted()
+    if "graph" in show:
+        print(graph_text(graph, "recorded"), file=sys.stderr)
+    interpreted = os.environ.get("FLAMBEAU_TARGET") == "interpret"
+    lowered = lower(graph) if interpreted else lower(graph, claims.claims)
+    if "lower" in show:
+        print(graph_text(lowered, "lowered"), file=sys.stderr)
+    if interpreted:
+        return Interpreted(lowered)
+    program = build(fuse(lowered))
+    if "fuse" in show:
+        print(plan_text(program.plan, program.order), file=sys.stderr)
+    if "llvm" in show:
+        for kernel in {k.name: k for k in program.kernels.values()}.values():
+            print(module(kernel), file=sys.stderr)
+    return program

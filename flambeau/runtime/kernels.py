@@ -42,6 +42,11 @@ def _scatter(dtype_name: str, mode: str, count: int) -> Any:
     return jit.load(scatter.module_text(dtype_name, mode, count), "scatter")
 
 
+@functools.cache
+def _claimed(text: Any) -> Any:
+    return jit.load(text(), "claimed")
+
+
 def module(kernel: Kernel) -> str:
     """A kernel's text with the vector functions it calls."""
     declared = sorted(vecmath.declarations(kernel.math))
@@ -51,7 +56,8 @@ def module(kernel: Kernel) -> str:
     return "\n".join([*extra, vecmath.definitions(kernel.math), *own])
 
 
-def addresses(kernels: list[Kernel], gemms: set[str], scatters: dict[str, Any]) -> Addresses:
+def addresses(kernels: list[Kernel], gemms: set[str], scatters: dict[str, Any],
+              claimed: dict[str, Any]) -> Addresses:
     """Native code for every kernel named."""
     found = Addresses()
     found.libraries = []
@@ -69,6 +75,13 @@ def addresses(kernels: list[Kernel], gemms: set[str], scatters: dict[str, Any]) 
             found[k.name] = library.address(k.name)
         for name, what in scatters.items():
             library = _scatter(*what)
+            found.libraries.append(library)
+            found[name] = library.address(name)
+        for name, claim in claimed.items():
+            for needed in claim.needs:
+                found.libraries.append(_gemm(needed))
+                jit.provide(needed, functools.partial(_gemm(needed).address, needed))
+            library = _claimed(claim.text)
             found.libraries.append(library)
             found[name] = library.address(name)
         for name in gemms:

@@ -17,10 +17,10 @@ import numpy as np
 
 from flambeau.codegen.llvm import Kernel
 from flambeau.codegen.loops import emit_region, unit_count
-from flambeau.ir.graph import Graph, Node
+from flambeau.ir.graph import PICK, Graph, Node
 from flambeau.ir.interpret import evaluate, view_array
 from flambeau.ir.region import Region
-from flambeau.kernels import scatter
+from flambeau.kernels import claims, scatter
 from flambeau.passes.fuse import Plan, Step, base_of, memory_sources
 from flambeau.runtime import kernels, runner
 from flambeau.runtime.host import array_of
@@ -61,6 +61,14 @@ class Program:
         self.n_inputs = len(graph.inputs)
         self.n_outputs = len(graph.outputs)
         self.number_slot = 1 + self.n_inputs + self.n_outputs
+        self.picks: dict[Node, dict[int, Node]] = {}
+        for n in graph.nodes:
+            if n.op is PICK:
+                self.picks.setdefault(n.src[0], {})[n.attrs[0]] = n
+        for step in plan.steps:
+            if isinstance(step, Step) and step.node.op.kind == "composite":
+                for which in range(len(step.node.attrs[-1])):
+                    self.result(step.node, which)
         vector_bytes = kernels.vector_bytes()
         self.kernels: dict[int, Kernel] = {
             s.number: emit_region(s, plan.free, vector_bytes) for s in plan.steps
@@ -100,7 +108,17 @@ class Program:
         """Nodes whose memory a step writes."""
         if isinstance(step, Region):
             return [self.plan.writes.get(n, n) for n in step.stores]
+        if step.node in self.picks:
+            return list(self.picks[step.node].values())
         return [step.node]
+
+    def result(self, node: Node, which: int) -> Storage:
+        """Where result `which` of a step with several goes; a place of its own if nobody reads it."""
+        parts = self.picks.setdefault(node, {})
+        if which not in parts:
+            shape, dtype = node.attrs[-1][which]
+            parts[which] = Node(PICK, (node,), (which,), shape, dtype)
+        return self.storage(parts[which])
 
     def bind_outputs(self) -> None:
         """Give outputs their slots; a home that is read elsewhere is written only when safe."""
@@ -225,6 +243,7 @@ class Program:
         texts: dict[str, Kernel] = {}
         gemms: set[str] = set()
         scatters: dict[str, tuple[Any, ...]] = {}
+        claimed: dict[str, Any] = {}
         first = 0
         for step in self.order:
             if isinstance(step, Region):
@@ -232,6 +251,11 @@ class Program:
                 texts[kernel.name] = kernel
                 native.append((kernel.name, len(table)))
                 self.region_words(kernel, table, patches)
+            elif step.kind == "composite":
+                claim = claims.CLAIMS[step.node.op.name]
+                claimed[claim.symbol] = claim
+                native.append((claim.symbol, len(table)))
+                self.add_words(claim.words(self, step.node), table, patches)
             elif step.kind == "index_put" and (words := self.scatter(step.node)) is not None:
                 scatters[words[0]] = words[1]
                 native.append((words[0], len(table)))
@@ -248,7 +272,7 @@ class Program:
                 self.parts.append(step)
         if first < len(native):
             self.parts.append((first, len(native)))
-        addresses = kernels.addresses(list(texts.values()), gemms, scatters)
+        addresses = kernels.addresses(list(texts.values()), gemms, scatters, claimed)
         self.table = np.array(table, np.int64)
         self.patch_words = np.array(patches, np.int64)
         base = self.table.ctypes.data
@@ -393,7 +417,6 @@ class Program:
         return outs
 
     def run_parts(self, values: Any, numbers: list[Any]) -> None:
-        host: dict[Node, Any] = {}
         for part in self.parts:
             if isinstance(part, tuple):
                 if self.call(self.steps_address, part[0], part[1], self.base) < part[1]:
@@ -403,19 +426,19 @@ class Program:
             args = []
             for s in node.src:
                 if type(s) is Node:
-                    args.append(self.array(s, values, host))
+                    args.append(self.array(s, values))
                 else:
                     args.append(numbers[s.index] if hasattr(s, "index") else s)
             found = evaluate(node, args)
             if isinstance(found, tuple):
-                host[node] = found
+                for which, pick in self.picks.get(node, {}).items():
+                    array_of(self.place(self.storage(pick), values), pick.shape,
+                             pick.dtype)[...] = found[which]
             else:
                 target = self.storage(node)
                 array_of(self.place(target, values), node.shape, node.dtype)[...] = found
 
-    def array(self, s: Node, values: Any, host: dict[Node, Any]) -> Any:
-        if s in host:
-            return host[s]
+    def array(self, s: Node, values: Any) -> Any:
         base = base_of(s)
         flat = array_of(self.place(self.storage(base), values), base.shape, base.dtype)
         return flat if base is s else view_array(flat, s.shape, *s.attrs)
