@@ -231,6 +231,24 @@ def test_dir_leaves_numbers_out() -> None:
     assert {"weight", "bias"} <= set(dir(m[0]))
 
 
+def test_compiling_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    def compiled(function: Any, **options: Any) -> Any:
+        seen.append(options)
+        return lambda *args: function(*args) + 100
+
+    monkeypatch.setattr(flambeau, "compile", compiled, raising=False)
+    m = Affine(1)
+    m.register_forward_hook(lambda mod, args, out: out + 1)
+    m.compile(fullgraph=True)
+    assert m(flambeau.ones(1)).tolist() == [102.0]
+    assert seen == [{"fullgraph": True}]
+    m._forward_hooks.clear()
+    twin = pickle.loads(pickle.dumps(m))
+    assert twin(flambeau.ones(1)).tolist() == [1.0]
+
+
 def test_super_init_of_mixins() -> None:
     class Named:
         def __init__(self, name: str) -> None:
