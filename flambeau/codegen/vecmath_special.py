@@ -81,7 +81,8 @@ def erfinv(b: Builder, x: Value) -> Value:
     w = -log_of_parts(b, e, f)
     middle, split = {"f32": (1.25, 5.0), "f64": (2.0, 6.25)}[x.kind]
     first, rest = split_horner(b, w - middle, f"ERFINV_{x.kind}")
-    central = magnitude * (first + rest)
+    p, p_low = b.fast_two_sum(first, rest)
+    central = b.fma(magnitude, p, magnitude * p_low)
     s = b.sqrt(w)
     first, rest = split_horner(b, s - {"f32": 3.125, "f64": 3.25}[x.kind], f"ERFINV_TAIL_{x.kind}")
     outer = first + rest
