@@ -50,7 +50,7 @@ lock = threading.RLock()
 _serial = itertools.count()
 _provided: dict[str, Callable[[], int]] = {}
 _loaded: weakref.WeakValueDictionary[bytes, Library] = weakref.WeakValueDictionary()
-_idle_machines: list[Any] = []
+_idle: list[_Compiler] = []
 
 
 class Library:
@@ -184,6 +184,31 @@ def _create_machine() -> Any:
     )
 
 
+class _Compiler:
+    """A target machine and its passes, for one thread at a time.
+
+    They are used again and again: making a machine takes as long as compiling a small module, and
+    llvmlite does not give all of a pass manager's memory back.
+    """
+
+    def __init__(self) -> None:
+        llvm = cpuinfo.llvm()
+        self.machine = _create_machine()
+        options = llvm.create_pipeline_tuning_options(_OPTIMIZE_LEVEL)
+        options.loop_vectorization = options.slp_vectorization = False
+        options.loop_interleaving = options.loop_unrolling = False
+        self.builder = llvm.create_pass_builder(self.machine, options)
+        self.passes = llvm.create_new_module_pass_manager()
+        for step in _PIPELINE:
+            getattr(self.passes, f"add_{step}_pass")()
+
+    def run(self, module: Any, optimize: bool) -> None:
+        """Put a module through the pipeline."""
+        # O2's inliner uses its passes up, so that pipeline is good for one module only.
+        passes = self.builder.getModulePassManager() if optimize else self.passes
+        _unlocked("LLVMPY_RunNewModulePassManager")(passes, module, self.builder)
+
+
 @functools.cache
 def _data_layout() -> str:
     return str(_create_machine().target_data)
@@ -207,22 +232,12 @@ def _optimised(ir_text: str, name: str, optimize: bool) -> Iterator[tuple[Any, A
             raise RuntimeError(f"invalid LLVM IR in module {name!r}: {error}") from None
         module.triple, module.data_layout = llvm.get_process_triple(), _data_layout()
         try:
-            machine = _idle_machines.pop()  # making one takes as long as compiling a small module
+            compiler = _idle.pop()
         except IndexError:
-            machine = _create_machine()
-        options = llvm.create_pipeline_tuning_options(_OPTIMIZE_LEVEL)
-        options.loop_vectorization = options.slp_vectorization = False
-        options.loop_interleaving = options.loop_unrolling = False
-        builder = llvm.create_pass_builder(machine, options)
-        if optimize:
-            passes = builder.getModulePassManager()
-        else:
-            passes = llvm.create_new_module_pass_manager()
-            for step in _PIPELINE:
-                getattr(passes, f"add_{step}_pass")()
-        _unlocked("LLVMPY_RunNewModulePassManager")(passes, module, builder)
-        yield machine, module
-        _idle_machines.append(machine)
+            compiler = _Compiler()
+        compiler.run(module, optimize)
+        yield compiler.machine, module
+        _idle.append(compiler)
     finally:
         if module is not None:
             module.close()
