@@ -30,8 +30,8 @@ Note [Blocking]
 Note [Memory of products]
     A thread at work holds one block of MC x KC accumulators (one huge page of 2 MB), a call at
     work one of `SHARED` bytes for packed B, and for 16-bit types with K > KC one more of 4 MB for
-    partial sums. They are borrowed from shelves (`workspace.py`), so calls may come from several threads at
-    once; a shelf keeps what was used at the same time, for the life of the module.
+    partial sums. They are borrowed from shelves (`workspace.py`), so calls may come from several
+    threads at once; a shelf keeps what was used at the same time, for the life of the module.
 
 Note [Special shapes]
     N == 1, M == 1 and few rows with a large B are matrix-vector products (`gemm_vector.py`).
