@@ -5,7 +5,6 @@ All that the table of operations publishes here, and the functions written in te
 
 from typing import Any
 
-from flambeau.nn.batch_statistics import batch_norm
 from flambeau.nn.multihead import multi_head_attention_forward
 from flambeau.ops.table import FUNCTIONAL
 
@@ -21,5 +20,4 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'flambeau.nn.functional' has no attribute '{name}'")
 
 
-__all__ = ["batch_norm", "multi_head_attention_forward"]
-__all__ += [name for name in FUNCTIONAL if name not in __all__]
+__all__ = ["multi_head_attention_forward", *FUNCTIONAL]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import flambeau
@@ -182,8 +183,8 @@ class GroupNorm(_Affine):
         )
 
 
-class _BatchNorm(_Affine):
-    """Parameters, running statistics and forward of all batch normalizations.
+class _NormBase(_Affine):
+    """Parameters and running statistics of normalizations by channel.
 
     Args:
         num_features: C of an input ``(N, C, ...)``.
@@ -194,9 +195,6 @@ class _BatchNorm(_Affine):
         device: of parameters and buffers.
         dtype: of parameters and running statistics.
         bias: whether there is a bias.
-
-    Reference:
-        Ioffe and Szegedy, Batch Normalization (arXiv:1502.03167).
     """
 
     _version = 2
@@ -249,20 +247,6 @@ class _BatchNorm(_Affine):
             wanted = " or ".join(f"{d}D" for d in self._dims)
             raise ValueError(f"expected {wanted} input (got {input.dim()}D input)")
 
-    def forward(self, input: Any) -> Any:
-        self._check_input_dim(input)
-        momentum: Any = 0.0 if self.momentum is None else self.momentum
-        if self.training and self.track_running_stats and self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
-            if self.momentum is None:
-                momentum = 1.0 / float(self.num_batches_tracked)
-        mean, var = self.running_mean, self.running_var
-        if self.training and not self.track_running_stats:
-            mean = var = None
-        # Without running statistics the batch's own are used in evaluation too.
-        own = self.training or (self.running_mean is None and self.running_var is None)
-        return F.batch_norm(input, mean, var, self.weight, self.bias, own, momentum, self.eps)
-
     def extra_repr(self) -> str:
         return (
             f"{self.num_features}, eps={self.eps}, momentum={self.momentum},"
@@ -300,6 +284,28 @@ class _BatchNorm(_Affine):
         )
 
 
+class _BatchNorm(_NormBase):
+    """Normalization by the statistics of the batch; arguments as of the base class.
+
+    Reference:
+        Ioffe and Szegedy, Batch Normalization (arXiv:1502.03167).
+    """
+
+    def forward(self, input: Any) -> Any:
+        self._check_input_dim(input)
+        momentum: Any = 0.0 if self.momentum is None else self.momentum
+        if self.training and self.track_running_stats and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+            if self.momentum is None:
+                momentum = 1.0 / float(self.num_batches_tracked)
+        mean, var = self.running_mean, self.running_var
+        if self.training and not self.track_running_stats:
+            mean = var = None
+        # Without running statistics the batch's own are used in evaluation too.
+        own = self.training or (self.running_mean is None and self.running_var is None)
+        return F.batch_norm(input, mean, var, self.weight, self.bias, own, momentum, self.eps)
+
+
 class BatchNorm1d(_BatchNorm):
     """Batch normalization of ``(N, C)`` or ``(N, C, L)``; arguments as of the base class."""
 
@@ -316,3 +322,115 @@ class BatchNorm3d(_BatchNorm):
     """Batch normalization of ``(N, C, D, H, W)``; arguments as of the base class."""
 
     _dims = (5,)
+
+
+class _InstanceNorm(_NormBase):
+    """Normalization of every sample by itself.
+
+    Args:
+        num_features: C of an input ``(N, C, ...)`` or ``(C, ...)``.
+        eps: added to the variance.
+        momentum: weight of a batch in the running statistics.
+        affine: whether there are a weight and a bias, one value a channel.
+        track_running_stats: whether to keep running statistics and use them in evaluation.
+        device: of parameters and buffers.
+        dtype: of parameters and running statistics.
+        bias: whether there is a bias.
+
+    Reference:
+        Ulyanov et al., Instance Normalization (arXiv:1607.08022).
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = False,
+        track_running_stats: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        bias: bool = True,
+    ) -> None:
+        """Make parameters and buffers."""
+        super().__init__(
+            num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias
+        )
+
+    def forward(self, input: Any) -> Any:
+        self._check_input_dim(input)
+        unbatched = input.dim() == self._dims[0]
+        dim = 0 if unbatched else 1
+        if input.size(dim) != self.num_features:
+            if self.affine:
+                raise ValueError(
+                    f"expected input's size at dim={dim} to match num_features"
+                    f" ({self.num_features}), but got: {input.size(dim)}."
+                )
+            warnings.warn(
+                f"input's size at dim={dim} does not match num_features. You can silence this"
+                " warning by not passing in num_features, which is not used because affine=False",
+                stacklevel=2,
+            )
+        result = F.instance_norm(
+            input.unsqueeze(0) if unbatched else input,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            self.training or not self.track_running_stats,
+            0.0 if self.momentum is None else self.momentum,
+            self.eps,
+        )
+        return result.squeeze(0) if unbatched else result
+
+
+class InstanceNorm1d(_InstanceNorm):
+    """Instance normalization of ``(N, C, L)`` or ``(C, L)``; arguments as of the base class."""
+
+    _dims = (2, 3)
+
+
+class InstanceNorm2d(_InstanceNorm):
+    """Instance normalization of ``(N, C, H, W)`` or ``(C, H, W)``; arguments as of the base."""
+
+    _dims = (3, 4)
+
+
+class InstanceNorm3d(_InstanceNorm):
+    """Instance normalization of ``(N, C, D, H, W)`` or ``(C, D, H, W)``; arguments as of the
+    base class."""
+
+    _dims = (4, 5)
+
+
+class LocalResponseNorm(Module):
+    """``x / (k + alpha * mean of x^2 over neighbouring channels) ** beta``.
+
+    Args:
+        size: how many channels, the own one among them.
+        alpha: see above.
+        beta: see above.
+        k: see above.
+
+    Reference:
+        Krizhevsky et al., ImageNet Classification with Deep Convolutional Neural Networks
+        (NIPS 2012), section 3.3.
+    """
+
+    __constants__ = ["size", "alpha", "beta", "k"]
+
+    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
+        """Keep the options."""
+        super().__init__()
+        self.size = size
+        self.alpha = alpha
+        self.beta = beta
+        self.k = k
+
+    def forward(self, input: Any) -> Any:
+        return F.local_response_norm(input, self.size, self.alpha, self.beta, self.k)
+
+    def extra_repr(self) -> str:
+        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"
