@@ -105,11 +105,12 @@ def _hits(input: Tensor, classes: Tensor) -> Tensor:
 
 
 @composite(keep=True, method=False, public=False)
-def _cross_entropy(input: Tensor, target: Tensor, ignore_index: int
-                   ) -> tuple[Tensor, Tensor, Tensor]:
-    """-log softmax(input)[target] per row (0 where ignored), the row maxima and log-sums.
+def _cross_entropy(input: Tensor, target: Tensor, ignore_index: int, reduction: str
+                   ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """-log softmax(input)[target], reduced, and what the derivative needs.
 
-    The last two belong together: their sum is the rows' log-sum-exp.
+    The others are the rows' maxima and the logarithms of their sums of exponentials relative to
+    them, which only occur together as the log-sum-exp, and the number of rows that count.
     """
     floats_only("log_softmax_lastdim_kernel_impl", input)
     x, axes = widen(input), (_class_dim(input),)
@@ -119,28 +120,35 @@ def _cross_entropy(input: Tensor, target: Tensor, ignore_index: int
     log_total = log(sum_axes(exp(shifted), axes))
     picked = sum_axes(select_where(_hits(x, classes), shifted, 0.0), axes)
     loss = select_where(counts, log_total - picked, 0.0)
-    return cast(loss, input.dtype), top, log_total
+    every = tuple(range(loss.ndim))
+    number = sum_axes(cast(counts, x.dtype), every) if every else cast(counts, x.dtype)
+    if reduction != "none" and every:
+        loss = sum_axes(loss, every)
+    if reduction == "mean":
+        loss = loss / number
+    return cast(loss, input.dtype), top, log_total, number
 
 
-def _cross_entropy_vjp(gs: Any, outs: Any, input: Any, target: Any, ignore_index: int
-                       ) -> tuple[Any, ...]:
+def _cross_entropy_vjp(gs: Any, outs: Any, input: Any, target: Any, ignore_index: int,
+                       reduction: str) -> tuple[Any, ...]:
     """(softmax - one_hot) * g; the log-sum-exp's own cotangent adds softmax * g_lse."""
-    g, _, g_lse = gs
-    _, top, log_total = outs
+    g, _, g_lse, _ = gs
+    _, top, log_total, number = outs
     x, dim = widen(input), _class_dim(input)
     p = exp(x - top.unsqueeze(dim) - log_total.unsqueeze(dim))
     found = None
     if g is not None:
         classes, counts = _checked(input, target, ignore_index)
-        g = select_where(counts, widen(g), 0.0).unsqueeze(dim)
-        found = select_where(_hits(x, classes), p - 1.0, p) * g
+        wide = widen(g) / number if reduction == "mean" else widen(g)
+        wide = select_where(counts, wide, 0.0).unsqueeze(dim)
+        found = select_where(_hits(x, classes), p - 1.0, p) * wide
     if g_lse is not None:
         extra = p * g_lse.unsqueeze(dim)
         found = extra if found is None else found + extra
-    return cast(found, input.dtype), None, None
+    return cast(found, input.dtype), None, None, None
 
 
-_cross_entropy.vjp(_cross_entropy_vjp, saves="input target out1 out2")
+_cross_entropy.vjp(_cross_entropy_vjp, saves="input target out1 out2 out3")
 
 
 @composite(method=False, public=False, functional=True)
@@ -172,8 +180,11 @@ def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None,
     _check_classes(input, target, weight)
     if label_smoothing > 0.0:
         return _smoothed(input, target, weight, ignore_index, reduction, label_smoothing)
-    rows = _cross_entropy(input, target, ignore_index)[0]
-    return _weighed(rows, input, target, weight, ignore_index, reduction)
+    if weight is not None:
+        rows = _cross_entropy(input, target, ignore_index, "none")[0]
+        return _weighed(rows, input, target, weight, ignore_index, reduction)
+    found = _cross_entropy(input, target, ignore_index, reduction)[0]
+    return view_as_shape(found, target._shape) if reduction == "none" else found  # type: ignore
 
 
 def _weighed(rows: Tensor, input: Tensor, target: Tensor, weight: Any, ignore_index: int,

@@ -311,9 +311,9 @@ for _name, _function in (("uniform_", _uniform_), ("normal_", _normal_), ("rando
 
 def keep_mask(shape: tuple[int, ...], p: float, generator: Generator | None = None) -> Tensor:
     """True with probability 1 - p."""
-    threshold = int(round(p * (1 << 31)))
-    raw = (bits(shape, generator) >> 32) & 0x7FFFFFFF
-    return raw >= threshold  # type: ignore[no-any-return]
+    # the bits are a uniform int64
+    threshold = min(int(p * 2.0 ** 64) - (1 << 63), (1 << 63) - 1)
+    return bits(shape, generator) >= threshold  # type: ignore[no-any-return]
 
 
 __all__ = ["filled"]

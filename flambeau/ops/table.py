@@ -544,21 +544,27 @@ def _kept(op: Op, body: Callable[..., Any]) -> Callable[..., Any]:
         if kwargs:
             bound = op.signature.bind(*args, **kwargs)
             args = bound.args if not bound.kwargs else (*bound.args, *bound.kwargs.values())
-        track = tracks(args)
-        if track and op.vjp is None:
-            return body(*args)
         tensors = []
         static: list[Any] = []
+        layout: list[Any] = [op, get_default_dtype()]
+        track = False
         for a in args:
             if isinstance(a, Tensor):
                 tensors.append(a)
                 static.append(HOLE)
+                layout.append(a._shape)
+                layout.append(a.dtype)
+                if a._rg or (a._base is not None and a._tracked()):
+                    track = True
             else:
                 static.append(tuple(a) if isinstance(a, list) else a)
-        device = tensors[0]._cell.device
+        track = track and modes.grad
+        if track and op.vjp is None:
+            return body(*args)
         attrs = tuple(static)
+        layout.append(attrs)
         # the body is run once per layout to learn the results' shapes and to raise its errors
-        key = (op, attrs, tuple((t._shape, t.dtype) for t in tensors), get_default_dtype())
+        key = tuple(layout)
         specs = _layouts.get(key)
         if specs is None:
             specs = _learn(body, args)
@@ -568,7 +574,7 @@ def _kept(op: Op, body: Callable[..., Any]) -> Callable[..., Any]:
         if isinstance(specs, tuple):
             found: Any = emit_many(op, tensors, attrs, specs)
         else:
-            found = emit(op, tensors, attrs, specs[0], specs[1], device=device)
+            found = emit(op, tensors, attrs, specs[0], specs[1])
         if track:
             attach(op, args, {}, found if isinstance(found, tuple) else (found,))
         return found
