@@ -475,9 +475,13 @@ class Module(ConversionMixin, StateDictMixin):
             AttributeError: there is none of that name.
         """
         attributes = self.__dict__
-        for registry in ("_parameters", "_buffers", "_modules"):
-            if registry in attributes and name in attributes[registry]:
-                return attributes[registry][name]
+        # Written out, as every use of a parameter comes by here.
+        if "_parameters" in attributes and name in (found := attributes["_parameters"]):
+            return found[name]
+        if "_modules" in attributes and name in (found := attributes["_modules"]):
+            return found[name]
+        if "_buffers" in attributes and name in (found := attributes["_buffers"]):
+            return found[name]
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
     def _forget(self, name: str, *registries: Any) -> None:
