@@ -56,6 +56,20 @@ class Spec:
         return n
 
 
+_specs: dict[Any, Spec] = {}
+
+
+def spec_of(shape: tuple[int, ...], dtype: Any, device: Any, requires_grad: bool) -> Spec:
+    """A shared Spec; what is equal is one object."""
+    key = (shape, dtype, device.type, requires_grad)
+    found = _specs.get(key)
+    if found is None:
+        if len(_specs) > 8192:
+            _specs.clear()
+        found = _specs[key] = Spec(shape, dtype, device, requires_grad)
+    return found
+
+
 class Saved:
     """A tensor kept for the derivative, with the version it must still have when read.
 
@@ -122,8 +136,14 @@ class GradFn:
         metas: (shape, dtype, device) of each output.
     """
 
-    __slots__ = ("op", "edges", "args", "kwargs", "out", "metas", "order", "hooks", "prehooks",
-                 "retained", "trace", "released", "metadata", "__weakref__")
+    # what few entries have is kept in the class until it is set: making entries is a hot path
+    out: tuple[Any, ...] = ()
+    hooks: dict[int, Any] | None = None
+    prehooks: dict[int, Any] | None = None
+    retained: dict[int, Any] | None = None
+    trace: str | None = None
+    released = False
+    metadata: dict[Any, Any] | None = None
 
     def __init__(self, op: Op, edges: tuple[Any, ...], args: tuple[Any, ...],
                  kwargs: dict[str, Any], metas: tuple[Any, ...]) -> None:
@@ -131,15 +151,8 @@ class GradFn:
         self.edges = edges
         self.args = args
         self.kwargs = kwargs
-        self.out: tuple[Any, ...] = ()
         self.metas = metas
         self.order = _sequence()
-        self.hooks: dict[int, Any] | None = None
-        self.prehooks: dict[int, Any] | None = None
-        self.retained: dict[int, Any] | None = None
-        self.trace: str | None = None
-        self.released = False
-        self.metadata: dict[Any, Any] | None = None
 
     def name(self) -> str:
         """torch's spelling, e.g. `MulBackward0`."""
@@ -224,14 +237,20 @@ ACCUMULATE.vjp = _accumulate
 class AccumulateGrad(GradFn):
     """The end of the tape: adds the cotangent to a leaf's `.grad`."""
 
-    __slots__ = ("variable", "post_hooks")
+    op = ACCUMULATE
+    edges = ()
+    args = ()
+    kwargs: dict[str, Any] = {}
+    order = 1 << 62  # behind every other entry
 
     def __init__(self, variable: Any) -> None:
-        meta = ((variable._shape, variable.dtype, variable.device),)
-        super().__init__(ACCUMULATE, (), (), {}, meta)
         self.variable = variable
-        self.post_hooks: dict[int, Any] | None = None
-        self.order = 1 << 62  # leaves run as soon as their cotangent is complete
+
+    @property
+    def metas(self) -> tuple[Any, ...]:  # type: ignore[override]
+        """The leaf's shape, dtype and device."""
+        v = self.variable
+        return (spec_of(v._shape, v.dtype, v._cell.device, True),)
 
     def name(self) -> str:
         return "AccumulateGrad"

@@ -27,7 +27,7 @@ from flambeau.dtype import get_default_dtype, result_type, scalar_dtype
 from flambeau.dtype import bool as bool_dtype
 from flambeau.ir.graph import ASSIGN, CAST, COPY, PICK, VIEW, Node, Op
 from flambeau.size import broadcast_shapes, contiguous_strides
-from flambeau.tape import GradFn, Saved, Spec, edge_of, modes
+from flambeau.tape import GradFn, Saved, Spec, edge_of, modes, spec_of
 from flambeau.tensor import Tensor, _new, make, over
 
 #: Every row by name, every public name -> function, and every name of `nn.functional`.
@@ -155,34 +155,48 @@ def _before_writing(t: Tensor) -> Tensor:
 def attach(op: Op, args: tuple[Any, ...], kwargs: dict[str, Any], outs: tuple[Any, ...]) -> None:
     """Make the tape entry of a recorded call and hang the outputs on it."""
     first = outs[0]
-    spec = Spec(first._shape, first.dtype, first._cell.device, True)
+    shape, dtype = first._shape, first.dtype
+    device = first._cell.device
+    spec = spec_of(shape, dtype, device, True)
     saves = op.saves
-    names = op.parameters
+    view = op.kind == "view"
     edges: list[Any] = []
     kept: list[Any] = []
+    names = op.parameters
     last = len(names) - 1
     for i, a in enumerate(args):
         if isinstance(a, Tensor):
-            edges.append(edge_of(a) if a._rg or (a._base is not None and a._tracked()) else None)
+            if a._base is not None:
+                a._tracked()
+            if a._rg:
+                fn = a._grad_fn
+                edges.append((fn, a._output_nr) if fn is not None else edge_of(a))
+            else:
+                edges.append(None)
             if saves and names[i if i < last else last] in saves:
                 kept.append(Saved(a, False))
-            elif a._shape == spec.shape and a.dtype is spec.dtype and op.kind != "view":
+            elif view:  # what a view's rule needs to know is written on its own Spec
+                kept.append(Spec(a._shape, a.dtype, a._cell.device, a._rg))
+            elif a._shape == shape and a.dtype is dtype and a._rg:
                 kept.append(spec)
             else:
-                kept.append(Spec(a._shape, a.dtype, a._cell.device, a._rg))
+                kept.append(spec_of(a._shape, a.dtype, a._cell.device, a._rg))
         else:
             edges.append(None)
             kept.append(a)
     if len(outs) == 1:
-        metas: tuple[Any, ...] = (spec,)
+        entry = GradFn(op, tuple(edges), tuple(kept), kwargs, (spec,))
+        if dtype.category == 2:
+            first._grad_fn = entry
+            first._rg = True
     else:
-        metas = tuple(Spec(o._shape, o.dtype, o._cell.device, True) for o in outs)
-    entry = GradFn(op, tuple(edges), tuple(kept), kwargs, metas)
-    for k, o in enumerate(outs):
-        if o.dtype.category == 2:
-            o._grad_fn = entry
-            o._output_nr = k
-            o._rg = True
+        metas = tuple(spec_of(o._shape, o.dtype, device, True) for o in outs)
+        entry = GradFn(op, tuple(edges), tuple(kept), kwargs, metas)
+        for k, o in enumerate(outs):
+            if o.dtype.category == 2:
+                o._grad_fn = entry
+                o._output_nr = k
+                o._rg = True
     if "out" in saves:
         entry.out = tuple(Saved(o, True) for o in outs)
     elif len(outs) > 1:
