@@ -236,7 +236,7 @@ class ArchiveReader:
         if check:
             crc32 = 0
             for begin in range(0, found.size, _CHUNK):
-                crc32 = zlib.crc32(result[begin : begin + _CHUNK], crc32)
+                crc32 = zlib.crc32(result[begin : begin + _CHUNK].data, crc32)
             if crc32 != found.crc32:
                 raise RuntimeError(
                     f"PytorchStreamReader failed reading file {name}: CRC-32 check"
@@ -247,7 +247,7 @@ class ArchiveReader:
     def _fill(self, at: int, into: np.ndarray, what: str) -> None:
         """Read exactly as many bytes as fit."""
         self._source.seek(self._base + at)
-        view, done = memoryview(into) if into.size else memoryview(b""), 0
+        view, done = into.data if into.size else memoryview(b""), 0
         while done < len(view):
             if hasattr(self._source, "readinto"):
                 got = self._source.readinto(view[done : done + (1 << 30)])

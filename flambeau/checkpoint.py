@@ -14,7 +14,7 @@ import pickle
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from types import FunctionType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -96,6 +96,10 @@ _STORAGE = {name: TorchGlobal("torch", storage) for name, storage in STORAGE_TYP
 _DTYPE = {name: TorchGlobal("torch", name) for name in (*STORAGE_TYPES, *UNTYPED)}
 
 
+# the one written in Python lets globals be written under other names
+_PythonPickler: Any = pickle._Pickler  # type: ignore[attr-defined]
+
+
 class _StorageUse:
     """A storage as one tensor sees it: with an element type."""
 
@@ -115,10 +119,8 @@ class _Data:
         self.tensor = tensor
 
 
-class CheckpointPickler(pickle._Pickler):  # type: ignore[name-defined, misc]
+class CheckpointPickler(_PythonPickler):
     """Pickles an object tree; tensors become torch's names and references to storages.
-
-    The pickler written in Python is used because it lets globals be written under other names.
 
     Args:
         file: where the pickle goes.
@@ -127,7 +129,7 @@ class CheckpointPickler(pickle._Pickler):  # type: ignore[name-defined, misc]
     After `dump`, `storages` holds every storage once, keyed as the pickle refers to it.
     """
 
-    dispatch = pickle._Pickler.dispatch.copy()  # type: ignore[attr-defined]
+    dispatch: ClassVar[dict[Any, Any]] = _PythonPickler.dispatch.copy()
 
     def __init__(self, file: Any, protocol: int) -> None:
         super().__init__(file, protocol)
@@ -189,7 +191,8 @@ class CheckpointPickler(pickle._Pickler):  # type: ignore[name-defined, misc]
 
     def _reduce_plain(self, tensor: Any, requires_grad: bool) -> Any:
         name = torch_name(tensor.dtype)
-        size, stride = tuple(tensor.size()), tuple(tensor.stride())
+        # tuples of their own, as torch makes them: a shared one would be written as a reference
+        size, stride = (*tensor.size(),), (*tensor.stride(),)
         if tensor.device.type == "meta":
             return _REBUILD_META, (_DTYPE[name], size, stride, requires_grad)
         use = _StorageUse(tensor.untyped_storage(), name if name in STORAGE_TYPES else None)
@@ -426,9 +429,10 @@ def _rebuilt_parameter(data: Any, requires_grad: Any, hooks: Any, state: Any = N
 def _meta_tensor(dtype: Any, size: Any, stride: Any, requires_grad: Any) -> Any:
     if not isinstance(dtype, flambeau.dtype):
         raise pickle.UnpicklingError(f"a tensor needs a dtype, but got {dtype!r}")
-    return flambeau.empty_strided(
-        _sizes(size), _sizes(stride), dtype=dtype, device="meta", requires_grad=bool(requires_grad)
-    )
+    size, stride = _sizes(size), _sizes(stride)
+    span = 1 + sum((n - 1) * s for n, s in zip(size, stride, strict=True)) if 0 not in size else 0
+    made = flambeau.empty(span, dtype=dtype, device="meta").as_strided(size, stride).detach()
+    return made.requires_grad_(True) if requires_grad else made
 
 
 def _ordered_dict(items: Any = ()) -> Any:

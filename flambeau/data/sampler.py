@@ -88,7 +88,7 @@ class RandomSampler(Sampler[int]):
             for begin in range(0, self.num_samples, _DRAWN):
                 size = (min(_DRAWN, self.num_samples - begin),)
                 yield from flambeau.randint(
-                    high=n, size=size, dtype=flambeau.int64, generator=generator
+                    0, n, size, dtype=flambeau.int64, generator=generator
                 ).tolist()
             return
         for _ in range(self.num_samples // n):

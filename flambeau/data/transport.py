@@ -151,12 +151,24 @@ class Channel:
 # -- pickling -------------------------------------------------------------------------------------
 
 
+class _Memory:
+    """A storage on its way: pickled as its bytes, unpickled as one storage however often used."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: np.ndarray) -> None:
+        self.data = data
+
+    def __reduce__(self) -> Any:
+        return UntypedStorage.from_numpy, (self.data,)
+
+
 class _Pickler(ForkingPickler):
     """Tensors are reduced to their storages' bytes; large buffers are left to the callback."""
 
     def __init__(self, file: io.BytesIO, leave: Callable[[pickle.PickleBuffer], bool]) -> None:
         super().__init__(file, 5, True, leave)
-        self._storages: dict[int, np.ndarray] = {}
+        self._storages: dict[int, _Memory] = {}
         self._alive: list[Any] = []
 
     def reducer_override(self, obj: Any) -> Any:
@@ -182,10 +194,12 @@ class _Pickler(ForkingPickler):
             tensor = tensor.detach().clone()
         storage = tensor.untyped_storage()
         data = storage_bytes(storage)
-        data = self._storages.setdefault(data.ctypes.data, data) if data.size else data
+        memory = _Memory(data)
+        if data.size:
+            memory = self._storages.setdefault(data.ctypes.data, memory)
         self._alive.append((tensor, storage))
         return _rebuild, (
-            data,
+            memory,
             torch_name(tensor.dtype),
             tensor.storage_offset(),
             tuple(tensor.size()),
@@ -196,7 +210,7 @@ class _Pickler(ForkingPickler):
 
 
 def _rebuild(
-    data: np.ndarray,
+    storage: UntypedStorage,
     dtype: str,
     offset: int,
     size: tuple[int, ...],
@@ -204,9 +218,7 @@ def _rebuild(
     requires_grad: bool,
     is_parameter: bool,
 ) -> Any:
-    made = make_tensor(
-        UntypedStorage.from_numpy(data), getattr(flambeau, dtype), offset, size, stride
-    )
+    made = make_tensor(storage, getattr(flambeau, dtype), offset, size, stride)
     if is_parameter:
         return flambeau.nn.Parameter(made, requires_grad)
     return made.requires_grad_(True) if requires_grad else made

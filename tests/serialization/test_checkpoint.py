@@ -101,9 +101,10 @@ class TestRoundTrip:
         assert found["a"] is found["b"][0]
 
     def test_storages_that_views_of_other_types_share(self) -> None:
-        value = flambeau.ones(4)
+        memory = np.ones(4, np.float32)
+        tensors = [flambeau.from_numpy(memory), flambeau.from_numpy(memory.view(np.int32))]
         with pytest.raises(RuntimeError, match="view the same data as different types"):
-            again([value, value.view(flambeau.int32)])
+            again(tensors)
 
     def test_parameters_and_buffers(self) -> None:
         parameter = flambeau.nn.Parameter(flambeau.ones(2, 3), requires_grad=False)
@@ -112,7 +113,8 @@ class TestRoundTrip:
         found = again([parameter, trained, buffer])
         assert [isinstance(f, flambeau.nn.Parameter) for f in found] == [True, True, False]
         assert [f.requires_grad for f in found] == [False, True, False]
-        assert isinstance(found[2], flambeau.nn.Buffer) and found[2].persistent is False
+        assert isinstance(found[2], flambeau.nn.Buffer)
+        assert found[2].persistent is False
 
     def test_tied_parameters_stay_tied(self) -> None:
         weight = flambeau.nn.Parameter(flambeau.ones(3))
@@ -165,13 +167,15 @@ class TestRoundTrip:
         buffer.seek(0)
         found = flambeau.load(buffer)
         assert found == value
-        assert type(found[3]) is OrderedDict and type(found[3]["a"]) is Counter
+        assert type(found[3]) is OrderedDict
+        assert type(found[3]["a"]) is Counter
         assert type(found["nested"][4]) is frozenset
 
     def test_types_of_the_library(self) -> None:
         value = [flambeau.bfloat16, flambeau.device("cpu"), flambeau.Size([2, 3])]
         found = again(value)
-        assert found == value and found[0] is flambeau.bfloat16
+        assert found == value
+        assert found[0] is flambeau.bfloat16
         assert type(found[2]) is flambeau.Size
 
     def test_storages(self) -> None:
@@ -180,7 +184,8 @@ class TestRoundTrip:
 
     def test_meta_tensors(self) -> None:
         found = again(flambeau.empty(2, 3, device="meta"))
-        assert found.device.type == "meta" and tuple(found.shape) == (2, 3)
+        assert found.device.type == "meta"
+        assert tuple(found.shape) == (2, 3)
 
     def test_loaded_tensors_can_be_written(self) -> None:
         found = again(flambeau.zeros(3))
@@ -282,7 +287,7 @@ class TestFiles:
         serialization.set_crc32_options(False)
         try:
             assert not serialization.get_crc32_options()
-            assert flambeau.load(io.BytesIO(data)).count_nonzero().item() == 1
+            assert (flambeau.load(io.BytesIO(data)) != 0).sum().item() == 1
         finally:
             serialization.set_crc32_options(True)
 
@@ -374,7 +379,9 @@ class TestAdmitting:
         with serialization.safe_globals([Config, Point, (Slotted, f"{__name__}.Slotted")]):
             assert Config in serialization.get_safe_globals()
             found = load()
-        assert found["c"].size == 3 and found["p"] == Point(1, 2) and found["s"].size == 4
+        assert found["c"].size == 3
+        assert found["p"] == Point(1, 2)
+        assert found["s"].size == 4
         assert serialization.get_safe_globals() == []
         with pytest.raises(pickle.UnpicklingError):
             load()
@@ -442,7 +449,8 @@ def _tensor_pickle(
     memo = data[data.index(text) + len(text) :][:2]
     data = data.replace(text + memo, b"ctorch\n" + kind.encode() + b"\n" + memo)
     body = data[2:-1]
-    assert body.startswith(b"]q\x00(") and body.endswith(b"e")
+    assert body.startswith(b"]q\x00(")
+    assert body.endswith(b"e")
     return b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(" + body[4:-1] + b"NtR."
 
 
@@ -589,7 +597,8 @@ class TestHostile:
                 found = flambeau.load(io.BytesIO(bad))
             except (RuntimeError, pickle.UnpicklingError, ValueError):
                 continue
-            assert found["b"] == [1, 2] and found["a"].tolist() == list(range(1000))
+            assert found["b"] == [1, 2]
+            assert found["a"].tolist() == list(range(1000))
 
     @pytest.mark.parametrize("data", [b"", b"hello", b"PK\x03\x04", b"\x80\x02}.", bytes(1000)])
     def test_what_is_no_checkpoint(self, data: bytes) -> None:

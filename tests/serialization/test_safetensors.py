@@ -22,7 +22,8 @@ def test_every_dtype_as_the_package_reads_it(tmp_path: Path) -> None:
     ours.save_file(tensors, tmp_path / "a.safetensors", {"by": "test"})
     found = safetensors.numpy.load_file(tmp_path / "a.safetensors")
     for name, tensor in tensors.items():
-        assert np.array_equal(found[name], tensor.numpy()) and found[name].dtype == np.dtype(name)
+        assert np.array_equal(found[name], tensor.numpy())
+        assert found[name].dtype == np.dtype(name)
     with safetensors.safe_open(tmp_path / "a.safetensors", framework="np") as source:
         assert source.metadata() == {"by": "test"}
 
@@ -47,10 +48,12 @@ def test_bfloat16(tmp_path: Path) -> None:
     data = ours.save({"a": value})
     (_, entry), *_ = safetensors.deserialize(data)
     expected = np.array([1.0, -2.5, 3e38], ml_dtypes.bfloat16)
-    assert entry["dtype"] == "BF16" and bytes(entry["data"]) == expected.tobytes()
+    assert entry["dtype"] == "BF16"
+    assert bytes(entry["data"]) == expected.tobytes()
     (tmp_path / "a.safetensors").write_bytes(data)
     for found in (ours.load(data)["a"], ours.load_file(tmp_path / "a.safetensors")["a"]):
-        assert found.dtype is flambeau.bfloat16 and found.tolist() == value.tolist()
+        assert found.dtype is flambeau.bfloat16
+        assert found.tolist() == value.tolist()
 
 
 def test_loaded_tensors_can_be_written(tmp_path: Path) -> None:
@@ -85,7 +88,7 @@ class TestRefused:
             ours.save({"a": flambeau.ones(2, 3).t()})
 
     def test_other_values(self) -> None:
-        with pytest.raises(ValueError, match="Key `a` is invalid, expected torch.Tensor"):
+        with pytest.raises(ValueError, match=r"Key `a` is invalid, expected torch\.Tensor"):
             ours.save({"a": 3})
         with pytest.raises(ValueError, match="Expected a dict"):
             ours.save([flambeau.ones(2)])

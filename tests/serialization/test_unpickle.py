@@ -66,7 +66,8 @@ def test_shared_and_recursive_structure(protocol: int) -> None:
     cyclic: Any = ([],)
     cyclic[0].append(cyclic)  # a tuple within itself: the pickle throws away what it had begun
     a, b, c = loads(pickle.dumps((inner, inner, cyclic), protocol))
-    assert a is b and a[0] is a
+    assert a is b
+    assert a[0] is a
     assert c[0][0] is c
 
 
@@ -133,7 +134,8 @@ def test_state_of_an_ordered_dict() -> None:
     value = OrderedDict(a=1)
     value._metadata = {"version": 1}  # type: ignore[attr-defined]
     found = loads(pickle.dumps(value, 2))
-    assert found == value and found._metadata == {"version": 1}
+    assert found == value
+    assert found._metadata == {"version": 1}
 
 
 def test_extending_other_things_than_lists() -> None:
