@@ -1,0 +1,152 @@
+"""`explain(fn, *args)`: the program that a call becomes, as text and as a picture of its kernels."""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+from typing import Any
+
+from flambeau import record
+from flambeau.ir.graph import Node
+from flambeau.ir.region import Region
+from flambeau.ir.text import graph_text, plan_text
+from flambeau.kernels import claims
+from flambeau.passes.fuse import fuse
+from flambeau.passes.pipeline import lower
+from flambeau.runtime.kernels import module
+from flambeau.runtime.program import Program, build
+
+_WIDTH, _ROW, _GAP = 330, 17, 26
+_COLOURS = {"region": "#e8f1fb", "contraction": "#fdebd3", "composite": "#e6f5e6",
+            "host": "#f3e6f5", "index_put": "#fbe9ec"}
+
+
+class Explanation:
+    """What `explain` found. `str()` is the fused program; in a notebook it shows its picture.
+
+    Attributes:
+        recorded: the graph as recorded, as text.
+        lowered: the graph after the passes before fusion.
+        text: the fused program, step by step.
+        kernels: LLVM IR of every generated kernel, by name.
+        memory: bytes of the program's arena.
+    """
+
+    def __init__(self, recorded: str, lowered: str, program: Program) -> None:
+        self.recorded = recorded
+        self.lowered = lowered
+        self.text = plan_text(program.plan, program.order)
+        self.kernels = {k.name: module(k) for k in program.kernels.values()}
+        self.memory = program.arena_bytes
+        self._program = program
+
+    def __str__(self) -> str:
+        kernels = len(self.kernels)
+        return (f"{self.text}\n{len(self._program.order)} steps, {kernels} generated kernel"
+                f"{'' if kernels == 1 else 's'}, {self.memory} bytes of temporary memory")
+
+    __repr__ = __str__
+
+    def svg(self, path: str | Path | None = None) -> str:
+        """The picture of the steps and what flows between them; written to `path` if given."""
+        text = _picture(self._program)
+        if path is not None:
+            Path(path).write_text(text, encoding="utf-8")
+        return text
+
+    def _repr_svg_(self) -> str:
+        return self.svg()
+
+
+def explain(fn: Any, *args: Any, **kwargs: Any) -> Explanation:
+    """Record `fn(*args, **kwargs)` and show the program it becomes, without running it.
+
+    What is pending before is executed first; what `fn` executes by itself (reading a value) is not
+    shown, only what is pending when it returns.
+
+    Example:
+        >>> import flambeau
+        >>> x = flambeau.rand(8, 16)
+        >>> print(flambeau.explain(lambda x: (x * 2).exp().sum(-1), x))  # doctest: +ELLIPSIS
+        plan (1 steps)
+        ...
+    """
+    record.flush()
+    held = fn(*args, **kwargs)
+    graph = record.pending_graph()
+    recorded = graph_text(graph, "recorded")
+    lowered = lower(graph, claims.claims)
+    text = graph_text(lowered, "lowered")
+    program = build(fuse(lowered))
+    del held
+    return Explanation(recorded, text, program)
+
+
+def _title(step: Any) -> str:
+    if isinstance(step, Region):
+        dims = " x ".join(f"({n})" if d in step.reduced else str(n)
+                          for d, n in enumerate(step.dims)) or "1"
+        return f"kernel over {dims}"
+    return f"{step.node.op.name} {list(step.node.shape)}"
+
+
+def _lines(step: Any) -> list[str]:
+    if not isinstance(step, Region):
+        return [f"{'x'.join(map(str, s.shape))} {s.dtype.name}" for s in step.node.src
+                if type(s) is Node][:3]
+    names = [n.op.name for n in step.members if n.op.name not in ("copy", "cast")]
+    rows, line = [], ""
+    for name in names:
+        if len(line) + len(name) > 42:
+            rows.append(line)
+            line = ""
+        line += name + " "
+    rows.append(line)
+    return rows[:6] + (["..."] if len(rows) > 6 else [])
+
+
+def _picture(program: Program) -> str:
+    """Steps in layers by dependence; an arrow for each value that goes through memory."""
+    made: dict[int, int] = {}
+    depth: list[int] = []
+    edges: list[tuple[int, int]] = []
+    for k, step in enumerate(program.order):
+        sources = {made[id(program.storage(n))] for n in program.reads(step)
+                   if id(program.storage(n)) in made}
+        depth.append(1 + max((depth[s] for s in sources), default=-1))
+        edges += [(s, k) for s in sorted(sources)]
+        for n in program.writes(step):
+            made[id(program.storage(n))] = k
+    layers: dict[int, list[int]] = {}
+    for k, d in enumerate(depth):
+        layers.setdefault(d, []).append(k)
+    place: dict[int, tuple[int, int, int]] = {}
+    y, widest = 10, 1
+    for d in sorted(layers):
+        tallest = 0
+        for column, k in enumerate(layers[d]):
+            height = _ROW * (1 + len(_lines(program.order[k]))) + 10
+            place[k] = (10 + column * (_WIDTH + _GAP), y, height)
+            tallest = max(tallest, height)
+        widest = max(widest, len(layers[d]))
+        y += tallest + _GAP
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{20 + widest * (_WIDTH + _GAP)}" '
+             f'height="{y}" font-family="sans-serif" font-size="12">',
+             '<defs><marker id="a" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
+             'markerHeight="7" orient="auto"><path d="M0 0 L8 4 L0 8 z" fill="#888"/></marker>'
+             '</defs><rect width="100%" height="100%" fill="white"/>']
+    for a, b in edges:
+        (xa, ya, ha), (xb, yb, _) = place[a], place[b]
+        parts.append(f'<line x1="{xa + _WIDTH // 2}" y1="{ya + ha}" x2="{xb + _WIDTH // 2}" '
+                     f'y2="{yb}" stroke="#aaa" marker-end="url(#a)"/>')
+    for k, step in enumerate(program.order):
+        x, top, height = place[k]
+        kind = "region" if isinstance(step, Region) else step.kind
+        parts.append(f'<rect x="{x}" y="{top}" width="{_WIDTH}" height="{height}" rx="5" '
+                     f'fill="{_COLOURS.get(kind, "#eee")}" stroke="#777"/>')
+        parts.append(f'<text x="{x + 8}" y="{top + 16}" font-weight="bold">'
+                     f'{html.escape(f"{k}. {_title(step)}")}</text>')
+        for i, line in enumerate(_lines(step)):
+            parts.append(f'<text x="{x + 8}" y="{top + 16 + _ROW * (i + 1)}" fill="#333">'
+                         f'{html.escape(line)}</text>')
+    return "\n".join([*parts, "</svg>"])
