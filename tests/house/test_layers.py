@@ -32,7 +32,7 @@ RANK = {f"flambeau.{name}": rank for rank, names in enumerate(LAYERS) for name i
 #: Parts of the runtime that every layer may stand on: they know about dtypes and nothing else.
 GROUND = {
     f"flambeau.runtime.{name}"
-    for name in ("cpuinfo", "jit", "memory", "objects", "softfloat", "threads")
+    for name in ("cpuinfo", "jit", "memory", "objects", "pool_ir", "softfloat", "threads")
 }
 
 #: Written in the public API only, so they import the package itself.
