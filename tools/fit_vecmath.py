@@ -318,27 +318,20 @@ def constants() -> dict[str, tuple[str, tuple[float, ...]]]:
     """Split constants: name -> (meaning, parts)."""
     table: dict[str, tuple[str, tuple[float, ...]]] = {}
     for kind in ("f32", "f64"):
-        table[f"LN2_{kind}"] = ("ln 2", split(mp.log(2), 3, kind))
+        table[f"LN2_{kind}"] = ("ln 2", split(mp.log(2), 2, kind))
         table[f"LOG2_E_{kind}"] = ("1 / ln 2", split(1 / mp.log(2), 2, kind))
         table[f"LOG10_E_{kind}"] = ("1 / ln 10", split(1 / mp.log(10), 2, kind))
         table[f"LOG10_2_{kind}"] = ("log10 2", split(mp.log10(2), 2, kind))
-        table[f"PI_{kind}"] = ("pi", split(mp.pi, 4, kind))
-        table[f"HALF_PI_{kind}"] = ("pi / 2", split(mp.pi / 2, 4, kind))
+        table[f"PI_{kind}"] = ("pi", split(mp.pi, 3, kind))
+        table[f"HALF_PI_{kind}"] = ("pi / 2", split(mp.pi / 2, 3, kind))
         table[f"TWO_OVER_PI_{kind}"] = ("2 / pi", split(2 / mp.pi, 1, kind))
         table[f"ONE_OVER_PI_{kind}"] = ("1 / pi", split(1 / mp.pi, 1, kind))
-        table[f"DIGAMMA_ROOT_{kind}"] = (
-            "positive root of digamma",
-            split(mp.findroot(mp.digamma, 1.46), 2, kind),
-        )
-        table[f"LGAMMA_MINIMUM_{kind}"] = (
-            "least value of lgamma above 0",
-            split(mp.loggamma(mp.findroot(mp.digamma, 1.46)), 2, kind),
-        )
-        table[f"STIRLING_{kind}"] = (
-            "log(2 pi)/2 - 1/2",
-            split(mp.log(2 * mp.pi) / 2 - 0.5, 2, kind),
-        )
-        table[f"TWO_THIRDS_{kind}"] = ("2 / 3", split(mp.mpf(2) / 3, 2, kind))
+    root = mp.findroot(mp.digamma, 1.46)
+    stirling = mp.log(2 * mp.pi) / 2 - 0.5
+    table["DIGAMMA_ROOT_f64"] = ("positive root of digamma", split(root, 2, "f64"))
+    table["LGAMMA_MINIMUM_f64"] = ("lgamma at that root", split(mp.loggamma(root), 2, "f64"))
+    table["STIRLING_f64"] = ("log(2 pi)/2 - 1/2", split(stirling, 2, "f64"))
+    table["TWO_THIRDS_f64"] = ("2 / 3", split(mp.mpf(2) / 3, 2, "f64"))
     return table
 
 
@@ -358,8 +351,6 @@ def render() -> str:
         "from the lowest power up, or the parts of a constant, from the greatest down.",
         '"""',
         "",
-        "# ruff: noqa: E501",
-        "",
         "C: dict[str, tuple[float, ...]] = {",
     ]
     for each in fits():
@@ -367,7 +358,8 @@ def render() -> str:
         bits = mp.nstr(mp.log(error, 2), 4)
         interval = f"[{mp.nstr(each.low, 4)}, {mp.nstr(each.high, 4)}]"
         print(f"{each.name}: degree {each.degree}, 2^{bits}", file=sys.stderr)
-        out.append(f"    # {each.meaning} on {interval}; relative error 2^{bits}")
+        comment = f"    # {each.meaning} on {interval}; relative error 2^{bits}"
+        out.append(comment if len(comment) <= 100 else comment.replace(" on [", "\n    # on [", 1))
         out.append(f'    "{each.name}": (')
         out.extend(f"        {rounded(c, each.kind)!r}," for c in coefficients)
         out.append("    ),")
@@ -377,6 +369,9 @@ def render() -> str:
             out.append(f'    "{each.name}_LOW": ({rounded(rest, each.kind)!r},),')
     for name, (meaning, parts) in constants().items():
         out.append(f"    # {meaning}")
+        if len(parts) == 1:
+            out.append(f'    "{name}": ({parts[0]!r},),')
+            continue
         out.append(f'    "{name}": (')
         out.extend(f"        {part!r}," for part in parts)
         out.append("    ),")
