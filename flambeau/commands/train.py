@@ -87,7 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
     learning.add_argument("--weight-decay", type=float, help=f"({default.weight_decay:g})")
     learning.add_argument("--clip", type=_positive_float, help=f"norm ({default.clip:g})")
     often = parser.add_argument_group("how often")
-    often.add_argument("--eval-steps", type=_positive, help="steps between validations (50)")
+    often.add_argument("--eval-steps", type=_positive, help="steps between validations (100)")
     often.add_argument("--save-steps", type=_positive, help="steps between checkpoints (100)")
     often.add_argument("--save-seconds", type=_positive_float, help="or after so long (30)")
     often.add_argument("--sample", type=int, metavar="BYTES", help="length of the sample (400)")
@@ -172,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             corpus,
             out,
             seconds=given.get("seconds"),
-            eval_steps=given.get("eval_steps", 50),
+            eval_steps=given.get("eval_steps", 100),
             save_steps=given.get("save_steps", 100),
             save_seconds=given.get("save_seconds", 30.0),
             sample_bytes=given.get("sample", 400),

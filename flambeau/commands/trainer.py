@@ -74,15 +74,15 @@ class Settings:
     """
 
     data: str | None = None
-    steps: int = 400
+    steps: int = 800
     seed: int = 0
     batch: int = 8
-    context: int = 256
+    context: int = 128
     layers: int = 4
     heads: int = 6
     width: int = 192
     dropout: float = 0.0
-    lr: float = 1e-3
+    lr: float = 2e-3
     weight_decay: float = 0.1
     clip: float = 1.0
     dtype: str = "float32"
