@@ -8,8 +8,8 @@ written out as `llvm.fma`, so a processor without that instruction is slow, but 
 
 Zeros, infinities and NaN follow C99 annex F (digamma: torch); subnormals are exact like other
 numbers. Greatest errors seen, in units in the last place: f32 over 42 to 139 million bit patterns
-(pow, atan2: 16 million pairs; lgamma, digamma: 20 thousand points), f64 over 4 million points
-against a mantissa of 64 bits (erf, erfc, erfinv, lgamma, digamma: 16 thousand, against mpmath):
+(pow, atan2: 16 million pairs; erfinv: 4 million; lgamma, digamma: 18 thousand points), f64 over 4
+million points against a mantissa of 64 bits (erf and those after it: 15 thousand, against mpmath):
 
     ======== ===== =====   ======== ===== =====   ======== ===== =====
     function   f32   f64   function   f32   f64   function   f32   f64
