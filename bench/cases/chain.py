@@ -13,7 +13,7 @@ def setup(variant, compile):
     """The step of one variant; its time is given per operation."""
     random = np.random.default_rng(0)
     start, shift, scale = (
-        torch.from_numpy(random.uniform(0.5, 1, SHAPE).astype(np.float32)) for _ in range(3)
+        torch.tensor(random.uniform(0.5, 1, SHAPE).astype(np.float32)) for _ in range(3)
     )
 
     @compile

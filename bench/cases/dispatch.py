@@ -17,8 +17,8 @@ ADDITIONS = 100
 
 def setup(variant, compile):
     """The step of one variant; its time is given per addition."""
-    x = torch.from_numpy(np.linspace(0, 1, 16, dtype=np.float32))
-    y = torch.from_numpy(np.linspace(1, 2, 16, dtype=np.float32))
+    x = torch.tensor(np.linspace(0, 1, 16, dtype=np.float32))
+    y = torch.tensor(np.linspace(1, 2, 16, dtype=np.float32))
     if variant.startswith("flush"):
         count = int(variant.split("_")[1])
 

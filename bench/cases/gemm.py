@@ -11,8 +11,8 @@ def setup(variant, compile):
     """The step of one size."""
     size = int(variant)
     random = np.random.default_rng(0)
-    a = torch.from_numpy(random.standard_normal((size, size), dtype=np.float32))
-    b = torch.from_numpy(random.standard_normal((size, size), dtype=np.float32))
+    a = torch.tensor(random.standard_normal((size, size), dtype=np.float32))
+    b = torch.tensor(random.standard_normal((size, size), dtype=np.float32))
     product = compile(lambda a, b: a @ b)
 
     def step():

@@ -67,8 +67,8 @@ def setup(variant, compile):
                 parameter.zero_()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     text = random.integers(0, VOCABULARY, (BATCH, CONTEXT + 1))
-    tokens = torch.from_numpy(text[:, :-1].copy())
-    targets = torch.from_numpy(text[:, 1:].copy())
+    tokens = torch.tensor(text[:, :-1])
+    targets = torch.tensor(text[:, 1:])
     loss_of = compile(model)
 
     def step():

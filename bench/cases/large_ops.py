@@ -47,9 +47,9 @@ QUICK = ("add", "gelu", "softmax", "sum", "layer_norm", "softmax_backward")
 def setup(variant, compile):
     """The step of one variant. `numpy()` reads the result without a copy, in every contender."""
     random = np.random.default_rng(0)
-    x = torch.from_numpy(random.standard_normal((ROWS, COLUMNS), dtype=np.float32))
-    y = torch.from_numpy(random.standard_normal((ROWS, COLUMNS), dtype=np.float32))
-    w = torch.from_numpy(random.standard_normal(COLUMNS, dtype=np.float32))
+    x = torch.tensor(random.standard_normal((ROWS, COLUMNS), dtype=np.float32))
+    y = torch.tensor(random.standard_normal((ROWS, COLUMNS), dtype=np.float32))
+    w = torch.tensor(random.standard_normal(COLUMNS, dtype=np.float32))
     function = compile(FORWARD[variant.removesuffix("_backward")])
 
     if variant.endswith("_backward"):

@@ -25,8 +25,8 @@ def setup(variant, compile):
         for parameter in model.parameters():
             values = 0.1 * random.standard_normal(parameter.shape, dtype=np.float32)
             parameter.copy_(torch.from_numpy(values))
-    x = torch.from_numpy(random.standard_normal((BATCH, INPUTS), dtype=np.float32))
-    y = torch.from_numpy(random.integers(0, CLASSES, BATCH))
+    x = torch.tensor(random.standard_normal((BATCH, INPUTS), dtype=np.float32))
+    y = torch.tensor(random.integers(0, CLASSES, BATCH))
     one = x[:1]
 
     if variant == "infer_item":
