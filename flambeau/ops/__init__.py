@@ -16,6 +16,7 @@ from flambeau.ops import (  # noqa: F401  (importing declares the rows)
     precision,
     products,
     random,
+    rearranging,
     reduction,
     statistics,
     table,

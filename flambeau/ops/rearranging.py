@@ -1,0 +1,525 @@
+"""Rearranging: padding, rolling, triangles, repeating, diagonals, grids, joining shortcuts."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+from flambeau import dtype as dtypes
+from flambeau.ops.elementwise import select_where
+from flambeau.ops.indexing import _grid, index_leading, put_leading
+from flambeau.ops.movement import (
+    assign_region,
+    cat,
+    diagonal_of,
+    expand_to,
+    flip,
+    permute_dims,
+    slice_dim,
+    stack,
+    transpose,
+    view_as_shape,
+)
+from flambeau.ops.table import NAMES, composite
+from flambeau.size import broadcast_shapes, contiguous_strides, shape_of, wrap_dim, wrap_dims
+from flambeau.tensor import Tensor
+
+
+# -- padding ---------------------------------------------------------------------------------------
+
+
+@composite(method=False, public=False, functional=True)
+def pad(input: Tensor, pad: Any, mode: str = "constant", value: float | None = None) -> Tensor:
+    """Elements added at (or with negative counts taken from) both ends of the last dimensions.
+
+    Args:
+        pad: (before, after) of the last dimension, then of the one before it, and so on.
+        mode: "constant", "reflect", "replicate" or "circular".
+        value: what "constant" adds; 0 by default.
+
+    Raises:
+        RuntimeError: an odd count, or a result with a negative size.
+    """
+    counts = [int(p) for p in pad]
+    if len(counts) % 2:
+        raise RuntimeError(f"Padding length must be divisible by 2, got {len(counts)}")
+    if len(counts) // 2 > input.ndim:
+        raise RuntimeError(f"Padding length should be less than or equal to two times the input "
+                           f"dimension but got padding length {len(counts)} and input of "
+                           f"dimension {input.ndim}")
+    sides = [(input.ndim - 1 - k, counts[2 * k], counts[2 * k + 1])
+             for k in range(len(counts) // 2)]
+    if mode == "constant":
+        return _constant_pad(input, sides, 0.0 if value is None else value)
+    if mode not in ("reflect", "replicate", "circular"):
+        raise NotImplementedError(f"Unrecognised padding mode {mode}")
+    if value is not None and value != 0:
+        raise ValueError(f'Padding mode "{mode}" doesn\'t take in value argument')
+    for d, before, after in sides:
+        input = _index_pad(input, d, before, after, mode)
+    return input
+
+
+def _constant_pad(x: Tensor, sides: list[tuple[int, int, int]], value: Any) -> Tensor:
+    shape = list(x._shape)
+    for d, before, after in sides:
+        n = x._shape[d]
+        if n + before + after < 0:
+            raise RuntimeError(f"The input size {n}, plus negative padding {before} and {after}, "
+                               f"resulted in a negative output size, which is invalid. Check "
+                               f"dimension {d} of your input.")
+        start, stop = max(-before, 0), n - max(-after, 0)
+        if (start, stop) != (0, n):
+            x = slice_dim(x, d, start, max(stop, start), 1)
+        shape[d] = n + before + after
+    if tuple(shape) == x._shape:
+        return NAMES["clone"](x)  # type: ignore[no-any-return]
+    base = NAMES["full"](tuple(shape), value, dtype=x.dtype, device=x.device)
+    strides = contiguous_strides(tuple(shape))
+    offset = sum(max(before, 0) * strides[d] for d, before, _ in sides)
+    return assign_region(base, x, x._shape, strides, offset)
+
+
+def _index_pad(x: Tensor, d: int, before: int, after: int, mode: str) -> Tensor:
+    n = x._shape[d]
+    place = NAMES["arange"](-before, n + after, device=x.device)
+    if mode == "reflect":
+        if before >= n or after >= n:
+            raise RuntimeError(f"Argument #4: Padding size should be less than the corresponding "
+                               f"input dimension, but got: padding ({before}, {after}) at "
+                               f"dimension {d} of input {list(x.shape)}")
+        place = place.abs()
+        place = (n - 1) - ((n - 1) - place).abs()
+    elif mode == "replicate":
+        place = place.clamp(0, n - 1)
+    else:
+        if before > n or after > n:
+            raise RuntimeError("Padding value causes wrapping around more than once.")
+        place = place % n
+    return NAMES["index_select"](x, d, place)  # type: ignore[no-any-return]
+
+
+# -- order -----------------------------------------------------------------------------------------
+
+
+@composite()
+def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
+    """Elements moved along dimensions, those that leave one end entering at the other."""
+    if dims is None or (isinstance(dims, (tuple, list)) and not dims):
+        if isinstance(shifts, (tuple, list)):
+            if len(shifts) != 1:
+                raise RuntimeError(f"shifts and dimensions must align. shifts: {len(shifts)}, "
+                                   "dims:0")
+            shifts = shifts[0]
+        return roll(input.reshape(-1), shifts, 0).reshape(  # type: ignore[attr-defined]
+            input._shape)
+    shifts = (shifts,) if isinstance(shifts, int) else tuple(shifts)
+    dims = (dims,) if isinstance(dims, int) else tuple(dims)
+    if len(shifts) != len(dims):
+        raise RuntimeError(f"shifts and dimensions must align. shifts: {len(shifts)}, "
+                           f"dims:{len(dims)}")
+    for s, dim in zip(shifts, dims, strict=True):
+        d = wrap_dim(dim, input.ndim)
+        n = input._shape[d] if input.ndim else 0
+        k = s % n if n else 0
+        if k:
+            input = cat([slice_dim(input, d, n - k, n, 1), slice_dim(input, d, 0, n - k, 1)], d)
+    return NAMES["clone"](input)  # type: ignore[no-any-return]
+
+
+@composite()
+def rot90(input: Tensor, k: int = 1, dims: Any = (0, 1)) -> Tensor:
+    """Rotation by k quarter turns in the plane of two dimensions."""
+    a, b = wrap_dims(dims, input.ndim)
+    k %= 4
+    if k == 0:
+        return NAMES["clone"](input)  # type: ignore[no-any-return]
+    if k == 2:
+        return flip(input, a, b)
+    return flip(transpose(input, a, b), a) if k == 1 else flip(transpose(input, a, b), b)
+
+
+@composite()
+def fliplr(input: Tensor) -> Tensor:
+    """Columns in reverse order."""
+    if input.ndim < 2:
+        raise RuntimeError("Input must be >= 2-d.")
+    return flip(input, 1)
+
+
+@composite()
+def flipud(input: Tensor) -> Tensor:
+    """Rows in reverse order."""
+    if input.ndim < 1:
+        raise RuntimeError("Input must be >= 1-d.")
+    return flip(input, 0)
+
+
+# -- triangles and diagonals -----------------------------------------------------------------------
+
+
+def _distance(input: Tensor) -> Tensor:
+    """column - row of every place of the last two dimensions."""
+    rows, columns = input._shape[-2:]
+    column = NAMES["arange"](columns, device=input.device)
+    row = NAMES["arange"](rows, device=input.device)
+    return column - row.unsqueeze(-1)  # type: ignore[no-any-return]
+
+
+@composite(inplace=True, out=True)
+def tril(input: Tensor, diagonal: int = 0) -> Tensor:
+    """The lower triangle of matrices, zeros above the diagonal."""
+    if input.ndim < 2:
+        raise RuntimeError("tril: input tensor must have at least 2 dimensions")
+    return select_where(_distance(input) <= diagonal, input, 0)  # type: ignore
+
+
+@composite(inplace=True, out=True)
+def triu(input: Tensor, diagonal: int = 0) -> Tensor:
+    """The upper triangle of matrices, zeros below the diagonal."""
+    if input.ndim < 2:
+        raise RuntimeError("triu: input tensor must have at least 2 dimensions")
+    return select_where(_distance(input) >= diagonal, input, 0)  # type: ignore
+
+
+def _triangle(row: int, col: int, keep: Any, dtype: Any, device: Any) -> Tensor:
+    places = [(i, j) for i in range(row) for j in range(col) if keep(j - i)]
+    flat = [[i for i, _ in places], [j for _, j in places]]
+    return NAMES["tensor"](flat, dtype=dtype or dtypes.int64,  # type: ignore[no-any-return]
+                           device=device).reshape(2, len(places))
+
+
+@composite(method=False)
+def tril_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None,
+                 layout: Any = None) -> Tensor:
+    """(2, n) row and column numbers of the lower triangle."""
+    return _triangle(row, col, lambda d: d <= offset, dtype, device)
+
+
+@composite(method=False)
+def triu_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None,
+                 layout: Any = None) -> Tensor:
+    """(2, n) row and column numbers of the upper triangle."""
+    return _triangle(row, col, lambda d: d >= offset, dtype, device)
+
+
+@composite()
+def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
+    """Matrices whose diagonals are the last dimension, zeros elsewhere."""
+    n = input._shape[-1] + builtin_abs(offset)
+    a, b = wrap_dim(dim1, input.ndim + 1), wrap_dim(dim2, input.ndim + 1)
+    if a == b:
+        raise RuntimeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
+    rest = list(input._shape[:-1])
+    shape = rest[:]
+    for d in sorted((a, b)):
+        shape.insert(d, n)
+    base = NAMES["zeros"](tuple(shape), dtype=input.dtype, device=input.device)
+    strides = contiguous_strides(tuple(shape))
+    kept = [strides[d] for d in range(len(shape)) if d not in (a, b)]
+    start = offset * strides[b] if offset >= 0 else -offset * strides[a]
+    return assign_region(base, input, input._shape, (*kept, strides[a] + strides[b]), start)
+
+
+builtin_abs = abs
+
+
+@composite(out=True)
+def diag(input: Tensor, diagonal: int = 0) -> Tensor:
+    """A vector as a diagonal matrix, or a matrix's diagonal."""
+    if input.ndim == 1:
+        return diag_embed(input, diagonal)
+    if input.ndim != 2:
+        raise RuntimeError(f"diag(): Supports 1D or 2D tensors. Got {input.ndim}D")
+    return NAMES["clone"](diagonal_of(input, diagonal, 0, 1))  # type: ignore[no-any-return]
+
+
+@composite()
+def diagflat(input: Tensor, offset: int = 0) -> Tensor:
+    """The flattened elements as a diagonal matrix."""
+    return diag_embed(input.reshape(-1), offset)  # type: ignore[attr-defined]
+
+
+@composite(method=False)
+def block_diag(*tensors: Tensor) -> Tensor:
+    """Matrices along the diagonal of a larger one."""
+    blocks = [x.reshape(1, -1) if x.ndim < 2 else x for x in tensors]  # type: ignore[attr-defined]
+    rows, columns = (builtin_sum(x._shape[k] for x in blocks) for k in (0, 1))
+    dtype = blocks[0].dtype
+    for x in blocks[1:]:
+        dtype = dtypes.promote_types(dtype, x.dtype)
+    out = NAMES["zeros"]((rows, columns), dtype=dtype)
+    r = c = 0
+    for x in blocks:
+        out = assign_region(out, x.to(dtype), x._shape, (columns, 1),  # type: ignore[attr-defined]
+                            r * columns + c)
+        r, c = r + x._shape[0], c + x._shape[1]
+    return out  # type: ignore[no-any-return]
+
+
+builtin_sum = sum
+
+
+# -- repeating -------------------------------------------------------------------------------------
+
+
+@composite(public=False)
+def repeat(input: Tensor, *repeats: Any) -> Tensor:
+    """The tensor laid side by side a number of times along each dimension."""
+    counts = shape_of(repeats)
+    if len(counts) < input.ndim:
+        raise RuntimeError("Number of dimensions of repeat dims can not be smaller than number of "
+                           "dimensions of tensor")
+    if any(n < 0 for n in counts):
+        raise RuntimeError(f"Trying to create tensor with negative dimension {min(counts)}: "
+                           f"{list(counts)}")
+    shape = (1,) * (len(counts) - input.ndim) + input._shape
+    spread = [n for c, s in zip(counts, shape, strict=True) for n in (c, s)]
+    lifted = [n for s in shape for n in (1, s)]
+    out = input.reshape(lifted).expand(*spread)  # type: ignore[attr-defined]
+    final = tuple(c * s for c, s in zip(counts, shape, strict=True))
+    return NAMES["clone"](out).view(final)  # type: ignore[no-any-return]
+
+
+@composite()
+def tile(input: Tensor, *dims: Any) -> Tensor:
+    """`repeat`, with missing counts taken as 1."""
+    counts = shape_of(dims)
+    return repeat(input, *((1,) * (input.ndim - len(counts)) + counts))
+
+
+@composite()
+def repeat_interleave(input: Tensor, repeats: Any = None, dim: int | None = None, *,
+                      output_size: int | None = None) -> Tensor:
+    """Every element repeated in place: a count for all, or one per entry of a dimension."""
+    if repeats is None:  # counts alone: the index of each repetition
+        return repeat_interleave(NAMES["arange"](input._shape[0]), input, 0)
+    if dim is None:
+        input, dim = input.reshape(-1), 0  # type: ignore[attr-defined]
+    d = wrap_dim(dim, input.ndim)
+    if isinstance(repeats, Tensor) and repeats.numel() == 1:
+        repeats = int(repeats.item())
+    if isinstance(repeats, int):
+        if repeats < 0:
+            raise RuntimeError("repeats can not be negative")
+        shape = input._shape
+        out = input.unsqueeze(d + 1)  # type: ignore[attr-defined]
+        out = expand_to(out, (*shape[:d + 1], repeats, *shape[d + 1:]))
+        return NAMES["clone"](out).view(*shape[:d],  # type: ignore[no-any-return]
+                                        shape[d] * repeats, *shape[d + 1:])
+    counts = repeats.tolist() if isinstance(repeats, Tensor) else list(repeats)
+    if len(counts) != input._shape[d]:
+        raise RuntimeError(f"repeats must have the same size as input along dim, but got "
+                           f"repeats.size(0) = {len(counts)} and input.size({d}) = "
+                           f"{input._shape[d]}")
+    places = [i for i, c in enumerate(counts) for _ in range(c)]
+    index = NAMES["tensor"](places, dtype=dtypes.int64)
+    return NAMES["index_select"](input, d, index)  # type: ignore[no-any-return]
+
+
+# -- grids and joining -----------------------------------------------------------------------------
+
+
+@composite(method=False)
+def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple[Tensor, ...]:
+    """Vectors as the coordinates of a grid: one tensor each, expanded over the others."""
+    if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)):
+        tensors = tuple(tensors[0])
+    if indexing not in (None, "ij", "xy"):
+        raise RuntimeError(f"torch.meshgrid: indexing must be one of \"xy\" or \"ij\", but "
+                           f"received: {indexing}")
+    swap = indexing == "xy" and len(tensors) >= 2
+    items = list(tensors)
+    if swap:
+        items[0], items[1] = items[1], items[0]
+    shape = tuple(x.numel() for x in items)
+    grids = []
+    for k, x in enumerate(items):
+        placed = view_as_shape(x.reshape(-1), (1,) * k + (x.numel(),) + (1,) * (len(items) - k - 1))
+        grids.append(expand_to(placed, shape))
+    if swap:
+        grids = [transpose(g, 0, 1) for g in grids]
+        grids[0], grids[1] = grids[1], grids[0]
+    return tuple(grids)
+
+
+@composite(method=False)
+def cartesian_prod(*tensors: Tensor) -> Tensor:
+    """Every combination of the vectors' elements, one a row."""
+    if len(tensors) == 1:
+        return tensors[0]
+    return stack([g.reshape(-1) for g in meshgrid(*tensors, indexing="ij")], 1)  # type: ignore
+
+
+@composite(method=False)
+def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> Tensor:
+    """Every combination of r elements of a vector, one a row."""
+    choose = itertools.combinations_with_replacement if with_replacement \
+        else itertools.combinations
+    rows = list(choose(range(input.numel()), r))
+    index = NAMES["tensor"](rows, dtype=dtypes.int64).reshape(len(rows), r)
+    return input[index]  # type: ignore[index,no-any-return]
+
+
+def _at_least(x: Tensor, ndim: int) -> Tensor:
+    if ndim == 3:
+        x = _at_least(x, 2)
+        return x.unsqueeze(-1) if x.ndim == 2 else x  # type: ignore[attr-defined,no-any-return]
+    while x.ndim < ndim:
+        x = x.unsqueeze(0)  # type: ignore[attr-defined]
+    return x
+
+
+def _atleast(ndim: int) -> Any:
+    def at_least(*tensors: Any) -> Any:
+        if len(tensors) == 1 and isinstance(tensors[0], Tensor):
+            return _at_least(tensors[0], ndim)
+        items = tensors[0] if len(tensors) == 1 else tensors
+        return tuple(_at_least(x, ndim) for x in items)
+    at_least.__name__ = f"atleast_{ndim}d"
+    at_least.__doc__ = f"Tensors with dimensions of size 1 added up to {ndim} dimensions."
+    return composite(method=False)(at_least)
+
+
+atleast_1d, atleast_2d, atleast_3d = _atleast(1), _atleast(2), _atleast(3)
+
+
+@composite(method=False, out=True)
+def hstack(tensors: Any) -> Tensor:
+    """Joined along the second dimension (the first for vectors)."""
+    items = [_at_least(x, 1) for x in tensors]
+    return cat(items, 0 if items[0].ndim == 1 else 1)
+
+
+@composite(method=False, out=True, aliases=("row_stack",))
+def vstack(tensors: Any) -> Tensor:
+    """Joined along the first dimension, vectors as rows."""
+    return cat([_at_least(x, 2) for x in tensors], 0)
+
+
+@composite(method=False, out=True)
+def dstack(tensors: Any) -> Tensor:
+    """Joined along the third dimension."""
+    return cat([_at_least(x, 3) for x in tensors], 2)
+
+
+@composite(method=False, out=True)
+def column_stack(tensors: Any) -> Tensor:
+    """Vectors as columns, matrices side by side."""
+    return cat([x.reshape(-1, 1) if x.ndim < 2 else x for x in tensors], 1)
+
+
+@composite()
+def hsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
+    """Split along the second dimension (the first for vectors)."""
+    return NAMES["tensor_split"](  # type: ignore[no-any-return]
+        input, indices_or_sections, 0 if input.ndim == 1 else 1)
+
+
+@composite()
+def vsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
+    """Split along the first dimension."""
+    return NAMES["tensor_split"](input, indices_or_sections, 0)  # type: ignore[no-any-return]
+
+
+@composite()
+def dsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
+    """Split along the third dimension."""
+    return NAMES["tensor_split"](input, indices_or_sections, 2)  # type: ignore[no-any-return]
+
+
+# -- writes that return a new tensor ---------------------------------------------------------------
+
+
+@composite()
+def select_scatter(input: Tensor, src: Tensor, dim: int, index: int) -> Tensor:
+    """A copy of input with src at one index of a dimension."""
+    out = NAMES["clone"](input)
+    NAMES["select"](out, dim, index).copy_(src)
+    return out  # type: ignore[no-any-return]
+
+
+@composite()
+def slice_scatter(input: Tensor, src: Tensor, dim: int = 0, start: int | None = None,
+                  end: int | None = None, step: int = 1) -> Tensor:
+    """A copy of input with src at a slice of a dimension."""
+    out = NAMES["clone"](input)
+    d = wrap_dim(dim, input.ndim)
+    a, b, s = slice(start, end, step).indices(input._shape[d])
+    slice_dim(out, d, a, max(a, b), s).copy_(src)  # type: ignore[attr-defined]
+    return out  # type: ignore[no-any-return]
+
+
+@composite()
+def diagonal_scatter(input: Tensor, src: Tensor, offset: int = 0, dim1: int = 0,
+                     dim2: int = 1) -> Tensor:
+    """A copy of input with src on a diagonal."""
+    out = NAMES["clone"](input)
+    NAMES["diagonal"](out, offset, dim1, dim2).copy_(src)
+    return out  # type: ignore[no-any-return]
+
+
+@composite(inplace=True)
+def scatter_reduce(input: Tensor, dim: int, index: Tensor, src: Tensor, reduce: str, *,
+                   include_self: bool = True) -> Tensor:
+    """input combined with src at out[index[i][j]][j] (dim 0), and so on.
+
+    Args:
+        reduce: "sum", "prod", "mean", "amax" or "amin".
+        include_self: whether input's own elements take part.
+    """
+    modes = {"sum": ("add", 0), "mean": ("add", 0), "prod": ("mul", 1),
+             "amax": ("max", -math.inf), "amin": ("min", math.inf)}
+    if reduce not in modes:
+        raise RuntimeError(f"reduce argument must be either sum, prod, mean, amax or amin, got "
+                           f"{reduce}")
+    mode, neutral = modes[reduce]
+    d = wrap_dim(dim, input.ndim)
+    grid = _grid(index._shape, d, index)
+    part = src
+    for i, n in enumerate(index._shape):
+        part = slice_dim(part, i, 0, n, 1) if part._shape[i] != n else part
+    base = input
+    if not include_self:
+        if input.dtype.category != 2 and reduce in ("amax", "amin"):
+            info = dtypes.iinfo(input.dtype)
+            neutral = info.min if reduce == "amax" else info.max
+        start = NAMES["full"](index._shape, neutral, dtype=input.dtype, device=input.device)
+        base = put_leading(input, start, "set", *grid)
+    if mode in ("max", "min", "mul") and (base.requires_grad or part.requires_grad):
+        return _combined_gradient(base, part, mode, grid)
+    out = put_leading(base, part, mode, *grid)
+    if reduce == "mean":
+        ones = NAMES["ones"](index._shape, dtype=input.dtype, device=input.device)
+        start = NAMES["ones_like"](input)
+        if not include_self:
+            start = put_leading(start, NAMES["zeros_like"](ones), "set", *grid)
+        count = put_leading(start, ones, "add", *grid)
+        count = select_where(count == 0, 1, count)
+        out = out / count if input.dtype.category == 2 else out // count  # type: ignore[operator]
+    return out
+
+
+def _combined_gradient(base: Tensor, part: Tensor, mode: str, grid: list[Tensor]) -> Tensor:
+    """max, min and prod in a form whose derivative follows from additions."""
+    value = put_leading(base.detach(), part.detach(), mode, *grid)
+    own = base == value
+    hit = part == index_leading(value, *grid)  # type: ignore[comparison-overlap]
+    if mode == "mul":
+        others = index_leading(value, *grid) / part.detach()  # type: ignore[operator]
+        moved = part * others  # type: ignore[operator]
+        shift = moved - moved.detach()
+        own_others = value / base.detach()  # type: ignore[operator]
+        total = base * own_others  # type: ignore[operator]
+        out = value + (total - total.detach())  # type: ignore[operator]
+        return put_leading(out, shift, "add", *grid)
+    count = put_leading(own.to(base.dtype), hit.to(base.dtype),  # type: ignore[attr-defined]
+                        "add", *grid)
+    weight = own.to(base.dtype) / count  # type: ignore[attr-defined]
+    moved = hit.to(part.dtype) / index_leading(count, *grid)  # type: ignore[attr-defined]
+    out = value + weight * (base - base.detach())  # type: ignore[operator]
+    return put_leading(out, moved * (part - part.detach()), "add", *grid)  # type: ignore[operator]
+
+
+__all__ = ["broadcast_shapes", "permute_dims"]
