@@ -1,0 +1,67 @@
+"""Samples of `ops/normalization.py`, `ops/linear.py` and `ops/attention.py`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flambeau.ops.samples.arithmetic import Samples, truths, unary, with_numbers
+from flambeau.ops.samples.loss import classes
+from flambeau.ops.table import ROWS
+
+
+def triple(r: Any, *batch: int, queries: int = 4, keys: int = 6) -> tuple[Any, Any, Any]:
+    """Query, key and value."""
+    return (r(*batch, queries, 5), r(*batch, keys, 5), r(*batch, keys, 3))
+
+
+SAMPLES: dict[str, Samples] = {
+    "_native_layer_norm": lambda r: [(r(3, 4), (4,), r(4), r(4), 1e-5),
+                                     (r(2, 3, 4), (3, 4), None, None, 1e-5)],
+    "native_layer_norm": lambda r: [(r(3, 4), (4,), r(4), r(4), 1e-5)],
+    "layer_norm": lambda r: [(r(3, 4), (4,)), (r(3, 4), (4,), r(4), r(4)),
+                             (r(2, 3, 4), (3, 4), r(3, 4)), (r(4, 3).t(), (4,)),
+                             (r(0, 4), (4,), r(4), r(4)), (r(2, 300), (300,), r(300), r(300))],
+    "_fused_rms_norm": lambda r: [(r(3, 4), (4,), r(4), 1e-5)],
+    "rms_norm": lambda r: [(r(3, 4), (4,)), (r(3, 4), (4,), r(4)), (r(2, 3, 4), (3, 4)),
+                           (r(2, 300), (300,), r(300), 1e-3)],
+    "group_norm": lambda r: [(r(2, 4, 3), 2), (r(2, 4, 3, 2), 4, r(4), r(4)), (r(3, 4), 1)],
+    "instance_norm": lambda r: [(r(2, 4, 3),), (r(2, 4, 3, 2), {"weight": r(4), "bias": r(4)})],
+    "_batch_normal": lambda r: [(r(5, 4), 1e-5), (r(2, 3, 4), 1e-5)],
+    "batch_norm": lambda r: [(r(5, 4), None, None, r(4), r(4), True),
+                             (r(2, 4, 3), None, None, None, None, True),
+                             (r(2, 4), r(4).detach(), r(4, low=0.5, high=2).detach(), r(4))],
+    "local_response_norm": lambda r: [(r(2, 5, 3), 3), (r(2, 4, 3, 2), 2, 0.1, 0.5, 2.0)],
+    "normalize_rows": lambda r: [(r(3, 4), 2.0, 1, 1e-12)],
+    "linear": lambda r: [(r(3, 4), r(5, 4), r(5)), (r(2, 3, 4), r(5, 4)), (r(4), r(5, 4), r(5)),
+                         (r(3, 4), r(4)), (r(0, 4), r(5, 4), r(5)), (r(4, 3).t(), r(5, 4)),
+                         (r(33, 65), r(40, 65), r(40))],
+    "bilinear": lambda r: [(r(3, 4), r(3, 5), r(2, 4, 5), r(2)), (r(2, 3, 4), r(2, 3, 5),
+                                                                  r(2, 4, 5))],
+    "_embedding": lambda r: [(r(5, 4), classes(r, 2, 3, count=5), -1),
+                             (r(5, 4), classes(r, 7, count=5), 2)],
+    "embedding": lambda r: [(classes(r, 2, 3, count=5), r(5, 4)), (classes(r, count=5), r(5, 4)),
+                            (classes(r, 7, count=5), r(5, 4), 2)],
+    "_scaled_gradient": lambda r: [(r(3, 4), r(3, 1, low=1, high=2).detach())],
+    "one_hot": lambda r: [(classes(r, 2, 3, count=5), 5), (classes(r, 4, count=3),)],
+    "native_dropout_masked": lambda r: [(r(3, 4), truths(r, 3, 4), 2.5),
+                                        (r(3, 4), truths(r, 3, 1), 2.5)],
+    "dropout": with_numbers(unary(), 0.5, False),
+    "feature_dropout": lambda r: [(r(3, 4, 2), 0.5, False)],
+    "alpha_dropout": with_numbers(unary(), 0.5, False),
+    "feature_alpha_dropout": lambda r: [(r(3, 4, 2), 0.5, False)],
+    "cosine_similarity": lambda r: [(r(3, 4), r(3, 4)), (r(2, 3, 4), r(4), -1)],
+    "pairwise_distance": lambda r: [(r(3, 4), r(3, 4)), (r(3, 4), r(4), 1.0)],
+    "_attention": lambda r: [
+        (*triple(r, 2), None, None, 1.0, True, 0.5),
+        (*triple(r, 2, 3), r(4, 6), None, 1.0, False, 0.5),
+        (*triple(r, 2), None, truths(r, 2, 4, 6), 2.0, False, 0.5)],
+    "scaled_dot_product_attention": lambda r: [
+        triple(r, 2, 3), (*triple(r, 2, 3), {"is_causal": True}),
+        (*triple(r, 2, 3), truths(r, 4, 6)), (*triple(r, 2, 3), r(2, 1, 4, 6)), triple(r),
+        (r(2, 6, 4, 5), r(2, 3, 6, 5), r(2, 3, 6, 3), {"enable_gqa": True}),
+        (r(2, 0, 5), r(2, 6, 5), r(2, 6, 3)), (r(2, 4, 5), r(2, 0, 5), r(2, 0, 3))],
+}
+for _name, _samples in SAMPLES.items():
+    ROWS[_name].samples = _samples
+#: its derivative is another function's on purpose
+ROWS["_scaled_gradient"].gradcheck = False
