@@ -45,6 +45,7 @@ class _Task:
         self.create = create
         self.heap: list[tuple[int, int, GradFn]] = []
         self.grads: dict[GradFn, list[Any]] = {}
+        self.sent = 0
         self.needed: set[GradFn] | None = None
         self.captured: dict[tuple[GradFn, int], Any] = {}
         self.stop_at: set[GradFn] = set()
@@ -58,7 +59,9 @@ class _Task:
             slots = self.grads[entry] = [None] * len(entry.metas)
             # an accumulator waits until every other entry has run
             order = -entry.order if entry.op.name != "accumulate_grad" else 1
-            heapq.heappush(self.heap, (order, id(entry), entry))
+            # ties go by arrival: a step recorded in another order would be another program
+            heapq.heappush(self.heap, (order, self.sent, entry))
+            self.sent += 1
         old = slots[nr]
         slots[nr] = g if old is None else old + g
 
