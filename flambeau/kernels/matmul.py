@@ -524,11 +524,11 @@ def tiling(
     """Cut a block into tiles: as tall as MC on one thread, on several about 32 with work enough."""
     whole = form.mc // form.mr
     bands = f.ceildiv(rows, form.mr)
-    share = f.min(whole, f.max(2, f.udiv(bands, 32)))
+    share = f.min(whole, f.max(4, f.udiv(bands, 32)))
     height = f.select(f.cmp("ne", parallel, 0), share, whole)
     row_tiles = f.ceildiv(bands, height)
-    # Columns are split only when rows alone give too few tiles; a tile keeps at least four panels.
-    groups = f.max(1, f.min(f.udiv(32, row_tiles), f.udiv(panels, 4)))
+    # Columns are split only when rows alone give too few tiles, as each group packs A again.
+    groups = f.max(1, f.min(f.udiv(16, row_tiles), f.udiv(panels, 8)))
     groups = f.select(f.cmp("ne", parallel, 0), groups, 1)
     g["tile_rows"] = f.mul(height, form.mr)
     g["row_tiles"] = row_tiles

@@ -236,6 +236,7 @@ def test_bitwise_the_same_on_any_number_of_threads(dtype: str) -> None:
     rng = np.random.default_rng(2)
     shapes = [(500, 400, 900), (70, 3000, 200), (1, 5000, 600), (5000, 1, 600), (1100, 300, 1000)]
     new = lambda *shape: rng.standard_normal(shape).astype(NUMPY[dtype])
+    shapes += [(6, 3000, 700), (1, 40, 60000)]
     operands = [(new(m, k), new(k, n)) for m, n, k in shapes]
     operands += [(new(12, 90, 100), new(12, 100, 90)), (new(3, 500, 300), new(300, 500))]
     for a, b in operands:
