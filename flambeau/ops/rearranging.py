@@ -339,7 +339,6 @@ def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple[Tensor, ...]:
         placed = view_as_shape(x.reshape(-1), (1,) * k + (x.numel(),) + (1,) * (len(items) - k - 1))
         grids.append(expand_to(placed, shape))
     if swap:
-        grids = [transpose(g, 0, 1) for g in grids]
         grids[0], grids[1] = grids[1], grids[0]
     return tuple(grids)
 
