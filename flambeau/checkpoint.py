@@ -19,6 +19,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 import flambeau
+from flambeau.device import device as Device
+from flambeau.dtype import dtype as DType
+from flambeau.size import Size
 from flambeau.storage import UntypedStorage, tensor_from_storage
 from flambeau.unpickle import Global, check_hashable
 
@@ -97,7 +100,7 @@ _DTYPE = {name: TorchGlobal("torch", name) for name in (*STORAGE_TYPES, *UNTYPED
 
 
 # the one written in Python lets globals be written under other names
-_PythonPickler: Any = pickle._Pickler  # type: ignore[attr-defined]
+_PythonPickler: Any = pickle._Pickler
 
 
 class _StorageUse:
@@ -167,9 +170,9 @@ class CheckpointPickler(_PythonPickler):
         """Tensors of every class, and torch's small value types."""
         if isinstance(obj, flambeau.Tensor):
             return self._reduce_tensor(obj)
-        if isinstance(obj, flambeau.Size):
+        if isinstance(obj, Size):
             return _SIZE, (tuple(obj),)
-        if isinstance(obj, flambeau.device):
+        if isinstance(obj, Device):
             return _DEVICE, (obj.type,) if obj.index is None else (obj.type, obj.index)
         return NotImplemented
 
@@ -182,7 +185,7 @@ class CheckpointPickler(_PythonPickler):
                 return _REBUILD_PARAMETER_STATE, (_Data(tensor), tensor.requires_grad, hooks, state)
             return _REBUILD_PARAMETER, (_Data(tensor), tensor.requires_grad, hooks)
         make, args = self._reduce_plain(tensor, tensor.requires_grad)
-        kind = type(tensor)
+        kind: Any = type(tensor)
         if "_is_buffer" in state or kind is flambeau.Tensor:
             kind = _TENSOR
         if kind is _TENSOR and not state:
@@ -196,7 +199,14 @@ class CheckpointPickler(_PythonPickler):
         if tensor.device.type == "meta":
             return _REBUILD_META, (_DTYPE[name], size, stride, requires_grad)
         use = _StorageUse(tensor.untyped_storage(), name if name in STORAGE_TYPES else None)
-        args = (use, tensor.storage_offset(), size, stride, requires_grad, OrderedDict())
+        args: tuple[Any, ...] = (
+            use,
+            tensor.storage_offset(),
+            size,
+            stride,
+            requires_grad,
+            OrderedDict(),
+        )
         if use.dtype is None:
             return _REBUILD_UNTYPED, (*args, _DTYPE[name])
         return _REBUILD, args
@@ -233,11 +243,11 @@ class CheckpointPickler(_PythonPickler):
 def _torch_global(obj: Any) -> TorchGlobal | None:
     if obj is flambeau.Tensor:
         return _TENSOR
-    if obj is flambeau.Size:
+    if obj is Size:
         return _SIZE
-    if obj is flambeau.device:
+    if obj is Device:
         return _DEVICE
-    if isinstance(obj, flambeau.dtype):
+    if isinstance(obj, DType):
         return _DTYPE.get(torch_name(obj))
     return None
 
@@ -262,7 +272,7 @@ class StorageType:
     def __init__(self, name: str) -> None:
         self.name = name
         found = getattr(flambeau, name, None)
-        self.dtype = found if isinstance(found, flambeau.dtype) else None
+        self.dtype = found if isinstance(found, DType) else None
 
 
 class Names:
@@ -285,12 +295,13 @@ class Names:
             ("collections", "OrderedDict"): Global(OrderedDict, _ordered_dict),
             ("collections", "Counter"): Global(Counter, _counter),
             ("_codecs", "encode"): Global(_encode, _encode),
+            ("builtins", "bytes"): Global(bytes, _no_bytes),
             ("builtins", "bytearray"): Global(bytearray, _bytearray),
             ("builtins", "set"): Global(set, _set),
             ("builtins", "frozenset"): Global(frozenset, lambda *a: frozenset(_set(*a))),
             ("builtins", "complex"): Global(complex, _complex),
-            ("torch", "Size"): Global(flambeau.Size, _size),
-            ("torch", "device"): Global(flambeau.device, _device),
+            ("torch", "Size"): Global(Size, _size),
+            ("torch", "device"): Global(Device, _device),
             ("torch", "Tensor"): Global(flambeau.Tensor),
             ("torch.nn.parameter", "Parameter"): Global(flambeau.nn.Parameter, _parameter),
             ("torch.nn.parameter", "Buffer"): Global(flambeau.nn.Buffer),
@@ -301,7 +312,7 @@ class Names:
             table["torch", storage] = Global(StorageType(name))
         for name in (*STORAGE_TYPES, *UNTYPED):
             found = getattr(flambeau, name, None)
-            if isinstance(found, flambeau.dtype):
+            if isinstance(found, DType):
                 table["torch", name] = Global(found)
         for name, make in (
             ("_rebuild_tensor", self._tensor),
@@ -343,7 +354,7 @@ class Names:
     ) -> Any:
         if not isinstance(storage, UntypedStorage):
             raise pickle.UnpicklingError(f"a tensor needs a storage, but got {type(storage)}")
-        if not isinstance(dtype, flambeau.dtype):
+        if not isinstance(dtype, DType):
             raise pickle.UnpicklingError(f"a tensor needs a dtype, but got {dtype!r}")
         if metadata:
             raise pickle.UnpicklingError(
@@ -427,7 +438,7 @@ def _rebuilt_parameter(data: Any, requires_grad: Any, hooks: Any, state: Any = N
 
 
 def _meta_tensor(dtype: Any, size: Any, stride: Any, requires_grad: Any) -> Any:
-    if not isinstance(dtype, flambeau.dtype):
+    if not isinstance(dtype, DType):
         raise pickle.UnpicklingError(f"a tensor needs a dtype, but got {dtype!r}")
     size, stride = _sizes(size), _sizes(stride)
     span = 1 + sum((n - 1) * s for n, s in zip(size, stride, strict=True)) if 0 not in size else 0
@@ -456,6 +467,11 @@ def _encode(text: Any, encoding: Any = "utf-8") -> bytes:
     return text.encode(encoding)
 
 
+def _no_bytes() -> bytes:
+    # how protocol 2 writes b""; with an argument, bytes(n) would allocate n bytes
+    return b""
+
+
 def _bytearray(data: Any = b"", encoding: Any = None) -> bytearray:
     if type(data) is str:
         return bytearray(_encode(data, encoding))
@@ -477,13 +493,13 @@ def _complex(real: Any = 0.0, imag: Any = 0.0) -> complex:
 
 
 def _size(sizes: Any = ()) -> Any:
-    return flambeau.Size(_sizes(sizes))
+    return Size(_sizes(sizes))
 
 
 def _device(kind: Any, index: Any = None) -> Any:
     if type(kind) is not str or not (index is None or type(index) is int):
         raise pickle.UnpicklingError(f"malformed device {kind!r}, {index!r}")
-    return flambeau.device(kind) if index is None else flambeau.device(kind, index)
+    return Device(kind) if index is None else Device(kind, index)
 
 
 def swap_bytes(data: np.ndarray, itemsize: int) -> np.ndarray:

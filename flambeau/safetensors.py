@@ -20,6 +20,8 @@ from safetensors import SafetensorError
 
 import flambeau
 from flambeau.checkpoint import make_tensor, storage_bytes, torch_name
+from flambeau.device import device as Device
+from flambeau.dtype import dtype as DType
 from flambeau.size import contiguous_strides
 from flambeau.storage import UntypedStorage
 
@@ -121,7 +123,7 @@ def load_file(filename: str | os.PathLike[str], device: Any = "cpu") -> dict[str
             _check_dtype(name, piece.get_dtype())
             raw = _own_bytes(source.get_tensor(name))
             found[name] = _tensor(raw, name, piece.get_dtype(), piece.get_shape())
-    where = flambeau.device(device)
+    where = Device(device)
     return found if where.type == "cpu" else {n: t.to(where) for n, t in found.items()}
 
 
@@ -133,7 +135,7 @@ def _own_bytes(array: np.ndarray) -> np.ndarray:
 
 def _check_dtype(name: str, dtype: str) -> Any:
     found = getattr(flambeau, _DTYPES.get(dtype, ""), None)
-    if not isinstance(found, flambeau.dtype):
+    if not isinstance(found, DType):
         raise SafetensorError(f"tensor {name!r} has dtype {dtype}, which is not supported")
     return found
 

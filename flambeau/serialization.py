@@ -36,6 +36,7 @@ from flambeau.checkpoint import (
     storage_bytes,
     swap_bytes,
 )
+from flambeau.device import device as Device
 from flambeau.storage import UntypedStorage
 from flambeau.unpickle import Global, Unpickler, mapped_name
 
@@ -167,7 +168,7 @@ def get_unsafe_globals_in_checkpoint(f: Any) -> list[str]:
 def _mentioned(data: bytes) -> Iterator[tuple[str, str]]:
     """(module, name) of each global in a pickle."""
     texts: list[Any] = ["", ""]
-    memo: dict[int, Any] = {}
+    memo: dict[Any, Any] = {}
     for opcode, arg, _ in pickletools.genops(data):
         if opcode.name == "GLOBAL":
             module, _, name = str(arg).partition(" ")
@@ -177,9 +178,9 @@ def _mentioned(data: bytes) -> Iterator[tuple[str, str]]:
         elif opcode.name == "MEMOIZE":
             memo[len(memo)] = texts[-1]
         elif opcode.name in ("BINPUT", "LONG_BINPUT"):
-            memo[int(arg)] = texts[-1]
+            memo[arg] = texts[-1]
         elif opcode.name in ("BINGET", "LONG_BINGET"):
-            texts.append(memo.get(int(arg)))
+            texts.append(memo.get(arg))
         else:
             texts.append(arg)
 
@@ -360,7 +361,7 @@ def load(
     if mmap and not is_path:
         raise ValueError("f must be a file path in order to use the mmap argument")
     if is_path and os.fspath(f).endswith(".safetensors"):
-        if not (map_location is None or isinstance(map_location, (str, flambeau.device))):
+        if not (map_location is None or isinstance(map_location, (str, Device))):
             raise RuntimeError(
                 "Loading safetensors file with dict or callable map_location is not "
                 "supported. Use a device string or torch.device instead."
@@ -509,14 +510,14 @@ class _Loading:
             target = where.get(location, location)
         elif isinstance(where, bytes):
             target = where.decode()
-        elif where is None or isinstance(where, (str, flambeau.device)):
+        elif where is None or isinstance(where, (str, Device)):
             target = where or location
         else:
             moved = where(storage, location)
             if moved is not None:
                 return moved
             target = location
-        device = flambeau.device(target)
+        device = Device(target)
         if device.type == "cpu":
             return storage
         flat = make_tensor(storage, flambeau.uint8, 0, (storage.nbytes(),), (1,))
@@ -573,7 +574,7 @@ class _Loading:
 
             return self._storage(*pid[1:5], room)
 
-        if self._map_location not in (None, "cpu", flambeau.device("cpu")):
+        if self._map_location not in (None, "cpu", Device("cpu")):
             raise RuntimeError("files in the format before torch 1.6 can be loaded to the CPU only")
         found, at = self._one(data, at, persistent_load)
         keys, at = self._one(data, at)

@@ -128,12 +128,12 @@ def collate_numpy_scalar_fn(batch: Any, *, collate_fn_map: Any = None) -> Any:
 
 def collate_float_fn(batch: Any, *, collate_fn_map: Any = None) -> Any:
     """Python floats as a float64 tensor."""
-    return flambeau.tensor(batch, dtype=flambeau.float64)
+    return flambeau.as_tensor(list(batch), dtype=flambeau.float64)
 
 
 def collate_int_fn(batch: Any, *, collate_fn_map: Any = None) -> Any:
     """Python ints as an int64 tensor, bools as a bool tensor."""
-    return flambeau.tensor(batch)
+    return flambeau.as_tensor(list(batch))
 
 
 def collate_str_fn(batch: Any, *, collate_fn_map: Any = None) -> Any:

@@ -260,8 +260,8 @@ def _write_shared(number: int, payload: bytes, buffers: list[memoryview]) -> int
     sizes = struct.pack(f"<{len(buffers)}Q", *(b.nbytes for b in buffers))
     head = _TABLE.pack(len(payload), len(sizes), len(buffers)) + sizes
     at = 0
-    for piece in (head, payload, *buffers):
-        view, done = memoryview(piece).cast("B"), 0
+    for view in (memoryview(head), memoryview(payload), *buffers):  # all of them plain bytes
+        done = 0
         while done < view.nbytes:
             done += os.pwrite(number, view[done:], at + done)
         at += _aligned(view.nbytes)

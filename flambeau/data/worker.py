@@ -211,6 +211,6 @@ def _serve(worker_id: int, task: Task, channel: Channel, parent: int) -> None:
 def _wait(channel: Channel, parent: int) -> bool:
     """Wait for a message (or the end); False when the parent process is gone."""
     while os.getppid() == parent:
-        if connection.wait([channel], CHECK_INTERVAL):
+        if connection.wait([channel.fileno()], CHECK_INTERVAL):
             return True
     return False

@@ -53,7 +53,8 @@ def assert_same(ours: Any, theirs: Any) -> None:
         for a, b in zip(ours, theirs, strict=True):
             assert_same(a, b)
     else:
-        assert ours == theirs and type(ours) is type(theirs)
+        assert ours == theirs
+        assert type(ours) is type(theirs)
 
 
 def values(library: Any) -> dict[str, Any]:
@@ -114,7 +115,8 @@ def test_the_files_are_the_same_byte_for_byte(tmp_path: Path) -> None:
     with zipfile.ZipFile(io.BytesIO(theirs)) as a, zipfile.ZipFile(io.BytesIO(ours)) as b:
         assert a.namelist() == b.namelist()
         for x, y in zip(a.infolist(), b.infolist(), strict=True):
-            assert x.header_offset == y.header_offset and x.flag_bits == y.flag_bits
+            assert x.header_offset == y.header_offset
+            assert x.flag_bits == y.flag_bits
             if not x.filename.endswith("serialization_id"):
                 assert a.read(x) == b.read(y)
     assert len(ours) == len(theirs)
@@ -205,8 +207,10 @@ def test_buffers_and_attributes() -> None:
         saved.save({"b": value, "m": saved.empty(2, 3, device="meta")}, buffer)
         buffer.seek(0)
         found = loaded.load(buffer)
-        assert isinstance(found["b"], loaded.nn.Buffer) and found["b"].persistent is False
-        assert found["m"].device.type == "meta" and tuple(found["m"].shape) == (2, 3)
+        assert isinstance(found["b"], loaded.nn.Buffer)
+        assert found["b"].persistent is False
+        assert found["m"].device.type == "meta"
+        assert tuple(found["m"].shape) == (2, 3)
 
 
 def test_types_of_the_library() -> None:

@@ -157,7 +157,18 @@ class TestRoundTrip:
         value = {
             "int": [0, -1, 255, 65536, 1 << 70, -(1 << 70)],
             "float": [0.1, float("inf"), -0.0],
-            "other": [None, True, False, 1j, "é\udcff", "", b"\x00\xff", bytearray(b"ab")],
+            "other": [
+                None,
+                True,
+                False,
+                1j,
+                "é\udcff",
+                "",
+                b"\x00\xff",
+                b"",
+                bytearray(b"ab"),
+                bytearray(),
+            ],
             "nested": ((), (1,), (1, 2, 3, (4,)), {1, 2}, frozenset({3})),
             3: OrderedDict(b=1, a=Counter("abca")),
             (1, "x"): {None: []},
@@ -497,6 +508,7 @@ class TestHostile:
         ("name", "args"),
         [
             ("builtins.bytearray", (1 << 40,)),
+            ("builtins.bytes", (1 << 40,)),
             ("builtins.set", (range(3),)),
             ("builtins.complex", ("1+1j",)),
             ("collections.Counter", ("text",)),

@@ -21,6 +21,7 @@ ALLOWED = {
     ("builtins", "set"): Global(set, set),
     ("builtins", "frozenset"): Global(frozenset, frozenset),
     ("builtins", "complex"): Global(complex, complex),
+    ("builtins", "bytes"): Global(bytes, bytes),
     ("builtins", "bytearray"): Global(bytearray, bytearray),
     ("_codecs", "encode"): Global(str.encode, str.encode),
 }
