@@ -40,7 +40,7 @@ class GPTConfig:
     """
 
     vocabulary: int = BYTES
-    context: int = 256
+    context: int = 128
     layers: int = 4
     heads: int = 6
     width: int = 192

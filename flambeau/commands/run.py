@@ -15,7 +15,7 @@ import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from types import CodeType, ModuleType, TracebackType
+from types import CodeType, ModuleType
 from typing import NoReturn
 
 from flambeau.interpose import install
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"flambeau run: {error}", file=sys.stderr)
         return _ERROR
     except SyntaxError as error:
-        sys.excepthook(SyntaxError, error, None)
+        _report(error)
         return 1
     sys.argv[:] = arguments
     sys.modules["__main__"] = module
@@ -71,6 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _prepare(words: list[str]) -> tuple[CodeType, ModuleType, list[str]]:
     """The program's code, its module ``__main__``, and its ``sys.argv``."""
     module = ModuleType("__main__")
+    if sys.version_info < (3, 14):  # from then on they are made when they are asked for
+        module.__annotations__ = {}
     if words[0] in ("-m", "-c"):
         if len(words) < 2:
             raise _CannotRun(f"argument expected for the {words[0]} option")
@@ -93,7 +95,7 @@ def _prepare(words: list[str]) -> tuple[CodeType, ModuleType, list[str]]:
         raise _CannotRun(f"can't open file {words[0]!r}: {error}") from error
     _set_first_path(str(script.resolve().parent))
     # as python does since 3.9: absolute in __file__, as written in sys.argv
-    path = os.path.abspath(script)
+    path = os.path.join(os.getcwd(), words[0])
     module.__file__ = path
     module.__dict__["__cached__"] = None
     module.__loader__ = importlib.machinery.SourceFileLoader("__main__", path)
@@ -161,12 +163,7 @@ def _report(error: BaseException) -> None:
     while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
         trace = trace.tb_next
     sys.stdout.flush()
-    _forget(error, trace)
-    sys.excepthook(type(error), error, trace)
-
-
-def _forget(error: BaseException, trace: TracebackType | None) -> None:
-    error.__traceback__ = trace
+    sys.excepthook(type(error), error.with_traceback(trace), trace)
 
 
 def _die_of_interrupt() -> NoReturn:

@@ -102,7 +102,7 @@ class Facade(ModuleType):
     def __dir__(self) -> Iterable[str]:
         names = set(self.__dict__) - {"_sources"}
         for source in self._sources:
-            names.update(n for n in dir(source) if not n.startswith("_"))
+            names.update(n for n in dir(source) if not n.startswith("_") or n == "__version__")
         return sorted(names | set(children_of(self.__name__)))
 
 
