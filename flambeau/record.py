@@ -33,6 +33,7 @@ from flambeau.ir.graph import (
     INPUT,
     VIEW,
     Argument,
+    Constant,
     Graph,
     Node,
     Op,
@@ -240,7 +241,7 @@ def canonical(live: list[Cell]) -> tuple[tuple[Any, ...], list[Node], list[Node]
             if type(s) is Node:
                 entry.append(index[s])
             elif specialised(node.op, at, s):
-                entry.append((type(s), s))
+                entry.append((type(s) is int, s))
             else:
                 entry.append("f" if type(s) is float else "i")
                 numbers.append(s)
@@ -285,7 +286,7 @@ def lift(key: tuple[Any, ...], nodes: list[Node], inputs: list[Node]) -> Graph:
                 if type(s) is Node:
                     src.append(made[s])
                 elif specialised(node.op, at, s):
-                    src.append(s)
+                    src.append(float(s) if type(s) is Constant else s)
                 else:
                     src.append(Argument(count, "f" if type(s) is float else "i"))
                     count += 1

@@ -36,6 +36,14 @@ KINDS = ("input", "elementwise", "view", "assign", "reduce", "contraction", "ind
 # step count never compiles anything anew. These values are worth their own code, and keep it.
 SPECIALISED = frozenset((0.0, 1.0, -1.0, 2.0, 0.5))
 
+
+
+class Constant(float):
+    """A number that a row's own formula holds, never one from a user: always compiled in."""
+
+    __slots__ = ()
+
+
 _sequence = itertools.count().__next__
 
 
@@ -142,7 +150,8 @@ class Argument:
 
 def specialised(op: Op, at: int, number: float) -> bool:
     """Whether a number source is compiled in rather than passed when the program runs."""
-    return number in SPECIALISED or (at in op.specialise and number == number // 1)
+    return (type(number) is Constant or number in SPECIALISED
+            or (at in op.specialise and number == number // 1))
 
 
 INPUT = Op("input", "input")

@@ -10,6 +10,7 @@ import warnings
 from typing import Any
 
 from flambeau.dtype import dtype as DType
+from flambeau.ir.graph import Constant
 from flambeau.ops.arithmetic import dtype_word
 from flambeau.ops.creation import to_dtype
 from flambeau.ops.elementwise import (
@@ -33,10 +34,12 @@ from flambeau.ops.table import FUNCTIONAL, NAMES, composite, functional
 from flambeau.size import wrap_dim
 from flambeau.tensor import Tensor
 
-_SQRT_HALF = math.sqrt(0.5)
-_SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
-_INV_SQRT_2PI = 1 / math.sqrt(2 * math.pi)
-_CUBIC = 0.044715
+_SQRT_HALF = Constant(math.sqrt(0.5))
+_SQRT_2_OVER_PI = Constant(math.sqrt(2 / math.pi))
+_INV_SQRT_2PI = Constant(1 / math.sqrt(2 * math.pi))
+_THREE = Constant(3.0)
+_MINUS_HALF = Constant(-0.5)
+_CUBIC = Constant(0.044715)
 SELU_ALPHA = 1.6732632423543772848170429916717
 SELU_SCALE = 1.0507009873554804934193349852946
 
@@ -430,11 +433,11 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
 def _gelu_vjp(g: Any, out: Any, input: Any, approximate: str = "none") -> tuple[Any, ...]:
     x, wide = widen(input), widen(g)
     if approximate == "none":
-        slope = (erf(x * _SQRT_HALF) + 1.0) * 0.5 + x * exp(x * x * -0.5) * _INV_SQRT_2PI
+        slope = (erf(x * _SQRT_HALF) + 1.0) * 0.5 + x * exp(x * x * _MINUS_HALF) * _INV_SQRT_2PI
     else:
         square = x * x
         t = tanh((x + square * x * _CUBIC) * _SQRT_2_OVER_PI)
-        inner = (square * (3 * _CUBIC) + 1.0) * _SQRT_2_OVER_PI
+        inner = (square * _CUBIC * _THREE + 1.0) * _SQRT_2_OVER_PI
         slope = (t + 1.0) * 0.5 + x * (1.0 - t * t) * inner * 0.5
     return cast(wide * slope, g.dtype), None
 

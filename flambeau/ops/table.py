@@ -25,7 +25,7 @@ from flambeau import record
 from flambeau.dtype import dtype as DType
 from flambeau.dtype import get_default_dtype, result_type, scalar_dtype
 from flambeau.dtype import bool as bool_dtype
-from flambeau.ir.graph import ASSIGN, CAST, COPY, PICK, VIEW, Node, Op
+from flambeau.ir.graph import ASSIGN, CAST, COPY, PICK, VIEW, Constant, Node, Op
 from flambeau.size import broadcast_shapes, contiguous_strides
 from flambeau.tape import GradFn, Saved, Spec, edge_of, modes, spec_of
 from flambeau.tensor import Tensor, _new, make, over
@@ -294,7 +294,7 @@ def record_elementwise(op: Op, args: tuple[Any, ...]) -> Any:
             kind = type(a)
             if dtype is None:
                 simple = False
-            elif kind is float:
+            elif kind is float or kind is Constant:
                 if dtype.category != 2:
                     simple = False
             elif kind is int:
@@ -368,7 +368,8 @@ def _meet(op: Op, args: tuple[Any, ...], src: list[Any]) -> tuple[Any, Any, Any]
             if s.dtype is not dtype:
                 src[i] = Node(CAST, (s,), (), s.shape, dtype)
         elif dtype.category == 2:
-            src[i] = float(s)
+            if type(s) is not Constant:
+                src[i] = float(s)
         elif dtype.category == 1:
             src[i] = int(s)
     return shape, dtype, device
