@@ -35,7 +35,7 @@ _END_MAGIC, _END64_MAGIC, _LOCATOR_MAGIC = 0x06054B50, 0x06064B50, 0x07064B50
 _UTF8, _DESCRIPTOR, _ENCRYPTED = 0x800, 0x8, 0x1
 _STORED, _DEFLATED = 0, 8
 _MAX32, _MAX16 = 0xFFFFFFFF, 0xFFFF
-_CHUNK = 1 << 22  # bytes written or checked at a time: bounds what a slow device holds back
+_CHUNK = 1 << 20  # bytes written or checked at a time: bounds what a slow device holds back
 
 _ADVICE = (
     " If you are seeing this error, there is a high likelihood that your checkpoint file is"
@@ -231,17 +231,17 @@ class ArchiveReader:
         result = empty_bytes(found.size)
         if found.compressed:
             _inflate(found, self._take(found.offset, found.stored, name), result)
-        else:
-            self._fill(found.offset, result, name)
-        if check:
-            crc32 = 0
-            for begin in range(0, found.size, _CHUNK):
-                crc32 = zlib.crc32(result[begin : begin + _CHUNK].data, crc32)
-            if crc32 != found.crc32:
-                raise RuntimeError(
-                    f"PytorchStreamReader failed reading file {name}: CRC-32 check"
-                    f" failed." + _ADVICE
-                )
+        crc32 = 0
+        for begin in range(0, found.size, _CHUNK):  # checked while it is in the cache
+            piece = result[begin : begin + _CHUNK]
+            if not found.compressed:
+                self._fill(found.offset + begin, piece, name)
+            if check:
+                crc32 = zlib.crc32(piece.data, crc32)
+        if check and crc32 != found.crc32:
+            raise RuntimeError(
+                f"PytorchStreamReader failed reading file {name}: CRC-32 check failed." + _ADVICE
+            )
         return result
 
     def _fill(self, at: int, into: np.ndarray, what: str) -> None:

@@ -353,7 +353,9 @@ def load(
             there.
 
     Example:
-        >>> weights = flambeau.load("model.pt")
+        >>> flambeau.save({"weight": flambeau.zeros(2)}, "model.pt")
+        >>> flambeau.load("model.pt")["weight"].tolist()
+        [0.0, 0.0]
     """
     if pickle_module is not None and pickle_module is not pickle:
         raise RuntimeError("Can not safely load weights when explicit pickle_module is specified")

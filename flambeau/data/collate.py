@@ -169,7 +169,8 @@ def default_collate(batch: Any) -> Any:
         TypeError: samples of another type.
 
     Example:
-        >>> default_collate([{"A": 0, "B": 1}, {"A": 100, "B": 100}])
-        {'A': tensor([  0, 100]), 'B': tensor([  1, 100])}
+        >>> batch = default_collate([{"A": 0, "B": "x"}, {"A": 100, "B": "y"}])
+        >>> batch["A"].tolist(), batch["B"]
+        ([0, 100], ['x', 'y'])
     """
     return collate(batch, collate_fn_map=default_collate_fn_map)

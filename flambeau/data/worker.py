@@ -154,7 +154,8 @@ def worker_main(worker_id: int, task: Task, channel: Channel) -> None:
     seed = task.base_seed + worker_id
     random.seed(seed)
     flambeau.manual_seed(seed)
-    np.random.seed(seed_state(task.base_seed, worker_id))  # noqa: NPY002 - users' code draws from it
+    # NumPy's old global generator, because that is what users' datasets draw from
+    np.random.seed(seed_state(task.base_seed, worker_id))  # noqa: NPY002
     _info[0] = WorkerInfo(worker_id, task.num_workers, seed, task.dataset)
     try:
         _serve(worker_id, task, channel, parent)

@@ -30,10 +30,10 @@ def lists(loader: data.DataLoader[Any]) -> list[Any]:
 
 
 def test_batches() -> None:
-    loader = data.DataLoader(range(7), batch_size=3)  # type: ignore[arg-type]
+    loader = data.DataLoader(range(7), batch_size=3)
     assert lists(loader) == [[0, 1, 2], [3, 4, 5], [6]]
     assert len(loader) == 3
-    loader = data.DataLoader(range(7), batch_size=3, drop_last=True)  # type: ignore[arg-type]
+    loader = data.DataLoader(range(7), batch_size=3, drop_last=True)
     assert lists(loader) == [[0, 1, 2], [3, 4, 5]]
     assert len(loader) == 2
 
@@ -41,7 +41,7 @@ def test_batches() -> None:
 def test_without_batches() -> None:
     dataset = data.TensorDataset(flambeau.arange(3))
     assert [x.tolist() for (x,) in data.DataLoader(dataset, batch_size=None)] == [0, 1, 2]
-    found = list(data.DataLoader([np.ones(2), "a"], batch_size=None))  # type: ignore[arg-type]
+    found = list(data.DataLoader([np.ones(2), "a"], batch_size=None))
     assert found[0].tolist() == [1.0, 1.0]
     assert found[1] == "a"
 
@@ -49,18 +49,18 @@ def test_without_batches() -> None:
 def test_shuffling() -> None:
     def order(seed: int) -> list[int]:
         generator = flambeau.Generator().manual_seed(seed)
-        loader = data.DataLoader(range(40), batch_size=4, shuffle=True, generator=generator)  # type: ignore[arg-type]
+        loader = data.DataLoader(range(40), batch_size=4, shuffle=True, generator=generator)
         return [i for batch in lists(loader) for i in batch]
 
     assert order(1) == order(1) != order(2)
     assert sorted(order(1)) == list(range(40))
-    loader = data.DataLoader(range(40), batch_size=40, shuffle=True)  # type: ignore[arg-type]
+    loader = data.DataLoader(range(40), batch_size=40, shuffle=True)
     assert lists(loader) != lists(loader)
 
 
 def test_samplers() -> None:
-    assert lists(data.DataLoader(range(9), sampler=[8, 3], batch_size=2)) == [[8, 3]]  # type: ignore[arg-type]
-    loader = data.DataLoader(range(9), batch_sampler=[[0, 1], [5]])  # type: ignore[arg-type]
+    assert lists(data.DataLoader(range(9), sampler=[8, 3], batch_size=2)) == [[8, 3]]
+    loader = data.DataLoader(range(9), batch_sampler=[[0, 1], [5]])
     assert lists(loader) == [[0, 1], [5]]
     assert len(loader) == 2
     assert loader.batch_size is None
@@ -78,7 +78,7 @@ def test_whole_batches_at_once() -> None:
 
 
 def test_collate_fn() -> None:
-    loader = data.DataLoader(range(5), batch_size=2, collate_fn=sum)  # type: ignore[arg-type]
+    loader = data.DataLoader(range(5), batch_size=2, collate_fn=sum)
     assert list(loader) == [1, 5, 4]
 
 
@@ -113,7 +113,7 @@ class TestStreams:
             ({"batch_sampler": [[0]]}, r"batch_sampler option, but got batch_sampler=\[\[0\]\]"),
         ):
             with pytest.raises(ValueError, match=head + rest):
-                data.DataLoader(Stream(3), **options)  # type: ignore[arg-type]
+                data.DataLoader(Stream(3), **options)
 
 
 @pytest.mark.parametrize(
@@ -139,16 +139,16 @@ class TestStreams:
 )
 def test_options_that_contradict_each_other(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        data.DataLoader(range(3), **options)  # type: ignore[arg-type]
+        data.DataLoader(range(3), **options)
 
 
 def test_a_context_that_is_none() -> None:
     with pytest.raises(TypeError, match="should be a valid context object or a string"):
-        data.DataLoader(range(3), num_workers=1, multiprocessing_context=3)  # type: ignore[arg-type]
+        data.DataLoader(range(3), num_workers=1, multiprocessing_context=3)
 
 
 def test_what_is_fixed_once_it_is_made() -> None:
-    loader = data.DataLoader(range(3))  # type: ignore[arg-type]
+    loader = data.DataLoader(range(3))
     for name in ("batch_size", "batch_sampler", "sampler", "drop_last", "dataset"):
         with pytest.raises(ValueError, match=f"{name} attribute should not be set after"):
             setattr(loader, name, None)
@@ -157,14 +157,14 @@ def test_what_is_fixed_once_it_is_made() -> None:
 
 
 def test_pinning_without_an_accelerator() -> None:
-    loader = data.DataLoader(range(3), pin_memory=True)  # type: ignore[arg-type]
+    loader = data.DataLoader(range(3), pin_memory=True)
     with pytest.warns(UserWarning, match="no accelerator is found"):
         assert lists(loader) == [[0], [1], [2]]
 
 
 def test_more_workers_than_processors() -> None:
     with pytest.warns(UserWarning, match="This DataLoader will create 1000 worker processes"):
-        data.DataLoader(range(3), num_workers=1000)  # type: ignore[arg-type]
+        data.DataLoader(range(3), num_workers=1000)
 
 
 def test_errors_come_as_they_are() -> None:

@@ -198,7 +198,7 @@ class TestSamplers:
         with pytest.raises(ValueError, match="num_samples=True"):
             data.WeightedRandomSampler(weights, True)
         with pytest.raises(ValueError, match="replacement should be a boolean"):
-            data.WeightedRandomSampler(weights, 1, replacement=1)  # type: ignore[arg-type]
+            data.WeightedRandomSampler(weights, 1, replacement=1)
 
     def test_batches(self) -> None:
         sampler = data.SequentialSampler(range(10))
@@ -211,19 +211,19 @@ class TestSamplers:
         assert list(data.BatchSampler(iter("abc"), 2, False)) == [["a", "b"], ["c"]]
         for size in (0, -1, 1.5, True):
             with pytest.raises(ValueError, match="batch_size should be a positive integer"):
-                data.BatchSampler(sampler, size, False)  # type: ignore[arg-type]
+                data.BatchSampler(sampler, size, False)
         with pytest.raises(ValueError, match="drop_last should be a boolean"):
-            data.BatchSampler(sampler, 2, 1)  # type: ignore[arg-type]
+            data.BatchSampler(sampler, 2, 1)
 
     def test_arguments(self) -> None:
         with pytest.raises(TypeError, match="replacement should be a boolean value"):
-            data.RandomSampler(range(3), replacement=1)  # type: ignore[arg-type]
+            data.RandomSampler(range(3), replacement=1)
 
 
 Point = collections.namedtuple("Point", "x y")
 
 
-class Attributed(dict):  # type: ignore[type-arg]
+class Attributed(dict):
     """A mapping with an attribute that must survive."""
 
     label = ""

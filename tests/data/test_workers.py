@@ -198,12 +198,12 @@ class TestBatches:
         assert not pids(other) & pids(other)
 
     def test_nothing_to_load(self) -> None:
-        assert list(data.DataLoader([], num_workers=2)) == []  # type: ignore[arg-type]
+        assert list(data.DataLoader([], num_workers=2)) == []
 
     def test_large_index_lists(self) -> None:
         """Requests that do not fit a socket's buffer."""
         loader = data.DataLoader(
-            range(100_000),  # type: ignore[arg-type]
+            range(100_000),
             batch_size=25_000,
             num_workers=1,
             prefetch_factor=4,

@@ -370,7 +370,7 @@ class TestAdmitting:
     def test_refused_then_admitted_then_refused(self) -> None:
         buffer = io.BytesIO()
         slotted = Slotted()
-        slotted.size = 4  # type: ignore[misc]
+        slotted.size = 4
         flambeau.save({"c": Config(3), "p": Point(1, 2), "s": slotted}, buffer)
 
         def load() -> Any:

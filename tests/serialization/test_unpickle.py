@@ -133,7 +133,7 @@ def test_state_is_set_on_allowed_classes_only() -> None:
 
 def test_state_of_an_ordered_dict() -> None:
     value = OrderedDict(a=1)
-    value._metadata = {"version": 1}  # type: ignore[attr-defined]
+    value._metadata = {"version": 1}
     found = loads(pickle.dumps(value, 2))
     assert found == value
     assert found._metadata == {"version": 1}
