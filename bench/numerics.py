@@ -13,6 +13,7 @@ cancels has no meaningful last place of its own).
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,13 +25,17 @@ from rich.console import Console
 from rich.table import Table
 
 import flambeau
+from flambeau.dtype import float32
 from flambeau.ops.table import NAMES, ROWS
+from flambeau.tensor import Tensor
 
 #: Differences below this are rounding of the last place, which no order of operations avoids.
 EQUAL_ULPS = 0.01
 #: A correctly rounded result is this far off at most.
 ROUNDED_ULPS = 0.5
 
+#: How often each row's samples are drawn, and how many numbers of each magnitude are added.
+DRAWS = 8
 DENSE_COUNT = 20_000
 
 Arguments = tuple[Any, ...]
@@ -46,10 +51,13 @@ class Accuracy:
     mean: float
     torch_largest: float
     torch_mean: float
+    failure: str = ""
 
     def is_worse(self) -> bool:
         """Whether flambeau's largest error exceeds PyTorch's and plain rounding."""
-        return self.largest > max(self.torch_largest + EQUAL_ULPS, ROUNDED_ULPS + EQUAL_ULPS)
+        return bool(self.failure) or self.largest > max(
+            self.torch_largest + EQUAL_ULPS, ROUNDED_ULPS + EQUAL_ULPS
+        )
 
 
 def torch_function(name: str) -> Callable[..., Any] | None:
@@ -61,14 +69,14 @@ def torch_function(name: str) -> Callable[..., Any] | None:
 def own_function(name: str) -> Callable[..., Any] | None:
     """flambeau's function of a row's name."""
     place = getattr(getattr(flambeau, "nn", None), "functional", None)
-    return NAMES.get(name) or getattr(place, name, None) or getattr(flambeau.Tensor, name, None)
+    return NAMES.get(name) or getattr(place, name, None) or getattr(Tensor, name, None)
 
 
 def convert(value: Any, leaf: Callable[[np.ndarray], Any]) -> Any:
     """Arguments with every flambeau tensor turned into an array and then into what `leaf` makes."""
-    if isinstance(value, flambeau.Tensor):
+    if isinstance(value, Tensor):
         return leaf(value.detach().numpy())
-    if isinstance(value, flambeau.dtype):
+    if isinstance(value, type(float32)):
         return getattr(torch, value.name)
     if isinstance(value, list | tuple):
         return type(value)(convert(item, leaf) for item in value)
@@ -92,7 +100,7 @@ def arrays(result: Any) -> list[np.ndarray]:
     """The arrays of a result, which may be a tensor or a tuple of them."""
     if isinstance(result, list | tuple):
         return [array for item in result for array in arrays(item)]
-    if isinstance(result, flambeau.Tensor | torch.Tensor):
+    if isinstance(result, Tensor | torch.Tensor):
         return [result.detach().numpy()]
     return []
 
@@ -106,12 +114,38 @@ def dense(arity: int) -> Iterator[Arguments]:
         lambda: random.uniform(-20, 20, DENSE_COUNT),
         lambda: np.exp(random.uniform(-20, 20, DENSE_COUNT)),
     ):
-        yield tuple(flambeau.from_numpy(draw().astype(np.float32)) for _ in range(arity))
+        yield tuple(NAMES["tensor"](draw().astype(np.float32)) for _ in range(arity))
+
+
+class Draw:
+    """Makes the tensors of samples: `r(*shape, dtype=, low=, high=)`, uniform in [low, high)."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = np.random.default_rng(seed)
+
+    def __call__(
+        self, *shape: int, dtype: Any = float32, low: float = -1.0, high: float = 1.0
+    ) -> Any:
+        if dtype.name == "bool":
+            return NAMES["tensor"](self.random.integers(0, 2, shape).astype(bool))
+        if not dtype.is_floating_point:
+            return NAMES["tensor"](
+                self.random.integers(int(low), int(high), shape).astype(dtype.numpy)
+            )
+        return NAMES["tensor"](self.random.uniform(low, high, shape).astype(dtype.numpy))
 
 
 def samples(name: str) -> Iterator[tuple[Arguments, dict[str, Any]]]:
-    """The arguments to try a row on."""
+    """The arguments to try a row on: its own samples, drawn several times, and dense ones."""
     row = ROWS[name]
+    if row.samples is not None:
+        for seed in range(DRAWS):
+            for sample in row.samples(Draw(seed)):
+                *arguments, last = sample
+                if isinstance(last, dict):
+                    yield tuple(arguments), last
+                else:
+                    yield tuple(sample), {}
     if row.kind == "elementwise":
         for arguments in dense(len(row.parameters)):
             yield arguments, {}
@@ -147,7 +181,10 @@ def compare(name: str) -> Accuracy | None:
                 theirs = arrays(other(*positional, **named))
         except (TypeError, RuntimeError, ValueError):
             continue  # a form of the call that PyTorch does not have
-        ours = arrays(own(*arguments, **options))
+        try:
+            ours = arrays(own(*arguments, **options))
+        except Exception as error:  # any failure is reported beside the row
+            return Accuracy(name, 0, np.inf, np.inf, 0, 0, f"{type(error).__name__}: {error}")
         for got, peer, want in zip(ours, theirs, wanted):
             if got.dtype == np.float32 and want.dtype == np.float64 and got.shape == want.shape:
                 found[0].append(errors(got, want, each))
@@ -181,6 +218,7 @@ def main() -> int:
     options.add_argument("--row", action="append", metavar="NAME", help="may be given again")
     options.add_argument("--worse", action="store_true", help="show these rows only")
     chosen = options.parse_args()
+    importlib.import_module("flambeau.ops.samples")
     names = chosen.row or sorted(ROWS)
     if unknown := [name for name in names if name not in ROWS]:
         options.error(f"no row named {', '.join(unknown)}")
@@ -188,6 +226,9 @@ def main() -> int:
     worse = [one for one in results if one.is_worse()]
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table(worse if chosen.worse else results))
+    for one in results:
+        if one.failure:
+            console.print(f"{one.row} failed: {one.failure}", style="red", markup=False)
     console.print(
         f"{len(results)} rows compared, {len(worse)} further from float64 than PyTorch; "
         f"{len(names) - len(results)} have no float32 form there"
