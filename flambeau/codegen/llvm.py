@@ -47,6 +47,7 @@ from flambeau.ir.region import (
 from flambeau.ir.graph import Argument, Node
 from flambeau.size import contiguous_strides
 
+TILE = 16  # coordinates of a tile's second dimension
 STRETCH = 4096  # elements of the innermost dimension in one unit of a map
 _ROW_BUFFER_LIMIT = 128 << 10  # bytes of row buffers an iteration may keep on its stack
 
@@ -67,6 +68,7 @@ class Kernel:
     dims: tuple[int, ...] = ()  # of the loops
     reduced: frozenset[int] = frozenset()
     lanes: int = 1
+    tile: int | None = None
 
 
 def is_row_level(region: Region, node: Node) -> bool:
@@ -122,6 +124,9 @@ class Emitter:
             n: self.gathered(n, region.maps[n]) for n in region.members if n.op.kind == "index"}
         self.collapse()
         self.lanes = lanes_for(region, self.dims, self.reduced, vector_bytes)
+        self.tile = self.tile_dim()
+        if self.tile is not None:
+            self.lanes = max(vector_bytes // 4, 4)
         self.plan()
 
     # -- the iteration space ----------------------------------------------------------------------
@@ -132,7 +137,7 @@ class Emitter:
         Maps stay in the region's own dimensions; `fold` takes them to the loops'.
         """
         region = self.region
-        maps = self.all_maps()
+        maps = self.final = self.all_maps()
         groups = [[d] for d in range(len(region.dims))]
         k = len(groups) - 2
         while k >= 0:
@@ -147,6 +152,23 @@ class Emitter:
         self.dims = tuple(math.prod(region.dims[d] for d in g) for g in groups)
         self.reduced = frozenset(k for k, g in enumerate(groups) if g[0] in region.reduced)
         self.vector = len(self.dims) - 1 if self.dims else None
+
+    def tile_dim(self) -> int | None:
+        """For a map that reads across the vector dimension: the dimension it is contiguous in.
+
+        A few of its coordinates are walked for each vector, so that a cache line that a gather
+        touches is used whole before it goes.
+        """
+        v = self.vector
+        if self.form != "map" or v is None or self.dims[v] < 8:
+            return None
+        for m in self.final:
+            c = self.fold(m).coefficients
+            if abs(c[v]) > 1:
+                for u, k in enumerate(c):
+                    if k == 1 and u != v and self.dims[u] >= 8:
+                        return u
+        return None
 
     def fold(self, m: Map) -> Map:
         """A map over the loops' dimensions."""
@@ -293,7 +315,7 @@ class Emitter:
 
     def dim_level(self, d: int) -> int:
         if self.form == "map":
-            return 2 if d == self.vector else 1
+            return 2 if d in (self.vector, self.tile) else 1
         return 2 if d in self.reduced else 1
 
     def stride_times(self, c: int, coordinate: Value, level: int) -> Value:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from flambeau.codegen.llvm import STRETCH, Emitter, Kernel, digest, member_reads
+from flambeau.codegen.llvm import STRETCH, TILE, Emitter, Kernel, digest, member_reads
 from flambeau.codegen.lowerings import TYPES, Value, is_float, vector_type
 from flambeau.ir.region import Region
 from flambeau.ir.graph import Node
@@ -30,7 +30,7 @@ class RegionEmitter(Emitter):
         text = self.assemble(units, grain)
         name = digest(text)
         return Kernel(name, text.replace("@KERNEL", f"@{name}"), self.slots, self.b.math,
-                      self.reads, self.dims, self.reduced, self.lanes)
+                      self.reads, self.dims, self.reduced, self.lanes, self.tile)
 
     def assemble(self, units: Value, grain: Value) -> str:
         at = {s: k for k, s in enumerate(self.slots)}
@@ -95,7 +95,8 @@ done:
     def map_unit(self) -> None:
         """One stretch of the innermost dimension."""
         last = len(self.dims) - 1
-        order: list[Any] = [(d, ("size", d)) for d in range(last)]
+        order: list[Any] = [(d, ("size", d) if d != self.tile else ("tiles",))
+                            for d in range(last)]
         self.coordinates([*order, ("chunk", ("chunks",))])
         size = self.slot(("size", last))
         self.at(1)
@@ -103,7 +104,35 @@ done:
                           self.b.const(STRETCH, "i64", 1))
         stop = self.b.op("add", start, self.b.const(STRETCH, "i64", 1))
         stop = self.b.call("smin", stop, size)
-        self.vector_loop(start, stop, self.map_body)
+        if self.tile is None:
+            self.vector_loop(start, stop, self.map_body)
+            return
+        tile_size = self.slot(("size", self.tile))
+        self.at(1)
+        low = self.b.op("mul", self.index[self.tile], self.b.const(TILE, "i64", 1))
+        high = self.b.call("smin", self.b.op("add", low, self.b.const(TILE, "i64", 1)), tile_size)
+        counter = self.alloca("i64")
+        self.vector_loop(start, stop, lambda: self.tile_loop(counter, low, high))
+
+    def tile_loop(self, counter: Value, low: Value, high: Value) -> None:
+        """The innermost loop of a tiled map, inside a vector loop's body."""
+        assert self.tile is not None
+        head, inside, out = (self.label(k) for k in ("head", "body", "out"))
+        self.at(2)
+        self.b.emit(f"store i64 {low.name}, ptr {counter.name}")
+        self.b.emit(f"br label %{head}")
+        self.loop.append(f"{head}:")
+        at = self.b.set(f"load i64, ptr {counter.name}", "i64", 1, 2)
+        go = self.b.compare("slt", at, high)
+        self.b.emit(f"br i1 {go.name}, label %{inside}, label %{out}")
+        self.loop.append(f"{inside}:")
+        self.index[self.tile] = at
+        self.map_body()
+        self.at(2)
+        after = self.b.op("add", at, self.b.const(1, "i64", 1))
+        self.b.emit(f"store i64 {after.name}, ptr {counter.name}")
+        self.b.emit(f"br label %{head}")
+        self.loop.append(f"{out}:")
 
     def map_body(self) -> None:
         for node, m in self.region.stores.items():
@@ -440,7 +469,10 @@ def unit_count(kernel: Kernel) -> tuple[int, int, int, int]:
     chunks = -(-last // STRETCH)
     blocks = -(-last // kernel.lanes)
     if not kernel.reduced:
-        units = math.prod(dims[:-1]) * chunks
+        rest = [-(-n // TILE) if d == kernel.tile else n for d, n in enumerate(dims[:-1])]
+        units = math.prod(rest) * chunks
+        if kernel.tile is not None:
+            return units, chunks, blocks, max(1, GRAIN // (min(last, STRETCH) * TILE))
         return units, chunks, blocks, max(1, GRAIN // max(min(last, STRETCH), 1))
     row = math.prod(dims[d] for d in kernel.reduced)
     kept = [n for d, n in enumerate(dims) if d not in kernel.reduced]

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.codegen.llvm import Kernel
+from flambeau.codegen.llvm import TILE, Kernel
 from flambeau.codegen.loops import emit_region, unit_count
 from flambeau.ir.graph import PICK, Graph, Node
 from flambeau.ir.interpret import evaluate, view_array
@@ -306,6 +306,8 @@ class Program:
                 entries.append(chunks)
             elif kind == "blocks":
                 entries.append(blocks)
+            elif kind == "tiles":
+                entries.append(-(-kernel.dims[kernel.tile] // TILE))
             elif kind == "error":
                 entries.append("error")
             elif kind == "code":
