@@ -7,6 +7,8 @@ import tomllib
 
 import pytest
 
+import flambeau
+from flambeau.version import __version__
 from tests.house.tree import GENERATED, ROOT, files, text_of
 
 LARGEST = 512 * 1024
@@ -84,9 +86,9 @@ def test_dependencies_are_justified() -> None:
 
 
 def test_the_changelog_starts_with_this_version() -> None:
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     headings = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
-    assert version in headings[:2]  # the first may be "Unreleased"
+    assert __version__ in headings[:2]  # the first may be "Unreleased"
+    assert flambeau.__version__ == __version__
 
 
 def test_the_package_is_typed() -> None:
