@@ -5,6 +5,8 @@ from flambeau.ops.table import NAMES as _names
 from flambeau.tensor import Tensor
 from flambeau.device import device
 from flambeau.size import Size
+from flambeau.runtime.threads import get_num_threads, set_num_threads
+from flambeau.version import __version__
 from flambeau.runtime import host as _host
 from flambeau.ops.random import Generator, default_generator
 from flambeau.autograd import (
