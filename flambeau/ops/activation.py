@@ -48,7 +48,7 @@ def floats_only(name: str, *tensors: Tensor) -> None:
     """Refuse integers and bools as torch's kernels do."""
     for x in tensors:
         if x.dtype.category != 2:
-            raise NotImplementedError(f'"{name}" not implemented for \'{dtype_word(x.dtype)}\'')
+            raise NotImplementedError(f"\"{name}\" not implemented for '{dtype_word(x.dtype)}'")
 
 
 # -- rectifiers ------------------------------------------------------------------------------------
@@ -59,7 +59,7 @@ def relu(input: Tensor) -> Tensor:
     """max(input, 0); NaN stays."""
     if input.dtype.category == 0:
         raise RuntimeError("Boolean inputs not supported for relu")
-    return maximum(input, 0)  # type: ignore[no-any-return]
+    return maximum(input, 0)
 
 
 relu.vjp(lambda g, out, x: (select_where(out > 0, g, 0.0),), saves="out")
@@ -74,11 +74,12 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tens
     """
     if min_val > max_val:
         raise ValueError("min_val cannot be greater than max_val")
-    return minimum(maximum(input, min_val), max_val)  # type: ignore[no-any-return]
+    return minimum(maximum(input, min_val), max_val)
 
 
-def _hardtanh_vjp(g: Any, out: Any, x: Any, low: float = -1.0, high: float = 1.0
-                  ) -> tuple[Any, ...]:
+def _hardtanh_vjp(
+    g: Any, out: Any, x: Any, low: float = -1.0, high: float = 1.0
+) -> tuple[Any, ...]:
     return select_where((x > low) & (x < high), g, 0.0), None, None
 
 
@@ -88,28 +89,30 @@ hardtanh.vjp(_hardtanh_vjp, saves="input")
 @composite(inplace=True, method=False, public=False, functional=True)
 def relu6(input: Tensor) -> Tensor:
     """min(max(x, 0), 6)."""
-    return hardtanh(input, 0, 6)  # type: ignore[no-any-return]
+    return hardtanh(input, 0, 6)
 
 
 @composite(inplace=True, method=False, public=False, functional=True)
 def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:
     """x above 0, negative_slope * x elsewhere."""
     floats_only("leaky_relu_cpu", input)
-    return select_where(input > 0, input, input * negative_slope)  # type: ignore[no-any-return]
+    return select_where(input > 0, input, input * negative_slope)
 
 
-leaky_relu.vjp(lambda g, out, x, slope=0.01: (select_where(x > 0, g, g * slope), None),
-               saves="input")
+leaky_relu.vjp(
+    lambda g, out, x, slope=0.01: (select_where(x > 0, g, g * slope), None), saves="input"
+)
 
 
 @composite(inplace=True, method=False, functional=True)
 def threshold(input: Tensor, threshold: float, value: float) -> Tensor:
     """x where it is above `threshold`, else `value`."""
-    return select_where(input <= threshold, value, input)  # type: ignore[no-any-return]
+    return select_where(input <= threshold, value, input)
 
 
-threshold.vjp(lambda g, out, x, at, value: (select_where(x <= at, 0.0, g), None, None),
-              saves="input")
+threshold.vjp(
+    lambda g, out, x, at, value: (select_where(x <= at, 0.0, g), None, None), saves="input"
+)
 
 
 @composite(functional=True)
@@ -127,26 +130,36 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
         He et al., Delving Deep into Rectifiers (arXiv:1502.01852).
     """
     if weight.dtype is not input.dtype:
-        raise RuntimeError(f"prelu: Type promoting not supported. Got {dtype_word(input.dtype)} "
-                           f"and {dtype_word(weight.dtype)}")
+        raise RuntimeError(
+            f"prelu: Type promoting not supported. Got {dtype_word(input.dtype)} "
+            f"and {dtype_word(weight.dtype)}"
+        )
     if weight.ndim > 1:
-        raise RuntimeError(f"prelu: Expected `weight` to be a scalar or 1D tensor, but got: ndim = "
-                           f"{weight.ndim}")
+        raise RuntimeError(
+            f"prelu: Expected `weight` to be a scalar or 1D tensor, but got: ndim = {weight.ndim}"
+        )
     if weight.numel() != 1:
         channels = input._shape[1] if input.ndim > 1 else 1
         if weight.numel() != channels:
-            raise RuntimeError(f"Mismatch of parameter numbers and input channel size. Found "
-                               f"parameter numbers = {weight.numel()} and channel size = "
-                               f"{channels}.")
+            raise RuntimeError(
+                f"Mismatch of parameter numbers and input channel size. Found "
+                f"parameter numbers = {weight.numel()} and channel size = "
+                f"{channels}."
+            )
         weight = view_as_shape(weight, (channels, *(1,) * (input.ndim - 2)))
     elif weight.ndim > input.ndim:
         weight = view_as_shape(weight, ())
-    return select_where(input > 0, input, input * weight)  # type: ignore[no-any-return]
+    return select_where(input > 0, input, input * weight)
 
 
 @composite(inplace=True, method=False)
-def rrelu(input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False,
-          generator: Any = None) -> Tensor:
+def rrelu(
+    input: Tensor,
+    lower: float = 1.0 / 8,
+    upper: float = 1.0 / 3,
+    training: bool = False,
+    generator: Any = None,
+) -> Tensor:
     """x above 0, a * x elsewhere; a is uniform in [lower, upper), its mean outside training.
 
     Raises:
@@ -158,27 +171,30 @@ def rrelu(input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, trainin
     if lower > upper:
         raise RuntimeError("Lower bound should be less than or equal to the upper bound")
     if not training:
-        return leaky_relu(input, (lower + upper) / 2)  # type: ignore[no-any-return]
+        return leaky_relu(input, (lower + upper) / 2)
     slope = uniform01(input._shape, input.dtype, generator) * float(upper - lower) + float(lower)
-    return _sloped(input, slope)  # type: ignore[no-any-return]
+    return _sloped(input, slope)
 
 
 @composite(method=False, public=False)
 def _sloped(input: Tensor, slope: Tensor) -> Tensor:
     """x above 0, slope * x elsewhere, for a slope without gradient."""
-    return select_where(input > 0, input, input * slope)  # type: ignore[no-any-return]
+    return select_where(input > 0, input, input * slope)
 
 
-_sloped.vjp(lambda g, out, x, slope: (select_where(x > 0, g, g * slope), None),
-            saves="input slope")
+_sloped.vjp(lambda g, out, x, slope: (select_where(x > 0, g, g * slope), None), saves="input slope")
 
 
 @functional("rrelu")
-def _functional_rrelu(input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3,
-                      training: bool = False, inplace: bool = False) -> Tensor:
+def _functional_rrelu(
+    input: Tensor,
+    lower: float = 1.0 / 8,
+    upper: float = 1.0 / 3,
+    training: bool = False,
+    inplace: bool = False,
+) -> Tensor:
     """x above 0, a * x elsewhere; a is uniform in [lower, upper), its mean outside training."""
-    return NAMES["rrelu_" if inplace else "rrelu"](  # type: ignore[no-any-return]
-        input, lower, upper, training)
+    return NAMES["rrelu_" if inplace else "rrelu"](input, lower, upper, training)
 
 
 # -- exponential units -----------------------------------------------------------------------------
@@ -193,8 +209,9 @@ def exponential_unit(input: Tensor, alpha: float, scale: float, input_scale: flo
     return cast(select_where(x > 0, x * scale, below), input.dtype)
 
 
-def _exponential_vjp(g: Any, out: Any, input: Any, alpha: float, scale: float,
-                     input_scale: float) -> tuple[Any, ...]:
+def _exponential_vjp(
+    g: Any, out: Any, input: Any, alpha: float, scale: float, input_scale: float
+) -> tuple[Any, ...]:
     x, wide = widen(input), widen(g)
     below = exp(minimum(x, 0.0) * input_scale) * (scale * alpha * input_scale)
     found = select_where(x > 0, wide * scale, wide * below)
@@ -211,7 +228,7 @@ def elu(input: Tensor, alpha: float = 1.0) -> Tensor:
     Reference:
         Clevert, Unterthiner and Hochreiter (arXiv:1511.07289).
     """
-    return exponential_unit(input, alpha, 1.0, 1.0)  # type: ignore[no-any-return]
+    return exponential_unit(input, alpha, 1.0, 1.0)
 
 
 @composite(inplace=True, method=False, functional=True)
@@ -221,7 +238,7 @@ def selu(input: Tensor) -> Tensor:
     Reference:
         Klambauer et al., Self-Normalizing Neural Networks (arXiv:1706.02515).
     """
-    return exponential_unit(input, SELU_ALPHA, SELU_SCALE, 1.0)  # type: ignore[no-any-return]
+    return exponential_unit(input, SELU_ALPHA, SELU_SCALE, 1.0)
 
 
 @composite(inplace=True, method=False, functional=True)
@@ -236,12 +253,12 @@ def celu(input: Tensor, alpha: float = 1.0) -> Tensor:
     """
     if alpha == 0:
         raise RuntimeError("ZeroDivisionError: alpha cannot be 0 for CELU")
-    return exponential_unit(input, alpha, 1.0, 1.0 / alpha)  # type: ignore[no-any-return]
+    return exponential_unit(input, alpha, 1.0, 1.0 / alpha)
 
 
 def _log1p_exp(x: Tensor) -> Tensor:
     """log(1 + exp(x)) without overflow."""
-    return maximum(x, 0.0) + log1p(exp(-abs(x)))  # type: ignore[no-any-return]
+    return maximum(x, 0.0) + log1p(exp(-abs(x)))
 
 
 @composite(method=False, public=False, functional=True)
@@ -254,8 +271,9 @@ def softplus(input: Tensor, beta: float = 1, threshold: float = 20) -> Tensor:
     return cast(found, input.dtype)
 
 
-def _softplus_vjp(g: Any, out: Any, input: Any, beta: float = 1, threshold: float = 20
-                  ) -> tuple[Any, ...]:
+def _softplus_vjp(
+    g: Any, out: Any, input: Any, beta: float = 1, threshold: float = 20
+) -> tuple[Any, ...]:
     scaled, wide = widen(input) * beta, widen(g)
     found = select_where(scaled > threshold, wide, wide * sigmoid(scaled))
     return cast(found, g.dtype), None, None
@@ -306,8 +324,9 @@ def hardsigmoid(input: Tensor) -> Tensor:
     return cast(minimum(maximum(x + 3.0, 0.0), 6.0) / 6.0, input.dtype)
 
 
-hardsigmoid.vjp(lambda g, out, x: (select_where((x > -3.0) & (x < 3.0), g / 6.0, 0.0),),
-                saves="input")
+hardsigmoid.vjp(
+    lambda g, out, x: (select_where((x > -3.0) & (x < 3.0), g / 6.0, 0.0),), saves="input"
+)
 
 
 @composite(inplace=True, method=False, public=False, functional=True)
@@ -334,11 +353,13 @@ hardswish.vjp(_hardswish_vjp, saves="input")
 @composite(functional=True)
 def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """x outside [-lambd, lambd], 0 inside."""
-    return select_where((input >= -lambd) & (input <= lambd), 0.0, input)  # type: ignore
+    return select_where((input >= -lambd) & (input <= lambd), 0.0, input)
 
 
-hardshrink.vjp(lambda g, out, x, lambd=0.5: (
-    select_where((x >= -lambd) & (x <= lambd), 0.0, g), None), saves="input")
+hardshrink.vjp(
+    lambda g, out, x, lambd=0.5: (select_where((x >= -lambd) & (x <= lambd), 0.0, g), None),
+    saves="input",
+)
 
 
 @composite(method=False, public=False, functional=True)
@@ -351,11 +372,13 @@ def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     if lambd < 0:
         raise RuntimeError(f"lambda must be greater or equal to 0, but found to be {lambd:g}.")
     below = select_where(input < -lambd, input + lambd, input * 0.0)
-    return select_where(input > lambd, input - lambd, below)  # type: ignore[no-any-return]
+    return select_where(input > lambd, input - lambd, below)
 
 
-softshrink.vjp(lambda g, out, x, lambd=0.5: (
-    select_where((x >= -lambd) & (x <= lambd), 0.0, g), None), saves="input")
+softshrink.vjp(
+    lambda g, out, x, lambd=0.5: (select_where((x >= -lambd) & (x <= lambd), 0.0, g), None),
+    saves="input",
+)
 
 
 @composite(method=False, public=False, functional=True)
@@ -368,8 +391,11 @@ def tanhshrink(input: Tensor) -> Tensor:
 def softsign(input: Tensor) -> Tensor:
     """x / (1 + |x|)."""
     x = widen(input)
-    return cast(x / (abs(x) + 1.0), input.dtype) if input.dtype.category == 2 else (
-        input / (abs(input) + 1))
+    return (
+        cast(x / (abs(x) + 1.0), input.dtype)
+        if input.dtype.category == 2
+        else (input / (abs(input) + 1))
+    )
 
 
 def _softsign_vjp(g: Any, out: Any, input: Any) -> tuple[Any, ...]:
@@ -395,8 +421,9 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
     d = wrap_dim(dim, input.ndim)
     half, odd = divmod(input._shape[d], 2)
     if odd:
-        raise RuntimeError(f"Halving dimension must be even, but dimension {d} is size "
-                           f"{input._shape[d]}")
+        raise RuntimeError(
+            f"Halving dimension must be even, but dimension {d} is size {input._shape[d]}"
+        )
     a, b = slice_dim(input, d, 0, half, 1), slice_dim(input, d, half, 2 * half, 1)
     return cast(widen(a) * sigmoid(widen(b)), input.dtype)
 
@@ -474,7 +501,7 @@ def _softmax(input: Tensor, dim: int) -> Tensor:
     """exp(x - max) / sum(exp(x - max)) along one dimension."""
     floats_only("softmax_lastdim_kernel_impl", input)
     if not input.numel() or not input.ndim:
-        return exp(input - input)  # type: ignore[no-any-return]
+        return exp(input - input)
     x = widen(input)
     axes = (dim,)
     e = exp(x - restore(max_axes(x, axes), x._shape, axes, True))
@@ -533,7 +560,7 @@ def softmax(input: Tensor, dim: int, dtype: DType | None = None) -> Tensor:
     Raises:
         NotImplementedError: integers without `dtype`.
     """
-    return _softmax(*_along(input, dim, dtype))  # type: ignore[no-any-return]
+    return _softmax(*_along(input, dim, dtype))
 
 
 @composite(aliases=("special_log_softmax",))
@@ -544,44 +571,48 @@ def log_softmax(input: Tensor, dim: int, dtype: DType | None = None) -> Tensor:
         dim: the dimension whose exponentials sum to 1.
         dtype: convert the input first.
     """
-    return _log_softmax(*_along(input, dim, dtype))  # type: ignore[no-any-return]
+    return _log_softmax(*_along(input, dim, dtype))
 
 
 def _implicit_dim(name: str, dim: int | None, ndim: int, level: int) -> int:
     if dim is not None:
         return dim
-    warnings.warn(f"Implicit dimension choice for {name} has been deprecated. Change the call to "
-                  "include dim=X as an argument.", stacklevel=level)
+    warnings.warn(
+        f"Implicit dimension choice for {name} has been deprecated. Change the call to "
+        "include dim=X as an argument.",
+        stacklevel=level,
+    )
     return 0 if ndim in (0, 1, 3) else 1
 
 
 @functional("softmax")
-def _functional_softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3,
-                        dtype: DType | None = None) -> Tensor:
+def _functional_softmax(
+    input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: DType | None = None
+) -> Tensor:
     """exp(x) / sum(exp(x)) along one dimension."""
-    return softmax(input, _implicit_dim("softmax", dim, input.ndim, _stacklevel),  # type: ignore
-                   dtype)
+    return softmax(input, _implicit_dim("softmax", dim, input.ndim, _stacklevel), dtype)
 
 
 @functional("log_softmax")
-def _functional_log_softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3,
-                            dtype: DType | None = None) -> Tensor:
+def _functional_log_softmax(
+    input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: DType | None = None
+) -> Tensor:
     """log(softmax(x)) along one dimension."""
-    return log_softmax(input, _implicit_dim("log_softmax", dim, input.ndim,  # type: ignore
-                                            _stacklevel), dtype)
+    return log_softmax(input, _implicit_dim("log_softmax", dim, input.ndim, _stacklevel), dtype)
 
 
 @functional("softmin")
-def _functional_softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3,
-                        dtype: DType | None = None) -> Tensor:
+def _functional_softmin(
+    input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: DType | None = None
+) -> Tensor:
     """softmax(-x) along one dimension."""
-    return softmax(-input, _implicit_dim("softmin", dim, input.ndim, _stacklevel),  # type: ignore
-                   dtype)
+    return softmax(-input, _implicit_dim("softmin", dim, input.ndim, _stacklevel), dtype)
 
 
 @functional("gumbel_softmax")
-def gumbel_softmax(logits: Tensor, tau: float = 1, hard: bool = False, eps: float = 1e-10,
-                   dim: int = -1) -> Tensor:
+def gumbel_softmax(
+    logits: Tensor, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1
+) -> Tensor:
     """Samples of the Gumbel-softmax distribution; with `hard`, one-hot with the soft gradient.
 
     Args:
@@ -597,16 +628,16 @@ def gumbel_softmax(logits: Tensor, tau: float = 1, hard: bool = False, eps: floa
     x = widen(logits)
     u = uniform01(x._shape, x.dtype, None)
     # u is a multiple of 2**-24 in [0, 1): moved by half a step, both logarithms are finite
-    gumbel = -log(-log(u * (1.0 - 2.0 ** -23) + 2.0 ** -24))
+    gumbel = -log(-log(u * (1.0 - 2.0**-23) + 2.0**-24))
     soft = softmax(cast((x + gumbel) / tau, logits.dtype), dim)
     if not hard:
-        return soft  # type: ignore[no-any-return]
+        return soft
     d = wrap_dim(dim, soft.ndim)
     chosen = NAMES["argmax"](soft, d, True)
     index = NAMES["arange"](soft._shape[d] if soft.ndim else 1)
     place = view_as_shape(index, (soft._shape[d],) + (1,) * (soft.ndim - d - 1))
     one_hot = cast(place == chosen, soft.dtype)
-    return one_hot - soft.detach() + soft  # type: ignore[no-any-return]
+    return one_hot - soft.detach() + soft
 
 
 FUNCTIONAL["sigmoid"] = sigmoid

@@ -52,9 +52,18 @@ _TRUE_DIV = ROWS["true_div"]
 
 def dtype_word(d: Any) -> str:
     """torch's word for a dtype in messages: Float, Long, ..."""
-    return {"float32": "Float", "float64": "Double", "float16": "Half", "bfloat16": "BFloat16",
-            "int64": "Long", "int32": "Int", "int16": "Short", "int8": "Char", "uint8": "Byte",
-            "bool": "Bool"}[d.name]
+    return {
+        "float32": "Float",
+        "float64": "Double",
+        "float16": "Half",
+        "bfloat16": "BFloat16",
+        "int64": "Long",
+        "int32": "Int",
+        "int16": "Short",
+        "int8": "Char",
+        "uint8": "Byte",
+        "bool": "Bool",
+    }[d.name]
 
 
 # -- quotients and selection -----------------------------------------------------------------------
@@ -72,13 +81,15 @@ def div(input: Tensor, other: Any, *, rounding_mode: str | None = None) -> Tenso
         RuntimeError: another rounding mode.
     """
     if rounding_mode is None:
-        return record_elementwise(_TRUE_DIV, (input, other))  # type: ignore[no-any-return]
+        return record_elementwise(_TRUE_DIV, (input, other))
     if rounding_mode == "floor":
-        return floor_divide(input, other)  # type: ignore[no-any-return]
+        return floor_divide(input, other)
     if rounding_mode == "trunc":
-        return trunc_divide(input, other)  # type: ignore[no-any-return]
-    raise RuntimeError(f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but "
-                       f"found '{rounding_mode}'")
+        return trunc_divide(input, other)
+    raise RuntimeError(
+        f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but "
+        f"found '{rounding_mode}'"
+    )
 
 
 @composite(method=False, out=True)
@@ -99,24 +110,25 @@ def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
     if input is None and other is None:
         return NAMES["nonzero"](condition, as_tuple=True)
     if not isinstance(condition, Tensor):
-        raise TypeError(f"where(): argument 'condition' (position 1) must be Tensor, not "
-                        f"{type(condition).__name__}")
+        raise TypeError(
+            f"where(): argument 'condition' (position 1) must be Tensor, not "
+            f"{type(condition).__name__}"
+        )
     if condition.dtype is not dtypes.bool:
         if condition.dtype is not dtypes.uint8:
-            raise RuntimeError(f"where expected condition to be a boolean tensor, but got a tensor "
-                               f"with dtype {dtype_word(condition.dtype)}")
+            raise RuntimeError(
+                f"where expected condition to be a boolean tensor, but got a tensor "
+                f"with dtype {dtype_word(condition.dtype)}"
+            )
         condition = to_dtype(condition, dtypes.bool)
     return select_where(condition, input, other)
-
-
-setattr(Tensor, "where", lambda self, condition, y: where(condition, self, y))
 
 
 # -- bounds ----------------------------------------------------------------------------------------
 
 
 @composite(inplace=True, out=True, aliases=("clip",))
-def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:  # noqa: A002
+def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
     """The nearest value in [min, max]; max where the bounds cross; NaN stays.
 
     Args:
@@ -154,15 +166,15 @@ clamp.vjp(_clamp_vjp, saves="input min max")
 
 
 @composite(inplace=True, out=True)
-def clamp_min(input: Tensor, min: Any) -> Tensor:  # noqa: A002
+def clamp_min(input: Tensor, min: Any) -> Tensor:
     """The larger of input and a bound."""
-    return clamp(input, min)  # type: ignore[no-any-return]
+    return clamp(input, min)
 
 
 @composite(inplace=True, out=True)
-def clamp_max(input: Tensor, max: Any) -> Tensor:  # noqa: A002
+def clamp_max(input: Tensor, max: Any) -> Tensor:
     """The smaller of input and a bound."""
-    return clamp(input, None, max)  # type: ignore[no-any-return]
+    return clamp(input, None, max)
 
 
 # -- fused multiply forms --------------------------------------------------------------------------
@@ -173,7 +185,7 @@ def square(input: Tensor) -> Tensor:
     """input * input; bools become int64."""
     if input.dtype.category == 0:
         input = to_dtype(input, dtypes.int64)
-    return record_elementwise(_MUL, (input, input))  # type: ignore[no-any-return]
+    return record_elementwise(_MUL, (input, input))
 
 
 square.vjp(lambda g, out, x: (g * (x * 2.0),), saves="input")
@@ -187,7 +199,7 @@ def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) 
         if isinstance(value, float) and product.dtype.category != 2:
             value = int(value)  # torch converts the factor to the product's dtype
         product = record_elementwise(_MUL, (product, value))
-    return record_elementwise(_PLUS, (input, product))  # type: ignore[no-any-return]
+    return record_elementwise(_PLUS, (input, product))
 
 
 @composite(inplace=True, out=True)
@@ -198,12 +210,14 @@ def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) 
         RuntimeError: integers.
     """
     if tensor1.dtype.category != 2 and tensor2.dtype.category != 2:
-        raise RuntimeError("Integer division with addcdiv is no longer supported, and in a future "
-                           "release addcdiv will perform a true division of tensor1 and tensor2.")
+        raise RuntimeError(
+            "Integer division with addcdiv is no longer supported, and in a future "
+            "release addcdiv will perform a true division of tensor1 and tensor2."
+        )
     quotient = record_elementwise(_TRUE_DIV, (tensor1, tensor2))
     if value != 1:
         quotient = record_elementwise(_MUL, (quotient, value))
-    return record_elementwise(_PLUS, (input, quotient))  # type: ignore[no-any-return]
+    return record_elementwise(_PLUS, (input, quotient))
 
 
 @composite(inplace=True, out=True)
@@ -215,70 +229,78 @@ def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
     """
     _same_dtype(input, end, "end")
     if input.dtype.category != 2:
-        raise NotImplementedError(f'"lerp_kernel_scalar" not implemented for '
-                                  f"'{dtype_word(input.dtype)}'")
+        raise NotImplementedError(
+            f"\"lerp_kernel_scalar\" not implemented for '{dtype_word(input.dtype)}'"
+        )
     span = record_elementwise(_MINUS, (end, input))
     if isinstance(weight, Tensor):
         if weight.ndim:
             _same_dtype(input, weight, "weight")
         near = input + weight * span
-        return select_where(NAMES["abs"](weight) < 0.5, near,  # type: ignore[no-any-return]
-                            end - span * (1 - weight))
+        return select_where(NAMES["abs"](weight) < 0.5, near, end - span * (1 - weight))
     if -0.5 < weight < 0.5:
         step = record_elementwise(_MUL, (span, weight))
-        return record_elementwise(_PLUS, (input, step))  # type: ignore[no-any-return]
-    return end - span * (1 - weight)  # type: ignore[no-any-return]
+        return record_elementwise(_PLUS, (input, step))
+    return end - span * (1 - weight)
 
 
 def _same_dtype(input: Tensor, other: Tensor, name: str) -> None:
     if other.dtype is not input.dtype:
-        words = {"float32": "float", "float64": "double", "float16": "c10::Half",
-                 "bfloat16": "c10::BFloat16", "int64": "long int", "int32": "int"}
-        raise RuntimeError(f"expected dtype {words.get(input.dtype.name, input.dtype.name)} for "
-                           f"`{name}` but got dtype {words.get(other.dtype.name, other.dtype.name)}")
+        words = {
+            "float32": "float",
+            "float64": "double",
+            "float16": "c10::Half",
+            "bfloat16": "c10::BFloat16",
+            "int64": "long int",
+            "int32": "int",
+        }
+        want, got = (words.get(t.dtype.name, t.dtype.name) for t in (input, other))
+        raise RuntimeError(f"expected dtype {want} for `{name}` but got dtype {got}")
 
 
 @composite()
 def rsub(input: Tensor, other: Any, *, alpha: Any = 1) -> Tensor:
     """other - alpha * input."""
     if input.dtype.category == 0:
-        raise RuntimeError("Subtraction, the `-` operator, with a bool tensor is not supported. If "
-                           "you are trying to invert a mask, use the `~` or `logical_not()` "
-                           "operator instead.")
+        raise RuntimeError(
+            "Subtraction, the `-` operator, with a bool tensor is not supported. If "
+            "you are trying to invert a mask, use the `~` or `logical_not()` "
+            "operator instead."
+        )
     if alpha != 1:
         input = mul(input, alpha)
     if isinstance(other, Tensor):
-        return _sub(other, input)  # type: ignore[no-any-return]
-    return record_elementwise(_MINUS, (other, input))  # type: ignore[no-any-return]
+        return _sub(other, input)
+    return record_elementwise(_MINUS, (other, input))
 
 
 @composite()
 def dist(input: Tensor, other: Tensor, p: Any = 2) -> Tensor:
     """The p-norm of input - other."""
-    return NAMES["norm"](input - other, p)  # type: ignore[no-any-return]
+    return NAMES["norm"](input - other, p)
 
 
 # -- rounding and angles ---------------------------------------------------------------------------
 
 
 @composite(inplace=True, out=True, aliases=("special_round",))
-def round(input: Tensor, *, decimals: int = 0) -> Tensor:  # noqa: A001
+def round(input: Tensor, *, decimals: int = 0) -> Tensor:
     """The nearest multiple of 10 ** -decimals, halves to even."""
     if not decimals:
-        return round_even(input)  # type: ignore[no-any-return]
+        return round_even(input)
     if input.dtype.category != 2:
-        raise NotImplementedError(f'"round_cpu" not implemented for \'{dtype_word(input.dtype)}\'')
+        raise NotImplementedError(f"\"round_cpu\" not implemented for '{dtype_word(input.dtype)}'")
     scale = 10.0 ** builtins.abs(decimals)
     if decimals > 0:
-        return round_even(input * scale) / scale  # type: ignore[no-any-return]
-    return round_even(input / scale) * scale  # type: ignore[no-any-return]
+        return round_even(input * scale) / scale
+    return round_even(input / scale) * scale
 
 
 @composite(inplace=True, out=True)
 def frac(input: Tensor) -> Tensor:
     """input - trunc(input)."""
     if input.dtype.category != 2:
-        raise NotImplementedError(f'"frac_cpu" not implemented for \'{dtype_word(input.dtype)}\'')
+        raise NotImplementedError(f"\"frac_cpu\" not implemented for '{dtype_word(input.dtype)}'")
     return input - trunc(input)
 
 
@@ -288,19 +310,19 @@ frac.vjp(lambda g, out, x: (g,))
 @composite(inplace=True, out=True)
 def deg2rad(input: Tensor) -> Tensor:
     """Degrees as radians."""
-    return mul(input, math.pi / 180)  # type: ignore[no-any-return]
+    return mul(input, math.pi / 180)
 
 
 @composite(inplace=True, out=True)
 def rad2deg(input: Tensor) -> Tensor:
     """Radians as degrees."""
-    return mul(input, 180 / math.pi)  # type: ignore[no-any-return]
+    return mul(input, 180 / math.pi)
 
 
 @composite(inplace=True, out=True)
 def ldexp(input: Tensor, other: Tensor) -> Tensor:
     """input * 2 ** other."""
-    return mul(input, exp2(other))  # type: ignore[no-any-return]
+    return mul(input, exp2(other))
 
 
 # -- exponentials and logarithms -------------------------------------------------------------------
@@ -309,16 +331,18 @@ def ldexp(input: Tensor, other: Tensor) -> Tensor:
 @composite(out=True, inplace=True)
 def float_power(input: Any, exponent: Any) -> Tensor:
     """input ** exponent in float64."""
-    base, power = (to_dtype(a, dtypes.float64) if isinstance(a, Tensor) else float(a)
-                   for a in (input, exponent))
-    return NAMES["pow"](base, power)  # type: ignore[no-any-return]
+    base, power = (
+        to_dtype(a, dtypes.float64) if isinstance(a, Tensor) else float(a)
+        for a in (input, exponent)
+    )
+    return NAMES["pow"](base, power)
 
 
 def _log_add(input: Tensor, other: Tensor, base2: bool) -> Tensor:
     name = "logaddexp2_cpu" if base2 else "logaddexp_cpu"
     for t in (input, other):
         if t.dtype.category != 2:
-            raise NotImplementedError(f'"{name}" not implemented for \'{dtype_word(t.dtype)}\'')
+            raise NotImplementedError(f"\"{name}\" not implemented for '{dtype_word(t.dtype)}'")
     a, b = widen(input), widen(other)
     top = maximum(a, b)
     gap = NAMES["abs"](a - b)
@@ -346,6 +370,7 @@ def _log_add_vjp(factor: float) -> Any:
         a, b, wide = widen(x), widen(y), widen(g)
         share = sigmoid((a - b) * factor)
         return fit(wide * share, x), fit(wide * sigmoid((b - a) * factor), y)
+
     return rule
 
 
@@ -356,12 +381,17 @@ logaddexp2.vjp(_log_add_vjp(math.log(2)), saves="input other")
 @composite(inplace=True, out=True, aliases=("special_xlogy",))
 def xlogy(input: Any, other: Any) -> Tensor:
     """input * log(other), 0 where input is 0 (NaN where other is)."""
-    logs = log(other) if isinstance(other, Tensor) else math.log(other) if other > 0 else (
-        -math.inf if other == 0 else math.nan)
+    logs = (
+        log(other)
+        if isinstance(other, Tensor)
+        else math.log(other)
+        if other > 0
+        else (-math.inf if other == 0 else math.nan)
+    )
     found = select_where(_equals(input, 0), 0.0, mul(input, logs))
     if isinstance(other, Tensor):
-        return select_where(isnan(other), math.nan, found)  # type: ignore[no-any-return]
-    return found * math.nan if other != other else found  # type: ignore[no-any-return]
+        return select_where(isnan(other), math.nan, found)
+    return found * math.nan if other != other else found
 
 
 def _equals(x: Any, value: float) -> Any:
@@ -390,7 +420,7 @@ def logit(input: Tensor, eps: float | None = None) -> Tensor:
     if eps is not None:
         x = minimum(maximum(x, float(eps)), 1.0 - eps)
     found = log(x / (1.0 - x))
-    return cast(found, input.dtype) if input.dtype.category == 2 else found  # type: ignore
+    return cast(found, input.dtype) if input.dtype.category == 2 else found
 
 
 def _logit_vjp(g: Any, out: Any, x: Any, eps: float | None = None) -> tuple[Any, ...]:
@@ -408,7 +438,7 @@ def sinc(input: Tensor) -> Tensor:
     """sin(pi x) / (pi x), 1 at 0."""
     angle = mul(widen(input), math.pi)
     found = select_where(angle == 0, 1.0, sin(angle) / angle)
-    return cast(found, input.dtype) if input.dtype.category == 2 else found  # type: ignore
+    return cast(found, input.dtype) if input.dtype.category == 2 else found
 
 
 def _sinc_vjp(g: Any, out: Any, x: Any) -> tuple[Any, ...]:
@@ -442,10 +472,7 @@ def polygamma(n: int, input: Tensor) -> Tensor:
         raise RuntimeError("polygamma(n, x) does not support negative n.")
     if input.dtype.category != 2:
         input = to_dtype(input, dtypes.get_default_dtype())
-    return NAMES["digamma"](input) if n == 0 else polygamma_host(input, n)  # type: ignore
-
-
-setattr(Tensor, "polygamma", lambda self, n: polygamma(n, self))
+    return NAMES["digamma"](input) if n == 0 else polygamma_host(input, n)
 
 
 @primitive("host", method=False, differentiable=False)
@@ -454,19 +481,20 @@ def integer_pair(row: Any, input: Tensor, other: Tensor, which: str) -> Tensor:
     return emit(row, (input, other), (which,), input._shape, input.dtype)
 
 
-integer_pair.reference(lambda x, y, which: np.asarray(
-    {"gcd": np.gcd, "lcm": np.lcm}[which](x, y)).astype(x.dtype))
+integer_pair.reference(
+    lambda x, y, which: np.asarray({"gcd": np.gcd, "lcm": np.lcm}[which](x, y)).astype(x.dtype)
+)
 
 
 def _of_integers(which: str, input: Tensor, other: Tensor) -> Tensor:
     for t in (input, other):
         if t.dtype.category != 1:
-            raise NotImplementedError(f'"{which}_cpu" not implemented for '
-                                      f"'{dtype_word(t.dtype)}'")
+            raise NotImplementedError(
+                f"\"{which}_cpu\" not implemented for '{dtype_word(t.dtype)}'"
+            )
     dtype = dtypes.result_type(tuple((t.dtype, 2 if t.ndim else 1) for t in (input, other)))
     shape = broadcast_shapes(input._shape, other._shape)
-    return integer_pair(*(expand_to(cast(t, dtype), shape)  # type: ignore[no-any-return]
-                          for t in (input, other)), which)
+    return integer_pair(*(expand_to(cast(t, dtype), shape) for t in (input, other)), which)
 
 
 @composite(inplace=True, out=True)
@@ -494,27 +522,31 @@ def heaviside(input: Tensor, values: Tensor) -> Tensor:
     if input.dtype is not values.dtype:
         raise RuntimeError("heaviside is not yet implemented for tensors with different dtypes.")
     above = cast(input > 0, input.dtype)
-    return select_where(input == 0, values, above).detach()  # type: ignore[no-any-return]
+    return select_where(input == 0, values, above).detach()
 
 
 @composite(inplace=True, out=True)
-def nan_to_num(input: Tensor, nan: float | None = None, posinf: float | None = None,
-               neginf: float | None = None) -> Tensor:
+def nan_to_num(
+    input: Tensor,
+    nan: float | None = None,
+    posinf: float | None = None,
+    neginf: float | None = None,
+) -> Tensor:
     """NaN and infinities replaced: by 0 and the dtype's largest and smallest unless given."""
     if input.dtype.category != 2:
-        return NAMES["clone"](input)  # type: ignore[no-any-return]
+        return NAMES["clone"](input)
     limits = dtypes.finfo(input.dtype)
     high = limits.max if posinf is None else float(posinf)
     low = limits.min if neginf is None else float(neginf)
     x = select_where(isnan(input), 0.0 if nan is None else float(nan), input)
     x = select_where(input == math.inf, high, x)
-    return select_where(input == -math.inf, low, x)  # type: ignore[no-any-return]
+    return select_where(input == -math.inf, low, x)
 
 
 @composite(inplace=True, out=True)
 def sgn(input: Tensor) -> Tensor:
     """-1, 0 or 1."""
-    return sign(input)  # type: ignore[no-any-return]
+    return sign(input)
 
 
 @composite()
@@ -544,15 +576,16 @@ def isneginf(input: Tensor) -> Tensor:
 @composite()
 def isreal(input: Tensor) -> Tensor:
     """Whether each element has no imaginary part: always, without complex dtypes."""
-    return NAMES["ones_like"](input, dtype=dtypes.bool)  # type: ignore[no-any-return]
+    return NAMES["ones_like"](input, dtype=dtypes.bool)
 
 
 # -- comparing tensors -----------------------------------------------------------------------------
 
 
 @composite()
-def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08,
-            equal_nan: bool = False) -> Tensor:
+def isclose(
+    input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False
+) -> Tensor:
     """|input - other| <= atol + rtol * |other|, elementwise; infinities only equal themselves.
 
     Raises:
@@ -567,17 +600,18 @@ def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-
     if equal_nan and input.dtype.category == 2:
         same = same | (isnan(input) & isnan(other))
     if rtol == 0 and atol == 0:
-        return same  # type: ignore[no-any-return]
+        return same
     if input.dtype.category != 2:
         input, other = (to_dtype(t, dtypes.float64) for t in (input, other))
     gap = NAMES["abs"](input - other)
     allowed = NAMES["abs"](other) * rtol + atol
-    return same | (NAMES["isfinite"](gap) & (gap <= allowed))  # type: ignore[no-any-return]
+    return same | (NAMES["isfinite"](gap) & (gap <= allowed))
 
 
 @composite()
-def allclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08,
-             equal_nan: bool = False) -> bool:
+def allclose(
+    input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False
+) -> bool:
     """Whether `isclose` holds everywhere; executes what is pending."""
     return bool(_all(isclose(input, other, rtol, atol, equal_nan)))
 
@@ -586,7 +620,7 @@ def _all(condition: Tensor) -> Any:
     """Whether every element holds, as a Python bool."""
     if not condition.numel():
         return True
-    flat = condition.reshape(-1)  # type: ignore[attr-defined]
+    flat = condition.reshape(-1)
     return min_axes(cast(flat, dtypes.uint8), (0,)).item()
 
 
@@ -601,9 +635,12 @@ def equal(input: Tensor, other: Tensor) -> bool:
 
 def result_type(tensor1: Any, tensor2: Any) -> Any:
     """The dtype that an operation on two tensors or numbers would give."""
-    return dtypes.result_type(tuple(
-        (t.dtype, 2 if t.ndim else 1) if isinstance(t, Tensor) else (dtypes.scalar_dtype(t), 0)
-        for t in (tensor1, tensor2)))
+    return dtypes.result_type(
+        tuple(
+            (t.dtype, 2 if t.ndim else 1) if isinstance(t, Tensor) else (dtypes.scalar_dtype(t), 0)
+            for t in (tensor1, tensor2)
+        )
+    )
 
 
 def is_tensor(obj: Any) -> bool:
@@ -621,19 +658,47 @@ def _question(name: str) -> Any:
 
     def ask(input: Tensor) -> Any:
         return method(input)
+
     ask.__name__ = ask.__qualname__ = name
     ask.__doc__ = method.__doc__
     return ask
 
 
-for _function in (result_type, is_tensor, is_nonzero, *map(_question, (
-        "numel", "is_floating_point", "is_complex", "is_signed", "is_inference",
-        "is_same_size"))):
+for _function in (
+    result_type,
+    is_tensor,
+    is_nonzero,
+    *map(
+        _question,
+        ("numel", "is_floating_point", "is_complex", "is_signed", "is_inference", "is_same_size"),
+    ),
+):
     NAMES[_function.__name__] = _function
 NAMES["can_cast"] = dtypes.can_cast
-setattr(Tensor, "is_nonzero", is_nonzero)
 
 # comparisons and logic in place: the result is stored as 0 and 1
-for _name in ("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor",
-              "logical_not", "not_equal", "less", "less_equal", "greater", "greater_equal"):
+for _name in (
+    "eq",
+    "ne",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "logical_and",
+    "logical_or",
+    "logical_xor",
+    "logical_not",
+    "not_equal",
+    "less",
+    "less_equal",
+    "greater",
+    "greater_equal",
+):
     setattr(Tensor, _name + "_", _inplace(NAMES[_name].row, NAMES[_name], _name))
+
+for _name, _method in (
+    ("where", lambda self, condition, y: where(condition, self, y)),
+    ("polygamma", lambda self, n: polygamma(n, self)),
+    ("is_nonzero", is_nonzero),
+):
+    setattr(Tensor, _name, _method)

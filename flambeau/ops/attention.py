@@ -33,7 +33,7 @@ def _scores(q_BLE: Tensor, k_BSE: Tensor, mask: Any, causal: bool, scale: float)
     if mask is None:
         return s_BLS
     if mask.dtype is dtypes.bool:
-        return select_where(mask, s_BLS, -math.inf)  # type: ignore[no-any-return]
+        return select_where(mask, s_BLS, -math.inf)
     return s_BLS + cast(mask, s_BLS.dtype)
 
 
@@ -44,8 +44,16 @@ def _last(x: Tensor, row: Any) -> Tensor:
 
 
 @composite(keep=True, method=False, public=False)
-def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Any, keep: Any, keep_scale: float,
-               causal: bool, scale: float) -> tuple[Tensor, Tensor]:
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Any,
+    keep: Any,
+    keep_scale: float,
+    causal: bool,
+    scale: float,
+) -> tuple[Tensor, Tensor]:
     """softmax(scale * q @ k^T + mask) @ v, and the log-sum-exp of every row of scores.
 
     Args:
@@ -63,8 +71,10 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Any, keep: Any, 
     s_BLS = _scores(widen(query), widen(key), mask, causal, scale)
     if not s_BLS.numel():
         shape = (*s_BLS._shape[:-1], value._shape[-1])
-        return (NAMES["zeros"](*shape, dtype=query.dtype),
-                NAMES["full"]((*s_BLS._shape[:-1], 1), -math.inf, dtype=s_BLS.dtype))
+        return (
+            NAMES["zeros"](*shape, dtype=query.dtype),
+            NAMES["full"]((*s_BLS._shape[:-1], 1), -math.inf, dtype=s_BLS.dtype),
+        )
     top = _last(s_BLS, max_axes)
     top = select_where(top == -math.inf, 0.0, top)  # a row that is masked everywhere
     p_BLS = exp(s_BLS - top)
@@ -77,8 +87,18 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Any, keep: Any, 
     return cast(out, query.dtype), log(total) + top
 
 
-def _slopes(gs: Any, outs: Any, query: Any, key: Any, value: Any, mask: Any, keep: Any,
-            keep_scale: float, causal: bool, scale: float) -> tuple[Any, Any]:
+def _slopes(
+    gs: Any,
+    outs: Any,
+    query: Any,
+    key: Any,
+    value: Any,
+    mask: Any,
+    keep: Any,
+    keep_scale: float,
+    causal: bool,
+    scale: float,
+) -> tuple[Any, Any]:
     """-> (gradient of the scores before scaling, gradient of the values).
 
     Probabilities are computed again from q, k and the log-sum-exp, never saved:
@@ -108,30 +128,56 @@ def _through_scores(ds_BLS: Tensor, query: Any, key: Any, scale: float) -> tuple
     ds_BLS = ds_BLS * scale
     g_query = matmul_batched(ds_BLS, widen(key))
     g_key = matmul_batched(transpose(ds_BLS, -2, -1), widen(query))
-    return (cast(sum_to(g_query, query.shape), query.dtype),
-            cast(sum_to(g_key, key.shape), key.dtype))
+    return (
+        cast(sum_to(g_query, query.shape), query.dtype),
+        cast(sum_to(g_key, key.shape), key.dtype),
+    )
 
 
 @composite(keep=True, method=False, public=False)
-def _attention_backward(g: Tensor, out: Tensor, lse: Tensor, query: Tensor, key: Tensor,
-                        value: Tensor, causal: bool, scale: float
-                        ) -> tuple[Tensor, Tensor, Tensor]:
+def _attention_backward(
+    g: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    causal: bool,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of query, key and value of attention without mask or dropout.
 
     Args:
         g: (B.., L, V), cotangent of the result.
         out, lse: the results of `_attention`.
     """
-    ds_BLS, g_value = _slopes((g, None), (out, lse), query, key, value, None, None, 1.0, causal,
-                              scale)
+    ds_BLS, g_value = _slopes(
+        (g, None), (out, lse), query, key, value, None, None, 1.0, causal, scale
+    )
     return *_through_scores(ds_BLS, query, key, scale), g_value
 
 
-def _attention_vjp(gs: Any, outs: Any, query: Any, key: Any, value: Any, mask: Any, keep: Any,
-                   keep_scale: float, causal: bool, scale: float) -> tuple[Any, ...]:
+def _attention_vjp(
+    gs: Any,
+    outs: Any,
+    query: Any,
+    key: Any,
+    value: Any,
+    mask: Any,
+    keep: Any,
+    keep_scale: float,
+    causal: bool,
+    scale: float,
+) -> tuple[Any, ...]:
     if mask is None and keep is None and gs[1] is None:
-        return (*_attention_backward(gs[0], *outs, query, key, value, causal, scale),
-                None, None, None, None, None)
+        return (
+            *_attention_backward(gs[0], *outs, query, key, value, causal, scale),
+            None,
+            None,
+            None,
+            None,
+            None,
+        )
     ds_BLS, g_value = _slopes(gs, outs, query, key, value, mask, keep, keep_scale, causal, scale)
     g_mask = None
     if mask is not None and mask.requires_grad:
@@ -145,36 +191,52 @@ _attention.vjp(_attention_vjp, saves="out0 out1 query key value mask keep")
 def _check_sizes(query: Tensor, key: Tensor, value: Tensor) -> None:
     """Refuse features and keys that do not pair up; the batch is checked by the products."""
     if query._shape[-1] != key._shape[-1] or key._shape[-2] != value._shape[-2]:
-        raise RuntimeError(f"Expected the features of query and key, and the keys of key and value,"
-                           f" to agree, but got query {list(query.shape)}, key {list(key.shape)} "
-                           f"and value {list(value.shape)}")
+        raise RuntimeError(
+            f"Expected the features of query and key, and the keys of key and value,"
+            f" to agree, but got query {list(query.shape)}, key {list(key.shape)} "
+            f"and value {list(value.shape)}"
+        )
 
 
 def _check(query: Tensor, key: Tensor, value: Tensor, mask: Any, causal: bool) -> None:
     if not query.dtype == key.dtype == value.dtype:
-        raise RuntimeError(f"Expected query, key, and value to have the same dtype, but got "
-                           f"query.dtype: {dtype_word(query.dtype).lower()} key.dtype: "
-                           f"{dtype_word(key.dtype).lower()} and value.dtype: "
-                           f"{dtype_word(value.dtype).lower()} instead.")
+        raise RuntimeError(
+            f"Expected query, key, and value to have the same dtype, but got "
+            f"query.dtype: {dtype_word(query.dtype).lower()} key.dtype: "
+            f"{dtype_word(key.dtype).lower()} and value.dtype: "
+            f"{dtype_word(value.dtype).lower()} instead."
+        )
     if min(query.ndim, key.ndim, value.ndim) < 2:
-        raise RuntimeError(f"Expected query, key, and value to all be  at least 2 dimensional, but "
-                           f"got query.dim(): {query.ndim}, key.dim(): {key.ndim} and value.dim(): "
-                           f"{value.ndim} instead.")
+        raise RuntimeError(
+            f"Expected query, key, and value to all be  at least 2 dimensional, but "
+            f"got query.dim(): {query.ndim}, key.dim(): {key.ndim} and value.dim(): "
+            f"{value.ndim} instead."
+        )
     if mask is not None:
         if causal:
-            raise RuntimeError("_scaled_dot_product_attention: Explicit attn_mask should not be "
-                               "set when is_causal=True")
+            raise RuntimeError(
+                "_scaled_dot_product_attention: Explicit attn_mask should not be "
+                "set when is_causal=True"
+            )
         if mask.dtype is not dtypes.bool and mask.dtype not in (query.dtype, float32):
-            raise RuntimeError(f"Expected attn_mask dtype to be bool or float or to match query "
-                               f"dtype, but got attn_mask.dtype: {dtype_word(mask.dtype).lower()} "
-                               f"and  query.dtype: {dtype_word(query.dtype).lower()} instead.")
+            raise RuntimeError(
+                f"Expected attn_mask dtype to be bool or float or to match query "
+                f"dtype, but got attn_mask.dtype: {dtype_word(mask.dtype).lower()} "
+                f"and  query.dtype: {dtype_word(query.dtype).lower()} instead."
+            )
 
 
 @composite(method=False, public=False, functional=True)
-def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor,
-                                 attn_mask: Tensor | None = None, dropout_p: float = 0.0,
-                                 is_causal: bool = False, scale: float | None = None,
-                                 enable_gqa: bool = False) -> Tensor:
+def scaled_dot_product_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
     """softmax(scale * query @ key^T + mask) @ value.
 
     Args:
@@ -205,18 +267,18 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor,
     if enable_gqa and query.ndim >= 3 and query._shape[-3] != key._shape[-3]:
         groups, rest = divmod(query._shape[-3], key._shape[-3])
         if rest or key._shape[-3] != value._shape[-3]:
-            raise RuntimeError("Number of heads in key and value must divide the number of heads "
-                               f"in query, got {query._shape[-3]}, {key._shape[-3]} and "
-                               f"{value._shape[-3]}")
+            raise RuntimeError(
+                "Number of heads in key and value must divide the number of heads "
+                f"in query, got {query._shape[-3]}, {key._shape[-3]} and "
+                f"{value._shape[-3]}"
+            )
     heads = query._shape[-3] if query.ndim >= 3 else 1
     if groups > 1:  # query heads that share a key head become a dimension that keys broadcast over
-        query = query.reshape(*query._shape[:-3], heads // groups,  # type: ignore[attr-defined]
-                              groups, *query._shape[-2:])
-        key, value = key.unsqueeze(-3), value.unsqueeze(-3)  # type: ignore[attr-defined]
+        query = query.reshape(*query._shape[:-3], heads // groups, groups, *query._shape[-2:])
+        key, value = key.unsqueeze(-3), value.unsqueeze(-3)
         if attn_mask is not None and attn_mask.ndim >= 3:
             per_head = (heads // groups, groups) if attn_mask._shape[-3] == heads else (1, 1)
-            attn_mask = attn_mask.reshape(  # type: ignore[attr-defined]
-                *attn_mask._shape[:-3], *per_head, *attn_mask._shape[-2:])
+            attn_mask = attn_mask.reshape(*attn_mask._shape[:-3], *per_head, *attn_mask._shape[-2:])
     keep = None
     if dropout_p > 0.0:
         batch = broadcast_shapes(query._shape[:-2], key._shape[:-2])
@@ -225,4 +287,4 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor,
     out = _attention(query, key, value, attn_mask, keep, keep_scale, is_causal, float(scale))[0]
     if groups > 1:
         out = out.reshape(*out._shape[:-4], heads, *out._shape[-2:])
-    return out  # type: ignore[no-any-return]
+    return out

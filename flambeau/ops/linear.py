@@ -25,7 +25,7 @@ from flambeau.tensor import Tensor
 
 def _rows(x: Tensor) -> Tensor:
     """All leading dimensions as one."""
-    return x if x.ndim == 2 else x.reshape(-1, x._shape[-1])  # type: ignore[attr-defined]
+    return x if x.ndim == 2 else x.reshape(-1, x._shape[-1])
 
 
 @composite(keep=True, method=False, public=False, functional=True)
@@ -47,21 +47,25 @@ def linear(input: Tensor, weight: Tensor, bias: Any = None) -> Tensor:
     """
     for other in (weight, bias):
         if other is not None and other.dtype is not input.dtype:
-            raise RuntimeError(f"mat1 and mat2 must have the same dtype, but got "
-                               f"{dtype_word(input.dtype)} and {dtype_word(other.dtype)}")
+            raise RuntimeError(
+                f"mat1 and mat2 must have the same dtype, but got "
+                f"{dtype_word(input.dtype)} and {dtype_word(other.dtype)}"
+            )
     if input.ndim == 0 or weight.ndim not in (1, 2):
-        raise RuntimeError(f"both arguments to linear need to be at least 1D, but they are "
-                           f"{input.ndim}D and {weight.ndim}D")
+        raise RuntimeError(
+            f"both arguments to linear need to be at least 1D, but they are "
+            f"{input.ndim}D and {weight.ndim}D"
+        )
     if input._shape[-1] != weight._shape[-1]:
         left = "x".join(map(str, (math.prod(input._shape[:-1]), input._shape[-1])))
         right = "x".join(map(str, reversed(weight._shape)))
         raise RuntimeError(f"mat1 and mat2 shapes cannot be multiplied ({left} and {right})")
-    table = weight if weight.ndim == 2 else weight.unsqueeze(0)  # type: ignore[attr-defined]
+    table = weight if weight.ndim == 2 else weight.unsqueeze(0)
     out = matmul_batched(_rows(input), permute_dims(table, (1, 0)))
     if bias is not None:
         out = out + bias
     shape = (*input._shape[:-1], *weight._shape[:-1])
-    return out.view(*shape) if out._shape != shape else out  # type: ignore[no-any-return]
+    return out.view(*shape) if out._shape != shape else out
 
 
 def _linear_vjp(g: Any, out: Any, input: Any, weight: Any, bias: Any = None) -> tuple[Any, ...]:
@@ -98,24 +102,30 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
         RuntimeError: sizes that do not fit.
     """
     if input1.ndim != input2.ndim or input1._shape[:-1] != input2._shape[:-1]:
-        raise RuntimeError(f"bilinear(): input batch dimensions do not match: got "
-                           f"{list(input1.shape)} and {list(input2.shape)}")
+        raise RuntimeError(
+            f"bilinear(): input batch dimensions do not match: got "
+            f"{list(input1.shape)} and {list(input2.shape)}"
+        )
     for k, x in ((1, input1), (2, input2)):
         if x._shape[-1] != weight._shape[k]:
-            raise RuntimeError(f"bilinear(): input{k} size does not match weight size: got "
-                               f"{x._shape[-1]} but expected {weight._shape[k]}")
+            raise RuntimeError(
+                f"bilinear(): input{k} size does not match weight size: got "
+                f"{x._shape[-1]} but expected {weight._shape[k]}"
+            )
     if bias is not None and bias._shape[0] != weight._shape[0]:
-        raise RuntimeError(f"bilinear(): bias size does not match weight size: got "
-                           f"{bias._shape[0]} but expected {weight._shape[0]}")
+        raise RuntimeError(
+            f"bilinear(): bias size does not match weight size: got "
+            f"{bias._shape[0]} but expected {weight._shape[0]}"
+        )
     a, b = _rows(input1), _rows(input2)
     outputs, i, j = weight._shape
     # (N, I) @ (I, O * J), then a product with input2 summed over J
-    spread = permute_dims(weight, (1, 0, 2)).reshape(i, outputs * j)  # type: ignore[attr-defined]
+    spread = permute_dims(weight, (1, 0, 2)).reshape(i, outputs * j)
     half = matmul_batched(a, spread).view(-1, outputs, j)
-    out = (half * b.unsqueeze(1)).sum(-1)  # type: ignore[attr-defined]
+    out = (half * b.unsqueeze(1)).sum(-1)
     if bias is not None:
         out = out + bias
-    return out.reshape(*input1._shape[:-1], outputs)  # type: ignore[no-any-return]
+    return out.reshape(*input1._shape[:-1], outputs)
 
 
 # -- embedding -------------------------------------------------------------------------------------
@@ -125,16 +135,19 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
 def _embedding(weight: Tensor, indices: Tensor, padding_idx: int) -> Tensor:
     """weight[indices]; the row `padding_idx` gets no gradient (-1: every row does)."""
     if indices.dtype not in (dtypes.int64, dtypes.int32):
-        raise RuntimeError(f"Expected tensor for argument #1 'indices' to have one of the following "
-                           f"scalar types: Long, Int; but got {indices.type()} instead "
-                           f"(while checking arguments for embedding)")
+        raise RuntimeError(
+            f"Expected tensor for argument #1 'indices' to have one of the "
+            f"following scalar types: Long, Int; but got {indices.type()} instead "
+            f"(while checking arguments for embedding)"
+        )
     if weight.ndim != 2:
         raise RuntimeError("'weight' must be 2-D")
-    return index_leading(weight, indices)  # type: ignore[no-any-return]
+    return index_leading(weight, indices)
 
 
-def _embedding_vjp(g: Any, out: Any, weight: Any, indices: Any, padding_idx: int
-                   ) -> tuple[Any, ...]:
+def _embedding_vjp(
+    g: Any, out: Any, weight: Any, indices: Any, padding_idx: int
+) -> tuple[Any, ...]:
     if padding_idx >= 0:
         g = select_where((indices == padding_idx).unsqueeze(-1), 0.0, g)
     zeros = NAMES["zeros"](tuple(weight.shape), dtype=g.dtype, device=g.device)
@@ -145,9 +158,15 @@ _embedding.vjp(_embedding_vjp, saves="indices")
 
 
 @composite(method=False, functional=True, public=False)
-def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None,
-              max_norm: float | None = None, norm_type: float = 2.0,
-              scale_grad_by_freq: bool = False, sparse: bool = False) -> Tensor:
+def embedding(
+    input: Tensor,
+    weight: Tensor,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> Tensor:
     """The rows of a table that integers name.
 
     Args:
@@ -174,27 +193,27 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None,
         _renormalize(weight.detach(), input, max_norm, norm_type)
     chosen = -1 if padding_idx is None else padding_idx
     if scale_grad_by_freq:
-        flat = input.reshape(-1)  # type: ignore[attr-defined]
+        flat = input.reshape(-1)
         uses = NAMES["zeros"]((weight._shape[0],), dtype=weight.dtype)
         uses = put_leading(uses, NAMES["ones"](flat._shape, dtype=weight.dtype), "add", flat)
-        return _scaled_gradient(  # type: ignore[no-any-return]
-            _embedding(weight, input, chosen), index_leading(uses, input).unsqueeze(-1))
-    return _embedding(weight, input, chosen)  # type: ignore[no-any-return]
+        return _scaled_gradient(
+            _embedding(weight, input, chosen), index_leading(uses, input).unsqueeze(-1)
+        )
+    return _embedding(weight, input, chosen)
 
 
 def _renormalize(weight: Tensor, indices: Tensor, max_norm: float, norm_type: float) -> None:
     """Scale the rows that are used down to `max_norm`, in place."""
-    rows = index_leading(weight, indices.reshape(-1))  # type: ignore[attr-defined]
+    rows = index_leading(weight, indices.reshape(-1))
     size = NAMES["norm"](rows, norm_type, 1, True)
     scale = select_where(size > max_norm, float(max_norm) / (size + 1e-7), 1.0)
-    weight.copy_(put_leading(weight, rows * scale, "set",  # type: ignore[attr-defined]
-                             indices.reshape(-1)))  # type: ignore[attr-defined]
+    weight.copy_(put_leading(weight, rows * scale, "set", indices.reshape(-1)))
 
 
 @composite(method=False, public=False)
 def _scaled_gradient(input: Tensor, divisor: Tensor) -> Tensor:
     """input as it is; its cotangent is divided."""
-    return NAMES["clone"](input)  # type: ignore[no-any-return]
+    return NAMES["clone"](input)
 
 
 _scaled_gradient.vjp(lambda g, out, x, divisor: (g / divisor, None), saves="divisor")
@@ -216,8 +235,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     if tensor.numel() == 0:
         if num_classes <= 0:
             raise RuntimeError("Can not infer total number of classes from empty tensor.")
-        return NAMES["zeros"](*tensor._shape, num_classes,  # type: ignore[no-any-return]
-                              dtype=dtypes.int64)
+        return NAMES["zeros"](*tensor._shape, num_classes, dtype=dtypes.int64)
     values = tensor._array()
     if values.min() < 0:
         raise RuntimeError("Class values must be non-negative.")
@@ -228,7 +246,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     elif values.max() >= num_classes:
         raise RuntimeError("Class values must be smaller than num_classes.")
     classes = NAMES["arange"](num_classes, device=tensor.device)
-    return cast(tensor.unsqueeze(-1) == classes, dtypes.int64)  # type: ignore[attr-defined]
+    return cast(tensor.unsqueeze(-1) == classes, dtypes.int64)
 
 
 # -- dropout ---------------------------------------------------------------------------------------
@@ -237,11 +255,12 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
 @composite(method=False, public=False)
 def native_dropout_masked(input: Tensor, keep: Tensor, scale: float) -> Tensor:
     """input * scale where kept, else 0."""
-    return select_where(keep, input * scale, 0.0)  # type: ignore[no-any-return]
+    return select_where(keep, input * scale, 0.0)
 
 
-native_dropout_masked.vjp(lambda g, out, x, keep, scale: (
-    select_where(keep, g * scale, 0.0), None, None), saves="keep")
+native_dropout_masked.vjp(
+    lambda g, out, x, keep, scale: (select_where(keep, g * scale, 0.0), None, None), saves="keep"
+)
 
 
 def check_probability(p: float, kind: type[Exception] = RuntimeError) -> None:
@@ -253,8 +272,7 @@ def check_probability(p: float, kind: type[Exception] = RuntimeError) -> None:
 def _dropped(input: Tensor, p: float, mask_shape: tuple[int, ...]) -> Tensor:
     if p == 1.0:
         return input * 0.0
-    return native_dropout_masked(  # type: ignore[no-any-return]
-        input, keep_mask(mask_shape, p), 1.0 / (1.0 - p))
+    return native_dropout_masked(input, keep_mask(mask_shape, p), 1.0 / (1.0 - p))
 
 
 @composite(method=False, inplace=True)
@@ -295,7 +313,7 @@ def _alpha_dropped(input: Tensor, p: float, mask_shape: tuple[int, ...]) -> Tens
     low = -SELU_ALPHA * SELU_SCALE
     a = 1.0 / math.sqrt((low * low * p + 1.0) * (1.0 - p))
     x = select_where(keep_mask(mask_shape, p), input, low)
-    return x * a - low * a * p  # type: ignore[no-any-return]
+    return x * a - low * a * p
 
 
 @composite(method=False, inplace=True)
@@ -324,35 +342,43 @@ def feature_alpha_dropout(input: Tensor, p: float = 0.5, train: bool = False) ->
 
 
 def _functional_form(name: str, trained: bool) -> None:
-    def form(input: Tensor, p: float = 0.5, training: bool = trained, inplace: bool = False
-             ) -> Tensor:
+    def form(
+        input: Tensor, p: float = 0.5, training: bool = trained, inplace: bool = False
+    ) -> Tensor:
         check_probability(p, ValueError)
         found: Tensor = NAMES[name + "_" if inplace else name](input, p, training)
         return found
+
     form.__doc__ = NAMES[name].__doc__
     functional(name)(form)
 
 
-for _name, _trained in (("dropout", True), ("alpha_dropout", False),
-                        ("feature_alpha_dropout", False)):
+for _name, _trained in (
+    ("dropout", True),
+    ("alpha_dropout", False),
+    ("feature_alpha_dropout", False),
+):
     _functional_form(_name, _trained)
 
 
 def _channel_form(name: str, ranks: tuple[int, ...], unbatched: int) -> None:
-    def form(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
-             ) -> Tensor:
+    def form(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
         check_probability(p, ValueError)
         if input.ndim not in ranks:
-            warnings.warn(f"{name}: Received a {input.ndim}-D input to {name}, which is deprecated "
-                          "and will result in an error in a future release.", stacklevel=2)
+            warnings.warn(
+                f"{name}: Received a {input.ndim}-D input to {name}, which is deprecated "
+                "and will result in an error in a future release.",
+                stacklevel=2,
+            )
         if input.ndim == unbatched:
             if inplace:
-                NAMES["feature_dropout_"](input.unsqueeze(0), p, training)  # type: ignore
+                NAMES["feature_dropout_"](input.unsqueeze(0), p, training)
                 return input
-            found = NAMES["feature_dropout"](input.unsqueeze(0), p, training)  # type: ignore
-            return found.squeeze(0)  # type: ignore[no-any-return]
+            found = NAMES["feature_dropout"](input.unsqueeze(0), p, training)
+            return found.squeeze(0)
         chosen = NAMES["feature_dropout_" if inplace else "feature_dropout"]
-        return chosen(input, p, training)  # type: ignore[no-any-return]
+        return chosen(input, p, training)
+
     form.__doc__ = NAMES["feature_dropout"].__doc__
     functional(name)(form)
 
@@ -375,15 +401,17 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
     axes = (wrap_dim(dim, len(shape)),) if shape else ()
     if not axes:
         axes, a, b = (0,), view_as_shape(a, (1,)), view_as_shape(b, (1,))
-    unit_a, unit_b = (x / restore(maximum(sqrt(sum_axes(x * x, axes)), eps), x._shape, axes, True)
-                      for x in (a, b))
+    unit_a, unit_b = (
+        x / restore(maximum(sqrt(sum_axes(x * x, axes)), eps), x._shape, axes, True) for x in (a, b)
+    )
     return cast(sum_axes(unit_a * unit_b, axes), dtype)
 
 
 @composite(method=False, functional=True)
-def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6,
-                      keepdim: bool = False) -> Tensor:
+def pairwise_distance(
+    x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
+) -> Tensor:
     """The p-norm of x1 - x2 + eps over the last dimension."""
     shape = broadcast_shapes(x1._shape, x2._shape)
     gap = expand_to(x1 - x2, shape) + eps
-    return NAMES["norm"](gap, p, -1, keepdim)  # type: ignore[no-any-return]
+    return NAMES["norm"](gap, p, -1, keepdim)

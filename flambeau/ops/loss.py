@@ -30,8 +30,11 @@ def reduction_of(reduction: str, size_average: bool | None, reduce: bool | None)
     if size_average is not None or reduce is not None:
         average = True if size_average is None else size_average
         reduction = ("mean" if average else "sum") if reduce in (None, True) else "none"
-        warnings.warn(f"size_average and reduce args will be deprecated, please use "
-                      f"reduction='{reduction}' instead.", stacklevel=4)
+        warnings.warn(
+            f"size_average and reduce args will be deprecated, please use "
+            f"reduction='{reduction}' instead.",
+            stacklevel=4,
+        )
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"{reduction} is not a valid value for reduction")
     return reduction
@@ -41,7 +44,7 @@ def reduced(loss: Tensor, reduction: str) -> Tensor:
     """The loss per element, or its sum or mean."""
     if reduction == "none":
         return loss
-    return NAMES[reduction](loss)  # type: ignore[no-any-return]
+    return NAMES[reduction](loss)
 
 
 # -- picking classes -------------------------------------------------------------------------------
@@ -49,28 +52,32 @@ def reduced(loss: Tensor, reduction: str) -> Tensor:
 
 def _check_classes(input: Tensor, target: Tensor, weight: Any) -> None:
     if target.dtype not in (dtypes.int64, dtypes.uint8):
-        raise RuntimeError(f"expected target dtype to be Long or Byte, but got "
-                           f"{dtype_word(target.dtype)}")
+        raise RuntimeError(
+            f"expected target dtype to be Long or Byte, but got {dtype_word(target.dtype)}"
+        )
     a, b = input._shape, target._shape
     if not a:
         raise ValueError(f"Expected 1 or more dimensions (got {input.ndim})")
     if len(a) > 1 and b and a[0] != b[0]:
-        raise ValueError(f"Expected input batch_size ({a[0]}) to match target batch_size "
-                         f"({b[0]}).")
+        raise ValueError(f"Expected input batch_size ({a[0]}) to match target batch_size ({b[0]}).")
     if len(a) <= 2:
         if target.ndim > 1:
             raise RuntimeError("0D or 1D target tensor expected, multi-target not supported")
         if target.numel() != (a[0] if len(a) == 2 else 1):
             raise RuntimeError(f"size mismatch (got input: {list(a)}, target: {list(b)})")
     elif len(b) != len(a) - 1:
-        raise RuntimeError(f"only batches of spatial targets supported ({len(a) - 1}D tensors) but "
-                           f"got targets of dimension: {len(b)}")
+        raise RuntimeError(
+            f"only batches of spatial targets supported ({len(a) - 1}D tensors) but "
+            f"got targets of dimension: {len(b)}"
+        )
     elif b != (a[0], *a[2:]):
         raise RuntimeError(f"size mismatch (got input: {list(a)} , target: {list(b)}")
     classes = a[0] if len(a) == 1 else a[1]
     if weight is not None and weight._shape != (classes,):
-        raise RuntimeError(f"weight tensor should be defined either for all {classes} classes or "
-                           f"no classes but got weight tensor of shape: {list(weight.shape)}")
+        raise RuntimeError(
+            f"weight tensor should be defined either for all {classes} classes or "
+            f"no classes but got weight tensor of shape: {list(weight.shape)}"
+        )
 
 
 def _class_dim(input: Tensor) -> int:
@@ -84,9 +91,9 @@ def _checked(input: Tensor, target: Tensor, ignore_index: int) -> tuple[Tensor, 
     """
     dim = _class_dim(input)
     target = cast(target, dtypes.int64)
-    shape = input._shape[:dim] + input._shape[dim + 1:]
+    shape = input._shape[:dim] + input._shape[dim + 1 :]
     if target._shape != shape:
-        target = view_as_shape(target.contiguous(), shape)  # type: ignore[attr-defined]
+        target = view_as_shape(target.contiguous(), shape)
     counts = target != ignore_index
     classes = NAMES["arange"](input._shape[dim], device=input.device)
     return index_leading(classes, select_where(counts, target, 0)), counts
@@ -98,15 +105,16 @@ def _hits(input: Tensor, classes: Tensor) -> Tensor:
     count = input._shape[dim]
     index = NAMES["arange"](count, device=input.device)
     index = view_as_shape(index, (count,) + (1,) * (input.ndim - dim - 1))
-    return index == classes.unsqueeze(dim)  # type: ignore[attr-defined, no-any-return]
+    return index == classes.unsqueeze(dim)
 
 
 # -- cross entropy ---------------------------------------------------------------------------------
 
 
 @composite(keep=True, method=False, public=False)
-def _cross_entropy(input: Tensor, target: Tensor, ignore_index: int, reduction: str
-                   ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _cross_entropy(
+    input: Tensor, target: Tensor, ignore_index: int, reduction: str
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """-log softmax(input)[target], reduced, and what the derivative needs.
 
     The others are the rows' maxima and the logarithms of their sums of exponentials relative to
@@ -129,14 +137,15 @@ def _cross_entropy(input: Tensor, target: Tensor, ignore_index: int, reduction: 
     return cast(loss, input.dtype), top, log_total, number
 
 
-def _cross_entropy_vjp(gs: Any, outs: Any, input: Any, target: Any, ignore_index: int,
-                       reduction: str) -> tuple[Any, ...]:
+def _cross_entropy_vjp(
+    gs: Any, outs: Any, input: Any, target: Any, ignore_index: int, reduction: str
+) -> tuple[Any, ...]:
     """(softmax - one_hot) * g; the log-sum-exp's own cotangent adds softmax * g_lse."""
     g, _, g_lse, _ = gs
     _, top, log_total, number = outs
     x, dim = widen(input), _class_dim(input)
     p = exp(x - top.unsqueeze(dim) - log_total.unsqueeze(dim))
-    found = None
+    found: Any = None
     if g is not None:
         classes, counts = _checked(input, target, ignore_index)
         wide = widen(g) / number if reduction == "mean" else widen(g)
@@ -152,10 +161,16 @@ _cross_entropy.vjp(_cross_entropy_vjp, saves="input target out1 out2 out3")
 
 
 @composite(method=False, public=False, functional=True)
-def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None,
-                  size_average: bool | None = None, ignore_index: int = -100,
-                  reduce: bool | None = None, reduction: str = "mean",
-                  label_smoothing: float = 0.0) -> Tensor:
+def cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
     """-log softmax(input)[target], or -sum of target * log softmax(input) for probabilities.
 
     Args:
@@ -184,13 +199,15 @@ def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None,
         rows = _cross_entropy(input, target, ignore_index, "none")[0]
         return _weighed(rows, input, target, weight, ignore_index, reduction)
     found = _cross_entropy(input, target, ignore_index, reduction)[0]
-    return view_as_shape(found, target._shape) if reduction == "none" else found  # type: ignore
+    return view_as_shape(found, target._shape) if reduction == "none" else found
 
 
-def _weighed(rows: Tensor, input: Tensor, target: Tensor, weight: Any, ignore_index: int,
-             reduction: str) -> Tensor:
+def _weighed(
+    rows: Tensor, input: Tensor, target: Tensor, weight: Any, ignore_index: int, reduction: str
+) -> Tensor:
     """Losses per row (0 where ignored) times the classes' weights, reduced."""
-    counts = share = None
+    counts = None
+    share: Any = None
     if weight is not None or reduction == "mean":
         classes, counts = _checked(input, target, ignore_index)
         share = widen(cast(counts, rows.dtype))
@@ -198,7 +215,7 @@ def _weighed(rows: Tensor, input: Tensor, target: Tensor, weight: Any, ignore_in
             share = share * widen(index_leading(weight.detach(), classes))
     if reduction == "none":
         rows = rows if weight is None else cast(widen(rows) * share, rows.dtype)
-        return view_as_shape(rows, target._shape)  # type: ignore[no-any-return]
+        return view_as_shape(rows, target._shape)
     wide = widen(rows) if weight is None else widen(rows) * share
     total = NAMES["sum"](wide)
     if reduction == "mean":
@@ -206,8 +223,9 @@ def _weighed(rows: Tensor, input: Tensor, target: Tensor, weight: Any, ignore_in
     return cast(total, rows.dtype)
 
 
-def _smoothed(input: Tensor, target: Tensor, weight: Any, ignore_index: int, reduction: str,
-              smoothing: float) -> Tensor:
+def _smoothed(
+    input: Tensor, target: Tensor, weight: Any, ignore_index: int, reduction: str, smoothing: float
+) -> Tensor:
     """(1 - smoothing) * loss + smoothing / C * the loss summed over all classes."""
     dim = _class_dim(input)
     logs = _log_softmax(widen(input), dim)
@@ -230,19 +248,24 @@ def _smoothed(input: Tensor, target: Tensor, weight: Any, ignore_index: int, red
     return cast(total, input.dtype)
 
 
-def _by_probabilities(input: Tensor, target: Tensor, weight: Any, ignore_index: int,
-                      reduction: str, smoothing: float) -> Tensor:
+def _by_probabilities(
+    input: Tensor, target: Tensor, weight: Any, ignore_index: int, reduction: str, smoothing: float
+) -> Tensor:
     if target.dtype.category != 2:
-        raise RuntimeError(f"Expected floating point type for target with class probabilities, got "
-                           f"{dtype_word(target.dtype)}")
+        raise RuntimeError(
+            f"Expected floating point type for target with class probabilities, got "
+            f"{dtype_word(target.dtype)}"
+        )
     if ignore_index >= 0:
         raise RuntimeError("ignore_index is not supported for floating point target")
     dim = _class_dim(input)
     count = input._shape[dim]
     if weight is not None and weight._shape != (count,):
-        raise RuntimeError(f"cross_entropy: weight tensor should be defined either for all {count} "
-                           f"classes or no classes but got weight tensor of shape: "
-                           f"{list(weight.shape)}")
+        raise RuntimeError(
+            f"cross_entropy: weight tensor should be defined either for all {count} "
+            f"classes or no classes but got weight tensor of shape: "
+            f"{list(weight.shape)}"
+        )
     logs, share = _log_softmax(widen(input), dim), widen(target)
     if smoothing > 0.0:
         share = share * (1.0 - smoothing) + smoothing / count
@@ -257,9 +280,15 @@ def _by_probabilities(input: Tensor, target: Tensor, weight: Any, ignore_index: 
 
 
 @composite(method=False, public=False, functional=True)
-def nll_loss(input: Tensor, target: Tensor, weight: Tensor | None = None,
-             size_average: bool | None = None, ignore_index: int = -100,
-             reduce: bool | None = None, reduction: str = "mean") -> Tensor:
+def nll_loss(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
     """-weight[target] * input[target] for log-probabilities.
 
     Args:

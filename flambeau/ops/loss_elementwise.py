@@ -1,4 +1,4 @@
-"""Losses per element or per pair: distances, Bernoulli, Poisson and Gaussian likelihoods, margins."""
+"""Losses per element or pair: distances, Bernoulli, Poisson and Gaussian likelihoods, margins."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import warnings
 from typing import Any
 
+from flambeau.dtype import promote_types
 from flambeau.ops.activation import logsigmoid
 from flambeau.ops.arithmetic import clamp_min, xlogy
 from flambeau.ops.creation import to_dtype
@@ -16,7 +17,6 @@ from flambeau.ops.movement import view_as_shape
 from flambeau.ops.precision import cast, fit, widen
 from flambeau.ops.reduction import restore, sum_axes
 from flambeau.ops.table import NAMES, composite, functional
-from flambeau.dtype import promote_types
 from flambeau.size import broadcast_shapes
 from flambeau.tensor import Tensor
 
@@ -25,15 +25,21 @@ _OLD = "Using a target size ({}) that is different to the input size ({}). "
 
 def _finish(loss: Tensor, reduction: str, like: Tensor) -> Tensor:
     """The reduced loss in the input's dtype."""
-    return cast(reduced(loss, reduction), like.dtype) if like.dtype.category == 2 else reduced(
-        loss, reduction)
+    return (
+        cast(reduced(loss, reduction), like.dtype)
+        if like.dtype.category == 2
+        else reduced(loss, reduction)
+    )
 
 
 def _check_same_size(input: Tensor, target: Tensor) -> None:
     if input._shape != target._shape:
-        warnings.warn(f"Using a target size ({target.shape}) that is different to the input size "
-                      f"({input.shape}). This will likely lead to incorrect results due to "
-                      "broadcasting. Please ensure they have the same size.", stacklevel=4)
+        warnings.warn(
+            f"Using a target size ({target.shape}) that is different to the input size "
+            f"({input.shape}). This will likely lead to incorrect results due to "
+            "broadcasting. Please ensure they have the same size.",
+            stacklevel=4,
+        )
     broadcast_shapes(input._shape, target._shape)
 
 
@@ -57,13 +63,18 @@ def _by_distance(input: Tensor, target: Tensor, reduction: str, weight: Any, rul
 
 def square_of(x: Tensor) -> Tensor:
     """x * x."""
-    return NAMES["square"](x)  # type: ignore[no-any-return]
+    return NAMES["square"](x)
 
 
 @composite(method=False, public=False, functional=True)
-def mse_loss(input: Tensor, target: Tensor, size_average: bool | None = None,
-             reduce: bool | None = None, reduction: str = "mean", weight: Tensor | None = None
-             ) -> Tensor:
+def mse_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    weight: Tensor | None = None,
+) -> Tensor:
     """(input - target)^2.
 
     Args:
@@ -73,14 +84,20 @@ def mse_loss(input: Tensor, target: Tensor, size_average: bool | None = None,
         reduction: "mean", "sum" or "none".
         weight: of input's shape; the mean is weighted by it.
     """
-    return _by_distance(input, target, reduction_of(reduction, size_average, reduce), weight,
-                        square_of)
+    return _by_distance(
+        input, target, reduction_of(reduction, size_average, reduce), weight, square_of
+    )
 
 
 @composite(method=False, public=False, functional=True)
-def l1_loss(input: Tensor, target: Tensor, size_average: bool | None = None,
-            reduce: bool | None = None, reduction: str = "mean", weight: Tensor | None = None
-            ) -> Tensor:
+def l1_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    weight: Tensor | None = None,
+) -> Tensor:
     """|input - target|; arguments as for `mse_loss`."""
     return _by_distance(input, target, reduction_of(reduction, size_average, reduce), weight, abs)
 
@@ -90,7 +107,7 @@ def smooth_absolute(input: Tensor, width: float, slope: float) -> Tensor:
     """x^2 / 2 * slope / width within `width` of 0, slope * (|x| - width / 2) outside."""
     size = abs(input)
     inner = input * input * (0.5 * slope / width)
-    return select_where(size < width, inner, (size - 0.5 * width) * slope)  # type: ignore
+    return select_where(size < width, inner, (size - 0.5 * width) * slope)
 
 
 def _smooth_absolute_vjp(g: Any, out: Any, x: Any, width: float, slope: float) -> tuple[Any, ...]:
@@ -102,9 +119,14 @@ smooth_absolute.vjp(_smooth_absolute_vjp, saves="input")
 
 
 @composite(method=False, public=False, functional=True)
-def smooth_l1_loss(input: Tensor, target: Tensor, size_average: bool | None = None,
-                   reduce: bool | None = None, reduction: str = "mean", beta: float = 1.0
-                   ) -> Tensor:
+def smooth_l1_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    beta: float = 1.0,
+) -> Tensor:
     """d^2 / (2 beta) where |d| < beta, |d| - beta / 2 elsewhere, for d = input - target.
 
     Raises:
@@ -119,8 +141,13 @@ def smooth_l1_loss(input: Tensor, target: Tensor, size_average: bool | None = No
 
 
 @composite(method=False, public=False, functional=True)
-def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0,
-               weight: Tensor | None = None) -> Tensor:
+def huber_loss(
+    input: Tensor,
+    target: Tensor,
+    reduction: str = "mean",
+    delta: float = 1.0,
+    weight: Tensor | None = None,
+) -> Tensor:
     """d^2 / 2 where |d| < delta, delta * (|d| - delta / 2) elsewhere, for d = input - target.
 
     Raises:
@@ -129,8 +156,9 @@ def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: fl
     reduction = reduction_of(reduction, None, None)
     if delta <= 0.0:
         raise RuntimeError("huber_loss does not support non-positive values for delta.")
-    return _by_distance(input, target, reduction, weight,
-                        lambda d: smooth_absolute(d, delta, delta))
+    return _by_distance(
+        input, target, reduction, weight, lambda d: smooth_absolute(d, delta, delta)
+    )
 
 
 # -- likelihoods -----------------------------------------------------------------------------------
@@ -141,7 +169,7 @@ def bernoulli_nll(input: Tensor, target: Tensor) -> Tensor:
     """-(t log x + (1 - t) log(1 - x)), each logarithm at least -100."""
     high = clamp_min(log(input), -100.0)
     low = clamp_min(log1p(-input), -100.0)
-    return (target - 1.0) * low - target * high  # type: ignore[no-any-return]
+    return (target - 1.0) * low - target * high
 
 
 def _bernoulli_vjp(g: Any, out: Any, x: Any, t: Any) -> tuple[Any, Any]:
@@ -154,9 +182,14 @@ bernoulli_nll.vjp(_bernoulli_vjp, saves="input target")
 
 
 @composite(method=False, public=False, functional=True)
-def binary_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None,
-                         size_average: bool | None = None, reduce: bool | None = None,
-                         reduction: str = "mean") -> Tensor:
+def binary_cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
     """-(t log x + (1 - t) log(1 - x)) for probabilities x, each logarithm at least -100.
 
     Raises:
@@ -164,9 +197,11 @@ def binary_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = 
     """
     reduction = reduction_of(reduction, size_average, reduce)
     if target._shape != input._shape:
-        raise ValueError(f"Using a target size ({target.shape}) that is different to the input "
-                         f"size ({input.shape}) is deprecated. Please ensure they have the same "
-                         "size.")
+        raise ValueError(
+            f"Using a target size ({target.shape}) that is different to the input "
+            f"size ({input.shape}) is deprecated. Please ensure they have the same "
+            "size."
+        )
     loss = bernoulli_nll(widen(input), widen(target))
     if weight is not None:
         loss = loss * widen(weight)
@@ -176,18 +211,24 @@ def binary_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = 
 @composite(method=False, public=False)
 def logit_nll(input: Tensor, target: Tensor) -> Tensor:
     """-(t log sigmoid(x) + (1 - t) log(1 - sigmoid(x))), without overflow."""
-    return (1.0 - target) * input - logsigmoid(input)  # type: ignore[no-any-return]
+    return (1.0 - target) * input - logsigmoid(input)
 
 
-logit_nll.vjp(lambda g, out, x, t: (fit(g * (sigmoid(x) - t), x), fit(-g * x, t)),
-              saves="input target")
+logit_nll.vjp(
+    lambda g, out, x, t: (fit(g * (sigmoid(x) - t), x), fit(-g * x, t)), saves="input target"
+)
 
 
 @composite(method=False, functional=True)
-def binary_cross_entropy_with_logits(input: Tensor, target: Tensor, weight: Tensor | None = None,
-                                     size_average: bool | None = None,
-                                     reduce: bool | None = None, reduction: str = "mean",
-                                     pos_weight: Tensor | None = None) -> Tensor:
+def binary_cross_entropy_with_logits(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    pos_weight: Tensor | None = None,
+) -> Tensor:
     """`binary_cross_entropy` of sigmoid(input), without overflow.
 
     Args:
@@ -205,8 +246,9 @@ def binary_cross_entropy_with_logits(input: Tensor, target: Tensor, weight: Tens
         reduction = ("none", "mean", "sum")[reduction]
     reduction = reduction_of(reduction, size_average, reduce)
     if target._shape != input._shape:
-        raise ValueError(f"Target size ({target.shape}) must be the same as input size "
-                         f"({input.shape})")
+        raise ValueError(
+            f"Target size ({target.shape}) must be the same as input size ({input.shape})"
+        )
     x, t = widen(input), widen(target)
     if pos_weight is None:
         loss = logit_nll(x, t)
@@ -219,9 +261,14 @@ def binary_cross_entropy_with_logits(input: Tensor, target: Tensor, weight: Tens
 
 
 @composite(method=False, functional=True)
-def kl_div(input: Tensor, target: Tensor, size_average: bool | None = None,
-           reduce: bool | None = None, reduction: str = "mean", log_target: bool = False
-           ) -> Tensor:
+def kl_div(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    log_target: bool = False,
+) -> Tensor:
     """target * (log target - input), pointwise, for log-probabilities `input`.
 
     Args:
@@ -232,10 +279,13 @@ def kl_div(input: Tensor, target: Tensor, size_average: bool | None = None,
     if by_batch:
         reduction = "sum"
     elif reduction == "mean" and size_average is None and reduce is None:
-        warnings.warn("reduction: 'mean' divides the total loss by both the batch size and the "
-                      "support size.'batchmean' divides only by the batch size, and aligns with "
-                      "the KL div math definition.'mean' will be changed to behave the same as "
-                      "'batchmean' in the next major release.", stacklevel=3)
+        warnings.warn(
+            "reduction: 'mean' divides the total loss by both the batch size and the "
+            "support size.'batchmean' divides only by the batch size, and aligns with "
+            "the KL div math definition.'mean' will be changed to behave the same as "
+            "'batchmean' in the next major release.",
+            stacklevel=3,
+        )
     reduction = reduction_of(reduction, size_average, reduce)
     x, t = widen(input), widen(target)
     loss = exp(t) * (t - x) if log_target else xlogy(t, t) - t * x
@@ -244,9 +294,16 @@ def kl_div(input: Tensor, target: Tensor, size_average: bool | None = None,
 
 
 @composite(method=False, functional=True)
-def poisson_nll_loss(input: Tensor, target: Tensor, log_input: bool = True, full: bool = False,
-                     size_average: bool | None = None, eps: float = 1e-8,
-                     reduce: bool | None = None, reduction: str = "mean") -> Tensor:
+def poisson_nll_loss(
+    input: Tensor,
+    target: Tensor,
+    log_input: bool = True,
+    full: bool = False,
+    size_average: bool | None = None,
+    eps: float = 1e-8,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
     """Negative log-likelihood of counts under Poisson distributions.
 
     Args:
@@ -255,8 +312,10 @@ def poisson_nll_loss(input: Tensor, target: Tensor, log_input: bool = True, full
         eps: added to a rate before its logarithm.
     """
     reduction = reduction_of(reduction, size_average, reduce)
-    x, t = widen(input), widen(target) if target.dtype.category == 2 else to_dtype(
-        target, widen(input).dtype)
+    x, t = (
+        widen(input),
+        widen(target) if target.dtype.category == 2 else to_dtype(target, widen(input).dtype),
+    )
     loss = exp(x) - t * x if log_input else x - t * log(x + eps)
     if full:
         safe = maximum(t, 1.0)
@@ -266,8 +325,14 @@ def poisson_nll_loss(input: Tensor, target: Tensor, log_input: bool = True, full
 
 
 @functional("gaussian_nll_loss")
-def gaussian_nll_loss(input: Tensor, target: Tensor, var: Any, full: bool = False,
-                      eps: float = 1e-6, reduction: str = "mean") -> Tensor:
+def gaussian_nll_loss(
+    input: Tensor,
+    target: Tensor,
+    var: Any,
+    full: bool = False,
+    eps: float = 1e-6,
+    reduction: str = "mean",
+) -> Tensor:
     """(log(var) + (input - target)^2 / var) / 2, var at least eps.
 
     Args:
@@ -303,9 +368,14 @@ def gaussian_nll_loss(input: Tensor, target: Tensor, var: Any, full: bool = Fals
 
 
 @composite(method=False, functional=True)
-def hinge_embedding_loss(input: Tensor, target: Tensor, margin: float = 1.0,
-                         size_average: bool | None = None, reduce: bool | None = None,
-                         reduction: str = "mean") -> Tensor:
+def hinge_embedding_loss(
+    input: Tensor,
+    target: Tensor,
+    margin: float = 1.0,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
     """x where the target is 1, max(0, margin - x) where it is -1."""
     reduction = reduction_of(reduction, size_average, reduce)
     far = select_where(target != 1, clamp_min(margin - input, 0), 0.0)
@@ -314,9 +384,15 @@ def hinge_embedding_loss(input: Tensor, target: Tensor, margin: float = 1.0,
 
 
 @composite(method=False, functional=True)
-def margin_ranking_loss(input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0,
-                        size_average: bool | None = None, reduce: bool | None = None,
-                        reduction: str = "mean") -> Tensor:
+def margin_ranking_loss(
+    input1: Tensor,
+    input2: Tensor,
+    target: Tensor,
+    margin: float = 0.0,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
     """max(0, -target * (input1 - input2) + margin).
 
     Raises:
@@ -324,16 +400,24 @@ def margin_ranking_loss(input1: Tensor, input2: Tensor, target: Tensor, margin: 
     """
     reduction = reduction_of(reduction, size_average, reduce)
     if not input1.ndim == input2.ndim == target.ndim:
-        raise RuntimeError(f"margin_ranking_loss : All input tensors should have same dimension but"
-                           f" got sizes: input1: {input1.size()}, input2: {input2.size()}, target: "
-                           f"{target.size()} ")
+        raise RuntimeError(
+            f"margin_ranking_loss : All input tensors should have same dimension but"
+            f" got sizes: input1: {input1.size()}, input2: {input2.size()}, target: "
+            f"{target.size()} "
+        )
     return reduced(clamp_min(-target * (input1 - input2) + margin, 0), reduction)
 
 
 @composite(method=False, functional=True)
-def cosine_embedding_loss(input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0,
-                          size_average: bool | None = None, reduce: bool | None = None,
-                          reduction: str = "mean") -> Tensor:
+def cosine_embedding_loss(
+    input1: Tensor,
+    input2: Tensor,
+    target: Tensor,
+    margin: float = 0,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
     """1 - cos where the target is 1, max(0, cos - margin) where it is -1.
 
     Args:
@@ -348,9 +432,11 @@ def cosine_embedding_loss(input1: Tensor, input2: Tensor, target: Tensor, margin
     if target.ndim not in (0, 1):
         raise RuntimeError("0D or 1D target tensor expected, multi-target not supported")
     if input1.ndim != target.ndim + 1 or input2.ndim != target.ndim + 1:
-        raise RuntimeError(f"{target.ndim}D target tensor expects {target.ndim + 1}D input "
-                           f"tensors, but found inputs with sizes {list(input1.shape)} and "
-                           f"{list(input2.shape)}.")
+        raise RuntimeError(
+            f"{target.ndim}D target tensor expects {target.ndim + 1}D input "
+            f"tensors, but found inputs with sizes {list(input1.shape)} and "
+            f"{list(input2.shape)}."
+        )
     eps = 1e-12  # torch's own, not that of `cosine_similarity`
     a, b = widen(input1), widen(input2)
     last = (a.ndim - 1,)
@@ -363,10 +449,18 @@ def cosine_embedding_loss(input1: Tensor, input2: Tensor, target: Tensor, margin
 
 
 @composite(method=False, functional=True)
-def triplet_margin_loss(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float = 1.0,
-                        p: float = 2, eps: float = 1e-6, swap: bool = False,
-                        size_average: bool | None = None, reduce: bool | None = None,
-                        reduction: str = "mean") -> Tensor:
+def triplet_margin_loss(
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    margin: float = 1.0,
+    p: float = 2,
+    eps: float = 1e-6,
+    swap: bool = False,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
     """max(0, d(anchor, positive) - d(anchor, negative) + margin) with the p-norm's distance.
 
     Args:
@@ -383,15 +477,31 @@ def triplet_margin_loss(anchor: Tensor, positive: Tensor, negative: Tensor, marg
     if margin <= 0:
         raise ValueError(f"margin must be greater than 0, got {margin}")
     if not anchor.ndim == positive.ndim == negative.ndim:
-        raise RuntimeError(f"The anchor, positive, and negative tensors are expected to have the "
-                           f"same number of dimensions, but got: anchor {anchor.ndim}D, positive "
-                           f"{positive.ndim}D, and negative {negative.ndim}D inputs")
-    return _triplet(anchor, positive, negative, lambda a, b: pairwise_distance(a, b, p, eps),
-                    margin, swap, reduction)
+        raise RuntimeError(
+            f"The anchor, positive, and negative tensors are expected to have the "
+            f"same number of dimensions, but got: anchor {anchor.ndim}D, positive "
+            f"{positive.ndim}D, and negative {negative.ndim}D inputs"
+        )
+    return _triplet(
+        anchor,
+        positive,
+        negative,
+        lambda a, b: pairwise_distance(a, b, p, eps),
+        margin,
+        swap,
+        reduction,
+    )
 
 
-def _triplet(anchor: Tensor, positive: Tensor, negative: Tensor, distance: Any, margin: float,
-             swap: bool, reduction: str) -> Tensor:
+def _triplet(
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    distance: Any,
+    margin: float,
+    swap: bool,
+    reduction: str,
+) -> Tensor:
     near, far = distance(anchor, positive), distance(anchor, negative)
     if swap:
         far = NAMES["minimum"](far, distance(positive, negative))
@@ -399,9 +509,16 @@ def _triplet(anchor: Tensor, positive: Tensor, negative: Tensor, distance: Any, 
 
 
 @functional("triplet_margin_with_distance_loss")
-def triplet_margin_with_distance_loss(anchor: Tensor, positive: Tensor, negative: Tensor, *,
-                                      distance_function: Any = None, margin: float = 1.0,
-                                      swap: bool = False, reduction: str = "mean") -> Tensor:
+def triplet_margin_with_distance_loss(
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    *,
+    distance_function: Any = None,
+    margin: float = 1.0,
+    swap: bool = False,
+    reduction: str = "mean",
+) -> Tensor:
     """`triplet_margin_loss` with a distance of one's own.
 
     Args:
@@ -411,16 +528,24 @@ def triplet_margin_with_distance_loss(anchor: Tensor, positive: Tensor, negative
     if margin <= 0:
         raise ValueError(f"margin must be greater than 0, got {margin}")
     if not anchor.ndim == positive.ndim == negative.ndim:
-        raise RuntimeError(f"The anchor, positive, and negative tensors are expected to have the "
-                           f"same number of dimensions, but got: anchor {anchor.ndim}D, positive "
-                           f"{positive.ndim}D, and negative {negative.ndim}D inputs")
-    return _triplet(anchor, positive, negative, distance_function or pairwise_distance, margin,
-                    swap, reduction)
+        raise RuntimeError(
+            f"The anchor, positive, and negative tensors are expected to have the "
+            f"same number of dimensions, but got: anchor {anchor.ndim}D, positive "
+            f"{positive.ndim}D, and negative {negative.ndim}D inputs"
+        )
+    return _triplet(
+        anchor, positive, negative, distance_function or pairwise_distance, margin, swap, reduction
+    )
 
 
 @composite(method=False, public=False, functional=True)
-def soft_margin_loss(input: Tensor, target: Tensor, size_average: bool | None = None,
-                     reduce: bool | None = None, reduction: str = "mean") -> Tensor:
+def soft_margin_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
     """log(1 + exp(-target * input)) for targets 1 and -1."""
     reduction = reduction_of(reduction, size_average, reduce)
     broadcast_shapes(input._shape, target._shape)
@@ -429,9 +554,14 @@ def soft_margin_loss(input: Tensor, target: Tensor, size_average: bool | None = 
 
 
 @functional("multilabel_soft_margin_loss")
-def multilabel_soft_margin_loss(input: Tensor, target: Tensor, weight: Tensor | None = None,
-                                size_average: bool | None = None, reduce: bool | None = None,
-                                reduction: str = "mean") -> Tensor:
+def multilabel_soft_margin_loss(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
     """The mean over classes (the last dimension) of the logistic loss of each.
 
     Args:
@@ -450,9 +580,16 @@ def multilabel_soft_margin_loss(input: Tensor, target: Tensor, weight: Tensor | 
 
 
 @composite(method=False, public=False, functional=True)
-def multi_margin_loss(input: Tensor, target: Tensor, p: int = 1, margin: float = 1.0,
-                      weight: Tensor | None = None, size_average: bool | None = None,
-                      reduce: bool | None = None, reduction: str = "mean") -> Tensor:
+def multi_margin_loss(
+    input: Tensor,
+    target: Tensor,
+    p: int = 1,
+    margin: float = 1.0,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
     """Mean over the other classes of max(0, margin - x[y] + x[i])^p.
 
     Args:
@@ -469,12 +606,13 @@ def multi_margin_loss(input: Tensor, target: Tensor, p: int = 1, margin: float =
         raise ValueError("only p == 1 and p == 2 supported")
     if weight is not None and weight.ndim != 1:
         raise ValueError("weight must be one-dimensional")
-    x = widen(input if input.ndim == 2 else input.unsqueeze(0))  # type: ignore[attr-defined]
+    x = widen(input if input.ndim == 2 else input.unsqueeze(0))
     rows, count = x._shape
     if target.numel() != rows:
-        raise RuntimeError(f"inconsistent target size, expected {rows} but got "
-                           f"{list(target.shape)}")
-    labels = view_as_shape(target.contiguous(), (rows,))  # type: ignore[attr-defined]
+        raise RuntimeError(
+            f"inconsistent target size, expected {rows} but got {list(target.shape)}"
+        )
+    labels = view_as_shape(target.contiguous(), (rows,))
     labels = NAMES["index_select"](NAMES["arange"](count), 0, labels)  # refuses what is no class
     hit = NAMES["arange"](count) == labels.unsqueeze(-1)
     own = restore(sum_axes(select_where(hit, x, 0.0), (1,)), x._shape, (1,), True)
@@ -487,8 +625,13 @@ def multi_margin_loss(input: Tensor, target: Tensor, p: int = 1, margin: float =
 
 
 @composite(method=False, public=False, functional=True)
-def multilabel_margin_loss(input: Tensor, target: Tensor, size_average: bool | None = None,
-                           reduce: bool | None = None, reduction: str = "mean") -> Tensor:
+def multilabel_margin_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
     """Sum over classes i that are no labels and labels j of max(0, 1 - (x[j] - x[i])) / C.
 
     Args:
@@ -497,23 +640,25 @@ def multilabel_margin_loss(input: Tensor, target: Tensor, size_average: bool | N
     """
     reduction = reduction_of(reduction, size_average, reduce)
     if input._shape != target._shape:
-        raise RuntimeError(f"inconsistent target size {list(target.shape)} for input of size "
-                           f"{list(input.shape)}")
-    x = widen(input if input.ndim == 2 else input.unsqueeze(0))  # type: ignore[attr-defined]
+        raise RuntimeError(
+            f"inconsistent target size {list(target.shape)} for input of size {list(input.shape)}"
+        )
+    x = widen(input if input.ndim == 2 else input.unsqueeze(0))
     rows, count = x._shape
-    labels = view_as_shape(target.contiguous(), (rows, count))  # type: ignore[attr-defined]
+    labels = view_as_shape(target.contiguous(), (rows, count))
     # a label counts while no -1 came before it: the number of -1 so far is 0
     place = NAMES["arange"](count)
     ends = cast(labels < 0, place.dtype)
-    sofar = sum_axes(select_where(place.unsqueeze(0) <= place.unsqueeze(1),
-                                  ends.unsqueeze(1), 0), (2,))
+    sofar = sum_axes(
+        select_where(place.unsqueeze(0) <= place.unsqueeze(1), ends.unsqueeze(1), 0), (2,)
+    )
     valid = sofar == 0
     safe = select_where(valid, labels, 0)
     # hits[n, j, i]: label j of row n is class i
     hits = (safe.unsqueeze(-1) == place) & valid.unsqueeze(-1)
     is_label = sum_axes(cast(hits, place.dtype), (1,)) > 0
-    own = sum_axes(select_where(hits, x.unsqueeze(1), 0.0), (2,))  # type: ignore[attr-defined]
-    gap = clamp_min(1.0 - own.unsqueeze(-1) + x.unsqueeze(1), 0)  # type: ignore[attr-defined]
+    own = sum_axes(select_where(hits, x.unsqueeze(1), 0.0), (2,))
+    gap = clamp_min(1.0 - own.unsqueeze(-1) + x.unsqueeze(1), 0)
     takes_part = valid.unsqueeze(-1) & ~is_label.unsqueeze(1)
     found = sum_axes(select_where(takes_part, gap, 0.0), (1, 2)) / float(count)
     return _finish(found if input.ndim == 2 else view_as_shape(found, ()), reduction, input)

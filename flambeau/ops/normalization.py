@@ -27,25 +27,31 @@ def _trailing(ndim: int, normalized_shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _check_layer(input: Tensor, normalized_shape: tuple[int, ...], weight: Any, bias: Any) -> None:
     if not normalized_shape:
-        raise RuntimeError("Expected normalized_shape to be at least 1-dimensional, i.e., "
-                           "containing at least one element, but got normalized_shape = []")
+        raise RuntimeError(
+            "Expected normalized_shape to be at least 1-dimensional, i.e., "
+            "containing at least one element, but got normalized_shape = []"
+        )
     for name, given in (("weight", weight), ("bias", bias)):
         if given is not None and given._shape != normalized_shape:
             raise RuntimeError(
                 f"Expected {name} to be of same shape as normalized_shape, but got {name} of shape "
-                f"{list(given.shape)} and normalized_shape = {list(normalized_shape)}")
-    if input._shape[-len(normalized_shape):] != normalized_shape:
+                f"{list(given.shape)} and normalized_shape = {list(normalized_shape)}"
+            )
+    if input._shape[-len(normalized_shape) :] != normalized_shape:
         wanted = ", ".join(["*", *map(str, normalized_shape)])
-        raise RuntimeError(f"Given normalized_shape={list(normalized_shape)}, expected input with "
-                           f"shape [{wanted}], but got input of size{list(input.shape)}")
+        raise RuntimeError(
+            f"Given normalized_shape={list(normalized_shape)}, expected input with "
+            f"shape [{wanted}], but got input of size{list(input.shape)}"
+        )
 
 
 # -- layer norm ------------------------------------------------------------------------------------
 
 
 @composite(keep=True, method=False, public=False)
-def _native_layer_norm(input: Tensor, normalized_shape: tuple[int, ...], weight: Any, bias: Any,
-                       eps: float) -> tuple[Tensor, Tensor, Tensor]:
+def _native_layer_norm(
+    input: Tensor, normalized_shape: tuple[int, ...], weight: Any, bias: Any, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
     """`layer_norm` and the mean and 1 / sqrt(var + eps) of every row, in float32 for half types."""
     floats_only("LayerNormKernelImpl", input)
     _check_layer(input, normalized_shape, weight, bias)
@@ -63,19 +69,24 @@ def _native_layer_norm(input: Tensor, normalized_shape: tuple[int, ...], weight:
     return cast(y, input.dtype), mean, rstd
 
 
-def _layer_norm_vjp(g: Any, outs: Any, input: Any, normalized_shape: Any, weight: Any, bias: Any,
-                    eps: float) -> tuple[Any, ...]:
+def _layer_norm_vjp(
+    g: Any, outs: Any, input: Any, normalized_shape: Any, weight: Any, bias: Any, eps: float
+) -> tuple[Any, ...]:
     g_out, g_mean, g_rstd = g
     _, mean, rstd = outs
     axes = _trailing(input.ndim, normalized_shape)
     count = math.prod(normalized_shape)
     normal = (widen(input) - mean) * rstd
-    g_input = g_weight = g_bias = None
+    g_input: Any = None
+    g_weight = g_bias = None
     if g_out is not None:
         wide = widen(g_out)
         scaled = wide if weight is None else wide * widen(weight)
-        g_input = rstd * (scaled - _row_mean(scaled, axes, count)
-                          - normal * _row_mean(scaled * normal, axes, count))
+        g_input = rstd * (
+            scaled
+            - _row_mean(scaled, axes, count)
+            - normal * _row_mean(scaled * normal, axes, count)
+        )
         if weight is not None and weight.requires_grad:
             g_weight = cast(sum_to(wide * normal, tuple(weight.shape)), weight.dtype)
         if bias is not None and bias.requires_grad:
@@ -92,16 +103,23 @@ _native_layer_norm.vjp(_layer_norm_vjp, saves="input weight out1 out2")
 
 
 @composite(method=False)
-def native_layer_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None,
-                      bias: Tensor | None, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+def native_layer_norm(
+    input: Tensor, normalized_shape: Any, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
     """`layer_norm`, and the mean and 1 / sqrt(var + eps) of every row without gradients."""
     out, mean, rstd = _native_layer_norm(input, tuple(normalized_shape), weight, bias, eps)
     return out, mean.detach(), rstd.detach()
 
 
 @composite(method=False, functional=True)
-def layer_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = None,
-               bias: Tensor | None = None, eps: float = 1e-5, cudnn_enable: bool = True) -> Tensor:
+def layer_norm(
+    input: Tensor,
+    normalized_shape: Any,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    cudnn_enable: bool = True,
+) -> Tensor:
     """(x - mean) / sqrt(var + eps) * weight + bias over the trailing dimensions.
 
     Args:
@@ -118,15 +136,16 @@ def layer_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = Non
         Ba, Kiros and Hinton, Layer Normalization (arXiv:1607.06450).
     """
     sizes = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
-    return _native_layer_norm(input, sizes, weight, bias, eps)[0]  # type: ignore[no-any-return]
+    return _native_layer_norm(input, sizes, weight, bias, eps)[0]
 
 
 # -- RMS norm --------------------------------------------------------------------------------------
 
 
 @composite(keep=True, method=False, public=False)
-def _fused_rms_norm(input: Tensor, normalized_shape: tuple[int, ...], weight: Any, eps: float
-                    ) -> tuple[Tensor, Tensor]:
+def _fused_rms_norm(
+    input: Tensor, normalized_shape: tuple[int, ...], weight: Any, eps: float
+) -> tuple[Tensor, Tensor]:
     """`rms_norm` and the 1 / sqrt(mean(x^2) + eps) of every row."""
     floats_only("rms_norm", input)
     _check_layer(input, normalized_shape, weight, None)
@@ -139,14 +158,16 @@ def _fused_rms_norm(input: Tensor, normalized_shape: tuple[int, ...], weight: An
     return cast(y, input.dtype), rstd
 
 
-def _rms_norm_vjp(g: Any, outs: Any, input: Any, normalized_shape: Any, weight: Any, eps: float
-                  ) -> tuple[Any, ...]:
+def _rms_norm_vjp(
+    g: Any, outs: Any, input: Any, normalized_shape: Any, weight: Any, eps: float
+) -> tuple[Any, ...]:
     g_out, g_rstd = g
     rstd = outs[1]
     axes = _trailing(input.ndim, normalized_shape)
     count = math.prod(normalized_shape)
     normal = widen(input) * rstd
-    g_input = g_weight = None
+    g_input: Any = None
+    g_weight = None
     if g_out is not None:
         wide = widen(g_out)
         scaled = wide if weight is None else wide * widen(weight)
@@ -163,8 +184,9 @@ _fused_rms_norm.vjp(_rms_norm_vjp, saves="input weight out1")
 
 
 @composite(method=False, functional=True)
-def rms_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = None,
-             eps: float | None = None) -> Tensor:
+def rms_norm(
+    input: Tensor, normalized_shape: Any, weight: Tensor | None = None, eps: float | None = None
+) -> Tensor:
     """x / sqrt(mean(x^2) + eps) * weight over the trailing dimensions.
 
     Args:
@@ -179,7 +201,7 @@ def rms_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = None,
     sizes = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     if eps is None:
         eps = finfo(float32 if input.dtype.itemsize < 4 else input.dtype).eps
-    return _fused_rms_norm(input, sizes, weight, eps)[0]  # type: ignore[no-any-return]
+    return _fused_rms_norm(input, sizes, weight, eps)[0]
 
 
 # -- groups, instances, batches --------------------------------------------------------------------
@@ -200,9 +222,14 @@ def _scaled(x: Tensor, input: Tensor, weight: Any, bias: Any) -> Tensor:
 
 
 @composite(method=False, functional=True)
-def group_norm(input: Tensor, num_groups: int, weight: Tensor | None = None,
-               bias: Tensor | None = None, eps: float = 1e-5, cudnn_enabled: bool = True
-               ) -> Tensor:
+def group_norm(
+    input: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    cudnn_enabled: bool = True,
+) -> Tensor:
     """(x - mean) / sqrt(var + eps) * weight + bias, one mean and variance a group of channels.
 
     Args:
@@ -219,33 +246,44 @@ def group_norm(input: Tensor, num_groups: int, weight: Tensor | None = None,
         Wu and He, Group Normalization (arXiv:1803.08494).
     """
     if input.ndim < 2:
-        raise RuntimeError(f"Expected at least 2 dimensions for input tensor but received "
-                           f"{input.ndim}")
+        raise RuntimeError(
+            f"Expected at least 2 dimensions for input tensor but received {input.ndim}"
+        )
     channels = input._shape[1]
     if num_groups <= 0:
         raise RuntimeError(f"Expected num groups to be greater than 0, got {num_groups}")
     if channels % num_groups:
-        raise RuntimeError(f"Expected number of channels in input to be divisible by num_groups, "
-                           f"but got input of shape {list(input.shape)} and num_groups="
-                           f"{num_groups}")
+        raise RuntimeError(
+            f"Expected number of channels in input to be divisible by num_groups, "
+            f"but got input of shape {list(input.shape)} and num_groups="
+            f"{num_groups}"
+        )
     for name, given in (("weight", weight), ("bias", bias)):
         if given is not None and given._shape != (channels,):
-            raise RuntimeError(f"Expected {name} to be a vector of size equal to the number of "
-                               f"channels in input, but got {name} of shape {list(given.shape)} "
-                               f"and input of shape {list(input.shape)}")
+            raise RuntimeError(
+                f"Expected {name} to be a vector of size equal to the number of "
+                f"channels in input, but got {name} of shape {list(given.shape)} "
+                f"and input of shape {list(input.shape)}"
+            )
     if not input.numel():
         return _scaled(widen(input) * 1.0, input, weight, bias)
     size = input.numel() // (input._shape[0] * num_groups)
-    rows = widen(input).reshape(input._shape[0], num_groups, size)  # type: ignore[attr-defined]
+    rows = widen(input).reshape(input._shape[0], num_groups, size)
     normal = _native_layer_norm(rows, (size,), None, None, eps)[0]
     return _scaled(view_as_shape(normal, input._shape), input, weight, bias)
 
 
 @composite(method=False, public=False, functional=True)
-def instance_norm(input: Tensor, running_mean: Tensor | None = None,
-                  running_var: Tensor | None = None, weight: Tensor | None = None,
-                  bias: Tensor | None = None, use_input_stats: bool = True,
-                  momentum: float = 0.1, eps: float = 1e-5) -> Tensor:
+def instance_norm(
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
     """`group_norm` with a group for each channel; running statistics are means over instances.
 
     Args:
@@ -259,14 +297,15 @@ def instance_norm(input: Tensor, running_mean: Tensor | None = None,
     """
     if not use_input_stats:
         if running_mean is None or running_var is None:
-            raise RuntimeError("Expected running_mean and running_var to be defined when "
-                               "use_input_stats is false")
-        return batch_norm(input, running_mean, running_var, weight, bias,  # type: ignore
-                          False, momentum, eps)
+            raise RuntimeError(
+                "Expected running_mean and running_var to be defined when use_input_stats is false"
+            )
+        return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
     size = math.prod(input._shape[2:])
     if size == 1:
-        raise ValueError(f"Expected more than 1 spatial element when training, got input size "
-                         f"{input.shape}")
+        raise ValueError(
+            f"Expected more than 1 spatial element when training, got input size {input.shape}"
+        )
     if running_mean is not None or running_var is not None:
         axes = tuple(range(2, input.ndim))
         x = widen(input.detach())
@@ -275,25 +314,32 @@ def instance_norm(input: Tensor, running_mean: Tensor | None = None,
         batch = input._shape[0]
         for running, now in ((running_mean, mean), (running_var, var)):
             if running is not None:
-                per_channel = sum_axes(now.reshape(batch, -1),  # type: ignore[attr-defined]
-                                       (0,)) * (1.0 / batch)
+                per_channel = sum_axes(now.reshape(batch, -1), (0,)) * (1.0 / batch)
                 _move(running, per_channel, momentum)
-    return group_norm(input, input._shape[1], weight, bias, eps)  # type: ignore[no-any-return]
+    return group_norm(input, input._shape[1], weight, bias, eps)
 
 
 def _move(running: Tensor, now: Tensor, momentum: float) -> None:
     """running <- (1 - momentum) * running + momentum * now, without history."""
     was, modes.grad = modes.grad, False
     try:
-        running.lerp_(cast(now.detach(), running.dtype), momentum)  # type: ignore[attr-defined]
+        running.lerp_(cast(now.detach(), running.dtype), momentum)
     finally:
         modes.grad = was
 
 
 @composite(method=False, functional=True)
-def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor | None,
-               weight: Tensor | None = None, bias: Tensor | None = None, training: bool = False,
-               momentum: float = 0.1, eps: float = 1e-5, cudnn_enabled: bool = True) -> Tensor:
+def batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    cudnn_enabled: bool = True,
+) -> Tensor:
     """(x - mean) / sqrt(var + eps) * weight + bias, one mean and variance a channel.
 
     Args:
@@ -314,26 +360,33 @@ def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor |
         Ioffe and Szegedy, Batch Normalization (arXiv:1502.03167), algorithm 1.
     """
     if input.ndim < 2:
-        raise RuntimeError(f"Expected at least 2 dimensions for input tensor but received "
-                           f"{input.ndim}")
+        raise RuntimeError(
+            f"Expected at least 2 dimensions for input tensor but received {input.ndim}"
+        )
     shape = _channel_shape(input)
     channels = input._shape[1]
-    for name, given in (("running_mean", running_mean), ("running_var", running_var),
-                        ("weight", weight), ("bias", bias)):
+    for name, given in (
+        ("running_mean", running_mean),
+        ("running_var", running_var),
+        ("weight", weight),
+        ("bias", bias),
+    ):
         if given is not None and given.numel() != channels:
             raise RuntimeError(f"{name} should contain {channels} elements not {given.numel()}")
     x = widen(input)
     if not training:
         if running_mean is None or running_var is None:
-            raise RuntimeError("Expected running_mean and running_var to be defined when "
-                               "training=False")
+            raise RuntimeError(
+                "Expected running_mean and running_var to be defined when training=False"
+            )
         rstd = rsqrt(widen(running_var) + eps)
         centered = x - view_as_shape(widen(running_mean), shape)
         return _scaled(centered * view_as_shape(rstd, shape), input, weight, bias)
     count = input.numel() // max(channels, 1)
     if count == 1:
-        raise ValueError(f"Expected more than 1 value per channel when training, got input size "
-                         f"{input.shape}")
+        raise ValueError(
+            f"Expected more than 1 value per channel when training, got input size {input.shape}"
+        )
     normal, mean, var = _batch_normal(x, eps)
     if running_mean is not None:
         _move(running_mean, mean, momentum)
@@ -364,15 +417,16 @@ def _batch_normal_vjp(gs: Any, outs: Any, input: Any, eps: float) -> tuple[Any, 
     shape = (1, input.shape[1], *(1,) * (input.ndim - 2))
     rstd = view_as_shape(rsqrt(var + eps), shape)
     centered = input - view_as_shape(mean, shape)
-    found = None
+    found: Any = None
     if g is not None:
         normal = centered * rstd
-        found = rstd * (g - _row_mean(g, axes, count)
-                        - normal * _row_mean(g * normal, axes, count))
-    for extra in (None if g_mean is None else expand_to(
-            view_as_shape(g_mean.contiguous(), shape), tuple(input.shape)),
-                  None if g_var is None else view_as_shape(
-                      g_var.contiguous(), shape) * centered * 2.0):
+        found = rstd * (g - _row_mean(g, axes, count) - normal * _row_mean(g * normal, axes, count))
+    for extra in (
+        None
+        if g_mean is None
+        else expand_to(view_as_shape(g_mean.contiguous(), shape), tuple(input.shape)),
+        None if g_var is None else view_as_shape(g_var.contiguous(), shape) * centered * 2.0,
+    ):
         if extra is not None:
             part = extra * (1.0 / max(count, 1))
             found = part if found is None else found + part
@@ -386,8 +440,9 @@ _batch_normal.vjp(_batch_normal_vjp, saves="input out1 out2")
 
 
 @composite(method=False, public=False, functional=True)
-def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75,
-                        k: float = 1.0) -> Tensor:
+def local_response_norm(
+    input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+) -> Tensor:
     """x / (k + alpha * mean of x^2 over `size` neighbouring channels) ** beta.
 
     Args:
@@ -400,8 +455,9 @@ def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: flo
         Krizhevsky, Sutskever and Hinton, ImageNet Classification with Deep CNNs (NIPS 2012).
     """
     if input.ndim < 3:
-        raise ValueError(f"Expected 3D or higher dimensionality input (got {input.ndim} "
-                         "dimensions)")
+        raise ValueError(
+            f"Expected 3D or higher dimensionality input (got {input.ndim} dimensions)"
+        )
     if not input.numel():
         return input
     x = widen(input)
@@ -429,8 +485,9 @@ def normalize_rows(input: Tensor, p: float, dim: int, eps: float) -> Tensor:
 
 
 @functional("normalize")
-def normalize(input: Tensor, p: float = 2.0, dim: Any = 1, eps: float = 1e-12,
-              out: Tensor | None = None) -> Tensor:
+def normalize(
+    input: Tensor, p: float = 2.0, dim: Any = 1, eps: float = 1e-12, out: Tensor | None = None
+) -> Tensor:
     """x / max(norm of x along a dimension, eps).
 
     Args:
@@ -439,4 +496,4 @@ def normalize(input: Tensor, p: float = 2.0, dim: Any = 1, eps: float = 1e-12,
         eps: the least divisor.
     """
     found = normalize_rows(input, p, dim, eps)
-    return found if out is None else write_out(out, found)  # type: ignore[no-any-return]
+    return found if out is None else write_out(out, found)

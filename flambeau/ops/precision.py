@@ -14,7 +14,7 @@ from flambeau.tensor import Tensor
 def widen(x: Tensor) -> Tensor:
     """A float16 or bfloat16 tensor as float32; any other as it is."""
     if x.dtype.category == 2 and x.dtype.itemsize < 4:
-        return to_dtype(x, float32)  # type: ignore[no-any-return]
+        return to_dtype(x, float32)
     return x
 
 

@@ -1,8 +1,8 @@
 """Random numbers: a counter-based generator, so that a value depends only on (seed, place).
 
 Each call takes the generator's seed and a block of its counter when it is recorded; the bits are
-made inside the fused program (Threefry-2x32 with 20 rounds, Salmon et al., "Parallel random numbers:
-as easy as 1, 2, 3", SC 2011). Streams are deterministic; they are not torch's bit for bit.
+made inside the fused program (Threefry-2x32 with 20 rounds, Salmon et al., "Parallel random
+numbers: as easy as 1, 2, 3", SC 2011). Streams are deterministic; they are not torch's bit for bit.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Cut long reductions in two: for parallel work, for shorter (more accurate) sums, and so that every
-reduction runs over one group of adjacent axes."""
+"""Cut long reductions in two: for parallel work, for shorter (more accurate) sums, and so that
+every reduction runs over one group of adjacent axes."""
 
 from __future__ import annotations
 

@@ -53,9 +53,16 @@ def test_dropout_in_place_and_out_of_training() -> None:
     assert F.dropout(y, 1.0).tolist() == [0.0] * 100
 
 
-@pytest.mark.parametrize(("name", "shape"), [
-    ("dropout1d", (20, 30, 7)), ("dropout2d", (20, 30, 3, 2)), ("dropout3d", (20, 30, 2, 3, 1)),
-    ("dropout1d", (600, 7)), ("feature_alpha_dropout", (20, 30, 3, 2))])
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("dropout1d", (20, 30, 7)),
+        ("dropout2d", (20, 30, 3, 2)),
+        ("dropout3d", (20, 30, 2, 3, 1)),
+        ("dropout1d", (600, 7)),
+        ("feature_alpha_dropout", (20, 30, 3, 2)),
+    ],
+)
 def test_feature_forms_drop_whole_channels(name: str, shape: tuple[int, ...]) -> None:
     x = flambeau.ones(*shape)
     y = getattr(F, name)(x, 0.4, training=True).numpy()
@@ -106,6 +113,7 @@ def test_attention_dropout_is_unbiased_and_consistent_in_the_gradient() -> None:
     # the output is linear in v: its gradient applied to v gives the output back
     y = F.scaled_dot_product_attention(q, k, v, dropout_p=0.3)
     y.sum().backward()
-    np.testing.assert_allclose((v.grad * v.detach()).sum().item(), y.sum().item(), rtol=1e-4,
-                               atol=1e-4)
+    np.testing.assert_allclose(
+        (v.grad * v.detach()).sum().item(), y.sum().item(), rtol=1e-4, atol=1e-4
+    )
     assert not F.scaled_dot_product_attention(q, k, v, dropout_p=1.0).detach().numpy().any()

@@ -1,4 +1,4 @@
-"""Arithmetic, activations, losses, normalization and attention give torch's values and gradients.
+"""Activations, losses, normalization and attention give torch's values and gradients.
 
 Float64 is compared tightly; float32 must be about as close to float64 as torch's float32 is; half
 types must round once.
@@ -8,101 +8,25 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import flambeau
-from flambeau.ops.table import FUNCTIONAL
+from tests.parity.rows import (
+    OURS,
+    THEIRS,
+    assert_same_error,
+    classes,
+    compare,
+    normal,
+    outputs,
+    run,
+    uniform,
+)
 
 torch = pytest.importorskip("torch")
-
-OURS = SimpleNamespace(**FUNCTIONAL)
-THEIRS = torch.nn.functional
-
-
-def normal(*shape: int, seed: int = 0, low: float = -math.inf, high: float = math.inf) -> Any:
-    """Standard normal values, clipped, as float64."""
-    return np.clip(np.random.default_rng(seed).standard_normal(shape), low, high)
-
-
-def uniform(*shape: int, low: float = 0.0, high: float = 1.0, seed: int = 0) -> Any:
-    """Uniform values as float64."""
-    return np.random.default_rng(seed).uniform(low, high, shape)
-
-
-def classes(*shape: int, count: int, seed: int = 0) -> Any:
-    """Random classes as int64."""
-    return np.random.default_rng(seed).integers(0, count, shape)
-
-
-def outputs(found: Any) -> list[Any]:
-    """A result's tensors."""
-    return list(found) if isinstance(found, (tuple, list)) else [found]
-
-
-def run(
-    lib: Any,
-    functions: Any,
-    call: Callable[..., Any],
-    arrays: tuple[Any, ...],
-    dtype: str,
-) -> tuple[list[Any], list[Any]]:
-    """Values and gradients as float64 arrays (None where there is no gradient)."""
-    given = []
-    for a in arrays:
-        t = lib.tensor(np.asarray(a))
-        if np.asarray(a).dtype.kind == "f":
-            t = t.to(getattr(lib, dtype)).requires_grad_()
-        given.append(t)
-    outs = outputs(call(lib, functions, *given))
-    total = None
-    for k, o in enumerate(outs):
-        if o.dtype.is_floating_point and o.requires_grad:
-            weight = lib.tensor(normal(*o.shape, seed=100 + k)).to(o.dtype)
-            part = (o * weight).sum()
-            total = part if total is None else total + part
-    if total is not None:
-        total.backward()
-    values = [o.detach().to(lib.float64).numpy() for o in outs]
-    grads = [None if t.grad is None else t.grad.to(lib.float64).numpy() for t in given]
-    return values, grads
-
-
-def compare(
-    call: Callable[..., Any],
-    *arrays: Any,
-    rtol: float = 1e-9,
-    atol: float = 1e-10,
-    dtype: str = "float64",
-) -> None:
-    """The same call in both libraries gives the same values, dtypes and gradients."""
-    got = run(flambeau, OURS, call, arrays, dtype)
-    want = run(torch, THEIRS, call, arrays, dtype)
-    for kind, a, b in (("value", got[0], want[0]), ("gradient", got[1], want[1])):
-        assert len(a) == len(b)
-        for k, (x, y) in enumerate(zip(a, b, strict=True)):
-            if y is None or x is None:
-                other = x if y is None else y
-                assert other is None or not np.any(other), f"{kind} {k} in one library only"
-                continue
-            assert x.shape == y.shape, f"{kind} {k}"
-            np.testing.assert_allclose(x, y, rtol=rtol, atol=atol, err_msg=f"{kind} {k}")
-
-
-def error(lib: Any, functions: Any, call: Callable[..., Any], arrays: tuple[Any, ...]) -> Any:
-    """The exception of a call, or None."""
-    try:
-        found = call(lib, functions, *(lib.tensor(np.asarray(a)) for a in arrays))
-        for o in outputs(found):
-            o.tolist()
-    except Exception as raised:  # noqa: BLE001 (any class is compared)
-        return raised
-    return None
-
 
 X = normal(3, 5, seed=1)
 X3 = normal(2, 3, 4, seed=2)
@@ -136,7 +60,7 @@ ACTIVATIONS = [
     ("F.sigmoid", lambda t, F, x: F.sigmoid(x), X),
     ("F.tanh", lambda t, F, x: F.tanh(x), X),
 ]
-KINKS = np.array([-9.0, -6.0, -3.0, -2.0, -1.0, -0.5, -0.3, 0.0, 0.3, 0.5, 1.0, 2.0, 3.0, 6.0, 25.0])
+KINKS = np.array([-9.0, -6, -3, -2, -1, -0.5, -0.3, 0, 0.3, 0.5, 1, 2, 3, 6, 25])
 ACTIVATIONS += [
     (f"{name} {kind}", call, values)
     for kind, values in (("normal", X * 3), ("kinks", KINKS))
@@ -184,19 +108,43 @@ NORMS = [
     ),
     ("rms_norm", lambda t, F, x, w: F.rms_norm(x, (4,), w), X3, normal(4)),
     ("rms_norm plain", lambda t, F, x: F.rms_norm(x, (3, 4), eps=1e-2), X3),
-    ("group_norm", lambda t, F, x, w, b: F.group_norm(x, 2, w, b), normal(2, 4, 3, 2), normal(4),
-     normal(4)),
+    (
+        "group_norm",
+        lambda t, F, x, w, b: F.group_norm(x, 2, w, b),
+        normal(2, 4, 3, 2),
+        normal(4),
+        normal(4),
+    ),
     ("group_norm plain", lambda t, F, x: t.group_norm(x, 2), normal(3, 4)),
-    ("instance_norm", lambda t, F, x, w, b: F.instance_norm(x, weight=w, bias=b),
-     normal(2, 4, 3, 2), normal(4), normal(4)),
-    ("batch_norm", lambda t, F, x, w, b: F.batch_norm(x, None, None, w, b, True),
-     normal(3, 4, 3, 2), normal(4), normal(4)),
+    (
+        "instance_norm",
+        lambda t, F, x, w, b: F.instance_norm(x, weight=w, bias=b),
+        normal(2, 4, 3, 2),
+        normal(4),
+        normal(4),
+    ),
+    (
+        "batch_norm",
+        lambda t, F, x, w, b: F.batch_norm(x, None, None, w, b, True),
+        normal(3, 4, 3, 2),
+        normal(4),
+        normal(4),
+    ),
     ("batch_norm rows", lambda t, F, x: F.batch_norm(x, None, None, training=True), normal(5, 4)),
-    ("batch_norm off", lambda t, F, x, m, v, w, b: F.batch_norm(
-        x, m.detach(), v.detach(), w, b), normal(3, 4, 2), normal(4), uniform(4, low=0.5),
-     normal(4), normal(4)),
-    ("local_response_norm", lambda t, F, x: F.local_response_norm(x, 3, 0.1, 0.6, 1.5),
-     normal(2, 5, 3)),
+    (
+        "batch_norm off",
+        lambda t, F, x, m, v, w, b: F.batch_norm(x, m.detach(), v.detach(), w, b),
+        normal(3, 4, 2),
+        normal(4),
+        uniform(4, low=0.5),
+        normal(4),
+        normal(4),
+    ),
+    (
+        "local_response_norm",
+        lambda t, F, x: F.local_response_norm(x, 3, 0.1, 0.6, 1.5),
+        normal(2, 5, 3),
+    ),
     ("local_response_norm even", lambda t, F, x: F.local_response_norm(x, 4), normal(2, 5, 3, 2)),
     ("normalize", lambda t, F, x: F.normalize(x), X),
     ("normalize p 1", lambda t, F, x: F.normalize(x, p=1, dim=0), X),
@@ -208,63 +156,171 @@ P, TP = uniform(3, 5, low=0.05, high=0.95), uniform(3, 5, seed=7)
 ROW_SIGNS = np.array([1.0, -1.0, 1.0])
 Y = normal(3, 5, seed=8)
 LOSSES = [
-    (f"{name} {reduction}", (lambda t, F, *given, call=call, reduction=reduction:
-                             call(F, reduction, *given)), *arrays)
+    (
+        f"{name} {reduction}",
+        (lambda t, F, *given, call=call, reduction=reduction: call(F, reduction, *given)),
+        *arrays,
+    )
     for reduction in ("mean", "sum", "none")
     for name, call, *arrays in (
         ("mse_loss", lambda F, r, x, y: F.mse_loss(x, y, reduction=r), X, Y),
-        ("mse_loss weight", lambda F, r, x, y, w: F.mse_loss(
-            x, y, reduction=r, weight=w.detach()), X, Y, P),
+        (
+            "mse_loss weight",
+            lambda F, r, x, y, w: F.mse_loss(x, y, reduction=r, weight=w.detach()),
+            X,
+            Y,
+            P,
+        ),
         ("l1_loss", lambda F, r, x, y: F.l1_loss(x, y, reduction=r), X, Y),
         ("smooth_l1_loss", lambda F, r, x, y: F.smooth_l1_loss(x, y, reduction=r, beta=0.7), X, Y),
-        ("smooth_l1_loss 0", lambda F, r, x, y: F.smooth_l1_loss(x, y, reduction=r, beta=0.0),
-         X, Y),
+        (
+            "smooth_l1_loss 0",
+            lambda F, r, x, y: F.smooth_l1_loss(x, y, reduction=r, beta=0.0),
+            X,
+            Y,
+        ),
         ("huber_loss", lambda F, r, x, y: F.huber_loss(x, y, reduction=r, delta=0.7), X, Y),
-        ("binary_cross_entropy", lambda F, r, x, y: F.binary_cross_entropy(x, y, reduction=r),
-         P, TP),
-        ("binary_cross_entropy weight", lambda F, r, x, y, w: F.binary_cross_entropy(
-            x, y, w.detach(), reduction=r), P, TP, uniform(5)),
-        ("binary_cross_entropy ends", lambda F, r, x: F.binary_cross_entropy(
-            x, x.detach().flip(0), reduction=r), np.array([0.0, 1.0, 1.0])),
-        ("with_logits", lambda F, r, x, y: F.binary_cross_entropy_with_logits(
-            x, y, reduction=r), X * 5, TP),
-        ("with_logits weights", lambda F, r, x, y, w, p: F.binary_cross_entropy_with_logits(
-            x, y, w.detach(), reduction=r, pos_weight=p.detach()), X, TP, uniform(5),
-         uniform(5, seed=3)),
+        (
+            "binary_cross_entropy",
+            lambda F, r, x, y: F.binary_cross_entropy(x, y, reduction=r),
+            P,
+            TP,
+        ),
+        (
+            "binary_cross_entropy weight",
+            lambda F, r, x, y, w: F.binary_cross_entropy(x, y, w.detach(), reduction=r),
+            P,
+            TP,
+            uniform(5),
+        ),
+        (
+            "binary_cross_entropy ends",
+            lambda F, r, x: F.binary_cross_entropy(x, x.detach().flip(0), reduction=r),
+            np.array([0.0, 1.0, 1.0]),
+        ),
+        (
+            "with_logits",
+            lambda F, r, x, y: F.binary_cross_entropy_with_logits(x, y, reduction=r),
+            X * 5,
+            TP,
+        ),
+        (
+            "with_logits weights",
+            lambda F, r, x, y, w, p: F.binary_cross_entropy_with_logits(
+                x, y, w.detach(), reduction=r, pos_weight=p.detach()
+            ),
+            X,
+            TP,
+            uniform(5),
+            uniform(5, seed=3),
+        ),
         ("kl_div", lambda F, r, x, y: F.kl_div(x, y, reduction=r), X, TP),
         ("kl_div log", lambda F, r, x, y: F.kl_div(x, y, reduction=r, log_target=True), X, Y),
-        ("poisson_nll_loss", lambda F, r, x, y: F.poisson_nll_loss(
-            x, y.detach(), reduction=r), X, uniform(3, 5, high=4)),
-        ("poisson_nll_loss full", lambda F, r, x, y: F.poisson_nll_loss(
-            x, y.detach(), log_input=False, full=True, reduction=r), P, uniform(3, 5, high=4)),
-        ("gaussian_nll_loss", lambda F, r, x, y, v: F.gaussian_nll_loss(
-            x, y, v, reduction=r), X, Y, P),
-        ("gaussian_nll_loss rows", lambda F, r, x, y, v: F.gaussian_nll_loss(
-            x, y, v, True, reduction=r), X, Y, uniform(3, low=0.1)),
-        ("hinge_embedding_loss", lambda F, r, x, y: F.hinge_embedding_loss(
-            x, y.detach(), 0.7, reduction=r), X, SIGNS),
-        ("margin_ranking_loss", lambda F, r, x, y, s: F.margin_ranking_loss(
-            x, y, s.detach(), 0.2, reduction=r), X, Y, SIGNS),
-        ("cosine_embedding_loss", lambda F, r, x, y, s: F.cosine_embedding_loss(
-            x, y, s.detach(), 0.1, reduction=r), X, Y, ROW_SIGNS),
-        ("triplet_margin_loss", lambda F, r, a, p, n: F.triplet_margin_loss(
-            a, p, n, reduction=r), X, Y, normal(3, 5, seed=10)),
-        ("triplet_margin_loss swap", lambda F, r, a, p, n: F.triplet_margin_loss(
-            a, p, n, 2.0, 1.0, swap=True, reduction=r), X, Y, normal(3, 5, seed=10)),
-        ("triplet_margin_with_distance_loss", lambda F, r, a, p, n:
-         F.triplet_margin_with_distance_loss(
-             a, p, n, distance_function=lambda x, y: (x - y).square().sum(-1), reduction=r),
-         X, Y, normal(3, 5, seed=10)),
-        ("soft_margin_loss", lambda F, r, x, y: F.soft_margin_loss(
-            x, y.detach(), reduction=r), X, SIGNS),
-        ("multilabel_soft_margin_loss", lambda F, r, x, y, w: F.multilabel_soft_margin_loss(
-            x, (y > 0.5).to(x.dtype), w.detach(), reduction=r), X, TP, uniform(5)),
-        ("multi_margin_loss", lambda F, r, x, y: F.multi_margin_loss(x, y, reduction=r), X,
-         np.array([1, 4, 0])),
-        ("multi_margin_loss 2", lambda F, r, x, y, w: F.multi_margin_loss(
-            x, y, 2, 0.5, w.detach(), reduction=r), X, np.array([1, 4, 0]), uniform(5)),
-        ("multilabel_margin_loss", lambda F, r, x, y: F.multilabel_margin_loss(
-            x, y, reduction=r), X, np.array([[3, 0, -1, 1, 1], [-1] * 5, [0, 1, 2, 3, 4]])),
+        (
+            "poisson_nll_loss",
+            lambda F, r, x, y: F.poisson_nll_loss(x, y.detach(), reduction=r),
+            X,
+            uniform(3, 5, high=4),
+        ),
+        (
+            "poisson_nll_loss full",
+            lambda F, r, x, y: F.poisson_nll_loss(
+                x, y.detach(), log_input=False, full=True, reduction=r
+            ),
+            P,
+            uniform(3, 5, high=4),
+        ),
+        (
+            "gaussian_nll_loss",
+            lambda F, r, x, y, v: F.gaussian_nll_loss(x, y, v, reduction=r),
+            X,
+            Y,
+            P,
+        ),
+        (
+            "gaussian_nll_loss rows",
+            lambda F, r, x, y, v: F.gaussian_nll_loss(x, y, v, True, reduction=r),
+            X,
+            Y,
+            uniform(3, low=0.1),
+        ),
+        (
+            "hinge_embedding_loss",
+            lambda F, r, x, y: F.hinge_embedding_loss(x, y.detach(), 0.7, reduction=r),
+            X,
+            SIGNS,
+        ),
+        (
+            "margin_ranking_loss",
+            lambda F, r, x, y, s: F.margin_ranking_loss(x, y, s.detach(), 0.2, reduction=r),
+            X,
+            Y,
+            SIGNS,
+        ),
+        (
+            "cosine_embedding_loss",
+            lambda F, r, x, y, s: F.cosine_embedding_loss(x, y, s.detach(), 0.1, reduction=r),
+            X,
+            Y,
+            ROW_SIGNS,
+        ),
+        (
+            "triplet_margin_loss",
+            lambda F, r, a, p, n: F.triplet_margin_loss(a, p, n, reduction=r),
+            X,
+            Y,
+            normal(3, 5, seed=10),
+        ),
+        (
+            "triplet_margin_loss swap",
+            lambda F, r, a, p, n: F.triplet_margin_loss(a, p, n, 2.0, 1.0, swap=True, reduction=r),
+            X,
+            Y,
+            normal(3, 5, seed=10),
+        ),
+        (
+            "triplet_margin_with_distance_loss",
+            lambda F, r, a, p, n: F.triplet_margin_with_distance_loss(
+                a, p, n, distance_function=lambda x, y: (x - y).square().sum(-1), reduction=r
+            ),
+            X,
+            Y,
+            normal(3, 5, seed=10),
+        ),
+        (
+            "soft_margin_loss",
+            lambda F, r, x, y: F.soft_margin_loss(x, y.detach(), reduction=r),
+            X,
+            SIGNS,
+        ),
+        (
+            "multilabel_soft_margin_loss",
+            lambda F, r, x, y, w: F.multilabel_soft_margin_loss(
+                x, (y > 0.5).to(x.dtype), w.detach(), reduction=r
+            ),
+            X,
+            TP,
+            uniform(5),
+        ),
+        (
+            "multi_margin_loss",
+            lambda F, r, x, y: F.multi_margin_loss(x, y, reduction=r),
+            X,
+            np.array([1, 4, 0]),
+        ),
+        (
+            "multi_margin_loss 2",
+            lambda F, r, x, y, w: F.multi_margin_loss(x, y, 2, 0.5, w.detach(), reduction=r),
+            X,
+            np.array([1, 4, 0]),
+            uniform(5),
+        ),
+        (
+            "multilabel_margin_loss",
+            lambda F, r, x, y: F.multilabel_margin_loss(x, y, reduction=r),
+            X,
+            np.array([[3, 0, -1, 1, 1], [-1] * 5, [0, 1, 2, 3, 4]]),
+        ),
     )
 ]
 T = classes(3, count=5)
@@ -482,110 +538,29 @@ LINEAR = [
     ),
     ("one_hot", lambda t, F, i: F.one_hot(i), classes(2, 3, count=5)),
     ("one_hot 9", lambda t, F, i: F.one_hot(i, 9), classes(4, count=5)),
-    ("cosine_similarity", lambda t, F, x, y: F.cosine_similarity(x, y), X3,
-     normal(2, 3, 4, seed=9)),
-    ("cosine_similarity broadcast", lambda t, F, x, y: t.cosine_similarity(x, y, dim=-1), X3,
-     normal(4, seed=9)),
+    (
+        "cosine_similarity",
+        lambda t, F, x, y: F.cosine_similarity(x, y),
+        X3,
+        normal(2, 3, 4, seed=9),
+    ),
+    (
+        "cosine_similarity broadcast",
+        lambda t, F, x, y: t.cosine_similarity(x, y, dim=-1),
+        X3,
+        normal(4, seed=9),
+    ),
     ("pairwise_distance", lambda t, F, x, y: F.pairwise_distance(x, y), X, normal(3, 5, seed=9)),
-    ("pairwise_distance 1", lambda t, F, x, y: t.pairwise_distance(x, y, 1, keepdim=True), X,
-     normal(5, seed=9)),
+    (
+        "pairwise_distance 1",
+        lambda t, F, x, y: t.pairwise_distance(x, y, 1, keepdim=True),
+        X,
+        normal(5, seed=9),
+    ),
     ("dropout off", lambda t, F, x: F.dropout(x, 0.5, False), X),
     ("dropout 1", lambda t, F, x: F.dropout(x, 1.0), X),
 ]
-ARITHMETIC = [
-    ("div", lambda t, F, x, y: t.div(x, y), X, uniform(5, low=1, high=2)),
-    ("div floor", lambda t, F, x, y: x.div(y, rounding_mode="floor"), X, uniform(5, low=0.1)),
-    ("div trunc", lambda t, F, x, y: t.div(x, y, rounding_mode="trunc"), X, uniform(5, low=0.1)),
-    ("where", lambda t, F, c, x, y: t.where(c, x, y), MASK, normal(4, 6), normal(6)),
-    ("where number", lambda t, F, c, x: t.where(c, x, 2), MASK, normal(4, 6)),
-    ("where method", lambda t, F, c, x: x.where(c, 0.0), MASK, normal(4, 6)),
-    ("clamp", lambda t, F, x: x.clamp(-0.5, 0.5), X),
-    ("clamp border", lambda t, F, x: t.clamp(x, 0, 1), np.array([-1.0, 0.0, 0.5, 1.0, 2.0])),
-    (
-        "clamp tensors",
-        lambda t, F, x, a, b: t.clamp(x, a, b),
-        X,
-        normal(5, seed=4),
-        normal(3, 1, seed=5),
-    ),
-    ("clamp min", lambda t, F, x: x.clamp(min=0.1), X),
-    ("clamp_max", lambda t, F, x, m: x.clamp_max(m), X, normal(5)),
-    ("square", lambda t, F, x: x.square(), X),
-    ("addcmul", lambda t, F, x, a, b: t.addcmul(x, a, b, value=0.3), X, normal(5), normal(3, 1)),
-    (
-        "addcdiv",
-        lambda t, F, x, a, b: x.addcdiv(a, b, value=-2.5),
-        X,
-        normal(5),
-        uniform(3, 1, low=1),
-    ),
-    ("lerp", lambda t, F, x, y: t.lerp(x, y, 0.3), X, normal(3, 5, seed=9)),
-    ("lerp 0.9", lambda t, F, x, y: t.lerp(x, y, 0.9), X, normal(3, 5, seed=9)),
-    ("lerp tensor", lambda t, F, x, y, w: t.lerp(x, y, w), X, normal(3, 5, seed=9), normal(5)),
-    ("rsub", lambda t, F, x, y: t.rsub(x, y, alpha=0.5), X, normal(5)),
-    ("ldexp", lambda t, F, x, y: t.ldexp(x, y), X, classes(5, count=4)),
-    ("round", lambda t, F, x: x.round(), X * 10),
-    ("round 2", lambda t, F, x: t.round(x, decimals=2), X * 10),
-    ("round -1", lambda t, F, x: t.round(x, decimals=-1), X * 100),
-    ("frac", lambda t, F, x: x.frac(), X * 10),
-    ("deg2rad", lambda t, F, x: t.deg2rad(x), X),
-    ("rad2deg", lambda t, F, x: x.rad2deg(), X),
-    ("float_power", lambda t, F, x, y: t.float_power(x, y), uniform(3, 5, low=0.5), normal(5)),
-    ("float_power number", lambda t, F, x: t.float_power(2, x), X),
-    ("logaddexp", lambda t, F, x, y: t.logaddexp(x, y), X, normal(5) * 50),
-    ("logaddexp2", lambda t, F, x, y: t.logaddexp2(x, y), X, normal(5)),
-    ("logaddexp inf", lambda t, F, x, y: t.logaddexp(x.detach(), y.detach()),
-     np.array([np.inf, -np.inf, np.inf, 1.0, np.nan]), np.array([np.inf, -np.inf, 1.0, -np.inf, 1])),
-    ("xlogy", lambda t, F, x, y: t.xlogy(x, y), X, uniform(5, low=0.1)),
-    ("xlogy zeros", lambda t, F, x, y: t.xlogy(x.detach(), y.detach()),
-     np.array([0.0, np.nan, 0.0, 0.0, 1.0]), np.array([np.nan, 1.0, 0.0, -1.0, 0.0])),
-    ("xlogy number", lambda t, F, x: t.xlogy(x, 2), X),
-    ("xlogy of number", lambda t, F, x: t.xlogy(2, x), uniform(3, 5, low=0.1)),
-    ("logit", lambda t, F, x: t.logit(x), uniform(3, 5, low=0.01, high=0.99)),
-    ("logit eps", lambda t, F, x: x.logit(0.1), uniform(3, 5, low=-0.2, high=1.2)),
-    ("sinc", lambda t, F, x: t.sinc(x), np.array([-1.5, -1.0, 0.0, 0.25, 1.0, 2.5])),
-    ("polygamma", lambda t, F, x: t.polygamma(2, x), uniform(3, 5, low=0.1, high=5)),
-    ("polygamma 1", lambda t, F, x: x.polygamma(1), uniform(3, 5, low=0.1, high=5)),
-    ("polygamma 0", lambda t, F, x: t.polygamma(0, x), uniform(3, 5, low=0.1, high=5)),
-    ("heaviside", lambda t, F, x, y: t.heaviside(x.detach(), y.detach()),
-     np.array([-1.0, 0.0, 2.0]), np.array([5.0])),
-    ("nan_to_num", lambda t, F, x: t.nan_to_num(x), np.array([np.nan, np.inf, -np.inf, 1.0])),
-    ("nan_to_num all", lambda t, F, x: x.nan_to_num(1.0, 2.0, -3.0),
-     np.array([np.nan, np.inf, -np.inf, 1.0])),
-    ("sgn", lambda t, F, x: x.detach().sgn(), X),
-    ("isposinf", lambda t, F, x: (t.isposinf(x), t.isneginf(x), t.isreal(x)),
-     np.array([np.nan, np.inf, -np.inf, 1.0])),
-    ("gcd", lambda t, F, x, y: (t.gcd(x, y), x.lcm(y)), np.array([[12, -8, 0], [7, 5, 9]]),
-     np.array([8, 12, 6])),
-    ("isclose", lambda t, F, x, y: (t.isclose(x, y), t.isclose(x, y, equal_nan=True),
-                                    t.isclose(x, y, rtol=0, atol=0)),
-     np.array([np.nan, np.inf, np.inf, 1.0, 1.0, 1.0]),
-     np.array([np.nan, np.inf, -np.inf, 1.0 + 5e-6, 1.1, np.inf])),
-    ("dist", lambda t, F, x, y: t.dist(x, y, 3), X, normal(5)),
-    ("fix", lambda t, F, x: t.fix(x), X * 10),
-    ("positive", lambda t, F, x: t.positive(x), X),
-]
-INPLACE = [
-    (name, call, *arrays) for name, call, *arrays in (
-        ("mul_", lambda x, y: x.mul_(y), X, normal(5)),
-        ("div_ floor", lambda x, y: x.div_(y, rounding_mode="floor"), X, uniform(5, low=1)),
-        ("clamp_", lambda x: x.clamp_(-0.5, 0.5), X),
-        ("clip_", lambda x: x.clip_(max=0.3), X),
-        ("square_", lambda x: x.square_(), X),
-        ("addcmul_", lambda x, a, b: x.addcmul_(a, b, value=0.5), X, normal(5), normal(3, 1)),
-        ("addcdiv_", lambda x, a, b: x.addcdiv_(a, b, value=0.5), X, normal(5),
-         uniform(3, 1, low=1)),
-        ("lerp_", lambda x, y: x.lerp_(y, 0.2), X, normal(3, 5, seed=4)),
-        ("round_", lambda x: x.round_(), X),
-        ("relu_", lambda x: x.relu_(), X),
-        ("logit_", lambda x: x.logit_(), uniform(5, low=0.1, high=0.9)),
-        ("nan_to_num_", lambda x: x.nan_to_num_(1.0), np.array([np.nan, 1.0])),
-        ("eq_", lambda x, y: x.eq_(y.detach()), X, X),
-        ("sin_", lambda x: x.sin_(), X),
-        ("div_ of a view", lambda x, y: x[1:].div_(y), X, uniform(5, low=1)),
-    )
-]
-CASES = [*SOFT, *ACTIVATIONS, *NORMS, *LOSSES, *CLASSIFICATION, *ATTENTION, *LINEAR, *ARITHMETIC]
+CASES = [*SOFT, *ACTIVATIONS, *NORMS, *LOSSES, *CLASSIFICATION, *ATTENTION, *LINEAR]
 
 
 @pytest.mark.parametrize("case", CASES, ids=[c[0] for c in CASES])
@@ -596,23 +571,10 @@ def test_float64_values_and_gradients(case: tuple[Any, ...]) -> None:
     compare(call, *arrays, rtol=1e-7 if coarse else 1e-9)
 
 
-@pytest.mark.parametrize("case", INPLACE, ids=[c[0] for c in INPLACE])
-def test_in_place_values_and_gradients(case: tuple[Any, ...]) -> None:
-    _, write, *arrays = case
-
-    def call(lib: Any, functions: Any, x: Any, *rest: Any) -> Any:
-        y = x * 1
-        found = write(y, *rest)
-        assert found is y or found._base is y
-        return y
-
-    compare(call, *arrays)
-
-
 EPS32 = 2.0**-24
 SMOOTH = [
     c
-    for c in [*SOFT, *ACTIVATIONS, *NORMS, *CLASSIFICATION, *ATTENTION, *LINEAR]
+    for c in [*SOFT, *ACTIVATIONS, *NORMS, *LOSSES, *CLASSIFICATION, *ATTENTION, *LINEAR]
     if "empty row" not in c[0] and "-inf" not in c[0] and "dtype" not in c[0]
 ]
 
@@ -638,8 +600,9 @@ HALVES = [
     (case, dtype)
     for case in [*SOFT, *ACTIVATIONS, *NORMS, *CLASSIFICATION[:12], *ATTENTION[:4]]
     for dtype in ("bfloat16", "float16")
-    if not any(word in case[0] for word in (
-        "big", "dtype", "group_norm plain", "local_response_norm"))
+    if not any(
+        word in case[0] for word in ("big", "dtype", "group_norm plain", "local_response_norm")
+    )
     and (dtype == "bfloat16" or case in SOFT or case in NORMS or case in ATTENTION)
 ]
 
@@ -705,6 +668,32 @@ def _plain_attention(lib: Any) -> Any:
 
 LONG = np.array([[1, 2, 3]])
 ERRORS = [
+    ("group_norm groups", lambda t, F, x: F.group_norm(x, 2), X),
+    ("group_norm rank", lambda t, F, x: F.group_norm(x, 1), X[0]),
+    ("batch_norm one value", lambda t, F, x: F.batch_norm(x, None, None, training=True), X[:1]),
+    ("batch_norm no statistics", lambda t, F, x: F.batch_norm(x, None, None), X),
+    ("batch_norm sizes", lambda t, F, x: F.batch_norm(x, t.ones(4), t.ones(4)), X),
+    ("instance_norm one value", lambda t, F, x: F.instance_norm(x[:, :, :1]), X3),
+    ("local_response_norm rank", lambda t, F, x: F.local_response_norm(x, 2), X),
+    ("glu odd", lambda t, F, x: F.glu(x), X),
+    ("prelu weights", lambda t, F, x: F.prelu(x, t.ones(3, dtype=t.float64)), X),
+    ("hardtanh bounds", lambda t, F, x: F.hardtanh(x, 2, 1), X),
+    ("celu 0", lambda t, F, x: F.celu(x, 0), X),
+    ("rrelu bounds", lambda t, F, x: F.rrelu(x, 1, 0), X),
+    ("softshrink below 0", lambda t, F, x: F.softshrink(x, -1), X),
+    ("mse sizes", lambda t, F, x: F.mse_loss(x, x[0, :2]), X),
+    ("bce sizes", lambda t, F, x: F.binary_cross_entropy(x, x[0]), X),
+    ("bce with logits sizes", lambda t, F, x: F.binary_cross_entropy_with_logits(x, x[0]), X),
+    ("huber delta", lambda t, F, x: F.huber_loss(x, x, delta=0.0), X),
+    ("smooth_l1 beta", lambda t, F, x: F.smooth_l1_loss(x, x, beta=-1.0), X),
+    ("kl reduction", lambda t, F, x: F.kl_div(x, x, reduction="foo"), X),
+    ("gaussian variance", lambda t, F, x: F.gaussian_nll_loss(x, x, x), X),
+    ("gaussian sizes", lambda t, F, x: F.gaussian_nll_loss(x, x, t.ones(2)), X),
+    ("triplet margin", lambda t, F, x: F.triplet_margin_loss(x, x, x, margin=-1.0), X),
+    ("ranking ranks", lambda t, F, x: F.margin_ranking_loss(x, x, x[0]), X),
+    ("cosine ranks", lambda t, F, x: F.cosine_embedding_loss(x, x, x), X),
+    ("multi_margin p", lambda t, F, x: F.multi_margin_loss(x, t.tensor([0, 1, 2]), p=3), X),
+    ("bilinear sizes", lambda t, F, x: F.bilinear(x, x, t.ones(2, 4, 5, dtype=t.float64)), X),
     ("classes of another batch", lambda t, F, x: F.cross_entropy(x, t.tensor([0, 1])), X),
     ("class too large", lambda t, F, x: F.cross_entropy(x, t.tensor([0, 1, 5])), X),
     ("class negative", lambda t, F, x: F.cross_entropy(x, t.tensor([0, 1, -1])), X),
@@ -735,11 +724,6 @@ ERRORS = [
     ("dropout probability", lambda t, F, x: F.dropout(x, 1.5), X),
     ("one_hot negative", lambda t, F, x: F.one_hot(-x), LONG),
     ("one_hot classes", lambda t, F, x: F.one_hot(x, 2), LONG),
-    ("clamp nothing", lambda t, F, x: t.clamp(x), X),
-    ("where floats", lambda t, F, x: t.where(x, x, x), X),
-    ("lerp dtypes", lambda t, F, x: t.lerp(x, x.float(), 0.5), X),
-    ("addcdiv integers", lambda t, F, x: t.addcdiv(x, x, x), LONG),
-    ("div rounding", lambda t, F, x: t.div(x, x, rounding_mode="up"), X),
     ("layer_norm sizes", lambda t, F, x: F.layer_norm(x, (4,)), X),
     ("layer_norm weight", lambda t, F, x: F.layer_norm(x, (5,), t.ones(4, dtype=t.float64)), X),
     ("layer_norm integers", lambda t, F, x: F.layer_norm(x, (3,)), LONG),
@@ -775,69 +759,7 @@ ERRORS = [
 @pytest.mark.parametrize("case", ERRORS, ids=[c[0] for c in ERRORS])
 def test_errors_have_torchs_class(case: tuple[Any, ...]) -> None:
     _, call, *arrays = case
-    want = error(torch, THEIRS, call, tuple(arrays))
-    got = error(flambeau, OURS, call, tuple(arrays))
-    assert want is not None
-    assert got is not None
-    assert isinstance(got, type(want)), f"{got!r} against {want!r}"
-
-
-DTYPES = [
-    ("div", lambda t, x: t.div(x, 2), None),
-    ("div floor", lambda t, x: t.div(x, 2, rounding_mode="floor"), None),
-    ("div float", lambda t, x: t.div(x, 2.0, rounding_mode="trunc"), None),
-    ("clamp", lambda t, x: t.clamp(x, 0.5), None),
-    ("clamp int", lambda t, x: t.clamp(x, 1), None),
-    ("where numbers", lambda t, x: t.where(x > 0, 1.0, 2), None),
-    ("where", lambda t, x: t.where(x > 0, x, 2.0), None),
-    ("square", lambda t, x: t.square(x), None),
-    ("ldexp", lambda t, x: t.ldexp(x, x), "bool"),
-    ("deg2rad", lambda t, x: t.deg2rad(x), None),
-    ("float_power", lambda t, x: t.float_power(x, 2), None),
-    ("xlogy", lambda t, x: t.xlogy(x, x), None),
-    ("sinc", lambda t, x: t.sinc(x), None),
-    ("nan_to_num", lambda t, x: t.nan_to_num(x), None),
-    ("rsub", lambda t, x: t.rsub(x, 2.5), "bool"),
-    ("addcmul", lambda t, x: t.addcmul(x, x, x, value=2), "bool"),
-    ("isclose", lambda t, x: t.isclose(x, x), None),
-    ("relu", lambda t, x: t.relu(x), "bool"),
-]
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int64", "int32", "uint8",
-                                   "bool"])
-@pytest.mark.parametrize("case", DTYPES, ids=[c[0] for c in DTYPES])
-def test_result_dtypes_and_values(case: tuple[Any, ...], dtype: str) -> None:
-    _, call, refuses = case
-    if refuses == dtype:
-        pytest.skip("not defined for bools")
-    found = []
-    for lib in (flambeau, torch):
-        x = lib.tensor([0, 1, 2]).to(getattr(lib, dtype))
-        y = call(lib, x)
-        found.append((str(y.dtype).split(".")[-1], y.to(lib.float64).numpy()))
-    assert found[0][0] == found[1][0]
-    np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-2 if "16" in dtype else 1e-6)
-
-
-def test_questions() -> None:
-    for lib in (flambeau, torch):
-        x = lib.tensor([1.0, 2.0])
-        assert lib.equal(x, lib.tensor([1.0, 2.0]))
-        assert not lib.equal(x, lib.tensor([1.0]))
-        assert not lib.equal(x, lib.tensor([1.0, 3.0]))
-        assert lib.allclose(x, x + 1e-7)
-        assert not lib.allclose(x, x + 1e-3)
-        assert lib.allclose(lib.zeros(0), lib.zeros(0))
-        assert lib.is_tensor(x)
-        assert not lib.is_tensor(1.0)
-        assert lib.numel(x) == 2
-        assert lib.is_floating_point(x)
-        assert lib.is_nonzero(lib.tensor(1))
-        assert lib.result_type(lib.tensor([1]), 1.0) is lib.float32
-        assert lib.result_type(lib.tensor(1.0, dtype=lib.float64), x) is lib.float32
-        assert not lib.can_cast(lib.float32, lib.int32)
-        assert lib.can_cast(lib.int32, lib.float32)
+    assert_same_error(call, *arrays)
 
 
 def test_running_statistics() -> None:
@@ -863,8 +785,7 @@ def test_embedding_renormalizes_the_rows_it_reads() -> None:
         np.testing.assert_allclose(got, want, rtol=1e-6)
 
 
-def test_where_with_the_condition_alone() -> None:
-    for lib in (flambeau, torch):
-        rows, columns = lib.where(lib.tensor([[True, False], [True, True]]))
-        assert rows.tolist() == [0, 1, 1]
-        assert columns.tolist() == [0, 0, 1]
+def test_multi_margin_loss_refuses_what_is_no_class() -> None:
+    loss = OURS.multi_margin_loss(flambeau.zeros(1, 5), flambeau.tensor([5]))
+    with pytest.raises(IndexError):  # at the flush; torch, which runs at once, raises RuntimeError
+        loss.item()
