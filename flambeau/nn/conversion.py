@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 import flambeau
+from flambeau.dtype import dtype as DType
 
 
 class ConversionMixin:
@@ -136,7 +137,7 @@ def _parse_to(*args: Any, **kwargs: Any) -> tuple[Any, Any, bool]:
             flags.append(arg)
         elif isinstance(arg, flambeau.Tensor):
             other = arg
-        elif isinstance(arg, flambeau.dtype):
+        elif isinstance(arg, DType):
             dtype = arg
         elif arg is not None:
             device = arg
