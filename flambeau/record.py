@@ -46,6 +46,7 @@ from flambeau.ir.graph import (
 MAX_PENDING = 20_000
 MAX_PENDING_BYTES = 4 << 30
 _CHECK_EVERY = 1024
+_CHECK_MASK = _CHECK_EVERY - 1
 MAX_PROGRAMS = 1024
 
 #: Device type -> module with `compile(graph, key) -> Program`; the device protocol of `runtime/`.
@@ -113,7 +114,7 @@ def new_cell(node: Node, device: Device) -> Cell:
     """A pending cell holding `node`."""
     cell = Cell(node, device)
     _pending.append(cell)
-    if sync or len(_pending) % _CHECK_EVERY == 0:
+    if sync or not len(_pending) & _CHECK_MASK:
         _bound(len(_pending))
     return cell
 

@@ -105,7 +105,7 @@ class Node:
     recorded; sources always come earlier.
     """
 
-    __slots__ = ("op", "src", "attrs", "shape", "dtype", "buffer", "order", "line", "__weakref__")
+    __slots__ = ("op", "src", "attrs", "shape", "dtype", "buffer", "order", "__weakref__")
 
     def __init__(self, op: Op, src: tuple[Any, ...], attrs: tuple[Any, ...],
                  shape: tuple[int, ...], dtype: DType) -> None:

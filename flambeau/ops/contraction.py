@@ -9,6 +9,7 @@ import numpy as np
 from flambeau.ops.movement import expand_to, sum_to, transpose
 from flambeau.ops.table import composite, emit, primitive
 from flambeau.size import broadcast_shapes
+from flambeau.tape import Spec
 from flambeau.tensor import Tensor
 
 
@@ -21,7 +22,10 @@ def matmul_batched(row: Any, input: Tensor, other: Tensor) -> Tensor:
 
 
 def _matmul_vjp(g: Any, out: Any, a: Any, b: Any) -> tuple[Any, Any]:
-    ga = sum_to(matmul_batched(g, transpose(b, -2, -1)), a.shape)
+    """g @ b^T and a^T @ g; a factor that was not kept is one whose partner needs nothing."""
+    ga = None if type(b) is Spec else sum_to(matmul_batched(g, transpose(b, -2, -1)), a.shape)
+    if type(a) is Spec:
+        return ga, None
     if b.ndim == 2 and a.ndim > 2:
         # one product over all rows instead of a sum of products
         rows = a.reshape(-1, a.shape[-1])

@@ -13,7 +13,8 @@ import numpy as np
 
 from flambeau.dtype import FLOATING
 from flambeau.ir.graph import CAST, COPY
-from flambeau.ops.table import NAMES, ROWS, Number, _finish, elementwise, record_elementwise
+from flambeau.ops.table import NAMES, ROWS, Number, _finish, binary, elementwise
+from flambeau.tape import Spec
 from flambeau.tensor import Tensor
 
 # -- conversion -----------------------------------------------------------------------------------
@@ -516,7 +517,9 @@ for _name, _function in _REFERENCES.items():
 
 plus.vjp(lambda g, out, x, y: (g, g))
 minus.vjp(lambda g, out, x, y: (g, -g))
-mul.vjp(lambda g, out, x, y: (g * y, g * x), saves="input other")
+mul.vjp(lambda g, out, x, y: (None if type(y) is Spec else g * y,
+                              None if type(x) is Spec or isinstance(y, Number) else g * x),
+        saves="input other")
 true_div.vjp(lambda g, out, x, y: (g / y, -g * x / (y * y)), saves="input other")
 neg.vjp(lambda g, out, x: (-g,))
 abs.vjp(lambda g, out, x: (g * sign(x),), saves="input")
@@ -611,7 +614,7 @@ def _add(input: Any, other: Any, *, alpha: Any = 1, out: Any = None) -> Any:
     """input + alpha * other."""
     if alpha != 1:
         other = mul(other, alpha) if isinstance(other, Tensor) else other * alpha
-    found = record_elementwise(_PLUS, (input, other))
+    found = _plus(input, other)
     return found if out is None else _write_out(out, found)
 
 
@@ -623,22 +626,32 @@ def _sub(input: Any, other: Any, *, alpha: Any = 1, out: Any = None) -> Any:
                            "Use the `^` or `logical_xor()` operator instead.")
     if alpha != 1:
         other = mul(other, alpha) if isinstance(other, Tensor) else other * alpha
-    found = record_elementwise(_MINUS, (input, other))
+    found = _minus(input, other)
     return found if out is None else _write_out(out, found)
 
 
-_PLUS, _MINUS, _MUL = ROWS["plus"], ROWS["minus"], ROWS["mul"]
+_PLUS = ROWS["plus"]
+_plus, _minus = binary(_PLUS), binary(ROWS["minus"])
 _write_out = __import__("flambeau.ops.table", fromlist=["write_out"]).write_out
 
 
+_OPERANDS = (Tensor, float, int, np.generic)
+
+
 def _operator(op: Any, reflected: bool = False) -> Any:
+    fast = binary(op)
+
     def call(self: Any, other: Any) -> Any:
-        if not isinstance(other, (Tensor, float, int, np.generic, np.ndarray)):
-            return NotImplemented
-        if isinstance(other, np.ndarray):
+        if not isinstance(other, _OPERANDS):
+            if not isinstance(other, np.ndarray):
+                return NotImplemented
             other = NAMES["as_tensor"](other)
-        return record_elementwise(op, (other, self) if reflected else (self, other))
-    return call
+        return fast(self, other)
+
+    def call_reflected(self: Any, other: Any) -> Any:
+        return call(other, self) if isinstance(other, Tensor) else NotImplemented \
+            if not isinstance(other, _OPERANDS) else fast(other, self)
+    return call_reflected if reflected else call
 
 
 for _symbol, _row_name in {"mul": "mul", "truediv": "true_div", "floordiv": "floor_divide",

@@ -164,6 +164,10 @@ def attach(op: Op, args: tuple[Any, ...], kwargs: dict[str, Any], outs: tuple[An
     kept: list[Any] = []
     names = op.parameters
     last = len(names) - 1
+    if op.jvp == "multilinear":  # each factor is needed for the others' cotangents only
+        left, right = args
+        keep = (_needs(right), _needs(left))
+        saves = frozenset(n for n, k in zip(names, keep, strict=True) if k and n in saves)
     for i, a in enumerate(args):
         if isinstance(a, Tensor):
             if a._base is not None:
@@ -206,6 +210,10 @@ def attach(op: Op, args: tuple[Any, ...], kwargs: dict[str, Any], outs: tuple[An
         entry.trace = record.calling_line()
 
 
+def _needs(a: Any) -> bool:
+    return isinstance(a, Tensor) and (a._rg or (a._base is not None and a._tracked()))
+
+
 def tracks(args: Iterable[Any]) -> bool:
     """Whether a call with these arguments must make a tape entry."""
     return modes.grad and any(
@@ -236,8 +244,10 @@ def elementwise(*, result: str = "same", method: bool = True, inplace: bool = Tr
                 found = record_elementwise(op, (input,))
                 return found if out is None else write_out(out, found)
         elif arity == 2:
+            fast = binary(op)
+
             def call(input: Any, other: Any, *, out: Any = None) -> Any:
-                found = record_elementwise(op, (input, other))
+                found = fast(input, other)
                 return found if out is None else write_out(out, found)
             if op.parameters[1] != "other" or op.parameters[0] != "input":
                 call = _by_name(op)
@@ -320,6 +330,54 @@ def record_elementwise(op: Op, args: tuple[Any, ...]) -> Any:
     if modes.inference:
         t._inference = True
     return t
+
+
+def binary(op: Op) -> Callable[[Any, Any], Any]:
+    """The call of a two-argument row, with the common case written out: tensors of one shape and
+    dtype, or a float tensor and a Python float. Everything else goes the general way."""
+    to_bool = op.result == "bool"
+    needs_float = op.result == "float"
+    differentiable = op.differentiable
+    pending = record._pending
+    new, cell_of, node_of = _new, record.Cell, Node
+
+    def call(a: Any, b: Any) -> Any:
+        if not isinstance(a, Tensor):
+            return record_elementwise(op, (a, b))
+        dtype = a.dtype
+        shape = a._shape
+        cell = a._cell
+        device = cell.device
+        if isinstance(b, Tensor):
+            other = b._cell
+            if (b.dtype is not dtype or b._shape != shape or other.device is not device
+                    or other.exposed is not None):
+                return record_elementwise(op, (a, b))
+            second = other.node if b._map is None else b._node()
+            track = b._rg or b._base is not None
+        else:
+            if type(b) is not float or dtype.category != 2:
+                return record_elementwise(op, (a, b))
+            second = b
+            track = False
+        if cell.exposed is not None or (needs_float and dtype.category != 2):
+            return record_elementwise(op, (a, b))
+        t: Any = new(Tensor)
+        t.dtype = dtype = bool_dtype if to_bool else dtype
+        t._shape = shape
+        t._cell = made = cell_of(
+            node_of(op, (cell.node if a._map is None else a._node(), second), (), shape, dtype),
+            device)
+        pending.append(made)
+        if record.sync or not len(pending) & record._CHECK_MASK:
+            record._bound(len(pending))
+        if (track or a._rg or a._base is not None) and differentiable and dtype.category == 2 \
+                and tracks((a, b)):
+            attach(op, (a, b), {}, (t,))
+        if modes.inference:
+            t._inference = True
+        return t
+    return call
 
 
 def _meet(op: Op, args: tuple[Any, ...], src: list[Any]) -> tuple[Any, Any, Any]:
