@@ -69,6 +69,7 @@ class Fuser:
         self.stored: dict[Node, Any] = {}
         self.outputs = {n for n, _ in graph.outputs}
         self.users = graph.users()
+        self.position = {n: k for k, n in enumerate(graph.nodes)}
         # the copy node that carries a write's value -> the write
         self.writes = {n.src[1]: n for n in graph.nodes if n.op.kind == "assign"}
         # values that must be in memory whatever they cost
@@ -439,6 +440,8 @@ class Attempt:
             region.maps[s] = m
             region.members.append(s)
         region.members.append(self.node)
+        if self.pulled:  # a value pulled in now may be one that earlier members read from memory
+            region.members.sort(key=fuser.position.__getitem__)
         region.maps[self.node] = self.own
         fuser.home[self.node] = region
         write = fuser.writes.get(self.node)
