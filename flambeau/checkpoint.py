@@ -22,7 +22,7 @@ import flambeau
 from flambeau.device import device as Device
 from flambeau.dtype import dtype as DType
 from flambeau.size import Size
-from flambeau.storage import UntypedStorage, tensor_from_storage
+from flambeau.storage import TypedStorage, UntypedStorage, tensor_from_storage
 from flambeau.unpickle import Global, check_hashable
 
 #: torch's storage class for each element type.
@@ -146,9 +146,14 @@ class CheckpointPickler(_PythonPickler):
 
     def persistent_id(self, obj: Any) -> Any:
         """The reference to a storage; None for everything else."""
-        if type(obj) is not _StorageUse and not isinstance(obj, UntypedStorage):
+        if type(obj) is _StorageUse:
+            use = obj
+        elif isinstance(obj, UntypedStorage):
+            use = _StorageUse(obj, None)
+        elif isinstance(obj, TypedStorage):
+            use = _StorageUse(obj.untyped(), torch_name(obj.dtype))
+        else:
             return None
-        use = obj if type(obj) is _StorageUse else _StorageUse(obj, None)
         storage, element = use.storage, use.dtype or self._key_type
         data = storage_bytes(storage)
         identity = data.ctypes.data if data.size else ("empty", id(storage))
@@ -276,14 +281,10 @@ class StorageType:
 
 
 class Names:
-    """The globals a checkpoint may name, and what they stand for here.
+    """The globals a checkpoint may name, and what they stand for here."""
 
-    Args:
-        dtype_of: the element type a loaded storage was saved with.
-    """
-
-    def __init__(self, dtype_of: Callable[[UntypedStorage], Any]) -> None:
-        self._dtype_of = dtype_of
+    def __init__(self) -> None:
+        self._makers: list[Callable[..., Any]] = []
         self._table = self._build_table()
 
     def get(self, module: str, name: str) -> Global | None:
@@ -323,6 +324,7 @@ class Names:
             ("_rebuild_parameter_with_state", _rebuilt_parameter),
         ):
             table["torch._utils", name] = Global(make, make)
+            self._makers.append(make)
         from_type = self._from_type
         table["torch._tensor", "_rebuild_from_type_v2"] = Global(from_type, from_type)
         return table
@@ -337,8 +339,10 @@ class Names:
         hooks: Any = None,
         metadata: Any = None,
     ) -> Any:
+        if not isinstance(storage, TypedStorage):
+            raise pickle.UnpicklingError(f"a tensor needs a storage, but got {type(storage)}")
         return self._tensor_of_type(
-            storage, offset, size, stride, requires_grad, hooks, self._dtype_of(storage), metadata
+            storage.untyped(), offset, size, stride, requires_grad, hooks, storage.dtype, metadata
         )
 
     def _tensor_of_type(
@@ -368,8 +372,7 @@ class Names:
         return made
 
     def _from_type(self, make: Any, kind: Any, args: Any, state: Any) -> Any:
-        makers = [entry.call for entry in self._table.values()]
-        if make not in makers or type(args) is not tuple:
+        if not any(make is maker for maker in self._makers) or type(args) is not tuple:
             raise pickle.UnpicklingError(f"Trying to call reduce for unrecognized function {make}")
         made = make(*args)
         if kind is not flambeau.Tensor and kind is not type(made):

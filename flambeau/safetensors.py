@@ -166,7 +166,7 @@ def _arrays(tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
             )
         item = tensor.dtype.itemsize
         begin = tensor.storage_offset() * item
-        data = storage_bytes(tensor.untyped_storage())[begin : begin + tensor.numel() * item]
+        data = storage_bytes(_storage_of(tensor))[begin : begin + tensor.numel() * item]
         arrays[name] = data
         if data.size:
             spans.append((data.ctypes.data, data.ctypes.data + data.size, name))
@@ -178,6 +178,11 @@ def _arrays(tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
                 f"potential differences when loading them again: [{{{first!r}, {second!r}}}]."
             )
     return arrays
+
+
+def _storage_of(tensor: Any) -> UntypedStorage:
+    found: UntypedStorage = tensor.untyped_storage()
+    return found
 
 
 def _specs(tensors: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:

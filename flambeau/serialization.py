@@ -37,7 +37,7 @@ from flambeau.checkpoint import (
     swap_bytes,
 )
 from flambeau.device import device as Device
-from flambeau.storage import UntypedStorage
+from flambeau.storage import TypedStorage, UntypedStorage
 from flambeau.unpickle import Global, Unpickler, mapped_name
 
 DEFAULT_PROTOCOL = 2
@@ -153,7 +153,7 @@ def get_unsafe_globals_in_checkpoint(f: Any) -> list[str]:
     Returns:
         Full names such as `"posix.system"`, sorted. Nothing is built or called to find them.
     """
-    find = _lookup(Names(lambda storage: None))
+    find = _lookup(Names())
     with _opened(f) as source:
         data = ArchiveReader(source).read("data.pkl").tobytes()
     unsafe = set()
@@ -427,10 +427,9 @@ class _Loading:
 
     def __init__(self, map_location: Any) -> None:
         self._map_location = map_location
-        self._storages: dict[Any, UntypedStorage] = {}
-        self._sizes: dict[Any, tuple[Any, int]] = {}
-        self._dtypes: dict[int, Any] = {}
-        self._find = _lookup(Names(lambda storage: self._dtypes.get(id(storage))))
+        # key in the file -> the storage as the pickle sees it, with its type and its size
+        self._storages: dict[str, tuple[Any, Any, int]] = {}
+        self._find = _lookup(Names())
 
     def archive(self, reader: ArchiveReader, mapped: np.ndarray | None) -> Any:
         """The object in a zip checkpoint."""
@@ -460,7 +459,7 @@ class _Loading:
                 data = reader.read(name, _check_crc32[0])
             return swap_bytes(data, itemsize) if swapped else data
 
-        def persistent_load(pid: tuple[Any, ...]) -> UntypedStorage:
+        def persistent_load(pid: tuple[Any, ...]) -> Any:
             if len(pid) != 5 or pid[0] != "storage":
                 raise pickle.UnpicklingError(
                     f"Only persistent_load of storage is allowed, but got {pid[:1]!r}"
@@ -477,7 +476,7 @@ class _Loading:
         location: Any,
         numel: Any,
         read: Callable[[str, int, int], np.ndarray],
-    ) -> UntypedStorage:
+    ) -> UntypedStorage | TypedStorage:
         dtype = flambeau.uint8 if kind is UntypedStorage else getattr(kind, "dtype", None)
         if dtype is None:
             if isinstance(kind, StorageType):
@@ -491,19 +490,18 @@ class _Loading:
             )
         nbytes = numel * dtype.itemsize
         if key in self._storages:
-            if self._sizes[key] != (dtype, nbytes):
+            found, *use = self._storages[key]
+            if use != [kind, nbytes]:
                 raise pickle.UnpicklingError(f"storage {key!r} is used with two types or sizes")
-            return self._storages[key]
+            return found
         storage = self._restore(
             UntypedStorage.from_numpy(read(key, nbytes, dtype.itemsize)), location
         )
-        self._keep(key, storage, dtype, nbytes)
-        return storage
-
-    def _keep(self, key: Any, storage: UntypedStorage, dtype: Any, nbytes: int) -> None:
-        self._storages[key] = storage
-        self._sizes[key] = (dtype, nbytes)
-        self._dtypes[id(storage)] = dtype
+        found = (
+            storage if kind is UntypedStorage else TypedStorage(wrap_storage=storage, dtype=dtype)
+        )
+        self._storages[key] = (found, kind, nbytes)
+        return found
 
     def _restore(self, storage: UntypedStorage, location: str) -> UntypedStorage:
         """The storage on the device it belongs to."""
@@ -558,7 +556,7 @@ class _Loading:
         expected: dict[str, tuple[Any, int]] = {}
         arrays: dict[str, np.ndarray] = {}
 
-        def persistent_load(pid: tuple[Any, ...]) -> UntypedStorage:
+        def persistent_load(pid: tuple[Any, ...]) -> Any:
             if len(pid) != 6 or pid[0] != "storage" or pid[5] is not None:
                 raise pickle.UnpicklingError(
                     f"Only persistent_load of storage is allowed, but got {pid!r}"

@@ -112,9 +112,10 @@ class TestBatches:
             {"num_workers": 1},
             {"prefetch_factor": 1},
             {"prefetch_factor": 100},
+            {"multiprocessing_context": "fork"},
             {"multiprocessing_context": multiprocessing.get_context("fork")},
         ],
-        ids=str,
+        ids=["default", "one", "eager", "far-ahead", "named-context", "context"],
     )
     def test_as_without_workers(self, options: dict[str, Any]) -> None:
         def run(**given: Any) -> list[Any]:

@@ -192,6 +192,10 @@ class TestRoundTrip:
     def test_storages(self) -> None:
         storage = flambeau.arange(4, dtype=flambeau.uint8).untyped_storage()
         assert again(storage).numpy().tolist() == [0, 1, 2, 3]
+        typed = again({"t": flambeau.arange(4.0).storage()})["t"]
+        assert isinstance(typed, flambeau.TypedStorage)
+        assert typed.dtype is flambeau.float32
+        assert typed.tolist() == [0.0, 1.0, 2.0, 3.0]
 
     def test_meta_tensors(self) -> None:
         found = again(flambeau.empty(2, 3, device="meta"))
