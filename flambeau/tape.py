@@ -58,6 +58,22 @@ class Spec:
 
 _specs: dict[Any, Spec] = {}
 
+#: Rows whose tape entries torch calls by another name.
+_TORCH_ROWS = {
+    "assign": "copy_slices", "assign_region": "copy_slices", "expand_to": "expand",
+    "view_as_shape": "view", "slice_dim": "slice", "select_dim": "select",
+    "diagonal_of": "diagonal", "unfold_dim": "unfold", "flip_dims": "flip",
+    "split_sections": "split_with_sizes", "join": "cat", "to_dtype": "to_copy",
+    "cast": "to_copy", "copy": "clone", "plus": "add", "minus": "sub", "true_div": "div",
+    "floor_divide": "div", "trunc_divide": "div", "select_where": "where", "sum_axes": "sum",
+    "prod_axes": "prod", "max_axes": "amax", "min_axes": "amin", "polygamma_host": "polygamma",
+    "index_leading": "index", "put_leading": "index_put", "scan_sum": "cumsum",
+    "scan_product": "cumprod", "scan_logsumexp": "logcumsumexp", "linear": "addmm",
+    "_softmax": "softmax", "_log_softmax": "log_softmax", "square": "pow", "_sloped": "leaky_relu",
+    "exponential_unit": "elu", "_embedding": "embedding", "logsigmoid": "log_sigmoid",
+    "_attention": "scaled_dot_product_attention", "_cross_entropy": "nll_loss",
+    "_native_layer_norm": "native_layer_norm", "_batch_normal": "native_batch_norm"}
+
 
 def spec_of(shape: tuple[int, ...], dtype: Any, device: Any, requires_grad: bool) -> Spec:
     """A shared Spec; what is equal is one object."""
@@ -156,7 +172,17 @@ class GradFn:
 
     def name(self) -> str:
         """torch's spelling, e.g. `MulBackward0`."""
-        return "".join(w.capitalize() for w in self.op.name.split("_")) + "Backward0"
+        row = self.op.name
+        if row == "permute_dims":
+            dims = self.args[1] if self.args else ()
+            moved = sum(d != k for k, d in enumerate(dims))
+            row = ("t" if len(dims) == 2 else "transpose") if moved == 2 else "permute"
+        elif row == "matmul_batched":
+            row = "mm" if len(self.metas[0].shape) == 2 else "bmm"
+        elif row == "sum_axes" and self.metas[0].shape:
+            return "SumBackward1"
+        row = _TORCH_ROWS.get(row, row)
+        return "".join(w.capitalize() for w in row.split("_")) + "Backward0"
 
     def __repr__(self) -> str:
         return f"<{self.name()} object at {id(self):#x}>"

@@ -23,6 +23,8 @@ from flambeau.device import cpu
 from flambeau.device import device as Device
 from flambeau.dtype import dtype as DType
 from flambeau.ir.graph import VIEW, Node
+from flambeau.layout import layout as Layout
+from flambeau.layout import strided
 from flambeau.size import Size, contiguous_strides, is_contiguous
 from flambeau.tape import AccumulateGrad, GradFn, Handle, modes
 
@@ -84,9 +86,9 @@ class Tensor(metaclass=_TensorMeta):
         return self._cell.device
 
     @property
-    def layout(self) -> str:
-        """Memory layout; always `torch.strided`."""
-        return "torch.strided"
+    def layout(self) -> Layout:
+        """Memory layout; always `strided`."""
+        return strided
 
     is_sparse = False
     is_quantized = False
@@ -317,7 +319,7 @@ class Tensor(metaclass=_TensorMeta):
         return id(self)
 
     def __format__(self, spec: str) -> str:
-        if not self._shape and not self.requires_grad or not self._shape and spec:
+        if (not self._shape and not self.requires_grad) or (not self._shape and spec):
             return format(self.item(), spec)
         return object.__format__(self, spec)
 
@@ -539,7 +541,7 @@ def rebuild_view_history(view: Tensor) -> None:
 class _Memory:
     """Keeps a buffer alive for the NumPy arrays over it; its life is the length of exposure."""
 
-    __slots__ = ("buffer", "__array_interface__", "__weakref__")
+    __slots__ = ("__array_interface__", "__weakref__", "buffer")
 
     def __init__(self, buffer: Any, tensor: Tensor) -> None:
         self.buffer = buffer

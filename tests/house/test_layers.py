@@ -13,17 +13,17 @@ from tests.house.tree import module_name, parse, python_files
 #: The layers, lowest first. A module may import from its own layer and from those below it.
 #: A new module belongs to the layer of its package or is added here.
 LAYERS = (
-    "dtype device size version",
+    "dtype device size version layout",
     "ir",
-    "record tensor tape storage",
+    "record tensor tape storage dlpack printing",
     "ops",
     "autograd",
     "passes",
     "codegen",
     "kernels",
     "runtime",
-    "compile",
-    "nn optim data amp distributed export archive unpickle checkpoint safetensors "
+    "compile deferred explain legacy random settings",
+    "nn optim data utils amp distributed export archive unpickle checkpoint safetensors "
     "serialization tensorboard",
     "cli commands interpose __main__",
 )

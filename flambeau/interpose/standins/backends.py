@@ -1,0 +1,22 @@
+"""``torch.backends``: the libraries that torch stands on, with switches that change nothing."""
+
+from flambeau.interpose.standins import (
+    backends_cuda as cuda,
+)
+from flambeau.interpose.standins import (
+    backends_cudnn as cudnn,
+)
+from flambeau.interpose.standins import (
+    backends_mkl as mkl,
+)
+from flambeau.interpose.standins import (
+    backends_mkldnn as mkldnn,
+)
+from flambeau.interpose.standins import (
+    backends_mps as mps,
+)
+from flambeau.interpose.standins import (
+    backends_openmp as openmp,
+)
+
+__all__ = ["cuda", "cudnn", "mkl", "mkldnn", "mps", "openmp"]
