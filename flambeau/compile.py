@@ -6,10 +6,17 @@ from collections.abc import Callable
 from typing import Any
 
 
-def compile(model: Callable[..., Any] | None = None, *, fullgraph: bool = False,
-            dynamic: bool | None = None, backend: Any = "inductor", mode: str | None = None,
-            options: dict[str, Any] | None = None, disable: bool = False,
-            **more: Any) -> Any:
+def compile(
+    model: Callable[..., Any] | None = None,
+    *,
+    fullgraph: bool = False,
+    dynamic: bool | None = None,
+    backend: Any = "inductor",
+    mode: str | None = None,
+    options: dict[str, Any] | None = None,
+    disable: bool = False,
+    **more: Any,
+) -> Any:
     """The function or module itself; what it records is compiled when it is executed.
 
     Args:
@@ -21,11 +28,19 @@ def compile(model: Callable[..., Any] | None = None, *, fullgraph: bool = False,
         RuntimeError: both `mode` and `options`.
     """
     if mode is not None and options is not None:
-        raise RuntimeError("Either mode or options can be specified, but both can't be specified "
-                           "at the same time.")
+        raise RuntimeError(
+            "Either mode or options can be specified, but both can't be specified at the same time."
+        )
     if model is None:
-        return lambda given: compile(given, fullgraph=fullgraph, dynamic=dynamic, backend=backend,
-                                     mode=mode, options=options, disable=disable)
+        return lambda given: compile(
+            given,
+            fullgraph=fullgraph,
+            dynamic=dynamic,
+            backend=backend,
+            mode=mode,
+            options=options,
+            disable=disable,
+        )
     if not callable(model):
         raise RuntimeError(f"compile expects a function or a module, but got {type(model)}")
     return model

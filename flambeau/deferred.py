@@ -9,17 +9,46 @@ from typing import Any
 
 #: Name -> the module that defines it.
 NAMES = {
-    "explain": "flambeau.explain", "Explanation": "flambeau.explain",
-    "save": "flambeau.serialization", "load": "flambeau.serialization",
-    "autocast": "flambeau.interpose.standins.amp", "GradScaler": "flambeau.interpose.standins.amp",
+    "explain": "flambeau.explain",
+    "Explanation": "flambeau.explain",
+    "save": "flambeau.serialization",
+    "load": "flambeau.serialization",
+    "autocast": "flambeau.interpose.standins.amp",
+    "GradScaler": "flambeau.interpose.standins.amp",
     "OutOfMemoryError": "flambeau.interpose.standins.cuda",
 }
 
 #: Modules below the package, and those that the package has only in the form torch's programs see.
-MODULES = ("data", "utils", "safetensors", "serialization", "tensorboard", "amp", "distributed",
-           "export", "distributions", "fft", "linalg", "special", "func")
-STANDINS = ("accelerator", "amp", "backends", "compiler", "cpu", "cuda", "distributed", "jit",
-            "mps", "multiprocessing", "types", "version", "xpu")
+MODULES = (
+    "data",
+    "utils",
+    "safetensors",
+    "serialization",
+    "tensorboard",
+    "amp",
+    "distributed",
+    "export",
+    "distributions",
+    "fft",
+    "linalg",
+    "special",
+    "func",
+)
+STANDINS = (
+    "accelerator",
+    "amp",
+    "backends",
+    "compiler",
+    "cpu",
+    "cuda",
+    "distributed",
+    "jit",
+    "mps",
+    "multiprocessing",
+    "types",
+    "version",
+    "xpu",
+)
 
 
 def _exists(name: str) -> bool:

@@ -27,14 +27,16 @@ class device:
             if index is not None:
                 raise RuntimeError(
                     f"type (string) must not include an index because index was passed "
-                    f"explicitly: {type}")
+                    f"explicitly: {type}"
+                )
             type, _, number = type.partition(":")
             if not number.isdigit():
                 raise RuntimeError(f"Invalid device string: '{type}:{number}'")
             index = int(number)
         if type not in TYPES:
             raise RuntimeError(
-                f"Expected one of {', '.join(TYPES)} device type at start of device string: {type}")
+                f"Expected one of {', '.join(TYPES)} device type at start of device string: {type}"
+            )
         self.type = type
         self.index = index
 
@@ -46,8 +48,7 @@ class device:
         return self.type if self.index is None else f"{self.type}:{self.index}"
 
     def __eq__(self, other: object) -> bool:
-        return (isinstance(other, device) and self.type == other.type
-                and self.index == other.index)
+        return isinstance(other, device) and self.type == other.type and self.index == other.index
 
     def __hash__(self) -> int:
         return hash((self.type, self.index))
@@ -80,7 +81,8 @@ def resolve(where: Any) -> device:
     if found.type not in _available:
         raise RuntimeError(
             f"no {found.type} device can be used here: flambeau was installed for "
-            f"{', '.join(sorted(_available - {'meta'}))}. Use device='cpu'.")
+            f"{', '.join(sorted(_available - {'meta'}))}. Use device='cpu'."
+        )
     return cpu if found.type == "cpu" else found
 
 

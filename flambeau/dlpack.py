@@ -22,18 +22,33 @@ from flambeau.tensor import Tensor, over
 _CPU = 1
 #: dtype -> (type code, bits); codes: 0 int, 1 unsigned, 2 float, 4 bfloat, 6 bool.
 _CODES: dict[DType, tuple[int, int]] = {
-    dtypes.float64: (2, 64), dtypes.float32: (2, 32), dtypes.float16: (2, 16),
-    dtypes.bfloat16: (4, 16), dtypes.int64: (0, 64), dtypes.int32: (0, 32),
-    dtypes.int16: (0, 16), dtypes.int8: (0, 8), dtypes.uint8: (1, 8), dtypes.bool: (6, 8)}
+    dtypes.float64: (2, 64),
+    dtypes.float32: (2, 32),
+    dtypes.float16: (2, 16),
+    dtypes.bfloat16: (4, 16),
+    dtypes.int64: (0, 64),
+    dtypes.int32: (0, 32),
+    dtypes.int16: (0, 16),
+    dtypes.int8: (0, 8),
+    dtypes.uint8: (1, 8),
+    dtypes.bool: (6, 8),
+}
 _DTYPES = {code: dtype for dtype, code in _CODES.items()}
 
 
 class _DLTensor(ctypes.Structure):
-    _fields_ = [("data", ctypes.c_void_p), ("device_type", ctypes.c_int32),
-                ("device_id", ctypes.c_int32), ("ndim", ctypes.c_int32), ("code", ctypes.c_uint8),
-                ("bits", ctypes.c_uint8), ("lanes", ctypes.c_uint16),
-                ("shape", ctypes.POINTER(ctypes.c_int64)),
-                ("strides", ctypes.POINTER(ctypes.c_int64)), ("byte_offset", ctypes.c_uint64)]
+    _fields_ = [
+        ("data", ctypes.c_void_p),
+        ("device_type", ctypes.c_int32),
+        ("device_id", ctypes.c_int32),
+        ("ndim", ctypes.c_int32),
+        ("code", ctypes.c_uint8),
+        ("bits", ctypes.c_uint8),
+        ("lanes", ctypes.c_uint16),
+        ("shape", ctypes.POINTER(ctypes.c_int64)),
+        ("strides", ctypes.POINTER(ctypes.c_int64)),
+        ("byte_offset", ctypes.c_uint64),
+    ]
 
 
 class _Managed(ctypes.Structure):
@@ -44,15 +59,20 @@ _DELETER = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 _DESTRUCTOR = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 _python = ctypes.pythonapi
 _new_capsule = _python.PyCapsule_New
-_new_capsule.restype, _new_capsule.argtypes = ctypes.py_object, [
-    ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+_new_capsule.restype, _new_capsule.argtypes = (
+    ctypes.py_object,
+    [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p],
+)
 # the first argument is an address: a destructor's capsule must not be referenced again
 _is_valid = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p)(
-    ("PyCapsule_IsValid", _python))
+    ("PyCapsule_IsValid", _python)
+)
 _pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)(
-    ("PyCapsule_GetPointer", _python))
+    ("PyCapsule_GetPointer", _python)
+)
 _rename = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p)(
-    ("PyCapsule_SetName", _python))
+    ("PyCapsule_SetName", _python)
+)
 _FRESH, _USED = b"dltensor", b"used_dltensor"  # a capsule keeps the pointer to its name
 
 #: What has been handed out, by the address of its struct: kept until its deleter is called.
@@ -81,8 +101,14 @@ _deleter = _DELETER(_give_back)
 _destructor = _DESTRUCTOR(_drop_capsule)
 
 
-def _lend(self: Tensor, *, stream: Any = None, max_version: Any = None, dl_device: Any = None,
-          copy: bool | None = None) -> Any:
+def _lend(
+    self: Tensor,
+    *,
+    stream: Any = None,
+    max_version: Any = None,
+    dl_device: Any = None,
+    copy: bool | None = None,
+) -> Any:
     """The tensor's memory as a DLPack capsule; executes what is pending.
 
     Raises:
@@ -101,9 +127,22 @@ def _lend(self: Tensor, *, stream: Any = None, max_version: Any = None, dl_devic
     code, bits = _CODES[self.dtype]
     start = buffer.ptr + self.storage_offset() * self.dtype.itemsize
     integers = ctypes.POINTER(ctypes.c_int64)
-    managed = _Managed(_DLTensor(start, _CPU, 0, ndim, code, bits, 1, ctypes.cast(shape, integers),
-                                 ctypes.cast(strides, integers), 0),
-                       None, ctypes.cast(_deleter, ctypes.c_void_p))
+    managed = _Managed(
+        _DLTensor(
+            start,
+            _CPU,
+            0,
+            ndim,
+            code,
+            bits,
+            1,
+            ctypes.cast(shape, integers),
+            ctypes.cast(strides, integers),
+            0,
+        ),
+        None,
+        ctypes.cast(_deleter, ctypes.c_void_p),
+    )
     loan = _Loan(managed, shape, strides, buffer)
     address = ctypes.addressof(managed)
     self._expose(loan)
@@ -145,9 +184,11 @@ def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None
     """
     capsule = ext_tensor.__dlpack__() if hasattr(ext_tensor, "__dlpack__") else ext_tensor
     if type(capsule).__name__ != "PyCapsule" or not _is_valid(id(capsule), _FRESH):
-        raise RuntimeError("from_dlpack received an invalid capsule. Note that DLTensor capsules "
-                           "can be consumed only once, so you might have already constructed a "
-                           "tensor from it once.")
+        raise RuntimeError(
+            "from_dlpack received an invalid capsule. Note that DLTensor capsules "
+            "can be consumed only once, so you might have already constructed a "
+            "tensor from it once."
+        )
     address = _pointer(id(capsule), _FRESH)
     managed = _Managed.from_address(address)
     view = managed.tensor
@@ -155,13 +196,15 @@ def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None
     if view.device_type != _CPU:
         raise BufferError(f"from_dlpack: device type {view.device_type} cannot be used here")
     if dtype is None:
-        raise BufferError(f"from_dlpack: no dtype has type code {view.code} of {view.bits} bits in "
-                          f"{view.lanes} lanes")
+        raise BufferError(
+            f"from_dlpack: no dtype has type code {view.code} of {view.bits} bits in "
+            f"{view.lanes} lanes"
+        )
     _rename(id(capsule), _USED)
     deleter = _DELETER(managed.deleter) if managed.deleter else None
     owner = _Borrowed(address, deleter)
-    shape = tuple(view.shape[:view.ndim])
-    strides = tuple(view.strides[:view.ndim]) if view.strides else contiguous_strides(shape)
+    shape = tuple(view.shape[: view.ndim])
+    strides = tuple(view.strides[: view.ndim]) if view.strides else contiguous_strides(shape)
     if any(s < 0 for s in strides):
         raise BufferError("from_dlpack: negative strides are not supported")
     span = 0 if 0 in shape else 1 + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))

@@ -28,8 +28,16 @@ class dtype:
         is_floating_point, is_complex, is_signed: as in torch.
     """
 
-    __slots__ = ("name", "itemsize", "numpy", "category", "is_floating_point", "is_complex",
-                 "is_signed", "__weakref__")
+    __slots__ = (
+        "name",
+        "itemsize",
+        "numpy",
+        "category",
+        "is_floating_point",
+        "is_complex",
+        "is_signed",
+        "__weakref__",
+    )
 
     def __init__(self, name: str, numpy: Any, category: _b.int, is_signed: _b.bool = True) -> None:
         self.name = name
@@ -76,7 +84,8 @@ def from_numpy(numpy_dtype: Any) -> dtype:
     if found is None:
         raise TypeError(
             f"can't convert np.ndarray of type {np.dtype(numpy_dtype)}. The only supported types "
-            f"are: {', '.join(d.name for d in ALL)}.")
+            f"are: {', '.join(d.name for d in ALL)}."
+        )
     return found
 
 
@@ -93,8 +102,18 @@ def set_default_dtype(d: dtype) -> None:
     _RESULT.clear()
 
 
-_RANK = {bool: 0, uint8: 1, int8: 1, int16: 2, int32: 3, int64: 4, float16: 5, bfloat16: 5,
-         float32: 6, float64: 7}
+_RANK = {
+    bool: 0,
+    uint8: 1,
+    int8: 1,
+    int16: 2,
+    int32: 3,
+    int64: 4,
+    float16: 5,
+    bfloat16: 5,
+    float32: 6,
+    float64: 7,
+}
 _PROMOTED: dict[tuple[dtype, dtype], dtype] = {}
 _RESULT: dict[Any, dtype] = {}
 
@@ -159,8 +178,10 @@ class finfo:
     def __init__(self, type: dtype | None = None) -> None:
         d = type or _default[0]
         if not d.is_floating_point:
-            raise TypeError(f"flambeau.finfo() requires a floating point input type. Use "
-                            f"flambeau.iinfo to handle '{d}'")
+            raise TypeError(
+                f"flambeau.finfo() requires a floating point input type. Use "
+                f"flambeau.iinfo to handle '{d}'"
+            )
         info = ml_dtypes.finfo(d.numpy)
         self.dtype = d.name
         self.bits = d.itemsize * 8
@@ -171,9 +192,11 @@ class finfo:
         self.resolution = _Float(info.resolution)
 
     def __repr__(self) -> str:
-        return (f"finfo(resolution={self.resolution}, min={self.min}, max={self.max}, "
-                f"eps={self.eps}, smallest_normal={self.smallest_normal}, tiny={self.tiny}, "
-                f"dtype={self.dtype})")
+        return (
+            f"finfo(resolution={self.resolution}, min={self.min}, max={self.max}, "
+            f"eps={self.eps}, smallest_normal={self.smallest_normal}, tiny={self.tiny}, "
+            f"dtype={self.dtype})"
+        )
 
 
 class iinfo:
@@ -189,4 +212,3 @@ class iinfo:
 
     def __repr__(self) -> str:
         return f"iinfo(min={self.min}, max={self.max}, dtype={self.dtype})"
-

@@ -17,8 +17,13 @@ from flambeau.runtime.kernels import module
 from flambeau.runtime.program import Program, build
 
 _WIDTH, _ROW, _GAP = 330, 17, 26
-_COLOURS = {"region": "#e8f1fb", "contraction": "#fdebd3", "composite": "#e6f5e6",
-            "host": "#f3e6f5", "index_put": "#fbe9ec"}
+_COLOURS = {
+    "region": "#e8f1fb",
+    "contraction": "#fdebd3",
+    "composite": "#e6f5e6",
+    "host": "#f3e6f5",
+    "index_put": "#fbe9ec",
+}
 
 
 class Explanation:
@@ -42,8 +47,10 @@ class Explanation:
 
     def __str__(self) -> str:
         kernels = len(self.kernels)
-        return (f"{self.text}\n{len(self._program.order)} steps, {kernels} generated kernel"
-                f"{'' if kernels == 1 else 's'}, {self.memory} bytes of temporary memory")
+        return (
+            f"{self.text}\n{len(self._program.order)} steps, {kernels} generated kernel"
+            f"{'' if kernels == 1 else 's'}, {self.memory} bytes of temporary memory"
+        )
 
     __repr__ = __str__
 
@@ -84,16 +91,21 @@ def explain(fn: Any, *args: Any, **kwargs: Any) -> Explanation:
 
 def _title(step: Any) -> str:
     if isinstance(step, Region):
-        dims = " x ".join(f"({n})" if d in step.reduced else str(n)
-                          for d, n in enumerate(step.dims)) or "1"
+        dims = (
+            " x ".join(f"({n})" if d in step.reduced else str(n) for d, n in enumerate(step.dims))
+            or "1"
+        )
         return f"kernel over {dims}"
     return f"{step.node.op.name} {list(step.node.shape)}"
 
 
 def _lines(step: Any) -> list[str]:
     if not isinstance(step, Region):
-        return [f"{'x'.join(map(str, s.shape))} {s.dtype.name}" for s in step.node.src
-                if type(s) is Node][:3]
+        return [
+            f"{'x'.join(map(str, s.shape))} {s.dtype.name}"
+            for s in step.node.src
+            if type(s) is Node
+        ][:3]
     names = [n.op.name for n in step.members if n.op.name not in ("copy", "cast")]
     rows, line = [], ""
     for name in names:
@@ -111,8 +123,11 @@ def _picture(program: Program) -> str:
     depth: list[int] = []
     edges: list[tuple[int, int]] = []
     for k, step in enumerate(program.order):
-        sources = {made[id(program.storage(n))] for n in program.reads(step)
-                   if id(program.storage(n)) in made}
+        sources = {
+            made[id(program.storage(n))]
+            for n in program.reads(step)
+            if id(program.storage(n)) in made
+        }
         depth.append(1 + max((depth[s] for s in sources), default=-1))
         edges += [(s, k) for s in sorted(sources)]
         for n in program.writes(step):
@@ -130,23 +145,33 @@ def _picture(program: Program) -> str:
             tallest = max(tallest, height)
         widest = max(widest, len(layers[d]))
         y += tallest + _GAP
-    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{20 + widest * (_WIDTH + _GAP)}" '
-             f'height="{y}" font-family="sans-serif" font-size="12">',
-             '<defs><marker id="a" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
-             'markerHeight="7" orient="auto"><path d="M0 0 L8 4 L0 8 z" fill="#888"/></marker>'
-             '</defs><rect width="100%" height="100%" fill="white"/>']
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{20 + widest * (_WIDTH + _GAP)}" '
+        f'height="{y}" font-family="sans-serif" font-size="12">',
+        '<defs><marker id="a" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
+        'markerHeight="7" orient="auto"><path d="M0 0 L8 4 L0 8 z" fill="#888"/></marker>'
+        '</defs><rect width="100%" height="100%" fill="white"/>',
+    ]
     for a, b in edges:
         (xa, ya, ha), (xb, yb, _) = place[a], place[b]
-        parts.append(f'<line x1="{xa + _WIDTH // 2}" y1="{ya + ha}" x2="{xb + _WIDTH // 2}" '
-                     f'y2="{yb}" stroke="#aaa" marker-end="url(#a)"/>')
+        parts.append(
+            f'<line x1="{xa + _WIDTH // 2}" y1="{ya + ha}" x2="{xb + _WIDTH // 2}" '
+            f'y2="{yb}" stroke="#aaa" marker-end="url(#a)"/>'
+        )
     for k, step in enumerate(program.order):
         x, top, height = place[k]
         kind = "region" if isinstance(step, Region) else step.kind
-        parts.append(f'<rect x="{x}" y="{top}" width="{_WIDTH}" height="{height}" rx="5" '
-                     f'fill="{_COLOURS.get(kind, "#eee")}" stroke="#777"/>')
-        parts.append(f'<text x="{x + 8}" y="{top + 16}" font-weight="bold">'
-                     f'{html.escape(f"{k}. {_title(step)}")}</text>')
+        parts.append(
+            f'<rect x="{x}" y="{top}" width="{_WIDTH}" height="{height}" rx="5" '
+            f'fill="{_COLOURS.get(kind, "#eee")}" stroke="#777"/>'
+        )
+        parts.append(
+            f'<text x="{x + 8}" y="{top + 16}" font-weight="bold">'
+            f"{html.escape(f'{k}. {_title(step)}')}</text>"
+        )
         for i, line in enumerate(_lines(step)):
-            parts.append(f'<text x="{x + 8}" y="{top + 16 + _ROW * (i + 1)}" fill="#333">'
-                         f'{html.escape(line)}</text>')
+            parts.append(
+                f'<text x="{x + 8}" y="{top + 16 + _ROW * (i + 1)}" fill="#333">'
+                f"{html.escape(line)}</text>"
+            )
     return "\n".join([*parts, "</svg>"])

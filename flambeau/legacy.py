@@ -20,8 +20,11 @@ class _TypedMeta(type(Tensor)):  # type: ignore[misc]
 
 def _typed(name: str, dtype: DType) -> Any:
     doc = f"A tensor of {dtype.name}: `{name}(2, 3)`, `{name}([1, 2])`."
-    return _TypedMeta(name, (Tensor,), {"_legacy_dtype": dtype, "__doc__": doc,
-                                        "__module__": "flambeau", "dtype": dtype})
+    return _TypedMeta(
+        name,
+        (Tensor,),
+        {"_legacy_dtype": dtype, "__doc__": doc, "__module__": "flambeau", "dtype": dtype},
+    )
 
 
 FloatTensor = _typed("FloatTensor", dtypes.float32)
@@ -35,8 +38,18 @@ CharTensor = _typed("CharTensor", dtypes.int8)
 ByteTensor = _typed("ByteTensor", dtypes.uint8)
 BoolTensor = _typed("BoolTensor", dtypes.bool)
 
-TYPES = (FloatTensor, DoubleTensor, HalfTensor, BFloat16Tensor, LongTensor, IntTensor, ShortTensor,
-         CharTensor, ByteTensor, BoolTensor)
+TYPES = (
+    FloatTensor,
+    DoubleTensor,
+    HalfTensor,
+    BFloat16Tensor,
+    LongTensor,
+    IntTensor,
+    ShortTensor,
+    CharTensor,
+    ByteTensor,
+    BoolTensor,
+)
 
 
 def set_default_tensor_type(t: Any) -> None:
@@ -50,8 +63,9 @@ def set_default_tensor_type(t: Any) -> None:
         t = next((kind for kind in TYPES if kind.__name__ == name), None)
     dtype = getattr(t, "_legacy_dtype", None) or (get_default_dtype() if t is Tensor else None)
     if dtype is None:
-        raise TypeError("invalid type object: only floating-point types are supported as the "
-                        "default type")
+        raise TypeError(
+            "invalid type object: only floating-point types are supported as the default type"
+        )
     set_default_dtype(dtype)
 
 
@@ -71,8 +85,9 @@ def _never(self: Tensor, *args: Any) -> bool:
     return False
 
 
-def _cuda(self: Tensor, device: Any = None, non_blocking: bool = False,
-          memory_format: Any = None) -> Tensor:
+def _cuda(
+    self: Tensor, device: Any = None, non_blocking: bool = False, memory_format: Any = None
+) -> Tensor:
     """The tensor on an NVIDIA GPU."""
     return self.to("cuda" if device is None else device)  # type: ignore[attr-defined,no-any-return]
 
@@ -94,22 +109,32 @@ def _detach_(input: Tensor) -> Tensor:
 
 def _is_set_to(self: Tensor, tensor: Tensor) -> bool:
     """Whether both show the same memory with the same shape and strides."""
-    return (self._cell is tensor._cell and self._shape == tensor._shape
-            and self._strides == tensor._strides
-            and self.storage_offset() == tensor.storage_offset())
+    return (
+        self._cell is tensor._cell
+        and self._shape == tensor._shape
+        and self._strides == tensor._strides
+        and self.storage_offset() == tensor.storage_offset()
+    )
 
 
 for _names, _method in (
-        (("new",), _new), (("cuda",), _cuda), (("__reversed__",), _reversed),
-        (("pin_memory", "resolve_conj", "resolve_neg"), _itself),
-        (("is_pinned", "is_conj", "is_neg", "_is_zerotensor", "is_distributed"), _never),
-        (("is_set_to",), _is_set_to)):
+    (("new",), _new),
+    (("cuda",), _cuda),
+    (("__reversed__",), _reversed),
+    (("pin_memory", "resolve_conj", "resolve_neg"), _itself),
+    (("is_pinned", "is_conj", "is_neg", "_is_zerotensor", "is_distributed"), _never),
+    (("is_set_to",), _is_set_to),
+):
     for _name in _names:
         setattr(Tensor, _name, _method)
 for _name in ("is_xla", "is_ipu", "is_mtia", "is_sparse_csr"):
     setattr(Tensor, _name, False)
 
 NAMES.update(detach=_detach, detach_=_detach_)
-for _name, _function in (("resolve_conj", _itself), ("resolve_neg", _itself), ("is_conj", _never),
-                         ("is_neg", _never)):
+for _name, _function in (
+    ("resolve_conj", _itself),
+    ("resolve_neg", _itself),
+    ("is_conj", _never),
+    ("is_neg", _never),
+):
     NAMES.setdefault(_name, _function)

@@ -15,16 +15,29 @@ from flambeau.tensor import Tensor
 
 Array = np.ndarray[Any, Any]
 
-_DEFAULT: dict[str, Any] = {"precision": 4, "threshold": 1000, "edgeitems": 3, "linewidth": 80,
-                            "sci_mode": None}
+_DEFAULT: dict[str, Any] = {
+    "precision": 4,
+    "threshold": 1000,
+    "edgeitems": 3,
+    "linewidth": 80,
+    "sci_mode": None,
+}
 _PROFILES: dict[str, dict[str, Any]] = {
-    "default": {}, "short": {"precision": 2, "edgeitems": 2}, "full": {"threshold": math.inf}}
+    "default": {},
+    "short": {"precision": 2, "edgeitems": 2},
+    "full": {"threshold": math.inf},
+}
 _options = dict(_DEFAULT)
 
 
-def set_printoptions(precision: int | None = None, threshold: float | None = None,
-                     edgeitems: int | None = None, linewidth: int | None = None,
-                     profile: str | None = None, sci_mode: bool | None = None) -> None:
+def set_printoptions(
+    precision: int | None = None,
+    threshold: float | None = None,
+    edgeitems: int | None = None,
+    linewidth: int | None = None,
+    profile: str | None = None,
+    sci_mode: bool | None = None,
+) -> None:
     """Set how tensors are printed; what is None stays, but for `sci_mode`.
 
     Args:
@@ -37,8 +50,12 @@ def set_printoptions(precision: int | None = None, threshold: float | None = Non
     """
     if profile is not None:
         _options.update({**_DEFAULT, **_PROFILES[profile]})
-    given = {"precision": precision, "threshold": threshold, "edgeitems": edgeitems,
-             "linewidth": linewidth}
+    given = {
+        "precision": precision,
+        "threshold": threshold,
+        "edgeitems": edgeitems,
+        "linewidth": linewidth,
+    }
     _options.update({k: v for k, v in given.items() if v is not None})
     _options["sci_mode"] = sci_mode
 
@@ -79,8 +96,11 @@ class _Formatter:
         wanted = _options["sci_mode"]
         with np.errstate(over="ignore"):
             spread = high / low
-        self.scientific = bool(spread > 1000.0 or high > 1.0e8 or low < 1.0e-4) \
-            if wanted is None else bool(wanted)
+        self.scientific = (
+            bool(spread > 1000.0 or high > 1.0e8 or low < 1.0e-4)
+            if wanted is None
+            else bool(wanted)
+        )
         point = int(self.integral and not self.scientific)
         self.width = max(1, max(len(self._plain(v)) for v in shown.tolist()) + point)
 
@@ -103,7 +123,7 @@ def _edges(array: Array) -> Array:
     count = _options["edgeitems"]
     for dim, n in enumerate(array.shape):
         if n > 2 * count:
-            ends = np.r_[:count, n - count:n].astype(np.int64)
+            ends = np.r_[:count, n - count : n].astype(np.int64)
             array = np.take(array, ends, axis=dim)
     return array
 
@@ -118,17 +138,21 @@ def _text(array: Array, indent: int, summarise: bool, formatter: _Formatter) -> 
         if summarise and not count:
             items = ["..."]
         elif cut:
-            items = [*map(formatter, array[:count].tolist()), " ...",
-                     *map(formatter, array[-count:].tolist())]
+            items = [
+                *map(formatter, array[:count].tolist()),
+                " ...",
+                *map(formatter, array[-count:].tolist()),
+            ]
         else:
             items = [formatter(v) for v in array.tolist()]
         per_line = max(1, (_options["linewidth"] - indent) // (formatter.width + 2))
-        lines = [", ".join(items[i:i + per_line]) for i in range(0, len(items), per_line)]
+        lines = [", ".join(items[i : i + per_line]) for i in range(0, len(items), per_line)]
         return "[" + (",\n" + " " * (indent + 1)).join(lines) + "]"
     rows = range(array.shape[0])
-    chosen = [*rows[:count], None, *rows[len(rows) - count:]] if cut else list(rows)
-    parts = ["..." if i is None else _text(array[i], indent + 1, summarise, formatter)
-             for i in chosen]
+    chosen = [*rows[:count], None, *rows[len(rows) - count :]] if cut else list(rows)
+    parts = [
+        "..." if i is None else _text(array[i], indent + 1, summarise, formatter) for i in chosen
+    ]
     return "[" + ("," + "\n" * (array.ndim - 1) + " " * (indent + 1)).join(parts) + "]"
 
 
@@ -136,8 +160,9 @@ def _contents(array: Array, indent: int, floating: bool) -> str:
     if array.size == 0:
         return "[]"
     summarise = array.size > _options["threshold"]
-    return _text(array, indent, summarise,
-                 _Formatter(_edges(array) if summarise else array, floating))
+    return _text(
+        array, indent, summarise, _Formatter(_edges(array) if summarise else array, floating)
+    )
 
 
 def _suffixes(t: Tensor) -> list[str]:

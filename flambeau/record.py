@@ -177,7 +177,7 @@ def flush() -> None:
         return
     with _lock:
         cells = _pending[:]
-        del _pending[:len(cells)]
+        del _pending[: len(cells)]
         by_device: dict[str, list[Cell]] = {}
         refs = sys.getrefcount
         cell = None
@@ -200,9 +200,13 @@ def _fail(live: list[Cell], error: BaseException) -> None:
     done = getattr(error, "written", frozenset())
     for k, cell in enumerate(live):
         node = cell.node
-        fresh = Node(INPUT if cell.home is not None else FAILED, (),
-                     () if cell.home is not None else (str(error), type(error)),
-                     node.shape, node.dtype)
+        fresh = Node(
+            INPUT if cell.home is not None else FAILED,
+            (),
+            () if cell.home is not None else (str(error), type(error)),
+            node.shape,
+            node.dtype,
+        )
         if cell.home is not None:
             fresh.buffer = cell.home
             if k not in done:
@@ -383,7 +387,24 @@ def view_node(node: Node, shape: tuple[int, ...], strides: tuple[int, ...], offs
     return Node(VIEW, (node,), (strides, offset), shape, node.dtype)
 
 
-__all__ = ["Cell", "Counters", "Op", "calling_line", "canonical", "clear_programs", "counters",
-           "flush", "is_exposed", "lift", "new_cell", "pend", "pending_graph", "reachable",
-           "realised_cell", "tracing", "view_node", "write"]
+__all__ = [
+    "Cell",
+    "Counters",
+    "Op",
+    "calling_line",
+    "canonical",
+    "clear_programs",
+    "counters",
+    "flush",
+    "is_exposed",
+    "lift",
+    "new_cell",
+    "pend",
+    "pending_graph",
+    "reachable",
+    "realised_cell",
+    "tracing",
+    "view_node",
+    "write",
+]
 Executor = Callable[[Graph, Any], Any]

@@ -7,8 +7,13 @@ from typing import Any
 
 from flambeau.tensor import Tensor
 
-_state: dict[str, Any] = {"deterministic": False, "warn_only": False, "precision": "highest",
-                          "interop": 1, "warn_always": False}
+_state: dict[str, Any] = {
+    "deterministic": False,
+    "warn_only": False,
+    "precision": "highest",
+    "interop": 1,
+    "warn_always": False,
+}
 
 
 def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> None:
@@ -27,12 +32,14 @@ def is_deterministic_algorithms_warn_only_enabled() -> bool:
 
 
 def set_deterministic_debug_mode(debug_mode: int | str) -> None:
-    """"default", "warn" or "error" (0, 1, 2), as `use_deterministic_algorithms`."""
+    """ "default", "warn" or "error" (0, 1, 2), as `use_deterministic_algorithms`."""
     modes = {"default": 0, "warn": 1, "error": 2}
     mode = modes.get(debug_mode) if isinstance(debug_mode, str) else debug_mode
     if mode not in (0, 1, 2):
-        raise RuntimeError("invalid value of debug_mode, expected 0, 1, 2 or `default`, `warn`, "
-                           f"`error`, but got {debug_mode}")
+        raise RuntimeError(
+            "invalid value of debug_mode, expected 0, 1, 2 or `default`, `warn`, "
+            f"`error`, but got {debug_mode}"
+        )
     use_deterministic_algorithms(mode > 0, warn_only=mode == 1)
 
 
@@ -42,7 +49,7 @@ def get_deterministic_debug_mode() -> int:
 
 
 def set_float32_matmul_precision(precision: str) -> None:
-    """"highest", "high" or "medium"; products of float32 are always exact here."""
+    """ "highest", "high" or "medium"; products of float32 are always exact here."""
     if precision not in ("highest", "high", "medium"):
         raise RuntimeError(f"{precision} is not one of 'highest', 'high', or 'medium'")
     _state["precision"] = precision

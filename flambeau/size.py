@@ -79,7 +79,8 @@ def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
                 if result[i] != 1:
                     raise RuntimeError(
                         f"The size of tensor a ({result[i]}) must match the size of tensor b ({n}) "
-                        f"at non-singleton dimension {i}")
+                        f"at non-singleton dimension {i}"
+                    )
                 result[i] = n
     return tuple(result)
 
@@ -92,8 +93,10 @@ def wrap_dim(dim: int, ndim: int) -> int:
     """
     span = ndim or 1
     if not -span <= dim < span:
-        raise IndexError(f"Dimension out of range (expected to be in range of [{-span}, "
-                         f"{span - 1}], but got {dim})")
+        raise IndexError(
+            f"Dimension out of range (expected to be in range of [{-span}, "
+            f"{span - 1}], but got {dim})"
+        )
     return dim + span if dim < 0 else dim
 
 
@@ -122,8 +125,9 @@ def shape_of(sizes: Sequence[Any] | Iterable[Any]) -> tuple[int, ...]:
     return tuple(n if type(n) is int else n.__index__() for n in found)
 
 
-def view_strides(shape: tuple[int, ...], strides: tuple[int, ...],
-                 new: tuple[int, ...]) -> tuple[int, ...] | None:
+def view_strides(
+    shape: tuple[int, ...], strides: tuple[int, ...], new: tuple[int, ...]
+) -> tuple[int, ...] | None:
     """Strides that show the same elements as `new` without a copy, or None where there are none.
 
     Dimensions are grouped into runs that are contiguous among themselves; `new` must cut every

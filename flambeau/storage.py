@@ -261,8 +261,13 @@ def share(cell: record.Cell) -> None:
     cell.node, cell.home, cell.exposed = node, fresh, True
 
 
-def tensor_from_storage(storage: UntypedStorage, dtype: DType, offset: int,
-                        size: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
+def tensor_from_storage(
+    storage: UntypedStorage,
+    dtype: DType,
+    offset: int,
+    size: tuple[int, ...],
+    stride: tuple[int, ...],
+) -> Tensor:
     """A tensor that shows part of a storage.
 
     Args:
@@ -276,10 +281,12 @@ def tensor_from_storage(storage: UntypedStorage, dtype: DType, offset: int,
     cell = storage.cell(dtype)
     reach = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True)) + 1
     if offset < 0 or (0 not in size and reach > cell.node.numel):
-        raise RuntimeError(f"setStorage: sizes {list(size)}, strides {list(stride)}, storage offset"
-                           f" {offset}, and itemsize {dtype.itemsize} requiring a storage size of "
-                           f"{reach * dtype.itemsize} are out of bounds for storage of size "
-                           f"{storage.nbytes()}")
+        raise RuntimeError(
+            f"setStorage: sizes {list(size)}, strides {list(stride)}, storage offset"
+            f" {offset}, and itemsize {dtype.itemsize} requiring a storage size of "
+            f"{reach * dtype.itemsize} are out of bounds for storage of size "
+            f"{storage.nbytes()}"
+        )
     plain = offset == 0 and cell.node.shape == size and stride == contiguous_strides(size)
     return over(cell, size, dtype, None if plain else (stride, offset))
 
@@ -300,6 +307,10 @@ def _share_memory_(self: Tensor) -> Tensor:
     return self
 
 
-for _name, _method in (("untyped_storage", _untyped_storage), ("storage", _storage),
-                       ("_typed_storage", _storage), ("share_memory_", _share_memory_)):
+for _name, _method in (
+    ("untyped_storage", _untyped_storage),
+    ("storage", _storage),
+    ("_typed_storage", _storage),
+    ("share_memory_", _share_memory_),
+):
     setattr(Tensor, _name, _method)

@@ -33,7 +33,9 @@ class Spec:
 
     __slots__ = ("shape", "dtype", "device", "requires_grad", "geometry")
 
-    def __init__(self, shape: tuple[int, ...], dtype: Any, device: Any, requires_grad: bool) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], dtype: Any, device: Any, requires_grad: bool
+    ) -> None:
         self.shape = shape
         self.dtype = dtype
         self.device = device
@@ -60,19 +62,49 @@ _specs: dict[Any, Spec] = {}
 
 #: Rows whose tape entries torch calls by another name.
 _TORCH_ROWS = {
-    "assign": "copy_slices", "assign_region": "copy_slices", "expand_to": "expand",
-    "view_as_shape": "view", "slice_dim": "slice", "select_dim": "select",
-    "diagonal_of": "diagonal", "unfold_dim": "unfold", "flip_dims": "flip",
-    "split_sections": "split_with_sizes", "join": "cat", "to_dtype": "to_copy",
-    "cast": "to_copy", "copy": "clone", "plus": "add", "minus": "sub", "true_div": "div",
-    "floor_divide": "div", "trunc_divide": "div", "select_where": "where", "sum_axes": "sum",
-    "prod_axes": "prod", "max_axes": "amax", "min_axes": "amin", "polygamma_host": "polygamma",
-    "index_leading": "index", "put_leading": "index_put", "scan_sum": "cumsum",
-    "scan_product": "cumprod", "scan_logsumexp": "logcumsumexp", "linear": "addmm",
-    "_softmax": "softmax", "_log_softmax": "log_softmax", "square": "pow", "_sloped": "leaky_relu",
-    "exponential_unit": "elu", "_embedding": "embedding", "logsigmoid": "log_sigmoid",
-    "_attention": "scaled_dot_product_attention", "_cross_entropy": "nll_loss",
-    "_native_layer_norm": "native_layer_norm", "_batch_normal": "native_batch_norm"}
+    "assign": "copy_slices",
+    "assign_region": "copy_slices",
+    "expand_to": "expand",
+    "view_as_shape": "view",
+    "slice_dim": "slice",
+    "select_dim": "select",
+    "diagonal_of": "diagonal",
+    "unfold_dim": "unfold",
+    "flip_dims": "flip",
+    "split_sections": "split_with_sizes",
+    "join": "cat",
+    "to_dtype": "to_copy",
+    "cast": "to_copy",
+    "copy": "clone",
+    "plus": "add",
+    "minus": "sub",
+    "true_div": "div",
+    "floor_divide": "div",
+    "trunc_divide": "div",
+    "select_where": "where",
+    "sum_axes": "sum",
+    "prod_axes": "prod",
+    "max_axes": "amax",
+    "min_axes": "amin",
+    "polygamma_host": "polygamma",
+    "index_leading": "index",
+    "put_leading": "index_put",
+    "scan_sum": "cumsum",
+    "scan_product": "cumprod",
+    "scan_logsumexp": "logcumsumexp",
+    "linear": "addmm",
+    "_softmax": "softmax",
+    "_log_softmax": "log_softmax",
+    "square": "pow",
+    "_sloped": "leaky_relu",
+    "exponential_unit": "elu",
+    "_embedding": "embedding",
+    "logsigmoid": "log_sigmoid",
+    "_attention": "scaled_dot_product_attention",
+    "_cross_entropy": "nll_loss",
+    "_native_layer_norm": "native_layer_norm",
+    "_batch_normal": "native_batch_norm",
+}
 
 
 def spec_of(shape: tuple[int, ...], dtype: Any, device: Any, requires_grad: bool) -> Spec:
@@ -118,7 +150,8 @@ class Saved:
                 f"{owner.name() if self.is_output else _origin(t)}, is at version "
                 f"{t._cell.version}; expected version {self.version} instead. Hint: enable "
                 "anomaly detection to find the operation that failed to compute its gradient, "
-                "with torch.autograd.set_detect_anomaly(True).")
+                "with torch.autograd.set_detect_anomaly(True)."
+            )
         if self.is_output:
             alias = t.detach()
             alias._grad_fn, alias._output_nr, alias._rg = owner, nr, True
@@ -161,8 +194,14 @@ class GradFn:
     released = False
     metadata: dict[Any, Any] | None = None
 
-    def __init__(self, op: Op, edges: tuple[Any, ...], args: tuple[Any, ...],
-                 kwargs: dict[str, Any], metas: tuple[Any, ...]) -> None:
+    def __init__(
+        self,
+        op: Op,
+        edges: tuple[Any, ...],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        metas: tuple[Any, ...],
+    ) -> None:
         self.op = op
         self.edges = edges
         self.args = args
@@ -200,7 +239,8 @@ class GradFn:
                 "tensors after they have already been freed). Saved intermediate values of the "
                 "graph are freed when you call .backward() or autograd.grad(). Specify "
                 "retain_graph=True if you need to backward through the graph a second time or if "
-                "you need to access saved tensors after calling backward.")
+                "you need to access saved tensors after calling backward."
+            )
         read = [a.read(self, _number(a)) if type(a) is Saved else a for a in self.args]
         out = [o.read(self, k) if type(o) is Saved else o for k, o in enumerate(self.out)]
         assert self.op.vjp is not None

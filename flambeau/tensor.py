@@ -131,8 +131,10 @@ class Tensor(metaclass=_TensorMeta):
             return self._shape[dim]
         except IndexError:
             span = max(len(self._shape), 1)
-            raise IndexError(f"Dimension out of range (expected to be in range of [{-span}, "
-                             f"{span - 1}], but got {dim})") from None
+            raise IndexError(
+                f"Dimension out of range (expected to be in range of [{-span}, "
+                f"{span - 1}], but got {dim})"
+            ) from None
 
     def dim(self) -> int:
         """Number of dimensions."""
@@ -248,8 +250,10 @@ class Tensor(metaclass=_TensorMeta):
             TypeError: NumPy has no such dtype (bfloat16).
         """
         if self.requires_grad and not force:
-            raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use "
-                               "tensor.detach().numpy() instead.")
+            raise RuntimeError(
+                "Can't call numpy() on Tensor that requires grad. Use "
+                "tensor.detach().numpy() instead."
+            )
         if self.dtype.name == "bfloat16":
             raise TypeError("Got unsupported ScalarType BFloat16")
         memory = _Memory(record.realise(self._cell), self)
@@ -269,10 +273,14 @@ class Tensor(metaclass=_TensorMeta):
             RuntimeError: there is not exactly one element.
         """
         if self.numel() != 1:
-            raise RuntimeError(f"a Tensor with {self.numel()} elements cannot be converted to "
-                               "Scalar")
-        return self._array().reshape(()).item() if self.dtype.name != "bfloat16" else float(
-            self._array().reshape(()))
+            raise RuntimeError(
+                f"a Tensor with {self.numel()} elements cannot be converted to Scalar"
+            )
+        return (
+            self._array().reshape(()).item()
+            if self.dtype.name != "bfloat16"
+            else float(self._array().reshape(()))
+        )
 
     def tolist(self) -> Any:
         """The elements as nested lists of Python numbers."""
@@ -298,8 +306,7 @@ class Tensor(metaclass=_TensorMeta):
 
     def __index__(self) -> int:
         if self.dtype.category > 1 or self.numel() != 1:
-            raise TypeError("only integer tensors of a single element can be converted to an "
-                            "index")
+            raise TypeError("only integer tensors of a single element can be converted to an index")
         return int(self.item())
 
     def __len__(self) -> int:
@@ -333,14 +340,18 @@ class Tensor(metaclass=_TensorMeta):
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
         if not value and self.grad_fn is not None:
-            raise RuntimeError("you can only change requires_grad flags of leaf variables. If you "
-                               "want to use a computed variable in a subgraph that doesn't "
-                               "require differentiation use var_no_grad = var.detach().")
+            raise RuntimeError(
+                "you can only change requires_grad flags of leaf variables. If you "
+                "want to use a computed variable in a subgraph that doesn't "
+                "require differentiation use var_no_grad = var.detach()."
+            )
         if value and not self.dtype.is_floating_point:
             raise RuntimeError("only Tensors of floating point dtype can require gradients")
         if value and self._inference and not modes.inference:
-            raise RuntimeError("Setting requires_grad=True on inference tensor outside "
-                               "InferenceMode is not allowed.")
+            raise RuntimeError(
+                "Setting requires_grad=True on inference tensor outside "
+                "InferenceMode is not allowed."
+            )
         self._rg = bool(value)
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
@@ -383,16 +394,22 @@ class Tensor(metaclass=_TensorMeta):
     def grad(self, value: Any) -> None:
         if value is not None:
             if not isinstance(value, Tensor):
-                raise TypeError(f"assigned grad expected to be a Tensor or None but got grad of "
-                                f"type {type(value).__name__}")
+                raise TypeError(
+                    f"assigned grad expected to be a Tensor or None but got grad of "
+                    f"type {type(value).__name__}"
+                )
             if value is self:
                 raise RuntimeError("can't assign Variable as its own grad")
             if value._shape != self._shape:
-                raise RuntimeError(f"assigned grad has data of a different size: got "
-                                   f"{list(value._shape)}, expected {list(self._shape)}")
+                raise RuntimeError(
+                    f"assigned grad has data of a different size: got "
+                    f"{list(value._shape)}, expected {list(self._shape)}"
+                )
             if value.dtype is not self.dtype:
-                raise RuntimeError(f"assigned grad has data of a different type: got "
-                                   f"{value.dtype}, expected {self.dtype}")
+                raise RuntimeError(
+                    f"assigned grad has data of a different type: got "
+                    f"{value.dtype}, expected {self.dtype}"
+                )
         self._grad = value
 
     @property
@@ -433,8 +450,9 @@ class Tensor(metaclass=_TensorMeta):
         if not self.requires_grad:
             raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
         if self.grad_fn is not None:
-            raise RuntimeError("post accumulate grad hooks cannot be registered on non-leaf "
-                               "tensors")
+            raise RuntimeError(
+                "post accumulate grad hooks cannot be registered on non-leaf tensors"
+            )
         self._post_hooks = {} if self._post_hooks is None else self._post_hooks
         return Handle(self._post_hooks, hook)
 
@@ -488,7 +506,8 @@ class Tensor(metaclass=_TensorMeta):
             raise RuntimeError(
                 "Only Tensors created explicitly by the user (graph leaves) support the deepcopy "
                 "protocol at the moment. If you were attempting to deepcopy a module, this may "
-                "be because of a torch.nn.utils.weight_norm usage.")
+                "be because of a torch.nn.utils.weight_norm usage."
+            )
         was, modes.grad = modes.grad, False
         try:
             made = self.detach().clone()  # type: ignore[attr-defined]
@@ -549,10 +568,12 @@ class _Memory:
         offset = 0 if tensor._map is None else tensor._map[1] * item
         numpy = tensor.dtype.numpy
         self.__array_interface__ = {
-            "version": 3, "shape": tensor._shape,
+            "version": 3,
+            "shape": tensor._shape,
             "typestr": "<u2" if tensor.dtype.name == "bfloat16" else numpy.str,
             "data": (buffer.ptr + offset, False),
-            "strides": None if tensor._map is None else tuple(s * item for s in tensor._map[0])}
+            "strides": None if tensor._map is None else tuple(s * item for s in tensor._map[0]),
+        }
 
 
 def _as_array(memory: _Memory) -> np.ndarray[Any, Any]:
@@ -574,8 +595,12 @@ def make(node: Node, device: Device = cpu) -> Tensor:
     return t
 
 
-def over(cell: record.Cell, shape: tuple[int, ...], dtype: DType,
-         map: tuple[tuple[int, ...], int] | None = None) -> Tensor:
+def over(
+    cell: record.Cell,
+    shape: tuple[int, ...],
+    dtype: DType,
+    map: tuple[tuple[int, ...], int] | None = None,
+) -> Tensor:
     """A tensor showing an existing cell."""
     t: Tensor = _new(Tensor)
     t._cell = cell
@@ -585,8 +610,7 @@ def over(cell: record.Cell, shape: tuple[int, ...], dtype: DType,
     return t
 
 
-def from_buffer(buffer: Any, shape: tuple[int, ...], dtype: DType,
-                device: Device = cpu) -> Tensor:
+def from_buffer(buffer: Any, shape: tuple[int, ...], dtype: DType, device: Device = cpu) -> Tensor:
     """A tensor over memory that exists, row-major."""
     return over(record.realised_cell(buffer, shape, dtype, device), shape, dtype)
 

@@ -24,15 +24,18 @@ def _initial(outputs: tuple[Tensor, ...], grads: Any, batched: bool = False) -> 
     made = []
     for t, g in zip(outputs, given, strict=True):
         if not t.requires_grad:
-            raise RuntimeError("element 0 of tensors does not require grad and does not have a "
-                               "grad_fn")
+            raise RuntimeError(
+                "element 0 of tensors does not require grad and does not have a grad_fn"
+            )
         if g is None:
             if t.numel() != 1:
                 raise RuntimeError("grad can be implicitly created only for scalar outputs")
             g = NAMES["ones_like"](t)
         elif g._shape != t._shape:
-            raise RuntimeError(f"Mismatch in shape: grad_output[0] has a shape of "
-                               f"{g.shape} and output[0] has a shape of {t.shape}.")
+            raise RuntimeError(
+                f"Mismatch in shape: grad_output[0] has a shape of "
+                f"{g.shape} and output[0] has a shape of {t.shape}."
+            )
         made.append(g)
     return made
 
@@ -116,12 +119,15 @@ class _Task:
             found = entry.apply(grads)
         except RuntimeError as error:
             if entry.trace:
-                error.add_note(f"The forward call that failed to compute its gradient was: "
-                               f"{entry.trace}")
+                error.add_note(
+                    f"The forward call that failed to compute its gradient was: {entry.trace}"
+                )
             raise
         if entry.op.kind == "elementwise":
-            found = tuple(_fit(g, a) if g is not None else None
-                          for g, a in zip(found, entry.args, strict=False))
+            found = tuple(
+                _fit(g, a) if g is not None else None
+                for g, a in zip(found, entry.args, strict=False)
+            )
         if modes.anomaly:
             _check_nan(entry, found)
         return found
@@ -136,9 +142,11 @@ class _Task:
         if self.needed is not None:
             return
         if g._shape != leaf._shape:
-            raise RuntimeError(f"Function {entry.name()} returned an invalid gradient at index 0 - "
-                               f"got {list(g.shape)} but expected shape compatible with "
-                               f"{list(leaf.shape)}")
+            raise RuntimeError(
+                f"Function {entry.name()} returned an invalid gradient at index 0 - "
+                f"got {list(g.shape)} but expected shape compatible with "
+                f"{list(leaf.shape)}"
+            )
         if g.dtype is not leaf.dtype:
             g = NAMES["to_dtype"](g, leaf.dtype)
         old = leaf._grad
@@ -184,8 +192,10 @@ def _fit(g: Tensor, arg: Any) -> Tensor:
 def _check_nan(entry: GradFn, grads: tuple[Any, ...]) -> None:
     for k, g in enumerate(grads):
         if g is not None and g.dtype.is_floating_point and bool(NAMES["isnan"](g).any().item()):
-            raise RuntimeError(f"Function '{entry.name()}' returned nan values in its {k}th output."
-                               f" The forward call was: {entry.trace or 'not recorded'}")
+            raise RuntimeError(
+                f"Function '{entry.name()}' returned nan values in its {k}th output."
+                f" The forward call was: {entry.trace or 'not recorded'}"
+            )
 
 
 def _run(task: _Task, outputs: Sequence[Tensor], grads: Sequence[Any]) -> None:
@@ -199,8 +209,14 @@ def _run(task: _Task, outputs: Sequence[Tensor], grads: Sequence[Any]) -> None:
         modes.grad = was
 
 
-def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None = None,
-             create_graph: bool = False, grad_variables: Any = None, inputs: Any = None) -> None:
+def backward(
+    tensors: Any,
+    grad_tensors: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    grad_variables: Any = None,
+    inputs: Any = None,
+) -> None:
     """Accumulate the gradients of tensors into the `.grad` of the leaves (or of `inputs`).
 
     Args:
@@ -228,9 +244,17 @@ def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None =
     _run(task, outputs, grads)
 
 
-def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool | None = None,
-         create_graph: bool = False, only_inputs: bool = True, allow_unused: bool | None = None,
-         is_grads_batched: bool = False, materialize_grads: bool = False) -> tuple[Any, ...]:
+def grad(
+    outputs: Any,
+    inputs: Any,
+    grad_outputs: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    only_inputs: bool = True,
+    allow_unused: bool | None = None,
+    is_grads_batched: bool = False,
+    materialize_grads: bool = False,
+) -> tuple[Any, ...]:
     """The gradients of outputs with respect to inputs, without touching any `.grad`.
 
     Returns:
@@ -245,15 +269,25 @@ def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool
     if allow_unused is None:
         allow_unused = materialize_grads
     if materialize_grads and not allow_unused:
-        raise ValueError("Expected allow_unused to be True or not passed when "
-                         "materialize_grads=True, but got: allow_unused=False.")
+        raise ValueError(
+            "Expected allow_unused to be True or not passed when "
+            "materialize_grads=True, but got: allow_unused=False."
+        )
     for t in wanted:
         if not t.requires_grad:
             raise RuntimeError("One of the differentiated Tensors does not require grad")
     if is_grads_batched:
-        rows = [grad(outs, wanted, tuple(g[i] for g in _as_sequence(grad_outputs)), True,
-                     create_graph, allow_unused=allow_unused)
-                for i in range(_as_sequence(grad_outputs)[0].shape[0])]
+        rows = [
+            grad(
+                outs,
+                wanted,
+                tuple(g[i] for g in _as_sequence(grad_outputs)),
+                True,
+                create_graph,
+                allow_unused=allow_unused,
+            )
+            for i in range(_as_sequence(grad_outputs)[0].shape[0])
+        ]
         return tuple(None if c[0] is None else NAMES["stack"](c) for c in zip(*rows, strict=True))
     task = _Task(create_graph if retain_graph is None else retain_graph, create_graph)
     edges = [edge_of(t) for t in wanted]
@@ -266,9 +300,11 @@ def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool
         g = task.captured[e]
         if g is None:
             if not allow_unused:
-                raise RuntimeError("One of the differentiated Tensors appears to not have been "
-                                   "used in the graph. Set allow_unused=True if this is the "
-                                   "desired behavior.")
+                raise RuntimeError(
+                    "One of the differentiated Tensors appears to not have been "
+                    "used in the graph. Set allow_unused=True if this is the "
+                    "desired behavior."
+                )
             if materialize_grads:
                 g = NAMES["zeros_like"](t)
         elif g.dtype is not t.dtype:
@@ -302,8 +338,13 @@ def _only_ends(needed: set[GradFn], ends: set[GradFn]) -> set[GradFn]:
     return {e for e in ends if not any(x is not None and x[0] in needed for x in e.edges)}
 
 
-def _backward_method(self: Tensor, gradient: Any = None, retain_graph: bool | None = None,
-                     create_graph: bool = False, inputs: Any = None) -> None:
+def _backward_method(
+    self: Tensor,
+    gradient: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Any = None,
+) -> None:
     """Accumulate the gradient of this tensor into the leaves' `.grad`."""
     backward(self, gradient, retain_graph, create_graph, inputs=inputs)
 

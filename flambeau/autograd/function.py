@@ -28,8 +28,10 @@ class FunctionCtx:
         """Keep inputs or outputs for `backward`, checked against in-place changes."""
         for t in tensors:
             if t is not None and not isinstance(t, Tensor):
-                raise TypeError(f"save_for_backward can only save variables, but argument is of "
-                                f"type {type(t).__name__}")
+                raise TypeError(
+                    f"save_for_backward can only save variables, but argument is of "
+                    f"type {type(t).__name__}"
+                )
         self._saved = tensors
 
     @property
@@ -39,12 +41,14 @@ class FunctionCtx:
         if entry is None:
             return self._saved
         if entry.released:
-            raise RuntimeError("Trying to backward through the graph a second time (or directly "
-                               "access saved tensors after they have already been freed). Saved "
-                               "intermediate values of the graph are freed when you call "
-                               ".backward() or autograd.grad(). Specify retain_graph=True if you "
-                               "need to backward through the graph a second time or if you need to "
-                               "access saved tensors after calling backward.")
+            raise RuntimeError(
+                "Trying to backward through the graph a second time (or directly "
+                "access saved tensors after they have already been freed). Saved "
+                "intermediate values of the graph are freed when you call "
+                ".backward() or autograd.grad(). Specify retain_graph=True if you "
+                "need to backward through the graph a second time or if you need to "
+                "access saved tensors after calling backward."
+            )
         return tuple(s if s is None else s.read(entry, nr) for s, nr in self._kept)
 
     def mark_dirty(self, *tensors: Any) -> None:
@@ -73,16 +77,20 @@ class _Entry(GradFn):
         if self.released:
             ctx.saved_tensors  # noqa: B018  (raises)
         if ctx._materialize:
-            grads = [NAMES["zeros"](m.shape, dtype=m.dtype, device=m.device) if g is None else g
-                     for g, m in zip(grads, self.metas, strict=True)]
+            grads = [
+                NAMES["zeros"](m.shape, dtype=m.dtype, device=m.device) if g is None else g
+                for g, m in zip(grads, self.metas, strict=True)
+            ]
         found = self.cls.backward(ctx, *grads)
         found = found if isinstance(found, tuple) else (found,)
         count = len(self.edges)
         if len(found) > count and all(g is None for g in found[count:]):
             found = found[:count]
         if len(found) != count:
-            raise RuntimeError(f"function {self.name()} returned an incorrect number of gradients "
-                               f"(expected {count}, got {len(found)})")
+            raise RuntimeError(
+                f"function {self.name()} returned an incorrect number of gradients "
+                f"(expected {count}, got {len(found)})"
+            )
         return found
 
     def release(self) -> None:
@@ -100,8 +108,9 @@ class Function:
     @staticmethod
     def forward(*args: Any, **kwargs: Any) -> Any:
         """Compute the outputs."""
-        raise NotImplementedError("You must implement the forward function for custom "
-                                  "autograd.Function.")
+        raise NotImplementedError(
+            "You must implement the forward function for custom autograd.Function."
+        )
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -111,12 +120,16 @@ class Function:
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Any) -> Any:
         """One gradient (or None) per input of `forward`."""
-        raise NotImplementedError("You must implement either the backward or vjp method for your "
-                                  "custom autograd.Function to use it with backward mode AD.")
+        raise NotImplementedError(
+            "You must implement either the backward or vjp method for your "
+            "custom autograd.Function to use it with backward mode AD."
+        )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        raise RuntimeError("Legacy autograd function with non-static forward method is deprecated. "
-                           "Please use new-style autograd function with static forward method.")
+        raise RuntimeError(
+            "Legacy autograd function with non-static forward method is deprecated. "
+            "Please use new-style autograd function with static forward method."
+        )
 
     @classmethod
     def apply(cls, *args: Any, **kwargs: Any) -> Any:
@@ -140,8 +153,9 @@ class Function:
         return made if isinstance(found, tuple) else made[0]
 
 
-def _attach(cls: Any, ctx: FunctionCtx, args: tuple[Any, ...], outs: tuple[Any, ...]
-            ) -> tuple[Any, ...]:
+def _attach(
+    cls: Any, ctx: FunctionCtx, args: tuple[Any, ...], outs: tuple[Any, ...]
+) -> tuple[Any, ...]:
     op = Op(cls.__name__, "composite")
     op.saves = frozenset(("out",))
     edges = tuple(edge_of(a) if isinstance(a, Tensor) and a.requires_grad else None for a in args)
@@ -163,8 +177,14 @@ def _attach(cls: Any, ctx: FunctionCtx, args: tuple[Any, ...], outs: tuple[Any, 
         o._generation += 1
     kept = []
     for t in ctx._saved:
-        nr = next((k for k, o in enumerate(tensors) if o is t or any(
-            t is x and results[i] is o for i, x in enumerate(outs))), None)
+        nr = next(
+            (
+                k
+                for k, o in enumerate(tensors)
+                if o is t or any(t is x and results[i] is o for i, x in enumerate(outs))
+            ),
+            None,
+        )
         is_output = nr is not None and not any(t is a for a in args)
         kept.append((None if t is None else Saved(t, is_output), nr or 0))
     ctx._kept = tuple(kept)
@@ -175,6 +195,7 @@ def _attach(cls: Any, ctx: FunctionCtx, args: tuple[Any, ...], outs: tuple[Any, 
 
 def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
     """A `backward` that cannot be differentiated again: doing so raises."""
+
     @functools.wraps(backward)
     def run(ctx: Any, *grads: Any) -> Any:
         tracked = modes.grad and any(isinstance(g, Tensor) and g.requires_grad for g in grads)
@@ -183,11 +204,13 @@ def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
             found = backward(ctx, *grads)
         finally:
             modes.grad = was
-        if not tracked and not (modes.grad and any(s and s.tensor is not None and
-                                                   s.tensor.requires_grad for s, _ in ctx._kept)):
+        if not tracked and not (
+            modes.grad
+            and any(s and s.tensor is not None and s.tensor.requires_grad for s, _ in ctx._kept)
+        ):
             return found
-        return _Refuse.apply(len(grads), *grads,
-                             *(found if isinstance(found, tuple) else (found,)))
+        return _Refuse.apply(len(grads), *grads, *(found if isinstance(found, tuple) else (found,)))
+
     return run
 
 
@@ -201,5 +224,6 @@ class _Refuse(Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        raise RuntimeError("trying to differentiate twice a function that was marked with "
-                           "@once_differentiable")
+        raise RuntimeError(
+            "trying to differentiate twice a function that was marked with @once_differentiable"
+        )

@@ -26,6 +26,7 @@ class _Mode:
         if inspect.isclass(f):
             raise TypeError(f"cannot decorate classes; decorate {f.__name__}.__init__ or methods")
         if inspect.isgeneratorfunction(f):
+
             @functools.wraps(f)
             def generate(*args: Any, **kwargs: Any) -> Any:
                 with self._fresh():
@@ -45,12 +46,14 @@ class _Mode:
                         raise
                     except BaseException as caught:
                         sent, error = None, caught
+
             return generate
 
         @functools.wraps(f)
         def call(*args: Any, **kwargs: Any) -> Any:
             with self._fresh():
                 return f(*args, **kwargs)
+
         return call
 
 

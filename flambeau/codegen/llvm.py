@@ -82,8 +82,7 @@ def is_row_level(region: Region, node: Node) -> bool:
 def member_reads(region: Region, node: Node, free: set[Node]) -> list[Node]:
     """Members that a member's value is made from, through views and free values."""
     found = []
-    stack = [s for s in (node.src[1:] if node.op.kind == "index" else node.src)
-             if type(s) is Node]
+    stack = [s for s in (node.src[1:] if node.op.kind == "index" else node.src) if type(s) is Node]
     while stack:
         s = stack.pop()
         if s in region.maps:
@@ -102,8 +101,11 @@ class Emitter:
         self.region = region
         self.free = free - region.forced
         self.dims = region.dims
-        self.form = "map" if not region.reduced else (
-            "rows" if len(region.dims) - 1 in region.reduced else "columns")
+        self.form = (
+            "map"
+            if not region.reduced
+            else ("rows" if len(region.dims) - 1 in region.reduced else "columns")
+        )
         self.reduced = region.reduced
         self.vector = len(region.dims) - 1 if region.dims else None
         self.b = Builder()
@@ -121,7 +123,8 @@ class Emitter:
         self.reads: dict[Any, set[Any]] = {}
         # index nodes: where the dimensions that are not indexed fall in their source
         self.rest: dict[Node, tuple[list[int], Map]] = {
-            n: self.gathered(n, region.maps[n]) for n in region.members if n.op.kind == "index"}
+            n: self.gathered(n, region.maps[n]) for n in region.members if n.op.kind == "index"
+        }
         self.collapse()
         self.lanes = lanes_for(region, self.dims, self.reduced, vector_bytes)
         self.tile = self.tile_dim()
@@ -146,7 +149,7 @@ class Emitter:
             inner = groups[k + 1][-1]
             same = (d in region.reduced) == (e in region.reduced)
             if same and all(m.coefficients[d] == m.coefficients[inner] * size for m in maps):
-                groups[k:k + 2] = [groups[k] + groups[k + 1]]
+                groups[k : k + 2] = [groups[k] + groups[k + 1]]
             k -= 1
         self.last = [g[-1] for g in groups]
         self.dims = tuple(math.prod(region.dims[d] for d in g) for g in groups)
@@ -187,6 +190,7 @@ class Emitter:
             for s, inner in self.sources(node, m):
                 if inner is not None:
                     visit(s, inner)
+
         for node in self.region.members:
             own = self.region.maps[node]
             visit(node, self.region.natural() if node.op.kind == "reduce" else own)
@@ -211,8 +215,11 @@ class Emitter:
             padded = (*shape, *(1,) * (len(node.shape) - len(shape)))
             inner = through_broadcast(m, node.shape, padded, self.region.dims)
             return [(s, inner) for s in node.src[1:]]
-        return [(s, through_broadcast(m, node.shape, s.shape, self.region.dims))
-                for s in node.src if type(s) is Node]
+        return [
+            (s, through_broadcast(m, node.shape, s.shape, self.region.dims))
+            for s in node.src
+            if type(s) is Node
+        ]
 
     def gathered(self, node: Node, m: Map) -> tuple[list[int], Map]:
         """For an index node: strides of the indexed dimensions, map of the others."""
@@ -222,8 +229,9 @@ class Emitter:
         coordinates = split_coordinates(m, node.shape, self.region.dims)
         assert coordinates is not None
         lead = node.src[1].shape
-        rest = flatten_coordinates(coordinates[len(lead):], strides[k:], offset,
-                                   len(self.region.dims))
+        rest = flatten_coordinates(
+            coordinates[len(lead) :], strides[k:], offset, len(self.region.dims)
+        )
         return list(strides[:k]), rest
 
     # -- phases -----------------------------------------------------------------------------------
@@ -260,8 +268,10 @@ class Emitter:
             for n in self.members:
                 if n not in self.row_level or n in region.stores or not self.costly(n):
                     continue
-                used_later = any(n in member_reads(region, u, self.free) and self.phase[u] > self.phase[n]
-                                 for u in self.members)
+                used_later = any(
+                    n in member_reads(region, u, self.free) and self.phase[u] > self.phase[n]
+                    for u in self.members
+                )
                 size = length * width * BITS[TYPES[n.dtype.name][1]] // 8 or length * width
                 if used_later and size <= budget:
                     budget -= size
@@ -269,10 +279,16 @@ class Emitter:
 
     def costly(self, node: Node) -> bool:
         """Whether computing a row value again costs more than loading it."""
-        return node.op.name in vecmath.NAMES or node.op.name in (
-            "true_div", "sqrt", "rsqrt", "pow", "random_bits") or node.op.kind == "index" or any(
-            s in self.row_level and self.costly(s) for s in member_reads(self.region, node, self.free)
-            if s not in self.region.stores)
+        return (
+            node.op.name in vecmath.NAMES
+            or node.op.name in ("true_div", "sqrt", "rsqrt", "pow", "random_bits")
+            or node.op.kind == "index"
+            or any(
+                s in self.row_level and self.costly(s)
+                for s in member_reads(self.region, node, self.free)
+                if s not in self.region.stores
+            )
+        )
 
     # -- lines ------------------------------------------------------------------------------------
 
@@ -349,15 +365,20 @@ class Emitter:
             known = self.memos[1].get(memo)
             if known is None:
                 self.at(1)
-                known = self.b.set(f"getelementptr {element}, ptr {pointer.name}, i64 "
-                                   f"{unit_part.name}", "ptr", 1, 1)
+                known = self.b.set(
+                    f"getelementptr {element}, ptr {pointer.name}, i64 {unit_part.name}",
+                    "ptr",
+                    1,
+                    1,
+                )
                 self.memos[1][memo] = known
             pointer = known
         for d, c in inner:
             part = self.stride_times(c, self.index[d], 2)
             self.at(2)
-            pointer = self.b.set(f"getelementptr {element}, ptr {pointer.name}, i64 {part.name}",
-                                 "ptr", 1, 2)
+            pointer = self.b.set(
+                f"getelementptr {element}, ptr {pointer.name}, i64 {part.name}", "ptr", 1, 2
+            )
         return pointer, along
 
     def lane_pointers(self, pointer: Value, stride: int, element: str, level: int) -> Value:
@@ -366,8 +387,9 @@ class Emitter:
         step = self.slot(("stride", stride))
         self.at(level)
         first = self.b.op("mul", self.index[self.vector], step)  # type: ignore[index]
-        start = self.b.set(f"getelementptr {element}, ptr {pointer.name}, i64 {first.name}", "ptr",
-                           1)
+        start = self.b.set(
+            f"getelementptr {element}, ptr {pointer.name}, i64 {first.name}", "ptr", 1
+        )
         lane = self.iota(n)
         offsets = self.b.op("mul", lane, self.b.splat(step, n))
         return self.b.set(f"getelementptr {element}, ptr {start.name}, {offsets}", "ptr", n)
@@ -394,8 +416,11 @@ class Emitter:
         if not along or self.lanes == 1 and self.vector is None:
             raw = self.b.set(f"load {memory}, ptr {pointer.name}", memory, 1)
         elif along == 1:
-            place = self.b.set(f"getelementptr {memory}, ptr {pointer.name}, i64 "
-                               f"{self.index[self.vector].name}", "ptr", 1)  # type: ignore[index]
+            place = self.b.set(
+                f"getelementptr {memory}, ptr {pointer.name}, i64 {self.index[self.vector].name}",
+                "ptr",
+                1,
+            )  # type: ignore[index]
             raw = self.load_vector(place, memory)
         else:
             places = self.lane_pointers(pointer, along, memory, level)
@@ -409,14 +434,20 @@ class Emitter:
         n = self.lanes
         size = max(BITS[memory] // 8, 1)
         if self.mask is None:
-            return self.b.set(f"load {vector_type(memory, n)}, ptr {place.name}, align {size}",
-                              memory, n)
+            return self.b.set(
+                f"load {vector_type(memory, n)}, ptr {place.name}, align {size}", memory, n
+            )
         kind = f"v{n}{_short(memory)}"
         whole = vector_type(memory, n)
-        self.b.declared.add(f"declare {whole} @llvm.masked.load.{kind}.p0(ptr, <{n} x i1>, "
-                            f"{whole})")
-        return self.b.set(f"call {whole} @llvm.masked.load.{kind}.p0(ptr align {size} "
-                          f"{place.name}, {self.mask}, {whole} zeroinitializer)", memory, n)
+        self.b.declared.add(
+            f"declare {whole} @llvm.masked.load.{kind}.p0(ptr, <{n} x i1>, {whole})"
+        )
+        return self.b.set(
+            f"call {whole} @llvm.masked.load.{kind}.p0(ptr align {size} "
+            f"{place.name}, {self.mask}, {whole} zeroinitializer)",
+            memory,
+            n,
+        )
 
     def gather(self, places: Value, memory: str) -> Value:
         n = self.lanes
@@ -425,8 +456,12 @@ class Emitter:
         name = f"llvm.masked.gather.v{n}{_short(memory)}.v{n}p0"
         self.b.declared.add(f"declare {whole} @{name}(<{n} x ptr>, <{n} x i1>, {whole})")
         mask = str(self.mask) if self.mask is not None else f"<{n} x i1> splat (i1 true)"
-        return self.b.set(f"call {whole} @{name}(<{n} x ptr> align {size} {places.name}, {mask}, "
-                          f"{whole} zeroinitializer)", memory, n)
+        return self.b.set(
+            f"call {whole} @{name}(<{n} x ptr> align {size} {places.name}, {mask}, "
+            f"{whole} zeroinitializer)",
+            memory,
+            n,
+        )
 
     def widen(self, raw: Value, memory: str, compute: str) -> Value:
         if memory == compute:
@@ -455,16 +490,22 @@ class Emitter:
         n = self.lanes
         raw = self.b.splat(raw, n)
         if along == 1:
-            place = self.b.set(f"getelementptr {memory}, ptr {pointer.name}, i64 "
-                               f"{self.index[self.vector].name}", "ptr", 1)  # type: ignore[index]
+            place = self.b.set(
+                f"getelementptr {memory}, ptr {pointer.name}, i64 {self.index[self.vector].name}",
+                "ptr",
+                1,
+            )  # type: ignore[index]
             if self.mask is None:
                 self.b.emit(f"store {raw}, ptr {place.name}, align {size}")
                 return
             kind = f"v{n}{_short(memory)}"
-            self.b.declared.add(f"declare void @llvm.masked.store.{kind}.p0({raw.full}, ptr, "
-                                f"<{n} x i1>)")
-            self.b.emit(f"call void @llvm.masked.store.{kind}.p0({raw}, ptr align {size} "
-                        f"{place.name}, {self.mask})")
+            self.b.declared.add(
+                f"declare void @llvm.masked.store.{kind}.p0({raw.full}, ptr, <{n} x i1>)"
+            )
+            self.b.emit(
+                f"call void @llvm.masked.store.{kind}.p0({raw}, ptr align {size} "
+                f"{place.name}, {self.mask})"
+            )
             return
         places = self.lane_pointers(pointer, along, memory, level)
         name = f"llvm.masked.scatter.v{n}{_short(memory)}.v{n}p0"
@@ -518,8 +559,7 @@ class Emitter:
             return known
         if node in self.row_level and self.phase[node] < phase:
             if node in self.region.stores:
-                return self.read(self.destination(node), self.region.stores[node],
-                                 node.dtype.name)
+                return self.read(self.destination(node), self.region.stores[node], node.dtype.name)
             if node in self.buffered:
                 return self.read_row(node)
         memo = ("member", node)
@@ -562,8 +602,11 @@ class Emitter:
 
     def sources_at(self, node: Node, m: Map, phase: int) -> list[Value]:
         """Values of a node's sources; numbers take the common type of the others."""
-        kinds = [TYPES[s.dtype.name][1] for i, s in enumerate(node.src)
-                 if type(s) is Node and i not in node.op.fixed]
+        kinds = [
+            TYPES[s.dtype.name][1]
+            for i, s in enumerate(node.src)
+            if type(s) is Node and i not in node.op.fixed
+        ]
         element = kinds[0] if kinds else TYPES[node.dtype.name][1]
         found = []
         for s in node.src:
@@ -638,24 +681,31 @@ class Emitter:
         pointer, along = self.address(base, rest, memory)
         self.at(level)
         if lanes == 1 and along in (0, 1):
-            place = self.b.set(f"getelementptr {memory}, ptr {pointer.name}, i64 {offset.name}",
-                               "ptr", 1)
+            place = self.b.set(
+                f"getelementptr {memory}, ptr {pointer.name}, i64 {offset.name}", "ptr", 1
+            )
             if along == 0:
                 raw = self.b.set(f"load {memory}, ptr {place.name}", memory, 1)
             else:
-                at_lane = self.b.set(f"getelementptr {memory}, ptr {place.name}, i64 "
-                                     f"{self.index[self.vector].name}",  # type: ignore[index]
-                                     "ptr", 1)
+                at_lane = self.b.set(
+                    f"getelementptr {memory}, ptr {place.name}, i64 {self.index[self.vector].name}",  # type: ignore[index]
+                    "ptr",
+                    1,
+                )
                 raw = self.load_vector(at_lane, memory)
         else:
             places = self.lane_pointers(pointer, along, memory, level) if along else pointer
             self.at(level)
             offsets = self.b.splat(offset, self.lanes)
             base_text = f"<{self.lanes} x ptr> {places.name}" if along else f"ptr {places.name}"
-            all_places = self.b.set(f"getelementptr {memory}, {base_text}, {offsets}", "ptr",
-                                    self.lanes)
-            raw = self.gather(all_places, memory) if self.lanes > 1 else self.b.set(
-                f"load {memory}, ptr {all_places.name}", memory, 1)
+            all_places = self.b.set(
+                f"getelementptr {memory}, {base_text}, {offsets}", "ptr", self.lanes
+            )
+            raw = (
+                self.gather(all_places, memory)
+                if self.lanes > 1
+                else self.b.set(f"load {memory}, ptr {all_places.name}", memory, 1)
+            )
         value = self.widen(raw, memory, compute)
         found = Value(value.name, value.type, value.lanes, level)
         self.memos[level][memo] = found
@@ -708,8 +758,9 @@ class Emitter:
         self.at(2)
         if self.form == "columns":
             place = self.b.op("mul", place, self.b.const(self.lanes, "i64", 1))
-        pointer = self.b.set(f"getelementptr {stored}, ptr {buffer.name}, i64 {place.name}", "ptr",
-                             1)
+        pointer = self.b.set(
+            f"getelementptr {stored}, ptr {buffer.name}, i64 {place.name}", "ptr", 1
+        )
         return pointer, buffer
 
     def read_row(self, node: Node) -> Value:
@@ -739,18 +790,22 @@ class Emitter:
             return
         n = self.lanes
         kind = f"v{n}{_short(stored)}"
-        self.b.declared.add(f"declare void @llvm.masked.store.{kind}.p0({raw.full}, ptr, "
-                            f"<{n} x i1>)")
-        self.b.emit(f"call void @llvm.masked.store.{kind}.p0({raw}, ptr align {size} "
-                    f"{pointer.name}, {self.mask})")
+        self.b.declared.add(
+            f"declare void @llvm.masked.store.{kind}.p0({raw.full}, ptr, <{n} x i1>)"
+        )
+        self.b.emit(
+            f"call void @llvm.masked.store.{kind}.p0({raw}, ptr align {size} "
+            f"{pointer.name}, {self.mask})"
+        )
 
 
 def _short(memory: str) -> str:
     return {"float": "f32", "double": "f64", "half": "f16", "bfloat": "bf16"}.get(memory, memory)
 
 
-def lanes_for(region: Region, dims: tuple[int, ...], reduced: frozenset[int],
-              vector_bytes: int) -> int:
+def lanes_for(
+    region: Region, dims: tuple[int, ...], reduced: frozenset[int], vector_bytes: int
+) -> int:
     """Lanes of a region: float32 vectors, wider for short bodies, whose chains need the overlap."""
     base = max(vector_bytes // 4, 4)
     if any(n.op.name.startswith("arg") or n.op.kind == "index" for n in region.members):

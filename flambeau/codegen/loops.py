@@ -29,16 +29,27 @@ class RegionEmitter(Emitter):
         grain = self.slot(("grain",))
         text = self.assemble(units, grain)
         name = digest(text)
-        return Kernel(name, text.replace("@KERNEL", f"@{name}"), self.slots, self.b.math,
-                      self.reads, self.dims, self.reduced, self.lanes, self.tile)
+        return Kernel(
+            name,
+            text.replace("@KERNEL", f"@{name}"),
+            self.slots,
+            self.b.math,
+            self.reads,
+            self.dims,
+            self.reduced,
+            self.lanes,
+            self.tile,
+        )
 
     def assemble(self, units: Value, grain: Value) -> str:
         at = {s: k for k, s in enumerate(self.slots)}
         declared = "\n".join(sorted(self.b.declared))
         outside = ""
         for k, what in enumerate((("units",), ("grain",))):
-            outside += (f" %p{k} = getelementptr i64, ptr %table, i64 {at[what]}\n"
-                        f" %w{k} = load i64, ptr %p{k}, align 8\n")
+            outside += (
+                f" %p{k} = getelementptr i64, ptr %table, i64 {at[what]}\n"
+                f" %w{k} = load i64, ptr %p{k}, align 8\n"
+            )
         entry = "\n".join(self.entry)
         unit = "\n".join(self.unit)
         return f"""{declared}
@@ -95,13 +106,15 @@ done:
     def map_unit(self) -> None:
         """One stretch of the innermost dimension."""
         last = len(self.dims) - 1
-        order: list[Any] = [(d, ("size", d) if d != self.tile else ("tiles",))
-                            for d in range(last)]
+        order: list[Any] = [(d, ("size", d) if d != self.tile else ("tiles",)) for d in range(last)]
         self.coordinates([*order, ("chunk", ("chunks",))])
         size = self.slot(("size", last))
         self.at(1)
-        start = self.b.op("mul", self.index.pop("chunk"),  # type: ignore[call-overload]
-                          self.b.const(STRETCH, "i64", 1))
+        start = self.b.op(
+            "mul",
+            self.index.pop("chunk"),  # type: ignore[call-overload]
+            self.b.const(STRETCH, "i64", 1),
+        )
         stop = self.b.op("add", start, self.b.const(STRETCH, "i64", 1))
         stop = self.b.call("smin", stop, size)
         if self.tile is None:
@@ -162,8 +175,7 @@ done:
     def phase_loop(self, phase: int) -> None:
         """The loop of one phase: reductions gather, stores and row buffers are written."""
         reduces = [n for n in self.members if n.op.kind == "reduce" and self.phase[n] == phase]
-        stores = [n for n in self.region.stores
-                  if n in self.row_level and self.phase[n] == phase]
+        stores = [n for n in self.region.stores if n in self.row_level and self.phase[n] == phase]
         buffers = [n for n in self.buffered if self.phase[n] == phase]
         if not (reduces or stores or buffers):
             return
@@ -280,8 +292,16 @@ done:
 
     def serial_nest(self, dims: list[int], body: Any) -> None:
         """Loops over reduced dimensions with lanes along a kept one."""
-        names = {d: (self.alloca("i64"), self.label("head"), self.label("body"),
-                     self.label("out"), Value(self.b.fresh(), "i64", 1, 2)) for d in dims}
+        names = {
+            d: (
+                self.alloca("i64"),
+                self.label("head"),
+                self.label("body"),
+                self.label("out"),
+                Value(self.b.fresh(), "i64", 1, 2),
+            )
+            for d in dims
+        }
         sizes = {d: self.slot(("size", d)) for d in dims}
         for d in dims:
             self.index[d] = names[d][4]
@@ -381,15 +401,19 @@ done:
         sign = "s" if node.src[0].dtype.is_signed and a.type != "i1" else "u"
         return self.b.compare(sign + ("gt" if top else "lt"), a, b)
 
-    def accumulate_place(self, node: Node, x: Value, old: Value, place: Value,
-                         where: Value) -> None:
+    def accumulate_place(
+        self, node: Node, x: Value, old: Value, place: Value, where: Value
+    ) -> None:
         n = self.lanes
         at: Value | None = None
         for d in sorted(self.reduced):
             size = self.slot(("size", d))
             self.at(2)
-            at = self.index[d] if at is None else self.b.op(
-                "add", self.b.op("mul", at, size), self.index[d])
+            at = (
+                self.index[d]
+                if at is None
+                else self.b.op("add", self.b.op("mul", at, size), self.index[d])
+            )
         assert at is not None
         position = self.b.splat(at, n)
         if self.form == "rows" and n > 1:
@@ -422,10 +446,14 @@ done:
                     a = self.b.set(f"extractelement {v}, i64 0", element, 1)
                     b = self.b.set(f"extractelement {v}, i64 1", element, 1)
                 else:
-                    a = self.b.set(f"shufflevector {v}, {v.full} poison, <{half} x i32> <{low}>",
-                                   element, half)
-                    b = self.b.set(f"shufflevector {v}, {v.full} poison, <{half} x i32> <{high}>",
-                                   element, half)
+                    a = self.b.set(
+                        f"shufflevector {v}, {v.full} poison, <{half} x i32> <{low}>", element, half
+                    )
+                    b = self.b.set(
+                        f"shufflevector {v}, {v.full} poison, <{half} x i32> <{high}>",
+                        element,
+                        half,
+                    )
                 v = self.combine(node, a, b)
         wanted = TYPES[node.dtype.name][1]
         if v.type != wanted:
@@ -447,8 +475,7 @@ done:
             earlier = self.b.op("and", tie, self.b.compare("slt", i, at))
             unset = self.b.compare("slt", at, self.b.const(0, "i64", 1))
             take = self.b.op("or", self.b.op("or", wins, earlier), unset)
-            take = self.b.op("and", take,
-                             self.b.compare("sge", i, self.b.const(0, "i64", 1)))
+            take = self.b.op("and", take, self.b.compare("sge", i, self.b.const(0, "i64", 1)))
             best = self.b.select(take, x, best)
             at = self.b.select(take, i, at)
         assert at is not None

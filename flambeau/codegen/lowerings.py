@@ -18,12 +18,29 @@ from flambeau.dtype import dtype as DType
 from flambeau.ir.graph import Node
 
 #: dtype name -> (type in memory, type computed with)
-TYPES = {"float32": ("float", "float"), "float64": ("double", "double"),
-         "bfloat16": ("bfloat", "float"), "float16": ("half", "float"), "int64": ("i64", "i64"),
-         "int32": ("i32", "i32"), "int16": ("i16", "i16"), "int8": ("i8", "i8"),
-         "uint8": ("i8", "i8"), "bool": ("i8", "i1")}
-BITS = {"float": 32, "double": 64, "half": 16, "bfloat": 16, "i64": 64, "i32": 32, "i16": 16,
-        "i8": 8, "i1": 1}
+TYPES = {
+    "float32": ("float", "float"),
+    "float64": ("double", "double"),
+    "bfloat16": ("bfloat", "float"),
+    "float16": ("half", "float"),
+    "int64": ("i64", "i64"),
+    "int32": ("i32", "i32"),
+    "int16": ("i16", "i16"),
+    "int8": ("i8", "i8"),
+    "uint8": ("i8", "i8"),
+    "bool": ("i8", "i1"),
+}
+BITS = {
+    "float": 32,
+    "double": 64,
+    "half": 16,
+    "bfloat": 16,
+    "i64": 64,
+    "i32": 32,
+    "i16": 16,
+    "i8": 8,
+    "i1": 1,
+}
 _MANGLED = {"float": "f32", "double": "f64", "half": "f16", "bfloat": "bf16"}
 
 
@@ -98,10 +115,14 @@ class Builder:
             return v
         if not v.name.startswith("%"):
             return Value(f"splat ({v.type} {v.name})", v.type, lanes)
-        one = self.set(f"insertelement <{lanes} x {v.type}> poison, {v.type} {v.name}, i64 0",
-                       v.type, lanes)
-        return self.set(f"shufflevector {one}, <{lanes} x {v.type}> poison, <{lanes} x i32> "
-                        "zeroinitializer", v.type, lanes)
+        one = self.set(
+            f"insertelement <{lanes} x {v.type}> poison, {v.type} {v.name}, i64 0", v.type, lanes
+        )
+        return self.set(
+            f"shufflevector {one}, <{lanes} x {v.type}> poison, <{lanes} x i32> zeroinitializer",
+            v.type,
+            lanes,
+        )
 
     def op(self, name: str, *values: Value, element: str | None = None) -> Value:
         """A binary or unary instruction on values of one type."""
@@ -109,8 +130,7 @@ class Builder:
         rest = "".join(f", {v.name}" for v in values[1:])
         return self.set(f"{name} {first}{rest}", element or first.type, first.lanes)
 
-    def call(self, name: str, *values: Value, element: str | None = None,
-             tail: str = "") -> Value:
+    def call(self, name: str, *values: Value, element: str | None = None, tail: str = "") -> Value:
         """An overloaded intrinsic, `llvm.{name}.{type}`."""
         first = values[0]
         full = f"llvm.{name}.{mangled(first.type, first.lanes)}"
@@ -138,18 +158,28 @@ class Builder:
         if first.lanes <= 16:
             self.math.add((name, short, first.lanes))
             text = ", ".join(map(str, values))
-            return self.set(f"call {first.full} @fl_{name}_{short}_{first.lanes}({text})",
-                            first.type, first.lanes)
+            return self.set(
+                f"call {first.full} @fl_{name}_{short}_{first.lanes}({text})",
+                first.type,
+                first.lanes,
+            )
         half = first.lanes // 2
         parts = []
         for start in (0, half):
             picks = ", ".join(f"i32 {start + k}" for k in range(half))
-            pieces = [self.set(f"shufflevector {v}, {v.full} poison, <{half} x i32> <{picks}>",
-                               v.type, half) for v in values]
+            pieces = [
+                self.set(
+                    f"shufflevector {v}, {v.full} poison, <{half} x i32> <{picks}>", v.type, half
+                )
+                for v in values
+            ]
             parts.append(self.function(name, *pieces))
         picks = ", ".join(f"i32 {k}" for k in range(first.lanes))
-        return self.set(f"shufflevector {parts[0]}, {parts[1]}, <{first.lanes} x i32> <{picks}>",
-                        first.type, first.lanes)
+        return self.set(
+            f"shufflevector {parts[0]}, {parts[1]}, <{first.lanes} x i32> <{picks}>",
+            first.type,
+            first.lanes,
+        )
 
 
 Lowering = Callable[[Builder, Node, list[Value]], Value]
@@ -173,6 +203,7 @@ def _arith(f: str, i: str) -> Lowering:
         if v[0].type == "i1":
             return b.op({"add": "or", "mul": "and", "sub": "xor"}[i], *v)
         return b.op(i, *v)
+
     return lower
 
 
@@ -190,6 +221,7 @@ def _compare(f: str, s: str, u: str) -> Lowering:
         if is_float(v[0]):
             return b.compare(f, *v)
         return b.compare(s if signed(node) and v[0].type != "i1" else u, *v)
+
     return lower
 
 
@@ -200,15 +232,18 @@ def _extreme(f: str, s: str, u: str) -> Lowering:
         if v[0].type == "i1":
             return b.op("or" if f.startswith("max") else "and", *v)
         return b.call(s if signed(node) else u, *v)
+
     return lower
 
 
 def _fm(better: str) -> Lowering:
     """fmax/fmin: a NaN loses against a number."""
+
     def lower(b: Builder, node: Node, v: list[Value]) -> Value:
         if not is_float(v[0]):
             return _extreme("", f"s{better}", f"u{better}")(b, node, v)
         return b.call(f"{better}num", *v)
+
     return lower
 
 
@@ -225,6 +260,7 @@ def _nonzero(b: Builder, v: Value) -> Value:
 def _logical(name: str) -> Lowering:
     def lower(b: Builder, node: Node, v: list[Value]) -> Value:
         return b.op(name, *(_nonzero(b, x) for x in v))
+
     return lower
 
 
@@ -439,6 +475,7 @@ def _shift(name: str) -> Lowering:
         last = b.const(width - 1, x.type, x.lanes)
         gone = b.op("ashr", x, last) if signed(node) else b.const(0, x.type, x.lanes)
         return b.select(inside, b.op(how, x, safe), gone)
+
     return lower
 
 
@@ -475,8 +512,9 @@ def _nextafter(b: Builder, node: Node, v: list[Value]) -> Value:
     positive = b.compare("sge", bits, zero)
     grows = b.compare("eq", b.convert("zext", up, kind), b.convert("zext", positive, kind))
     step = b.select(grows, b.op("add", bits, one), b.op("sub", bits, one))
-    sign = b.op("and", b.convert("bitcast", y, kind),
-                b.const(-(1 << BITS[kind] - 1), kind, x.lanes))
+    sign = b.op(
+        "and", b.convert("bitcast", y, kind), b.const(-(1 << BITS[kind] - 1), kind, x.lanes)
+    )
     tiny = b.op("or", one, sign)
     moved = b.convert("bitcast", b.select(is_zero, tiny, step), x.type)
     del away
@@ -555,22 +593,53 @@ def _random_bits(b: Builder, seed: Value, counter: Value) -> Value:
 random_bits = _random_bits
 
 LOWERINGS: dict[str, Lowering] = {
-    "plus": _arith("fadd", "add"), "minus": _arith("fsub", "sub"), "mul": _arith("fmul", "mul"),
-    "true_div": _true_div, "neg": _neg, "abs": _abs, "sign": _sign, "signbit": _signbit,
-    "floor_divide": _floor_divide, "trunc_divide": _trunc_divide, "remainder": _remainder,
-    "fmod": _fmod, "pow": _pow, "maximum": _extreme("maximum", "smax", "umax"),
-    "minimum": _extreme("minimum", "smin", "umin"), "fmax": _fm("max"), "fmin": _fm("min"),
-    "select_where": _where, "copysign": _copysign, "nextafter": _nextafter, "hypot": _hypot,
-    "floor": _intrinsic("floor"), "ceil": _intrinsic("ceil"), "trunc": _intrinsic("trunc"),
-    "round_even": _intrinsic("roundeven"), "sqrt": _intrinsic("sqrt"), "rsqrt": _rsqrt,
-    "reciprocal": _reciprocal, "eq": _compare("oeq", "eq", "eq"),
-    "ne": _compare("une", "ne", "ne"), "lt": _compare("olt", "slt", "ult"),
-    "le": _compare("ole", "sle", "ule"), "gt": _compare("ogt", "sgt", "ugt"),
-    "ge": _compare("oge", "sge", "uge"), "isnan": _isnan, "isinf": _isinf, "isfinite": _isfinite,
-    "logical_and": _logical("and"), "logical_or": _logical("or"), "logical_xor": _logical("xor"),
+    "plus": _arith("fadd", "add"),
+    "minus": _arith("fsub", "sub"),
+    "mul": _arith("fmul", "mul"),
+    "true_div": _true_div,
+    "neg": _neg,
+    "abs": _abs,
+    "sign": _sign,
+    "signbit": _signbit,
+    "floor_divide": _floor_divide,
+    "trunc_divide": _trunc_divide,
+    "remainder": _remainder,
+    "fmod": _fmod,
+    "pow": _pow,
+    "maximum": _extreme("maximum", "smax", "umax"),
+    "minimum": _extreme("minimum", "smin", "umin"),
+    "fmax": _fm("max"),
+    "fmin": _fm("min"),
+    "select_where": _where,
+    "copysign": _copysign,
+    "nextafter": _nextafter,
+    "hypot": _hypot,
+    "floor": _intrinsic("floor"),
+    "ceil": _intrinsic("ceil"),
+    "trunc": _intrinsic("trunc"),
+    "round_even": _intrinsic("roundeven"),
+    "sqrt": _intrinsic("sqrt"),
+    "rsqrt": _rsqrt,
+    "reciprocal": _reciprocal,
+    "eq": _compare("oeq", "eq", "eq"),
+    "ne": _compare("une", "ne", "ne"),
+    "lt": _compare("olt", "slt", "ult"),
+    "le": _compare("ole", "sle", "ule"),
+    "gt": _compare("ogt", "sgt", "ugt"),
+    "ge": _compare("oge", "sge", "uge"),
+    "isnan": _isnan,
+    "isinf": _isinf,
+    "isfinite": _isfinite,
+    "logical_and": _logical("and"),
+    "logical_or": _logical("or"),
+    "logical_xor": _logical("xor"),
     "logical_not": lambda b, node, v: _not(b, node, [_nonzero(b, v[0])]),
-    "bitwise_and": _bits("and"), "bitwise_or": _bits("or"), "bitwise_xor": _bits("xor"),
-    "bitwise_not": _not, "bitwise_left_shift": _shift("shl"), "bitwise_right_shift": _shift("shr"),
+    "bitwise_and": _bits("and"),
+    "bitwise_or": _bits("or"),
+    "bitwise_xor": _bits("xor"),
+    "bitwise_not": _not,
+    "bitwise_left_shift": _shift("shl"),
+    "bitwise_right_shift": _shift("shr"),
     "copy": lambda b, node, v: v[0],
     **{name: _math(name) for name in vecmath.NAMES if name != "pow"},
 }

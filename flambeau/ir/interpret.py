@@ -19,7 +19,8 @@ def view_array(x: Any, shape: tuple[int, ...], strides: tuple[int, ...], offset:
     if math.prod(shape) == 0:
         return np.empty(shape, flat.dtype)
     return np.lib.stride_tricks.as_strided(
-        flat[offset:], shape, tuple(s * flat.itemsize for s in strides))
+        flat[offset:], shape, tuple(s * flat.itemsize for s in strides)
+    )
 
 
 def _wide(x: Any) -> Any:
@@ -62,11 +63,21 @@ def evaluate(node: Node, args: list[Any]) -> Any:
 def _elementwise(node: Node, args: list[Any], target: Any) -> Any:
     assert node.op.reference is not None
     arrays = [a for a in args if isinstance(a, np.ndarray)]
-    common = next((a.dtype for i, a in enumerate(args)
-                   if isinstance(a, np.ndarray) and i not in node.op.fixed), target)
+    common = next(
+        (
+            a.dtype
+            for i, a in enumerate(args)
+            if isinstance(a, np.ndarray) and i not in node.op.fixed
+        ),
+        target,
+    )
     wide = np.dtype(np.float32) if common in _NARROW else common
-    given = [_wide(a) if isinstance(a, np.ndarray) else np.asarray(a).astype(
-        wide if i not in node.op.fixed else np.bool_) for i, a in enumerate(args)]
+    given = [
+        _wide(a)
+        if isinstance(a, np.ndarray)
+        else np.asarray(a).astype(wide if i not in node.op.fixed else np.bool_)
+        for i, a in enumerate(args)
+    ]
     found = np.asarray(node.op.reference(*given))
     if found.dtype.kind == "f" and target.kind in "iu":
         found = np.trunc(np.where(np.isfinite(found), found, 0))
@@ -84,7 +95,9 @@ def interpret(graph: Graph, inputs: list[Any], arguments: list[Any]) -> list[Any
         if node.op.kind == "input":
             values[node] = inputs[node.attrs[0]]
             continue
-        args = [values[s] if type(s) is Node else arguments[s.index] if type(s) is Argument else s
-                for s in node.src]
+        args = [
+            values[s] if type(s) is Node else arguments[s.index] if type(s) is Argument else s
+            for s in node.src
+        ]
         values[node] = evaluate(node, args)
     return [values[node] for node, _ in graph.outputs]

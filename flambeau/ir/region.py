@@ -49,8 +49,9 @@ def common_refinement(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]
     return tuple(reversed(result))
 
 
-def split_coordinates(m: Map, shape: tuple[int, ...], dims: tuple[int, ...]
-                      ) -> list[tuple[int, tuple[int, ...]]] | None:
+def split_coordinates(
+    m: Map, shape: tuple[int, ...], dims: tuple[int, ...]
+) -> list[tuple[int, tuple[int, ...]]] | None:
     """The coordinates in `shape` of a flat map: per dimension (offset, coefficients), or None.
 
     None means that some coordinate would carry into the next dimension.
@@ -85,8 +86,9 @@ def split_coordinates(m: Map, shape: tuple[int, ...], dims: tuple[int, ...]
     return [(k, tuple(row)) for k, row in zip(starts, rows, strict=True)]
 
 
-def flatten_coordinates(coordinates: list[tuple[int, tuple[int, ...]]], strides: tuple[int, ...],
-                        offset: int, rank: int) -> Map:
+def flatten_coordinates(
+    coordinates: list[tuple[int, tuple[int, ...]]], strides: tuple[int, ...], offset: int, rank: int
+) -> Map:
     """The flat map of coordinates under strides."""
     total = [0] * rank
     for (start, row), s in zip(coordinates, strides, strict=True):
@@ -107,8 +109,9 @@ def through_view(m: Map, view: Node, dims: tuple[int, ...]) -> Map | None:
     return flatten_coordinates(coordinates, strides, offset, len(dims))
 
 
-def through_broadcast(m: Map, shape: tuple[int, ...], source: tuple[int, ...],
-                      dims: tuple[int, ...]) -> Map | None:
+def through_broadcast(
+    m: Map, shape: tuple[int, ...], source: tuple[int, ...], dims: tuple[int, ...]
+) -> Map | None:
     """Where an access of an elementwise node of `shape` falls in a source of another shape."""
     if shape == source:
         return m
@@ -117,10 +120,10 @@ def through_broadcast(m: Map, shape: tuple[int, ...], source: tuple[int, ...],
     coordinates = split_coordinates(m, shape, dims)
     if coordinates is None:
         return None
-    strides = [0 if n == 1 else s
-               for n, s in zip(source, contiguous_strides(source), strict=True)]
-    return flatten_coordinates(coordinates[len(shape) - len(source):], tuple(strides), 0,
-                               len(dims))
+    strides = [0 if n == 1 else s for n, s in zip(source, contiguous_strides(source), strict=True)]
+    return flatten_coordinates(
+        coordinates[len(shape) - len(source) :], tuple(strides), 0, len(dims)
+    )
 
 
 @dataclass(eq=False)

@@ -44,8 +44,10 @@ def graph_text(graph: Graph, title: str = "graph") -> str:
     name = Names()
     lines = [f"{title} ({len(graph.nodes)} nodes, {graph.arguments} arguments)"]
     lines += ["  " + line(n, name) for n in graph.nodes]
-    outs = ", ".join(name(n) + ("" if home is None else f" -> #{home}" if home >= 0 else " -> home")
-                     for n, home in graph.outputs)
+    outs = ", ".join(
+        name(n) + ("" if home is None else f" -> #{home}" if home >= 0 else " -> home")
+        for n, home in graph.outputs
+    )
     return "\n".join([*lines, f"  return {outs}"])
 
 
@@ -66,8 +68,10 @@ def plan_text(plan: Any, order: list[Any]) -> str:
         if not isinstance(step, Region):
             lines.append(f"  {step.kind}: {line(step.node, name)}")
             continue
-        dims = " x ".join(f"({n})" if d in step.reduced else str(n)
-                          for d, n in enumerate(step.dims)) or "1"
+        dims = (
+            " x ".join(f"({n})" if d in step.reduced else str(n) for d, n in enumerate(step.dims))
+            or "1"
+        )
         lines.append(f"  region {step.number} over {dims}:")
         for n in step.members:
             stored = f"  => memory[{_map_text(step.stores[n])}]" if n in step.stores else ""

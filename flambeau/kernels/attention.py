@@ -69,8 +69,10 @@ class Rows:
         place = f.gep("float", base, at)
         if mask is None:
             return f.load(_VEC, place, 4)
-        return f.op(f"call {_VEC} @llvm.masked.load.v{LANES}f32.p0(ptr align 4 {place}, {_MASK} "
-                    f"{mask}, {_VEC} zeroinitializer)")
+        return f.op(
+            f"call {_VEC} @llvm.masked.load.v{LANES}f32.p0(ptr align 4 {place}, {_MASK} "
+            f"{mask}, {_VEC} zeroinitializer)"
+        )
 
     def store(self, value: str, base: str, at: Value, mask: str | None) -> None:
         f = self.f
@@ -78,8 +80,10 @@ class Rows:
         if mask is None:
             f.store(_VEC, value, place, 4)
             return
-        f.do(f"call void @llvm.masked.store.v{LANES}f32.p0({_VEC} {value}, ptr align 4 {place}, "
-             f"{_MASK} {mask})")
+        f.do(
+            f"call void @llvm.masked.store.v{LANES}f32.p0({_VEC} {value}, ptr align 4 {place}, "
+            f"{_MASK} {mask})"
+        )
 
     def accumulate(self, place: str, value: str, how: str, mask: str | None, neutral: str) -> None:
         """place (a vector on the stack) = how(place, value)."""
@@ -87,8 +91,11 @@ class Rows:
         if mask is not None:
             value = f.op(f"select {_MASK} {mask}, {_VEC} {value}, {_VEC} splat (float {neutral})")
         old = f.load(_VEC, place, 64)
-        new = f.op(f"{how} {_VEC} {old}, {value}" if how == "fadd" else
-                   f"call {_VEC} @llvm.maxnum.v{LANES}f32({_VEC} {old}, {_VEC} {value})")
+        new = f.op(
+            f"{how} {_VEC} {old}, {value}"
+            if how == "fadd"
+            else f"call {_VEC} @llvm.maxnum.v{LANES}f32({_VEC} {old}, {_VEC} {value})"
+        )
         f.store(_VEC, new, place, 64)
 
     def start(self, neutral: str) -> str:
@@ -100,8 +107,9 @@ class Rows:
     def total(self, place: str) -> str:
         f = self.f
         v = f.load(_VEC, place, 64)
-        return f.op(f"call reassoc float @llvm.vector.reduce.fadd.v{LANES}f32(float 0.0, "
-                    f"{_VEC} {v})")
+        return f.op(
+            f"call reassoc float @llvm.vector.reduce.fadd.v{LANES}f32(float 0.0, {_VEC} {v})"
+        )
 
     def top(self, place: str) -> str:
         f = self.f
@@ -114,13 +122,18 @@ class Rows:
 
 def _row_softmax() -> str:
     """float row_softmax(row, n, scale, ptr shift): row = exp(scale*row - max); -> the sum."""
-    f = Function("row_softmax", [("ptr", "row"), ("i64", "n"), ("float", "scale"),
-                                 ("ptr", "shift")], "float", "nounwind noinline")
+    f = Function(
+        "row_softmax",
+        [("ptr", "row"), ("i64", "n"), ("float", "scale"), ("ptr", "shift")],
+        "float",
+        "nounwind noinline",
+    )
     rows = Rows(f)
     best = rows.start(_TINY)
 
     def find(at: Value, mask: str | None) -> None:
         rows.accumulate(best, rows.load("%row", at, mask), "max", mask, _TINY)
+
     rows.each("%n", find)
     top = f.op(f"fmul float {rows.top(best)}, %scale")
     empty = f.op(f"fcmp oeq float {top}, {_TINY}")
@@ -132,11 +145,13 @@ def _row_softmax() -> str:
 
     def make(at: Value, mask: str | None) -> None:
         x = rows.load("%row", at, mask)
-        shifted = f.op(f"call {_VEC} @llvm.fma.v{LANES}f32({_VEC} {x}, {_VEC} {scale}, "
-                       f"{_VEC} {minus})")
+        shifted = f.op(
+            f"call {_VEC} @llvm.fma.v{LANES}f32({_VEC} {x}, {_VEC} {scale}, {_VEC} {minus})"
+        )
         p = rows.exp(shifted)
         rows.store(p, "%row", at, mask)
         rows.accumulate(total, p, "fadd", mask, "0.0")
+
     rows.each("%n", make)
     f.ret(f"float {rows.total(total)}")
     return f.text()
@@ -151,6 +166,7 @@ def _row_times() -> str:
     def body(at: Value, mask: str | None) -> None:
         x = rows.load("%row", at, mask)
         rows.store(f.op(f"fmul {_VEC} {x}, {factor}"), "%row", at, mask)
+
     rows.each("%n", body)
     f.ret()
     return f.text()
@@ -164,6 +180,7 @@ def _row_zero() -> str:
 
     def body(at: Value, mask: str | None) -> None:
         rows.store("zeroinitializer", start, at, mask)
+
     rows.each(f.max(f.sub("%to", "%from"), 0), body)
     f.ret()
     return f.text()
@@ -171,9 +188,19 @@ def _row_zero() -> str:
 
 def _row_gradient() -> str:
     """void row_gradient(s, dp, n, scale, lse, delta): s becomes P, dp becomes dS."""
-    f = Function("row_gradient", [("ptr", "s"), ("ptr", "dp"), ("i64", "n"), ("float", "scale"),
-                                  ("float", "lse"), ("float", "delta")], "void",
-                 "nounwind noinline")
+    f = Function(
+        "row_gradient",
+        [
+            ("ptr", "s"),
+            ("ptr", "dp"),
+            ("i64", "n"),
+            ("float", "scale"),
+            ("float", "lse"),
+            ("float", "delta"),
+        ],
+        "void",
+        "nounwind noinline",
+    )
     rows = Rows(f)
     scale = f.splat(LANES, "float", "%scale")
     minus = f.splat(LANES, "float", f.op("fneg float %lse"))
@@ -182,13 +209,15 @@ def _row_gradient() -> str:
     def body(at: Value, mask: str | None) -> None:
         x = rows.load("%s", at, mask)
         d = rows.load("%dp", at, mask)
-        shifted = f.op(f"call {_VEC} @llvm.fma.v{LANES}f32({_VEC} {x}, {_VEC} {scale}, "
-                       f"{_VEC} {minus})")
+        shifted = f.op(
+            f"call {_VEC} @llvm.fma.v{LANES}f32({_VEC} {x}, {_VEC} {scale}, {_VEC} {minus})"
+        )
         p = rows.exp(shifted)
         difference = f.op(f"fsub {_VEC} {d}, {delta}")
         ds = f.op(f"fmul {_VEC} {f.op(f'fmul {_VEC} {p}, {difference}')}, {scale}")
         rows.store(p, "%s", at, mask)
         rows.store(ds, "%dp", at, mask)
+
     rows.each("%n", body)
     f.ret()
     return f.text()
@@ -196,16 +225,18 @@ def _row_gradient() -> str:
 
 def _row_dot() -> str:
     """float row_dot(a, ca, b, cb, n): sum of a[i*ca] * b[i*cb]."""
-    f = Function("row_dot", [("ptr", "a"), ("i64", "ca"), ("ptr", "b"), ("i64", "cb"),
-                             ("i64", "n")], "float")
+    f = Function(
+        "row_dot", [("ptr", "a"), ("i64", "ca"), ("ptr", "b"), ("i64", "cb"), ("i64", "n")], "float"
+    )
     total = f.alloca("float")
     f.store("float", "0.0", total, 4)
     with f.loop("%n") as loop:
         x = f.load("float", f.gep("float", "%a", f.mul(loop.index, "%ca")), 4)
         y = f.load("float", f.gep("float", "%b", f.mul(loop.index, "%cb")), 4)
         old = f.load("float", total, 4)
-        f.store("float", f.op(f"call float @llvm.fma.f32(float {x}, float {y}, float {old})"),
-                total, 4)
+        f.store(
+            "float", f.op(f"call float @llvm.fma.f32(float {x}, float {y}, float {old})"), total, 4
+        )
     f.ret(f"float {f.load('float', total, 4)}")
     return f.text()
 
@@ -213,8 +244,10 @@ def _row_dot() -> str:
 def _product() -> str:
     """void product(a, b, c, m, n, k, rsa, csa, rsb, csb, rsc, flags): the matrix product."""
     names = ("m", "n", "k", "rsa", "csa", "rsb", "csb", "rsc")
-    f = Function("product", [("ptr", "a"), ("ptr", "b"), ("ptr", "c"),
-                             *(("i64", x) for x in names), ("i64", "flags")])
+    f = Function(
+        "product",
+        [("ptr", "a"), ("ptr", "b"), ("ptr", "c"), *(("i64", x) for x in names), ("i64", "flags")],
+    )
     d = f.alloca("i64", 30)
     for k, x in enumerate("abc"):
         f.store("ptr", f"%{x}", f.gep("i64", d, k), 8)
@@ -255,9 +288,19 @@ def _bases(f: Function, t: Table, names: tuple[str, ...], number: Value) -> dict
     return {x: f.gep("float", t[x], offsets[x]) for x in names}
 
 
-def _product_call(f: Function, a: str, b: str, c: str, m: Value, n: Value, k: Value,
-                  sa: tuple[Value, Value], sb: tuple[Value, Value], rsc: Value,
-                  flags: Value = 0) -> None:
+def _product_call(
+    f: Function,
+    a: str,
+    b: str,
+    c: str,
+    m: Value,
+    n: Value,
+    k: Value,
+    sa: tuple[Value, Value],
+    sb: tuple[Value, Value],
+    rsc: Value,
+    flags: Value = 0,
+) -> None:
     numbers = ", ".join(f"i64 {x}" for x in (m, n, k, *sa, *sb, rsc, flags))
     f.do(f"call void @product(ptr {a}, ptr {b}, ptr {c}, {numbers})")
 
@@ -270,8 +313,9 @@ def _preload(t: Table, direction: str) -> None:
 
 
 def _forward() -> str:
-    f = Function("forward_task", [("ptr", "t"), ("i64", "begin"), ("i64", "end"),
-                                  ("i64", "worker")])
+    f = Function(
+        "forward_task", [("ptr", "t"), ("i64", "begin"), ("i64", "end"), ("i64", "worker")]
+    )
     t = Table(f, "forward")
     _preload(t, "forward")
     double = f.op("bitcast i64 " + t["scale"] + " to double")
@@ -289,28 +333,42 @@ def _forward() -> str:
         count = f.min(f.sub(t["L"], first), BLOCK)
         seen = f.select(causal, f.min(t["S"], f.add(first, count)), t["S"])
         q = f.gep("float", base["q"], f.mul(first, t["q_r"]))
-        _product_call(f, q, base["k"], scores, count, seen, t["E"], (t["q_r"], t["q_c"]),
-                      (t["k_c"], t["k_r"]), seen)
+        _product_call(
+            f,
+            q,
+            base["k"],
+            scores,
+            count,
+            seen,
+            t["E"],
+            (t["q_r"], t["q_c"]),
+            (t["k_c"], t["k_r"]),
+            seen,
+        )
         with f.loop(count) as row:
             line = f.gep("float", scores, f.mul(row.index, seen))
             own = f.min(f.add(f.add(first, row.index), 1), t["S"])
             n = f.select(causal, own, seen)
-            total = f.op(f"call float @row_softmax(ptr {line}, i64 {n}, float {scale}, "
-                         f"ptr {f.gep('float', shift, row.index)})")
+            total = f.op(
+                f"call float @row_softmax(ptr {line}, i64 {n}, float {scale}, "
+                f"ptr {f.gep('float', shift, row.index)})"
+            )
             f.store("float", total, f.gep("float", sums, row.index), 4)
             f.do(f"call void @row_zero(ptr {line}, i64 {n}, i64 {seen})")
         place = f.add(f.mul(batch, t["L"]), first)
         out = f.gep("float", t["out"], f.mul(place, t["V"]))
-        _product_call(f, scores, base["v"], out, count, t["V"], seen, (seen, 1),
-                      (t["v_r"], t["v_c"]), t["V"])
+        _product_call(
+            f, scores, base["v"], out, count, t["V"], seen, (seen, 1), (t["v_r"], t["v_c"]), t["V"]
+        )
         with f.loop(count) as row:
             total = f.load("float", f.gep("float", sums, row.index), 4)
             moved = f.load("float", f.gep("float", shift, row.index), 4)
             zero = f.op(f"fcmp oeq float {total}, 0.0")
-            inverse = f.op(f"select i1 {zero}, float 0.0, float "
-                           f"{f.op(f'fdiv float 1.0, {total}')}")
-            f.do(f"call void @row_times(ptr {f.gep('float', out, f.mul(row.index, t['V']))}, "
-                 f"i64 {t['V']}, float {inverse})")
+            inverse = f.op(f"select i1 {zero}, float 0.0, float {f.op(f'fdiv float 1.0, {total}')}")
+            f.do(
+                f"call void @row_times(ptr {f.gep('float', out, f.mul(row.index, t['V']))}, "
+                f"i64 {t['V']}, float {inverse})"
+            )
             lse = f.op(f"fadd float {f.op(f'call float @fl_log_f32_1(float {total})')}, {moved}")
             f.store("float", lse, f.gep("float", t["lse"], f.add(place, row.index)), 4)
     f.do(f"call void @free(ptr {scores})")
@@ -319,8 +377,9 @@ def _forward() -> str:
 
 
 def _backward() -> str:
-    f = Function("backward_task", [("ptr", "t"), ("i64", "begin"), ("i64", "end"),
-                                   ("i64", "worker")])
+    f = Function(
+        "backward_task", [("ptr", "t"), ("i64", "begin"), ("i64", "end"), ("i64", "worker")]
+    )
     t = Table(f, "backward")
     _preload(t, "backward")
     double = f.op("bitcast i64 " + t["scale"] + " to double")
@@ -336,10 +395,12 @@ def _backward() -> str:
         dv = f.gep("float", t["dv"], f.mul(f.mul(unit.index, t["S"]), t["V"]))
         # the last block sees the most keys and writes; the others add
         most = f.select(causal, f.min(t["S"], t["L"]), t["S"])
-        f.do(f"call void @row_zero(ptr {dk}, i64 {f.mul(most, t['E'])}, "
-             f"i64 {f.mul(t['S'], t['E'])})")
-        f.do(f"call void @row_zero(ptr {dv}, i64 {f.mul(most, t['V'])}, "
-             f"i64 {f.mul(t['S'], t['V'])})")
+        f.do(
+            f"call void @row_zero(ptr {dk}, i64 {f.mul(most, t['E'])}, i64 {f.mul(t['S'], t['E'])})"
+        )
+        f.do(
+            f"call void @row_zero(ptr {dv}, i64 {f.mul(most, t['V'])}, i64 {f.mul(t['S'], t['V'])})"
+        )
         with f.loop(t["blocks"]) as turn:
             block = f.sub(f.sub(t["blocks"], 1), turn.index)
             add = f.op(f"zext i1 {f.cmp('ne', turn.index, 0)} to i64")
@@ -363,14 +424,28 @@ def _backward() -> str:
                 lse = f.op(f"select i1 {empty}, float 0.0, float {lse}")
                 ga = f.gep("float", g, f.mul(row.index, t["g_r"]))
                 oa = f.gep("float", o, f.mul(row.index, t["o_r"]))
-                delta = f.op(f"call float @row_dot(ptr {ga}, i64 {t['g_c']}, ptr {oa}, "
-                             f"i64 {t['o_c']}, i64 {t['V']})")
-                f.do(f"call void @row_gradient(ptr {line}, ptr {slope}, i64 {n}, float {scale}, "
-                     f"float {lse}, float {delta})")
+                delta = f.op(
+                    f"call float @row_dot(ptr {ga}, i64 {t['g_c']}, ptr {oa}, "
+                    f"i64 {t['o_c']}, i64 {t['V']})"
+                )
+                f.do(
+                    f"call void @row_gradient(ptr {line}, ptr {slope}, i64 {n}, float {scale}, "
+                    f"float {lse}, float {delta})"
+                )
                 for buffer in (line, slope):
                     f.do(f"call void @row_zero(ptr {buffer}, i64 {n}, i64 {seen})")
-            _product_call(f, slopes, base["k"], f.gep("float", dq, f.mul(first, t["E"])), count,
-                          t["E"], seen, (seen, 1), ks, t["E"])
+            _product_call(
+                f,
+                slopes,
+                base["k"],
+                f.gep("float", dq, f.mul(first, t["E"])),
+                count,
+                t["E"],
+                seen,
+                (seen, 1),
+                ks,
+                t["E"],
+            )
             _product_call(f, slopes, q, dk, seen, t["E"], count, (1, seen), qs, t["E"], add)
             _product_call(f, scores, g, dv, seen, t["V"], count, (1, seen), gs, t["V"], add)
     f.do(f"call void @free(ptr {scores})")
@@ -384,9 +459,12 @@ def module_text() -> str:
     wanted = {("exp", "f32", LANES), ("log", "f32", 1)}
     v, m = f"v{LANES}f32", _MASK
     declared = {
-        "declare void @fl_parallel_for(ptr, ptr, i64, i64)", "declare void @fl_gemm_f32(ptr)",
-        "declare ptr @malloc(i64)", "declare void @free(ptr)",
-        "declare i64 @llvm.smin.i64(i64, i64)", "declare i64 @llvm.smax.i64(i64, i64)",
+        "declare void @fl_parallel_for(ptr, ptr, i64, i64)",
+        "declare void @fl_gemm_f32(ptr)",
+        "declare ptr @malloc(i64)",
+        "declare void @free(ptr)",
+        "declare i64 @llvm.smin.i64(i64, i64)",
+        "declare i64 @llvm.smax.i64(i64, i64)",
         "declare float @llvm.fma.f32(float, float, float)",
         f"declare {_VEC} @llvm.fma.{v}({_VEC}, {_VEC}, {_VEC})",
         f"declare {_VEC} @llvm.maxnum.{v}({_VEC}, {_VEC})",
@@ -395,14 +473,25 @@ def module_text() -> str:
         f"declare {_VEC} @llvm.masked.load.{v}.p0(ptr, {m}, {_VEC})",
         f"declare void @llvm.masked.store.{v}.p0({_VEC}, ptr, {m})",
     } | vecmath.declarations(wanted)
-    parts = ["\n".join(sorted(declared)), vecmath.definitions(wanted), _row_softmax(),
-             _row_times(), _row_zero(), _row_gradient(), _row_dot(), _product(), _forward(),
-             _backward()]
+    parts = [
+        "\n".join(sorted(declared)),
+        vecmath.definitions(wanted),
+        _row_softmax(),
+        _row_times(),
+        _row_zero(),
+        _row_gradient(),
+        _row_dot(),
+        _product(),
+        _forward(),
+        _backward(),
+    ]
     for direction in ("forward", "backward"):
         f = Function(f"fl_attention_{direction}", [("ptr", "t")], linkage="")
         t = Table(f, direction)
-        f.do(f"call void @fl_parallel_for(ptr @{direction}_task, ptr %t, i64 {t['units']}, "
-             f"i64 {t['grain']})")
+        f.do(
+            f"call void @fl_parallel_for(ptr @{direction}_task, ptr %t, i64 {t['units']}, "
+            f"i64 {t['grain']})"
+        )
         f.ret()
         parts.append(f.text())
     return "\n".join(parts)

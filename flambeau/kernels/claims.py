@@ -32,8 +32,9 @@ class Claim:
 
 def _plain(node: Node) -> bool:
     """float32 of 2 to 6 dimensions without an empty one."""
-    return all(s.dtype.name == "float32" and 2 <= len(s.shape) <= 6 and 0 not in s.shape
-               for s in node.src)
+    return all(
+        s.dtype.name == "float32" and 2 <= len(s.shape) <= 6 and 0 not in s.shape for s in node.src
+    )
 
 
 def _forward_fits(node: Node) -> bool:
@@ -71,9 +72,16 @@ def _attention_words(program: Any, node: Node, direction: str) -> list[Any]:
     units = count * blocks if direction == "forward" else count
     work = length * keys * (features + values) // (blocks if direction == "forward" else 1)
     known: dict[str, Any] = {
-        "L": length, "S": keys, "E": features, "V": values, "scale": _bits(float(scale)),
-        "causal": int(causal), "units": units, "grain": max(1, (1 << 16) // max(work, 1)),
-        "blocks": blocks}
+        "L": length,
+        "S": keys,
+        "E": features,
+        "V": values,
+        "scale": _bits(float(scale)),
+        "causal": int(causal),
+        "units": units,
+        "grain": max(1, (1 << 16) // max(work, 1)),
+        "blocks": blocks,
+    }
     for d, n in enumerate([*batch, *[1] * (attention.BATCH_DIMS - len(batch))]):
         known[f"n{d}"] = n
     for which, name in enumerate(results):
@@ -90,11 +98,19 @@ def _attention_words(program: Any, node: Node, direction: str) -> list[Any]:
 
 CLAIMS: dict[str, Claim] = {
     "_attention": Claim(
-        "fl_attention_forward", attention.module_text, ("fl_gemm_f32",), _forward_fits,
-        lambda program, node: _attention_words(program, node, "forward")),
+        "fl_attention_forward",
+        attention.module_text,
+        ("fl_gemm_f32",),
+        _forward_fits,
+        lambda program, node: _attention_words(program, node, "forward"),
+    ),
     "_attention_backward": Claim(
-        "fl_attention_backward", attention.module_text, ("fl_gemm_f32",), _backward_fits,
-        lambda program, node: _attention_words(program, node, "backward")),
+        "fl_attention_backward",
+        attention.module_text,
+        ("fl_gemm_f32",),
+        _backward_fits,
+        lambda program, node: _attention_words(program, node, "backward"),
+    ),
 }
 
 

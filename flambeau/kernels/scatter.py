@@ -13,8 +13,15 @@ from __future__ import annotations
 
 STRETCH = 64
 _LANES = 16
-_ELEMENT = {"float32": "float", "float64": "double", "int64": "i64", "int32": "i32",
-            "int16": "i16", "int8": "i8", "uint8": "i8"}
+_ELEMENT = {
+    "float32": "float",
+    "float64": "double",
+    "int64": "i64",
+    "int32": "i32",
+    "int16": "i16",
+    "int8": "i8",
+    "uint8": "i8",
+}
 _MANGLED = {"float": "f32", "double": "f64"}
 MODES = ("set", "add", "mul", "max", "min")
 
@@ -44,8 +51,10 @@ def _combine(dtype_name: str, mode: str, lanes: int) -> tuple[str, str]:
     else:
         function = ("u" if dtype_name == "uint8" else "s") + mode
     full = f"@llvm.{function}.{short if lanes == 1 else f'v{lanes}{short}'}"
-    return (f"declare {kind} {full}({kind}, {kind})\n",
-            f" %r{lanes} = call {kind} {full}({kind} %o{lanes}, {kind} %x{lanes})\n")
+    return (
+        f"declare {kind} {full}({kind}, {kind})\n",
+        f" %r{lanes} = call {kind} {full}({kind} %o{lanes}, {kind} %x{lanes})\n",
+    )
 
 
 def _step(dtype_name: str, mode: str, lanes: int, at: str) -> str:
@@ -53,9 +62,11 @@ def _step(dtype_name: str, mode: str, lanes: int, at: str) -> str:
     element = _ELEMENT[dtype_name]
     size = {"float": 4, "double": 8, "i64": 8, "i32": 4, "i16": 2, "i8": 1}[element]
     kind = element if lanes == 1 else f"<{lanes} x {element}>"
-    text = (f" %s{lanes} = getelementptr {element}, ptr %vrow, i64 {at}\n"
-            f" %d{lanes} = getelementptr {element}, ptr %drow, i64 {at}\n"
-            f" %x{lanes} = load {kind}, ptr %s{lanes}, align {size}\n")
+    text = (
+        f" %s{lanes} = getelementptr {element}, ptr %vrow, i64 {at}\n"
+        f" %d{lanes} = getelementptr {element}, ptr %drow, i64 {at}\n"
+        f" %x{lanes} = load {kind}, ptr %s{lanes}, align {size}\n"
+    )
     result = f"%x{lanes}"
     if mode != "set":
         text += f" %o{lanes} = load {kind}, ptr %d{lanes}, align {size}\n"
@@ -72,17 +83,21 @@ def module_text(dtype_name: str, mode: str, count: int) -> str:
     loads = ""
     for k in range(words):
         kind = "ptr" if k in (0, 2, 3) or k >= 8 and (k - 8) % 3 == 0 else "i64"
-        loads += f" %t{k} = getelementptr i64, ptr %table, i64 {k}\n %w{k} = load {kind}, ptr %t{k}\n"
+        loads += (
+            f" %t{k} = getelementptr i64, ptr %table, i64 {k}\n %w{k} = load {kind}, ptr %t{k}\n"
+        )
     places = ""
     offset, bad = "0", "false"
     for j in range(count):
         a, size, stride = 8 + 3 * j, 9 + 3 * j, 10 + 3 * j
-        places += (f" %ip{j} = getelementptr i64, ptr %w{a}, i64 %p\n"
-                   f" %ix{j} = load i64, ptr %ip{j}\n"
-                   f" %out{j} = icmp uge i64 %ix{j}, %w{size}\n"
-                   f" %bad{j} = or i1 {bad}, %out{j}\n"
-                   f" %m{j} = mul i64 %ix{j}, %w{stride}\n"
-                   f" %off{j} = add i64 {offset}, %m{j}\n")
+        places += (
+            f" %ip{j} = getelementptr i64, ptr %w{a}, i64 %p\n"
+            f" %ix{j} = load i64, ptr %ip{j}\n"
+            f" %out{j} = icmp uge i64 %ix{j}, %w{size}\n"
+            f" %bad{j} = or i1 {bad}, %out{j}\n"
+            f" %m{j} = mul i64 %ix{j}, %w{stride}\n"
+            f" %off{j} = add i64 {offset}, %m{j}\n"
+        )
         offset, bad = f"%off{j}", f"%bad{j}"
     declared = "".join(sorted({_combine(dtype_name, mode, n)[0] for n in (1, _LANES)}))
     return f"""{declared}declare void @fl_parallel_for(ptr, ptr, i64, i64)

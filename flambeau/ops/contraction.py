@@ -45,8 +45,9 @@ matmul_batched.reference(_matmul_reference)
 
 def _check(a: Tensor, b: Tensor) -> None:
     if a.dtype is not b.dtype:
-        raise RuntimeError(f"expected m1 and m2 to have the same dtype, but got: {a.dtype} != "
-                           f"{b.dtype}")
+        raise RuntimeError(
+            f"expected m1 and m2 to have the same dtype, but got: {a.dtype} != {b.dtype}"
+        )
     if a._shape[-1] != b._shape[-2]:
         left = "x".join(map(str, (int(np.prod(a._shape[:-1])), a._shape[-1])))
         right = "x".join(map(str, b._shape[-2:]))
@@ -61,14 +62,18 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
         RuntimeError: sizes or dtypes that do not fit, or a 0-d argument.
     """
     if input.ndim == 0 or other.ndim == 0:
-        raise RuntimeError(f"both arguments to matmul need to be at least 1D, but they are "
-                           f"{input.ndim}D and {other.ndim}D")
+        raise RuntimeError(
+            f"both arguments to matmul need to be at least 1D, but they are "
+            f"{input.ndim}D and {other.ndim}D"
+        )
     a = input.unsqueeze(0) if input.ndim == 1 else input  # type: ignore[attr-defined]
     b = other.unsqueeze(1) if other.ndim == 1 else other  # type: ignore[attr-defined]
     if input.ndim == 1 and other.ndim == 1 and input._shape != other._shape:
-        raise RuntimeError(f"inconsistent tensor size, expected tensor {list(input.shape)} and src "
-                           f"{list(other.shape)} to have the same number of elements, but got "
-                           f"{input.numel()} and {other.numel()} elements respectively")
+        raise RuntimeError(
+            f"inconsistent tensor size, expected tensor {list(input.shape)} and src "
+            f"{list(other.shape)} to have the same number of elements, but got "
+            f"{input.numel()} and {other.numel()} elements respectively"
+        )
     _check(a, b)
     if b.ndim == 2 and a.ndim > 2 and a.is_contiguous():
         out = matmul_batched(a.reshape(-1, a._shape[-1]), b)  # type: ignore[attr-defined]

@@ -419,10 +419,13 @@ def bitwise_right_shift(input: Tensor, other: Tensor) -> Tensor:
 
 # -- references -----------------------------------------------------------------------------------
 
+
 def _special(name: str) -> Any:
     """A scipy.special function, imported when first called: SciPy is slow to import."""
+
     def call(*arrays: Any) -> Any:
         return getattr(__import__("scipy.special", fromlist=["x"]), name)(*arrays)
+
     return call
 
 
@@ -432,6 +435,7 @@ def _safe_shift(shift: Any) -> Any:
         inside = (n >= 0) & (n < bits)
         filled = np.where(np.asarray(x) < 0, -1, 0) if shift is np.right_shift else 0
         return np.where(inside, shift(x, np.where(inside, n, 0)), filled)
+
     return call
 
 
@@ -488,25 +492,77 @@ def _sigmoid(x: Any) -> Any:
 
 
 _REFERENCES: dict[str, Any] = {
-    "mul": np.multiply, "plus": np.add, "minus": np.subtract, "true_div": np.divide,
-    "neg": np.negative, "abs": np.abs, "sign": np.sign, "signbit": np.signbit,
-    "floor_divide": _floor_divide, "trunc_divide": _trunc_divide, "remainder": _remainder,
-    "fmod": _fmod, "pow": _power, "maximum": np.maximum, "minimum": np.minimum, "fmax": np.fmax,
-    "fmin": np.fmin, "select_where": np.where, "copysign": np.copysign,
-    "nextafter": np.nextafter, "hypot": np.hypot, "floor": np.floor, "ceil": np.ceil,
-    "trunc": np.trunc, "round_even": np.rint, "sqrt": np.sqrt, "rsqrt": lambda x: 1 / np.sqrt(x),
-    "reciprocal": lambda x: 1 / x, "exp": np.exp, "exp2": np.exp2, "expm1": np.expm1,
-    "log": np.log, "log2": np.log2, "log10": np.log10, "log1p": np.log1p, "sin": np.sin,
-    "cos": np.cos, "tan": np.tan, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan,
-    "atan2": np.arctan2, "sinh": np.sinh, "cosh": np.cosh, "tanh": np.tanh, "asinh": np.arcsinh,
-    "acosh": np.arccosh, "atanh": np.arctanh, "erf": _special("erf"), "erfc": _special("erfc"),
-    "erfinv": _special("erfinv"), "sigmoid": _sigmoid, "lgamma": _special("gammaln"),
-    "digamma": _special("digamma"), "eq": np.equal, "ne": np.not_equal, "lt": np.less,
-    "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal, "isnan": np.isnan,
-    "isinf": np.isinf, "isfinite": np.isfinite, "logical_and": _logical(np.logical_and),
-    "logical_or": _logical(np.logical_or), "logical_xor": _logical(np.logical_xor),
-    "logical_not": _logical(np.logical_not), "bitwise_and": np.bitwise_and,
-    "bitwise_or": np.bitwise_or, "bitwise_xor": np.bitwise_xor, "bitwise_not": np.invert,
+    "mul": np.multiply,
+    "plus": np.add,
+    "minus": np.subtract,
+    "true_div": np.divide,
+    "neg": np.negative,
+    "abs": np.abs,
+    "sign": np.sign,
+    "signbit": np.signbit,
+    "floor_divide": _floor_divide,
+    "trunc_divide": _trunc_divide,
+    "remainder": _remainder,
+    "fmod": _fmod,
+    "pow": _power,
+    "maximum": np.maximum,
+    "minimum": np.minimum,
+    "fmax": np.fmax,
+    "fmin": np.fmin,
+    "select_where": np.where,
+    "copysign": np.copysign,
+    "nextafter": np.nextafter,
+    "hypot": np.hypot,
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "trunc": np.trunc,
+    "round_even": np.rint,
+    "sqrt": np.sqrt,
+    "rsqrt": lambda x: 1 / np.sqrt(x),
+    "reciprocal": lambda x: 1 / x,
+    "exp": np.exp,
+    "exp2": np.exp2,
+    "expm1": np.expm1,
+    "log": np.log,
+    "log2": np.log2,
+    "log10": np.log10,
+    "log1p": np.log1p,
+    "sin": np.sin,
+    "cos": np.cos,
+    "tan": np.tan,
+    "asin": np.arcsin,
+    "acos": np.arccos,
+    "atan": np.arctan,
+    "atan2": np.arctan2,
+    "sinh": np.sinh,
+    "cosh": np.cosh,
+    "tanh": np.tanh,
+    "asinh": np.arcsinh,
+    "acosh": np.arccosh,
+    "atanh": np.arctanh,
+    "erf": _special("erf"),
+    "erfc": _special("erfc"),
+    "erfinv": _special("erfinv"),
+    "sigmoid": _sigmoid,
+    "lgamma": _special("gammaln"),
+    "digamma": _special("digamma"),
+    "eq": np.equal,
+    "ne": np.not_equal,
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+    "isnan": np.isnan,
+    "isinf": np.isinf,
+    "isfinite": np.isfinite,
+    "logical_and": _logical(np.logical_and),
+    "logical_or": _logical(np.logical_or),
+    "logical_xor": _logical(np.logical_xor),
+    "logical_not": _logical(np.logical_not),
+    "bitwise_and": np.bitwise_and,
+    "bitwise_or": np.bitwise_or,
+    "bitwise_xor": np.bitwise_xor,
+    "bitwise_not": np.invert,
     "bitwise_left_shift": _safe_shift(np.left_shift),
     "bitwise_right_shift": _safe_shift(np.right_shift),
 }
@@ -517,9 +573,13 @@ for _name, _function in _REFERENCES.items():
 
 plus.vjp(lambda g, out, x, y: (g, g))
 minus.vjp(lambda g, out, x, y: (g, -g))
-mul.vjp(lambda g, out, x, y: (None if type(y) is Spec else g * y,
-                              None if type(x) is Spec or isinstance(y, Number) else g * x),
-        saves="input other")
+mul.vjp(
+    lambda g, out, x, y: (
+        None if type(y) is Spec else g * y,
+        None if type(x) is Spec or isinstance(y, Number) else g * x,
+    ),
+    saves="input other",
+)
 true_div.vjp(lambda g, out, x, y: (g / y, -g * x / (y * y)), saves="input other")
 neg.vjp(lambda g, out, x: (-g,))
 abs.vjp(lambda g, out, x: (g * sign(x),), saves="input")
@@ -554,26 +614,42 @@ def _share(g: Any, x: Any, y: Any, wins: Any) -> tuple[Any, Any]:
     """The winner takes the cotangent; ties take half each."""
     half = g * 0.5
     tie = x == y
-    return (select_where(tie, half, select_where(wins, g, 0.0)),
-            select_where(tie, half, select_where(wins, 0.0, g)))
+    return (
+        select_where(tie, half, select_where(wins, g, 0.0)),
+        select_where(tie, half, select_where(wins, 0.0, g)),
+    )
 
 
 maximum.vjp(lambda g, out, x, y: _share(g, x, y, x > y), saves="input other")
 minimum.vjp(lambda g, out, x, y: _share(g, x, y, x < y), saves="input other")
-fmax.vjp(lambda g, out, x, y: (select_where((x >= y) | _isnan(y), g, 0.0),
-                               select_where((x >= y) | _isnan(y), 0.0, g)), saves="input other")
-fmin.vjp(lambda g, out, x, y: (select_where((x <= y) | _isnan(y), g, 0.0),
-                               select_where((x <= y) | _isnan(y), 0.0, g)), saves="input other")
+fmax.vjp(
+    lambda g, out, x, y: (
+        select_where((x >= y) | _isnan(y), g, 0.0),
+        select_where((x >= y) | _isnan(y), 0.0, g),
+    ),
+    saves="input other",
+)
+fmin.vjp(
+    lambda g, out, x, y: (
+        select_where((x <= y) | _isnan(y), g, 0.0),
+        select_where((x <= y) | _isnan(y), 0.0, g),
+    ),
+    saves="input other",
+)
 
 
 def _isnan(y: Any) -> Any:
     return y != y if isinstance(y, Number) else isnan(y)
 
 
-select_where.vjp(lambda g, out, c, x, y: (None, select_where(c, g, 0.0), select_where(c, 0.0, g)),
-                 saves="condition")
-copysign.vjp(lambda g, out, x, y: (g * select_where(x == 0, 0.0, sign(x) * sign(out)), None),
-             saves="out input")
+select_where.vjp(
+    lambda g, out, c, x, y: (None, select_where(c, g, 0.0), select_where(c, 0.0, g)),
+    saves="condition",
+)
+copysign.vjp(
+    lambda g, out, x, y: (g * select_where(x == 0, 0.0, sign(x) * sign(out)), None),
+    saves="out input",
+)
 nextafter.vjp(lambda g, out, x, y: (g, None))
 hypot.vjp(lambda g, out, x, y: (g * x / out, g * y / out), saves="out input other")
 sqrt.vjp(lambda g, out, x: (g / (2.0 * out),), saves="out")
@@ -592,8 +668,9 @@ tan.vjp(lambda g, out, x: (g * (1.0 + out * out),), saves="out")
 asin.vjp(lambda g, out, x: (g * rsqrt(1.0 - x * x),), saves="input")
 acos.vjp(lambda g, out, x: (-g * rsqrt(1.0 - x * x),), saves="input")
 atan.vjp(lambda g, out, x: (g / (1.0 + x * x),), saves="input")
-atan2.vjp(lambda g, out, x, y: (g * y / (x * x + y * y), -g * x / (x * x + y * y)),
-          saves="input other")
+atan2.vjp(
+    lambda g, out, x, y: (g * y / (x * x + y * y), -g * x / (x * x + y * y)), saves="input other"
+)
 sinh.vjp(lambda g, out, x: (g * cosh(x),), saves="input")
 cosh.vjp(lambda g, out, x: (g * sinh(x),), saves="input")
 tanh.vjp(lambda g, out, x: (g * (1.0 - out * out),), saves="out")
@@ -621,9 +698,12 @@ def _add(input: Any, other: Any, *, alpha: Any = 1, out: Any = None) -> Any:
 def _sub(input: Any, other: Any, *, alpha: Any = 1, out: Any = None) -> Any:
     """input - alpha * other."""
     if (isinstance(input, Tensor) and input.dtype.category == 0) and (
-            isinstance(other, bool) or (isinstance(other, Tensor) and other.dtype.category == 0)):
-        raise RuntimeError("Subtraction, the `-` operator, with two bool tensors is not supported. "
-                           "Use the `^` or `logical_xor()` operator instead.")
+        isinstance(other, bool) or (isinstance(other, Tensor) and other.dtype.category == 0)
+    ):
+        raise RuntimeError(
+            "Subtraction, the `-` operator, with two bool tensors is not supported. "
+            "Use the `^` or `logical_xor()` operator instead."
+        )
     if alpha != 1:
         other = mul(other, alpha) if isinstance(other, Tensor) else other * alpha
     found = _minus(input, other)
@@ -649,16 +729,30 @@ def _operator(op: Any, reflected: bool = False) -> Any:
         return fast(self, other)
 
     def call_reflected(self: Any, other: Any) -> Any:
-        return call(other, self) if isinstance(other, Tensor) else NotImplemented \
-            if not isinstance(other, _OPERANDS) else fast(other, self)
+        return (
+            call(other, self)
+            if isinstance(other, Tensor)
+            else NotImplemented
+            if not isinstance(other, _OPERANDS)
+            else fast(other, self)
+        )
+
     return call_reflected if reflected else call
 
 
-for _symbol, _row_name in {"mul": "mul", "truediv": "true_div", "floordiv": "floor_divide",
-                           "mod": "remainder", "pow": "pow", "and": "bitwise_and",
-                           "or": "bitwise_or", "xor": "bitwise_xor",
-                           "lshift": "bitwise_left_shift", "rshift": "bitwise_right_shift",
-                           "add": "plus"}.items():
+for _symbol, _row_name in {
+    "mul": "mul",
+    "truediv": "true_div",
+    "floordiv": "floor_divide",
+    "mod": "remainder",
+    "pow": "pow",
+    "and": "bitwise_and",
+    "or": "bitwise_or",
+    "xor": "bitwise_xor",
+    "lshift": "bitwise_left_shift",
+    "rshift": "bitwise_right_shift",
+    "add": "plus",
+}.items():
     setattr(Tensor, f"__{_symbol}__", _operator(ROWS[_row_name]))
     setattr(Tensor, f"__r{_symbol}__", _operator(ROWS[_row_name], reflected=True))
 for _symbol in ("eq", "ne", "lt", "le", "gt", "ge"):
@@ -666,8 +760,9 @@ for _symbol in ("eq", "ne", "lt", "le", "gt", "ge"):
 
 
 def _minus_operator(self: Any, other: Any) -> Any:
-    return _sub(self, other) if isinstance(other, (Tensor, float, int, np.generic)) \
-        else NotImplemented
+    return (
+        _sub(self, other) if isinstance(other, (Tensor, float, int, np.generic)) else NotImplemented
+    )
 
 
 def _minus_reflected(self: Any, other: Any) -> Any:
@@ -681,17 +776,28 @@ setattr(Tensor, "__pos__", lambda self: self)
 setattr(Tensor, "__abs__", lambda self: abs(self))
 setattr(Tensor, "__invert__", lambda self: bitwise_not(self))
 
+
 def _augmented(name: str) -> Any:
     def call(self: Any, other: Any) -> Any:
         return getattr(self, name)(other)
+
     return call
 
 
-for _symbol, _method in {"add": "add_", "sub": "sub_", "mul": "mul_", "truediv": "true_div_",
-                         "floordiv": "floor_divide_", "mod": "remainder_", "pow": "pow_",
-                         "and": "bitwise_and_", "or": "bitwise_or_", "xor": "bitwise_xor_",
-                         "lshift": "bitwise_left_shift_",
-                         "rshift": "bitwise_right_shift_"}.items():
+for _symbol, _method in {
+    "add": "add_",
+    "sub": "sub_",
+    "mul": "mul_",
+    "truediv": "true_div_",
+    "floordiv": "floor_divide_",
+    "mod": "remainder_",
+    "pow": "pow_",
+    "and": "bitwise_and_",
+    "or": "bitwise_or_",
+    "xor": "bitwise_xor_",
+    "lshift": "bitwise_left_shift_",
+    "rshift": "bitwise_right_shift_",
+}.items():
     setattr(Tensor, f"__i{_symbol}__", _augmented(_method))
 
 _add.__name__, _sub.__name__ = "add", "sub"

@@ -109,7 +109,7 @@ def _expand_key(t: Tensor, key: Any) -> list[Any]:
     fill = [slice(None)] * (t.ndim - used)
     for i, k in enumerate(key):
         if k is Ellipsis:
-            return key[:i] + fill + [k for k in key[i + 1:] if k is not Ellipsis]
+            return key[:i] + fill + [k for k in key[i + 1 :] if k is not Ellipsis]
     return key + fill
 
 
@@ -122,8 +122,9 @@ def _plain_index(k: Any) -> bool:
 
 
 def _bounds(k: slice, n: int) -> tuple[int, int, int]:
-    start, stop, step = (v if v is None or isinstance(v, int) else v.__index__()
-                         for v in (k.start, k.stop, k.step))
+    start, stop, step = (
+        v if v is None or isinstance(v, int) else v.__index__() for v in (k.start, k.stop, k.step)
+    )
     if step is not None and step <= 0:
         raise ValueError("step must be greater than zero")
     start, stop, step = slice(start, stop, step).indices(n)
@@ -162,7 +163,8 @@ def _basic(t: Tensor, key: list[Any]) -> tuple[Tensor, list[Any]]:
                     if t._shape[d + i] != n:
                         raise IndexError(
                             f"The shape of the mask {list(k.shape)} at index {i} does not match "
-                            f"the shape of the indexed tensor {list(t.shape)} at index {d + i}")
+                            f"the shape of the indexed tensor {list(t.shape)} at index {d + i}"
+                        )
                 if k.ndim == 0:
                     t = unsqueeze(t, d)
                     advanced.append(NAMES["nonzero"](k.reshape(1))[:, 0])
@@ -185,8 +187,10 @@ def _as_index(k: Any) -> Tensor:
     elif isinstance(k, np.ndarray):
         k = NAMES["from_numpy"](k)
     elif not isinstance(k, Tensor):
-        raise TypeError(f"only integers, slices (`:`), ellipsis (`...`), None and long or byte "
-                        f"Variables are valid indices (got {type(k).__name__})")
+        raise TypeError(
+            f"only integers, slices (`:`), ellipsis (`...`), None and long or byte "
+            f"Variables are valid indices (got {type(k).__name__})"
+        )
     if k.dtype.category == 2:
         raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
     if k.dtype is dtypes.uint8:
@@ -209,10 +213,12 @@ def _advanced(t: Tensor, advanced: list[Any]) -> tuple[Tensor, list[Tensor], lis
         shape = broadcast_shapes(*(advanced[d]._shape for d in dims))
     except RuntimeError:
         shapes = ", ".join(str(list(advanced[d].shape)) for d in dims)
-        raise IndexError(f"shape mismatch: indexing tensors could not be broadcast together with "
-                         f"shapes {shapes}") from None
-    indices = [expand_to(advanced[d], shape) if advanced[d]._shape != shape else advanced[d]
-               for d in dims]
+        raise IndexError(
+            f"shape mismatch: indexing tensors could not be broadcast together with shapes {shapes}"
+        ) from None
+    indices = [
+        expand_to(advanced[d], shape) if advanced[d]._shape != shape else advanced[d] for d in dims
+    ]
     rest = [d for d in range(t.ndim) if d not in dims]
     moved = permute_dims(t, tuple(dims + rest)) if dims + rest != list(range(t.ndim)) else t
     adjacent = dims == list(range(dims[0], dims[-1] + 1))
@@ -224,8 +230,10 @@ def getitem(t: Tensor, key: Any) -> Tensor:
     """`t[key]` with ints, slices, None, Ellipsis, bool masks and integer tensors, as in torch."""
     if _plain_index(key):
         if not t._shape:
-            raise IndexError("invalid index of a 0-dim tensor. Use `tensor.item()` in Python or "
-                             "`tensor.item<T>()` in C++ to convert a 0-dim tensor to a number")
+            raise IndexError(
+                "invalid index of a 0-dim tensor. Use `tensor.item()` in Python or "
+                "`tensor.item<T>()` in C++ to convert a 0-dim tensor to a number"
+            )
         n = t._shape[0]
         if not -n <= key < n:
             raise IndexError(f"index {key} is out of bounds for dimension 0 with size {n}")
@@ -245,13 +253,18 @@ def getitem(t: Tensor, key: Any) -> Tensor:
 def setitem(t: Tensor, key: Any, value: Any) -> None:
     """`t[key] = value`: writes through views; integer tensors scatter (the last write wins)."""
     if not isinstance(value, Tensor):
-        value = NAMES["tensor"](value, dtype=t.dtype) if not isinstance(value, (bool, int, float)) \
+        value = (
+            NAMES["tensor"](value, dtype=t.dtype)
+            if not isinstance(value, (bool, int, float))
             else NAMES["full"]((), value, dtype=t.dtype, device=t.device)
+        )
     if isinstance(key, Tensor) and key.dtype is dtypes.bool and value.numel() == 1:
         check_writable(t)
-        if key._shape != t._shape[:key.ndim]:
-            raise IndexError(f"The shape of the mask {list(key.shape)} at index 0 does not match "
-                             f"the shape of the indexed tensor {list(t.shape)} at index 0")
+        if key._shape != t._shape[: key.ndim]:
+            raise IndexError(
+                f"The shape of the mask {list(key.shape)} at index 0 does not match "
+                f"the shape of the indexed tensor {list(t.shape)} at index 0"
+            )
         mask = key.reshape(*key._shape, *(1,) * (t.ndim - key.ndim))
         store(t, select_where(mask, value.reshape(()).to(t.dtype), t.clone()))
         return
@@ -274,10 +287,13 @@ def _trim(value: Tensor, shape: tuple[int, ...]) -> Tensor:
 def _put_into(moved: Tensor, indices: list[Tensor], value: Tensor, mode: str, place: int) -> None:
     check_writable(moved)
     k = indices[0].ndim
-    shape = indices[0]._shape + moved._shape[len(indices):]
+    shape = indices[0]._shape + moved._shape[len(indices) :]
     if place:  # value's dimensions stand as in the result of getting
-        full = (*moved._shape[len(indices):len(indices) + place], *indices[0]._shape,
-                *moved._shape[len(indices) + place:])
+        full = (
+            *moved._shape[len(indices) : len(indices) + place],
+            *indices[0]._shape,
+            *moved._shape[len(indices) + place :],
+        )
         value = _broadcast_value(value, full)
         order = (*range(place, place + k), *range(place), *range(place + k, len(full)))
         value = permute_dims(value, order)
@@ -296,8 +312,10 @@ def _broadcast_value(value: Tensor, shape: tuple[int, ...]) -> Tensor:
     except RuntimeError:
         fits = False
     if not fits:
-        raise RuntimeError(f"shape mismatch: value tensor of shape {list(value.shape)} cannot be "
-                           f"broadcast to indexing result of shape {list(shape)}")
+        raise RuntimeError(
+            f"shape mismatch: value tensor of shape {list(value.shape)} cannot be "
+            f"broadcast to indexing result of shape {list(shape)}"
+        )
     return expand_to(value, shape)
 
 
@@ -340,9 +358,11 @@ def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False)
     d = wrap_dim(dim, input.ndim)
     for i, (a, b) in enumerate(zip(index._shape, input._shape, strict=True)):
         if i != d and a > b:
-            raise RuntimeError(f"Size does not match at dimension {i} expected index "
-                               f"{list(index.shape)} to be no larger than self "
-                               f"{list(input.shape)} apart from dimension {d}")
+            raise RuntimeError(
+                f"Size does not match at dimension {i} expected index "
+                f"{list(index.shape)} to be no larger than self "
+                f"{list(input.shape)} apart from dimension {d}"
+            )
     return index_leading(input, *_grid(index._shape, d, index))
 
 
@@ -396,17 +416,20 @@ def _scatter(name: str, input: Tensor, dim: int, index: Tensor, src: Any, mode: 
     elif src.dtype is not input.dtype:
         raise RuntimeError(f"{name}(): Expected self.dtype to be equal to src.dtype")
     if input.ndim == 0:
-        return _scatter(name, input.reshape(1), 0, index.reshape(-1), src.reshape(-1),
-                        mode).reshape(())
+        return _scatter(
+            name, input.reshape(1), 0, index.reshape(-1), src.reshape(-1), mode
+        ).reshape(())
     if index.numel() == 0:
         return NAMES["clone"](input)
     _check_rank(input, index, "self")
     d = wrap_dim(dim, input.ndim)
     for i in range(input.ndim):
         if index._shape[i] > src._shape[i] or (i != d and index._shape[i] > input._shape[i]):
-            raise RuntimeError(f"Expected index {list(index.shape)} to be no larger than self "
-                               f"{list(input.shape)} apart from dimension {d} and to be no larger "
-                               f"size than src {list(src.shape)}")
+            raise RuntimeError(
+                f"Expected index {list(index.shape)} to be no larger than self "
+                f"{list(input.shape)} apart from dimension {d} and to be no larger "
+                f"size than src {list(src.shape)}"
+            )
     for i, n in enumerate(index._shape):
         if src._shape[i] != n:
             src = slice_dim(src, i, 0, n, 1)
@@ -414,8 +437,15 @@ def _scatter(name: str, input: Tensor, dim: int, index: Tensor, src: Any, mode: 
 
 
 @composite(inplace=True, out=True)
-def scatter(input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None,
-            reduce: str | None = None) -> Tensor:
+def scatter(
+    input: Tensor,
+    dim: int,
+    index: Tensor,
+    src: Any = None,
+    *,
+    value: Any = None,
+    reduce: str | None = None,
+) -> Tensor:
     """input with src written at out[index[i][j]][j] (dim 0), and so on."""
     given = src if src is not None else value
     if reduce is not None and reduce not in ("add", "multiply"):
@@ -446,9 +476,12 @@ def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor
 def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     """input with one value at the entries of one dimension that index names."""
     d = wrap_dim(dim, input.ndim)
-    shape = (*input._shape[:d], index.numel(), *input._shape[d + 1:])
-    given = value.reshape(()) if isinstance(value, Tensor) else NAMES["full"](
-        (), value, dtype=input.dtype, device=input.device)
+    shape = (*input._shape[:d], index.numel(), *input._shape[d + 1 :])
+    given = (
+        value.reshape(())
+        if isinstance(value, Tensor)
+        else NAMES["full"]((), value, dtype=input.dtype, device=input.device)
+    )
     return _index_op(input, dim, index, expand_to(given, shape), "set")
 
 
@@ -456,22 +489,26 @@ def _index_op(input: Tensor, dim: int, index: Tensor, source: Tensor, mode: str)
     d = wrap_dim(dim, input.ndim)
     _check_index(index, "index_" + mode)
     if source.dtype is not input.dtype:
-        raise RuntimeError(f"self ({input.dtype}) and source ({source.dtype}) must have the same "
-                           "scalar type")
+        raise RuntimeError(
+            f"self ({input.dtype}) and source ({source.dtype}) must have the same scalar type"
+        )
     flat = index.reshape(-1).long()
     if input.ndim == 0:
         return put_leading(input.reshape(1), source.reshape(1), mode, flat).reshape(())
-    wanted = (*input._shape[:d], flat._shape[0], *input._shape[d + 1:])
+    wanted = (*input._shape[:d], flat._shape[0], *input._shape[d + 1 :])
     if source._shape != wanted:
-        raise RuntimeError(f"source tensor shape must match self tensor shape, excluding the "
-                           f"specified dimension. Got self.shape = {list(input.shape)} "
-                           f"source.shape = {list(source.shape)}")
+        raise RuntimeError(
+            f"source tensor shape must match self tensor shape, excluding the "
+            f"specified dimension. Got self.shape = {list(input.shape)} "
+            f"source.shape = {list(source.shape)}"
+        )
     if d == 0:
         return put_leading(input, source, mode, flat)
     order = (d, *(i for i in range(input.ndim) if i != d))
     inverse = tuple(sorted(range(input.ndim), key=order.__getitem__))
-    out = put_leading(permute_dims(input, order).contiguous(), permute_dims(source, order), mode,
-                      flat)
+    out = put_leading(
+        permute_dims(input, order).contiguous(), permute_dims(source, order), mode, flat
+    )
     return permute_dims(out, inverse).contiguous()
 
 
@@ -487,24 +524,30 @@ def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = Fa
         moved, tensors, rest, place = _advanced(view, advanced)
         _put_into(moved, tensors, values, "add" if accumulate else "set", place)
         return out
-    shape = tensors[0]._shape + input._shape[len(tensors):]
+    shape = tensors[0]._shape + input._shape[len(tensors) :]
     if values.dtype is not input.dtype:
-        raise RuntimeError(f"Index put requires the source and destination dtypes match, got "
-                           f"{input.dtype} for the destination and {values.dtype} for the source.")
-    return put_leading(input, _broadcast_value(values, shape), "add" if accumulate else "set",
-                       *tensors)
+        raise RuntimeError(
+            f"Index put requires the source and destination dtypes match, got "
+            f"{input.dtype} for the destination and {values.dtype} for the source."
+        )
+    return put_leading(
+        input, _broadcast_value(values, shape), "add" if accumulate else "set", *tensors
+    )
 
 
 @composite(inplace=True)
 def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
     """input with one value where the mask holds."""
     if mask.dtype is not dtypes.bool:
-        raise RuntimeError(f"masked_fill only supports boolean masks, but got mask with dtype "
-                           f"{mask.dtype}")
+        raise RuntimeError(
+            f"masked_fill only supports boolean masks, but got mask with dtype {mask.dtype}"
+        )
     if isinstance(value, Tensor):
         if value.ndim:
-            raise RuntimeError("masked_fill only supports a 0-dimensional value tensor, but got "
-                               f"tensor with {value.ndim} dimension(s).")
+            raise RuntimeError(
+                "masked_fill only supports a 0-dimensional value tensor, but got "
+                f"tensor with {value.ndim} dimension(s)."
+            )
         value = value.to(input.dtype)
     elif input.dtype.category != 2:
         value = int(value)

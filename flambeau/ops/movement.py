@@ -47,8 +47,9 @@ ASSIGN.parameters = ("base", "value")
 # -- storage-level derivative of views and writes --------------------------------------------------
 
 
-def _storage_view(storage: Tensor, shape: tuple[int, ...], strides: tuple[int, ...],
-                  offset: int) -> Tensor:
+def _storage_view(
+    storage: Tensor, shape: tuple[int, ...], strides: tuple[int, ...], offset: int
+) -> Tensor:
     """Read a flat tensor by strides, differentiably."""
     return as_strided(storage, shape, strides, offset)
 
@@ -84,20 +85,33 @@ def _overlaps(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
 
 
 @primitive("assign")
-def assign_region(row: Any, base: Tensor, value: Tensor, shape: Any, strides: Any,
-                  offset: int) -> Tensor:
+def assign_region(
+    row: Any, base: Tensor, value: Tensor, shape: Any, strides: Any, offset: int
+) -> Tensor:
     """base (row-major) with the elements at (shape, strides, offset) replaced by value."""
     return emit(ASSIGN, (base, value), (shape, strides, offset), base._shape, base.dtype)
 
 
-assign_region.vjp(lambda g, out, base, value, shape, strides, offset: (
-    assign_region(g.contiguous(), NAMES["zeros"](shape, dtype=g.dtype, device=g.device), shape,
-                  strides, offset),
-    as_strided(g.contiguous(), shape, strides, offset), None, None, None))
+assign_region.vjp(
+    lambda g, out, base, value, shape, strides, offset: (
+        assign_region(
+            g.contiguous(),
+            NAMES["zeros"](shape, dtype=g.dtype, device=g.device),
+            shape,
+            strides,
+            offset,
+        ),
+        as_strided(g.contiguous(), shape, strides, offset),
+        None,
+        None,
+        None,
+    )
+)
 
 
-def write_region(base: Tensor, value: Tensor, shape: tuple[int, ...], strides: tuple[int, ...],
-                 offset: int) -> Tensor:
+def write_region(
+    base: Tensor, value: Tensor, shape: tuple[int, ...], strides: tuple[int, ...], offset: int
+) -> Tensor:
     """As `assign_region`, for a base that may be a view (made contiguous first)."""
     return assign_region(base.contiguous(), value, shape, strides, offset)
 
@@ -105,8 +119,11 @@ def write_region(base: Tensor, value: Tensor, shape: tuple[int, ...], strides: t
 def _assign_vjp(g: Any, out: Any, base: Any, value: Any, *, geometry: Any) -> tuple[Any, Any]:
     """Cotangents of an in-place write: zero where it was overwritten, the rest passes."""
     shape, strides, offset, base_strides, base_offset, numel = geometry
-    plain = base_offset == 0 and base_strides == contiguous_strides(base.shape) \
+    plain = (
+        base_offset == 0
+        and base_strides == contiguous_strides(base.shape)
         and math.prod(base.shape) == numel
+    )
     storage = g.contiguous() if plain else _scatter_storage(g, base_strides, base_offset, numel)
     g_value = as_strided(storage, shape, strides, offset)
     zeros = NAMES["zeros"](shape, dtype=g.dtype, device=g.device)
@@ -132,23 +149,30 @@ def as_strided(input: Tensor, size: Any, stride: Any, storage_offset: int | None
     size, stride = tuple(size), tuple(stride)
     offset = input.storage_offset() if storage_offset is None else storage_offset
     if len(size) != len(stride):
-        raise RuntimeError(f"mismatch in length of strides and shape: got {len(stride)} strides "
-                           f"for {len(size)} sizes")
+        raise RuntimeError(
+            f"mismatch in length of strides and shape: got {len(stride)} strides "
+            f"for {len(size)} sizes"
+        )
     if any(s < 0 for s in stride):
-        raise RuntimeError(f"as_strided: Negative strides are not supported at the moment, got "
-                           f"strides: {list(stride)}")
+        raise RuntimeError(
+            f"as_strided: Negative strides are not supported at the moment, got "
+            f"strides: {list(stride)}"
+        )
     reach = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True)) + 1
     if offset < 0 or (0 not in size and reach > input._cell.node.numel):
         item = input.dtype.itemsize
-        raise RuntimeError(f"setStorage: sizes {list(size)}, strides {list(stride)}, storage "
-                           f"offset {offset}, and itemsize {item} requiring a storage size of "
-                           f"{reach * item} are out of bounds for storage of size "
-                           f"{input._cell.node.nbytes}")
+        raise RuntimeError(
+            f"setStorage: sizes {list(size)}, strides {list(stride)}, storage "
+            f"offset {offset}, and itemsize {item} requiring a storage size of "
+            f"{reach * item} are out of bounds for storage of size "
+            f"{input._cell.node.nbytes}"
+        )
     return size, stride, offset
 
 
-def _as_strided_vjp(g: Any, out: Any, input: Any, size: Any, stride: Any, offset: Any = None
-                    ) -> tuple[Any, ...]:
+def _as_strided_vjp(
+    g: Any, out: Any, input: Any, size: Any, stride: Any, offset: Any = None
+) -> tuple[Any, ...]:
     base_strides, base_offset, numel = input.geometry
     storage = _scatter_storage(g, tuple(stride), base_offset if offset is None else offset, numel)
     return (as_strided(storage, input.shape, base_strides, base_offset), None, None, None)
@@ -159,12 +183,15 @@ def permute_dims(input: Tensor, dims: tuple[int, ...]) -> Any:
     """The dimensions in another order."""
     strides = input._strides
     shape = input._shape
-    return (tuple(shape[d] for d in dims), tuple(strides[d] for d in dims),
-            input.storage_offset())
+    return (tuple(shape[d] for d in dims), tuple(strides[d] for d in dims), input.storage_offset())
 
 
-permute_dims.vjp(lambda g, out, x, dims: (
-    permute_dims(g, tuple(sorted(range(len(dims)), key=dims.__getitem__))), None))
+permute_dims.vjp(
+    lambda g, out, x, dims: (
+        permute_dims(g, tuple(sorted(range(len(dims)), key=dims.__getitem__))),
+        None,
+    )
+)
 
 
 @view(public=False, method=False)
@@ -186,9 +213,11 @@ def view_as_shape(input: Tensor, shape: tuple[int, ...]) -> Any:
     """The same elements under another shape; strides must allow it."""
     strides = view_strides(input._shape, input._strides, shape)
     if strides is None:
-        raise RuntimeError("view size is not compatible with input tensor's size and stride (at "
-                           "least one dimension spans across two contiguous subspaces). Use "
-                           ".reshape(...) instead.")
+        raise RuntimeError(
+            "view size is not compatible with input tensor's size and stride (at "
+            "least one dimension spans across two contiguous subspaces). Use "
+            ".reshape(...) instead."
+        )
     return shape, strides, input.storage_offset()
 
 
@@ -207,8 +236,15 @@ def slice_dim(input: Tensor, dim: int, start: int, stop: int, step: int) -> Any:
     return tuple(shape), tuple(strides), offset
 
 
-slice_dim.vjp(lambda g, out, x, dim, start, stop, step: (
-    pad_slice(g, tuple(x.shape), dim, start, step), None, None, None, None))
+slice_dim.vjp(
+    lambda g, out, x, dim, start, stop, step: (
+        pad_slice(g, tuple(x.shape), dim, start, step),
+        None,
+        None,
+        None,
+        None,
+    )
+)
 
 
 def pad_slice(g: Tensor, shape: tuple[int, ...], dim: int, start: int, step: int) -> Tensor:
@@ -224,12 +260,20 @@ def pad_slice(g: Tensor, shape: tuple[int, ...], dim: int, start: int, step: int
 def select_dim(input: Tensor, dim: int, index: int) -> Any:
     """One index of one dimension, which disappears."""
     shape, strides = input._shape, input._strides
-    return (shape[:dim] + shape[dim + 1:], strides[:dim] + strides[dim + 1:],
-            input.storage_offset() + index * strides[dim])
+    return (
+        shape[:dim] + shape[dim + 1 :],
+        strides[:dim] + strides[dim + 1 :],
+        input.storage_offset() + index * strides[dim],
+    )
 
 
-select_dim.vjp(lambda g, out, x, dim, index: (
-    pad_slice(unsqueeze(g, dim), tuple(x.shape), dim, index, 1), None, None))
+select_dim.vjp(
+    lambda g, out, x, dim, index: (
+        pad_slice(unsqueeze(g, dim), tuple(x.shape), dim, index, 1),
+        None,
+        None,
+    )
+)
 
 
 @view(public=False, method=False)
@@ -242,19 +286,26 @@ def diagonal_of(input: Tensor, offset: int, dim1: int, dim2: int) -> Any:
     if n:
         start += strides[dim2] * offset if offset >= 0 else -offset * strides[dim1]
     rest = [d for d in range(len(shape)) if d not in (dim1, dim2)]
-    return (tuple(shape[d] for d in rest) + (n,),
-            tuple(strides[d] for d in rest) + (strides[dim1] + strides[dim2],), start)
+    return (
+        tuple(shape[d] for d in rest) + (n,),
+        tuple(strides[d] for d in rest) + (strides[dim1] + strides[dim2],),
+        start,
+    )
 
 
 def _replayed(row: Any) -> None:
     body = row.row.body
 
     def rule(g: Any, out: Any, x: Any, *args: Any) -> tuple[Any, ...]:
-        plain = over(record.Cell(Node(VIEW, (), (), tuple(x.shape), g.dtype), g.device),
-                     tuple(x.shape), g.dtype)
+        plain = over(
+            record.Cell(Node(VIEW, (), (), tuple(x.shape), g.dtype), g.device),
+            tuple(x.shape),
+            g.dtype,
+        )
         _, strides, offset = body(plain, *args)
         flat = _scatter_storage(g, strides, offset, math.prod(x.shape))
         return (flat.reshape(tuple(x.shape)), *(None for _ in args))
+
     row.vjp(rule)
 
 
@@ -312,9 +363,11 @@ def infer_size(sizes: tuple[int, ...], numel: int) -> tuple[int, ...]:
         if sizes.count(-1) > 1:
             raise RuntimeError("only one dimension can be inferred")
         if known == 0:
-            raise RuntimeError(f"cannot reshape tensor of {numel} elements into shape "
-                               f"{list(sizes)} because the unspecified dimension size -1 can be "
-                               "any value and is ambiguous")
+            raise RuntimeError(
+                f"cannot reshape tensor of {numel} elements into shape "
+                f"{list(sizes)} because the unspecified dimension size -1 can be "
+                "any value and is ambiguous"
+            )
         if numel % known:
             raise RuntimeError(f"shape '{list(sizes)}' is invalid for input of size {numel}")
         sizes = tuple(numel // known if n == -1 else n for n in sizes)
@@ -341,9 +394,11 @@ def permute(input: Tensor, *dims: Any) -> Tensor:
     """The dimensions in the order given."""
     order = shape_of(dims)
     if len(order) != input.ndim:
-        raise RuntimeError(f"permute(sparse_coo): number of dimensions in the tensor input does "
-                           f"not match the length of the desired ordering of dimensions i.e. "
-                           f"input.dim() = {input.ndim} is not equal to len(dims) = {len(order)}")
+        raise RuntimeError(
+            f"permute(sparse_coo): number of dimensions in the tensor input does "
+            f"not match the length of the desired ordering of dimensions i.e. "
+            f"input.dim() = {input.ndim} is not equal to len(dims) = {len(order)}"
+        )
     wrapped = tuple(wrap_dim(d, input.ndim) for d in order)
     if len(set(wrapped)) != len(wrapped):
         raise RuntimeError("permute(): duplicate dims are not allowed.")
@@ -380,9 +435,11 @@ def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
     src = wrap_dims(source, input.ndim)
     dst = wrap_dims(destination, input.ndim)
     if len(src) != len(dst):
-        raise RuntimeError(f"movedim: Invalid source or destination dims: source ({list(src)} dims)"
-                           f" should contain the same number of dims as destination ({list(dst)} "
-                           "dims)")
+        raise RuntimeError(
+            f"movedim: Invalid source or destination dims: source ({list(src)} dims)"
+            f" should contain the same number of dims as destination ({list(dst)} "
+            "dims)"
+        )
     order = [-1] * input.ndim
     for s, d in zip(src, dst, strict=True):
         order[d] = s
@@ -396,22 +453,28 @@ def expand(input: Tensor, *sizes: Any) -> Tensor:
     wanted = shape_of(sizes)
     lead = len(wanted) - input.ndim
     if lead < 0:
-        raise RuntimeError(f"expand({input.type()}{{{list(input.shape)}}}, size={list(wanted)}): "
-                           f"the number of sizes provided ({len(wanted)}) must be greater or equal "
-                           f"to the number of dimensions in the tensor ({input.ndim})")
+        raise RuntimeError(
+            f"expand({input.type()}{{{list(input.shape)}}}, size={list(wanted)}): "
+            f"the number of sizes provided ({len(wanted)}) must be greater or equal "
+            f"to the number of dimensions in the tensor ({input.ndim})"
+        )
     shape = []
     for i, n in enumerate(wanted):
         old = input._shape[i - lead] if i >= lead else None
         if n == -1:
             if old is None:
-                raise RuntimeError(f"expand({input.type()}{{{list(input.shape)}}}, size="
-                                   f"{list(wanted)}): the expanded size of the tensor (-1) isn't "
-                                   f"allowed in a leading, non-existing dimension {i}")
+                raise RuntimeError(
+                    f"expand({input.type()}{{{list(input.shape)}}}, size="
+                    f"{list(wanted)}): the expanded size of the tensor (-1) isn't "
+                    f"allowed in a leading, non-existing dimension {i}"
+                )
             n = old
         elif old is not None and old not in (1, n):
-            raise RuntimeError(f"The expanded size of the tensor ({n}) must match the existing "
-                               f"size ({old}) at non-singleton dimension {i}.  Target sizes: "
-                               f"{list(wanted)}.  Tensor sizes: {list(input.shape)}")
+            raise RuntimeError(
+                f"The expanded size of the tensor ({n}) must match the existing "
+                f"size ({old}) at non-singleton dimension {i}.  Target sizes: "
+                f"{list(wanted)}.  Tensor sizes: {list(input.shape)}"
+            )
         shape.append(n)
     return expand_to(input, tuple(shape))
 
@@ -463,8 +526,8 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
         return reshape(input, 1)
     if a == b:
         return input
-    merged = math.prod(input._shape[a:b + 1])
-    return reshape(input, *input._shape[:a], merged, *input._shape[b + 1:])
+    merged = math.prod(input._shape[a : b + 1])
+    return reshape(input, *input._shape[:a], merged, *input._shape[b + 1 :])
 
 
 @composite()
@@ -472,7 +535,7 @@ def unflatten(input: Tensor, dim: int, sizes: Any) -> Tensor:
     """One dimension split into several; one size may be -1."""
     d = wrap_dim(dim, input.ndim)
     split_sizes = infer_size(tuple(sizes), input._shape[d])
-    return view_as_shape(input, input._shape[:d] + split_sizes + input._shape[d + 1:])
+    return view_as_shape(input, input._shape[:d] + split_sizes + input._shape[d + 1 :])
 
 
 @composite()
@@ -500,8 +563,9 @@ def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     n = input._shape[d]
     start = int(start)
     if not -n <= start <= n:
-        raise IndexError(f"start out of range (expected to be in range of [{-n}, {n}], but got "
-                         f"{start})")
+        raise IndexError(
+            f"start out of range (expected to be in range of [{-n}, {n}], but got {start})"
+        )
     start = start + n if start < 0 else start
     if length < 0 or start + length > n:
         raise RuntimeError(f"start ({start}) + length ({length}) exceeds dimension size ({n}).")
@@ -517,8 +581,10 @@ def select(input: Tensor, dim: int, index: int) -> Tensor:
     n = input._shape[d]
     index = int(index)
     if not -n <= index < n:
-        raise IndexError(f"select(): index {index} out of range for tensor of size "
-                         f"{list(input.shape)} at dimension {d}")
+        raise IndexError(
+            f"select(): index {index} out of range for tensor of size "
+            f"{list(input.shape)} at dimension {d}"
+        )
     return select_dim(input, d, index + n if index < 0 else index)
 
 
@@ -537,12 +603,16 @@ def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
     if input.ndim == 0:
         if size > 1:
             raise RuntimeError(f"maximum size for tensor at dimension 0 is 1 but size is {size}")
-        return view_as_shape(input, (1,)) if size == 1 else slice_dim(
-            view_as_shape(input, (1,)), 0, 0, 0, 1)
+        return (
+            view_as_shape(input, (1,))
+            if size == 1
+            else slice_dim(view_as_shape(input, (1,)), 0, 0, 0, 1)
+        )
     d = wrap_dim(dimension, input.ndim)
     if size > input._shape[d]:
-        raise RuntimeError(f"maximum size for tensor at dimension {d} is {input._shape[d]} but "
-                           f"size is {size}")
+        raise RuntimeError(
+            f"maximum size for tensor at dimension {d} is {input._shape[d]} but size is {size}"
+        )
     if step <= 0:
         raise RuntimeError(f"step is {step} but must be > 0")
     return unfold_dim(input, d, size, step)
@@ -562,7 +632,7 @@ def _split_vjp(gs: Any, outs: Any, x: Any, sizes: Any, dim: int) -> tuple[Any, .
     parts = []
     for g, n in zip(gs, sizes, strict=True):
         if g is None:
-            shape = (*x.shape[:dim], n, *x.shape[dim + 1:])
+            shape = (*x.shape[:dim], n, *x.shape[dim + 1 :])
             g = NAMES["zeros"](shape, dtype=like.dtype, device=like.device)
         parts.append(g)
     return cat(parts, dim), None, None
@@ -571,8 +641,9 @@ def _split_vjp(gs: Any, outs: Any, x: Any, sizes: Any, dim: int) -> tuple[Any, .
 _SPLIT.vjp = _split_vjp
 
 
-def _sections(input: Tensor, sizes: Sequence[int], dim: int, squeezed: bool = False
-              ) -> tuple[Tensor, ...]:
+def _sections(
+    input: Tensor, sizes: Sequence[int], dim: int, squeezed: bool = False
+) -> tuple[Tensor, ...]:
     """Views of consecutive sections; one tape entry for all, whose vjp is one `cat`."""
     from_tape = tracks((input,))
     outs = []
@@ -601,15 +672,18 @@ def split(input: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Ten
     if isinstance(split_size_or_sections, (int, np.integer)):
         size = int(split_size_or_sections)
         if size < 0 or (size == 0 and n):
-            raise RuntimeError(f"split expects split_size be non-negative, but got split_size="
-                               f"{size}")
+            raise RuntimeError(
+                f"split expects split_size be non-negative, but got split_size={size}"
+            )
         sizes = [size] * (n // size) + ([n % size] if n % size else []) if n else [0]
     else:
         sizes = [int(s) for s in split_size_or_sections]
         if sum(sizes) != n:
-            raise RuntimeError(f"split_with_sizes expects split_sizes to sum exactly to {n} "
-                               f"(input tensor's size at dimension {d}), but got split_sizes="
-                               f"{sizes}")
+            raise RuntimeError(
+                f"split_with_sizes expects split_sizes to sum exactly to {n} "
+                f"(input tensor's size at dimension {d}), but got split_sizes="
+                f"{sizes}"
+            )
     return _sections(input, sizes, d)
 
 
@@ -641,8 +715,9 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple
             raise RuntimeError(f"number of sections must be larger than 0, got {k}")
         return _sections(input, [n // k + (i < n % k) for i in range(k)], d)
     bounds = [0, *(min(max(i + n if i < 0 else i, 0), n) for i in indices_or_sections), n]
-    return tuple(slice_dim(input, d, a, max(a, b), 1)
-                 for a, b in zip(bounds, bounds[1:], strict=False))
+    return tuple(
+        slice_dim(input, d, a, max(a, b), 1) for a, b in zip(bounds, bounds[1:], strict=False)
+    )
 
 
 @composite()
@@ -651,8 +726,10 @@ def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     if input.ndim == 0:
         raise IndexError("Dimension specified as 0 but tensor has no dimensions")
     d = wrap_dim(dim, input.ndim)
-    found = tuple(view_as_shape(s, s._shape[:d] + s._shape[d + 1:])
-                  for s in _sections(input, [1] * input._shape[d], d))
+    found = tuple(
+        view_as_shape(s, s._shape[:d] + s._shape[d + 1 :])
+        for s in _sections(input, [1] * input._shape[d], d)
+    )
     for f in found:
         f._multi_view = True
     return found
@@ -674,8 +751,13 @@ def join(row: Any, dim: int, *tensors: Tensor) -> Tensor:
     exposed = False
     for x in tensors:
         if x.numel():
-            node = Node(ASSIGN, (node, x._node()), (x._shape, strides, start * strides[dim]), total,
-                        first.dtype)
+            node = Node(
+                ASSIGN,
+                (node, x._node()),
+                (x._shape, strides, start * strides[dim]),
+                total,
+                first.dtype,
+            )
         start += x._shape[dim]
         exposed = exposed or x._cell.exposed is not None
     found = make(node, first._cell.device)
@@ -709,8 +791,9 @@ def cat(tensors: Any, dim: int = 0) -> Tensor:
         raise ValueError("torch.cat(): expected a non-empty list of Tensors")
     for i, x in enumerate(tensors):
         if not isinstance(x, Tensor):
-            raise TypeError(f"expected Tensor as element {i} in argument 0, but got "
-                            f"{type(x).__name__}")
+            raise TypeError(
+                f"expected Tensor as element {i} in argument 0, but got {type(x).__name__}"
+            )
         if x.ndim == 0:
             raise RuntimeError(f"zero-dimensional tensor (at position {i}) cannot be concatenated")
     # torch lets empty 1-d tensors pass beside tensors of any rank
@@ -719,13 +802,16 @@ def cat(tensors: Any, dim: int = 0) -> Tensor:
     first = kept[0]
     for i, x in enumerate(kept):
         if x.ndim != first.ndim:
-            raise RuntimeError(f"Tensors must have same number of dimensions: got {first.ndim} and "
-                               f"{x.ndim}")
+            raise RuntimeError(
+                f"Tensors must have same number of dimensions: got {first.ndim} and {x.ndim}"
+            )
         for axis in range(x.ndim):
             if axis != d and x._shape[axis] != first._shape[axis]:
-                raise RuntimeError(f"Sizes of tensors must match except in dimension {d}. Expected "
-                                   f"size {first._shape[axis]} but got size {x._shape[axis]} for "
-                                   f"tensor number {i} in the list.")
+                raise RuntimeError(
+                    f"Sizes of tensors must match except in dimension {d}. Expected "
+                    f"size {first._shape[axis]} but got size {x._shape[axis]} for "
+                    f"tensor number {i} in the list."
+                )
     dtype = kept[0].dtype
     for x in tensors:
         dtype = NAMES["promote_types"](dtype, x.dtype)
@@ -742,8 +828,10 @@ def stack(tensors: Any, dim: int = 0) -> Tensor:
     first = tensors[0]
     for i, x in enumerate(tensors):
         if x._shape != first._shape:
-            raise RuntimeError(f"stack expects each tensor to be equal size, but got "
-                               f"{list(first.shape)} at entry 0 and {list(x.shape)} at entry {i}")
+            raise RuntimeError(
+                f"stack expects each tensor to be equal size, but got "
+                f"{list(first.shape)} at entry 0 and {list(x.shape)} at entry {i}"
+            )
     d = wrap_dim(dim, first.ndim + 1)
     return cat([unsqueeze(x, d) for x in tensors], d)
 
@@ -767,7 +855,8 @@ def sum_to(g: Tensor, shape: Any) -> Tensor:
         return g
     lead = g.ndim - len(shape)
     axes = tuple(range(lead)) + tuple(
-        lead + i for i, n in enumerate(shape) if n == 1 and g._shape[lead + i] != 1)
+        lead + i for i, n in enumerate(shape) if n == 1 and g._shape[lead + i] != 1
+    )
     if axes:
         g = NAMES["sum"](g, axes)
     return g if g._shape == shape else view_as_shape(g, shape)
@@ -787,15 +876,19 @@ def _rebuild_history(v: Tensor) -> None:
 REBUILD[0] = _rebuild_history
 
 
-def _as_strided_call(input: Tensor, size: Any, stride: Any, storage_offset: int | None = None
-                     ) -> Tensor:
+def _as_strided_call(
+    input: Tensor, size: Any, stride: Any, storage_offset: int | None = None
+) -> Tensor:
     """The storage of `input` read with the given size, strides and offset (in elements)."""
     op = ROWS["as_strided"]
     shape, strides, offset = op.body(input, size, stride, storage_offset)  # type: ignore[misc]
     found = record_view(op, input, (shape, strides, offset), shape, strides, offset)
     if found._grad_fn is not None:
-        found._grad_fn.args[0].geometry = (input._strides, input.storage_offset(),
-                                           input._cell.node.numel)
+        found._grad_fn.args[0].geometry = (
+            input._strides,
+            input.storage_offset(),
+            input._cell.node.numel,
+        )
     return found
 
 

@@ -32,12 +32,15 @@ def mm(input: Tensor, mat2: Tensor) -> Tensor:
 def bmm(input: Tensor, mat2: Tensor) -> Tensor:
     """Products of two batches of matrices (B, N, M) @ (B, M, P)."""
     if input.ndim != 3 or mat2.ndim != 3:
-        raise RuntimeError("batch1 must be a 3D tensor" if input.ndim != 3
-                           else "batch2 must be a 3D tensor")
+        raise RuntimeError(
+            "batch1 must be a 3D tensor" if input.ndim != 3 else "batch2 must be a 3D tensor"
+        )
     if input._shape[0] != mat2._shape[0] or input._shape[2] != mat2._shape[1]:
-        raise RuntimeError(f"Expected size for first two dimensions of batch2 tensor to be: "
-                           f"[{input._shape[0]}, {input._shape[2]}] but got: "
-                           f"[{mat2._shape[0]}, {mat2._shape[1]}].")
+        raise RuntimeError(
+            f"Expected size for first two dimensions of batch2 tensor to be: "
+            f"[{input._shape[0]}, {input._shape[2]}] but got: "
+            f"[{mat2._shape[0]}, {mat2._shape[1]}]."
+        )
     return matmul(input, mat2)
 
 
@@ -47,8 +50,10 @@ def mv(input: Tensor, vec: Tensor) -> Tensor:
     if input.ndim != 2 or vec.ndim != 1:
         raise RuntimeError(f"vector + matrix @ vector expected, got 1, {input.ndim}, {vec.ndim}")
     if input._shape[1] != vec._shape[0]:
-        raise RuntimeError(f"size mismatch, got input ({input._shape[0]}), mat "
-                           f"({input._shape[0]}x{input._shape[1]}), vec ({vec._shape[0]})")
+        raise RuntimeError(
+            f"size mismatch, got input ({input._shape[0]}), mat "
+            f"({input._shape[0]}x{input._shape[1]}), vec ({vec._shape[0]})"
+        )
     return matmul(input, vec)
 
 
@@ -66,8 +71,10 @@ def inner(input: Tensor, other: Tensor) -> Tensor:
     if input.ndim == 0 or other.ndim == 0:
         return input * other  # type: ignore[no-any-return,operator]
     if input._shape[-1] != other._shape[-1]:
-        raise RuntimeError(f"inner() the last dimension must match on both input tensors but got "
-                           f"shapes {list(input.shape)} and {list(other.shape)}")
+        raise RuntimeError(
+            f"inner() the last dimension must match on both input tensors but got "
+            f"shapes {list(input.shape)} and {list(other.shape)}"
+        )
     return tensordot(input, other, dims=([-1], [-1]))
 
 
@@ -76,18 +83,22 @@ def outer(input: Tensor, vec2: Tensor) -> Tensor:
     """Products of every pair of elements of two vectors."""
     if input.ndim != 1 or vec2.ndim != 1:
         bad = input if input.ndim != 1 else vec2
-        raise RuntimeError(f"outer: Expected 1-D argument {'self' if bad is input else 'vec2'}, "
-                           f"but got {bad.ndim}-D")
+        raise RuntimeError(
+            f"outer: Expected 1-D argument {'self' if bad is input else 'vec2'}, "
+            f"but got {bad.ndim}-D"
+        )
     return input.unsqueeze(1) * vec2  # type: ignore[attr-defined,no-any-return]
 
 
 def _scaled(input: Tensor, product: Tensor, beta: Any, alpha: Any) -> Tensor:
     if broadcast_shapes(input._shape, product._shape) != product._shape:
-        raise RuntimeError(f"The expanded size of the tensor ({product._shape[-1]}) must match the "
-                           f"existing size ({input._shape[-1] if input.ndim else 1}) at "
-                           "non-singleton dimension "
-                           f"{product.ndim - 1}.  Target sizes: {list(product.shape)}.  Tensor "
-                           f"sizes: {list(input.shape)}")
+        raise RuntimeError(
+            f"The expanded size of the tensor ({product._shape[-1]}) must match the "
+            f"existing size ({input._shape[-1] if input.ndim else 1}) at "
+            "non-singleton dimension "
+            f"{product.ndim - 1}.  Target sizes: {list(product.shape)}.  Tensor "
+            f"sizes: {list(input.shape)}"
+        )
     if alpha != 1:
         product = product * alpha  # type: ignore[operator]
     if beta == 0:
@@ -114,15 +125,17 @@ def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Any = 1, alpha: Any
 
 
 @composite(out=True, inplace=True)
-def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1,
-            alpha: Any = 1) -> Tensor:
+def baddbmm(
+    input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1
+) -> Tensor:
     """beta * input + alpha * bmm(batch1, batch2)."""
     return _scaled(input, bmm(batch1, batch2), beta, alpha)
 
 
 @composite(out=True, inplace=True)
-def addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1,
-           alpha: Any = 1) -> Tensor:
+def addbmm(
+    input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1
+) -> Tensor:
     """beta * input + alpha * the sum over the batch of batch1 @ batch2."""
     return _scaled(input, bmm(batch1, batch2).sum(0), beta, alpha)  # type: ignore[attr-defined]
 
@@ -142,16 +155,30 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
         right = [wrap_dim(d, b.ndim) for d in ([dims[1]] if isinstance(dims[1], int) else dims[1])]
     for i, j in zip(left, right, strict=True):
         if a._shape[i] != b._shape[j]:
-            raise RuntimeError(f"contracted dimensions need to match, but first has size "
-                               f"{a._shape[i]} in dim {i} and second has size {b._shape[j]} in dim "
-                               f"{j}")
+            raise RuntimeError(
+                f"contracted dimensions need to match, but first has size "
+                f"{a._shape[i]} in dim {i} and second has size {b._shape[j]} in dim "
+                f"{j}"
+            )
     a_rest = [d for d in range(a.ndim) if d not in left]
     b_rest = [d for d in range(b.ndim) if d not in right]
     k = math.prod(a._shape[d] for d in left)
-    x = a.permute(*a_rest, *left).reshape(-1 if k else math.prod(  # type: ignore[attr-defined]
-        a._shape[d] for d in a_rest), k)
-    y = b.permute(*right, *b_rest).reshape(k, -1 if k else math.prod(  # type: ignore[attr-defined]
-        b._shape[d] for d in b_rest))
+    x = a.permute(*a_rest, *left).reshape(
+        -1
+        if k
+        else math.prod(  # type: ignore[attr-defined]
+            a._shape[d] for d in a_rest
+        ),
+        k,
+    )
+    y = b.permute(*right, *b_rest).reshape(
+        k,
+        -1
+        if k
+        else math.prod(  # type: ignore[attr-defined]
+            b._shape[d] for d in b_rest
+        ),
+    )
     shape = [a._shape[d] for d in a_rest] + [b._shape[d] for d in b_rest]
     return matmul_batched(x, y).reshape(shape)  # type: ignore[no-any-return]
 
@@ -162,22 +189,28 @@ def _parse(equation: str, operands: tuple[Tensor, ...]) -> tuple[list[list[Any]]
     inputs, arrow, output = equation.partition("->")
     terms = inputs.split(",")
     if len(terms) != len(operands):
-        raise RuntimeError(f"einsum(): the number of subscripts in the equation ({len(terms)}) "
-                           f"does not match the number of operands ({len(operands)})"
-                           if len(terms) < len(operands) else
-                           "einsum(): more subscripts in the equation than operands were provided")
+        raise RuntimeError(
+            f"einsum(): the number of subscripts in the equation ({len(terms)}) "
+            f"does not match the number of operands ({len(operands)})"
+            if len(terms) < len(operands)
+            else "einsum(): more subscripts in the equation than operands were provided"
+        )
     spans = []
     for term, x in zip(terms, operands, strict=True):
         letters = term.replace("...", "")
         bad = [c for c in letters if c not in string.ascii_letters]
         if bad:
-            raise RuntimeError(f"einsum(): invalid subscript given at index 0 in the equation "
-                               f"string, subscripts must be in [a-zA-Z] (got {bad[0]!r})")
+            raise RuntimeError(
+                f"einsum(): invalid subscript given at index 0 in the equation "
+                f"string, subscripts must be in [a-zA-Z] (got {bad[0]!r})"
+            )
         span = x.ndim - len(letters)
         if span < 0 or (span and "..." not in term):
-            raise RuntimeError(f"einsum(): the number of subscripts in the equation "
-                               f"({len(letters)}) does not match the number of dimensions "
-                               f"({x.ndim}) for operand 0 and no ellipsis was given")
+            raise RuntimeError(
+                f"einsum(): the number of subscripts in the equation "
+                f"({len(letters)}) does not match the number of dimensions "
+                f"({x.ndim}) for operand 0 and no ellipsis was given"
+            )
         spans.append(span)
     widest = max(spans, default=0)
 
@@ -185,13 +218,16 @@ def _parse(equation: str, operands: tuple[Tensor, ...]) -> tuple[list[list[Any]]
         before, dots, after = term.partition("...")
         middle = [("...", k) for k in range(widest - span, widest)] if dots else []
         return [*before, *middle, *after]
+
     parsed = [labels(t, s) for t, s in zip(terms, spans, strict=True)]
     if arrow:
         result = labels(output, widest)
         for c in result:
             if not any(c in p for p in parsed) and not isinstance(c, tuple):
-                raise RuntimeError(f"einsum(): output subscript {c} does not appear in the "
-                                   "equation for any input operand")
+                raise RuntimeError(
+                    f"einsum(): output subscript {c} does not appear in the "
+                    "equation for any input operand"
+                )
     else:
         flat = [c for p in parsed for c in p]
         letters = sorted({c for c in flat if isinstance(c, str) and flat.count(c) == 1})
@@ -207,22 +243,27 @@ def _diagonals(x: Tensor, labels: list[Any]) -> tuple[Tensor, list[Any]]:
         i = labels.index(c)
         j = labels.index(c, i + 1)
         if x._shape[i] != x._shape[j]:
-            raise RuntimeError(f"einsum(): subscript {c} is repeated for operand 0 but the sizes "
-                               f"don't match, {x._shape[j]} != {x._shape[i]}")
+            raise RuntimeError(
+                f"einsum(): subscript {c} is repeated for operand 0 but the sizes "
+                f"don't match, {x._shape[j]} != {x._shape[i]}"
+            )
         x = x.diagonal(0, i, j)  # type: ignore[attr-defined]
         labels = [d for k, d in enumerate(labels) if k not in (i, j)] + [c]
     return x, labels
 
 
-def _contract(a: Tensor, la: list[Any], b: Tensor, lb: list[Any], keep: set[Any]
-              ) -> tuple[Tensor, list[Any]]:
+def _contract(
+    a: Tensor, la: list[Any], b: Tensor, lb: list[Any], keep: set[Any]
+) -> tuple[Tensor, list[Any]]:
     """One pair of operands: labels in `keep` stay, the others are summed."""
     sizes: dict[Any, int] = {}
     for x, labels in ((a, la), (b, lb)):
         for c, n in zip(labels, x._shape, strict=True):
             if sizes.get(c, 1) not in (1, n) and n != 1:
-                raise RuntimeError(f"einsum(): operands do not broadcast with remapped shapes "
-                                   f"[original->remapped]: {list(a.shape)} {list(b.shape)}")
+                raise RuntimeError(
+                    f"einsum(): operands do not broadcast with remapped shapes "
+                    f"[original->remapped]: {list(a.shape)} {list(b.shape)}"
+                )
             sizes[c] = max(sizes.get(c, 1), n) if n else 0
 
     def prepared(x: Tensor, labels: list[Any], other: list[Any]) -> tuple[Tensor, list[Any]]:
@@ -231,6 +272,7 @@ def _contract(a: Tensor, la: list[Any], b: Tensor, lb: list[Any], keep: set[Any]
             x = x.sum(gone)  # type: ignore[attr-defined]
             labels = [c for c in labels if c in keep or c in other]
         return x, labels
+
     a, la = prepared(a, la, lb)
     b, lb = prepared(b, lb, la)
     # a size-1 dimension against a longer one broadcasts; it is no contraction
@@ -244,11 +286,12 @@ def _contract(a: Tensor, la: list[Any], b: Tensor, lb: list[Any], keep: set[Any]
         full = [sizes[c] for g in groups for c in g]
         if tuple(full) != x._shape:
             x = x.expand(*full)  # type: ignore[attr-defined]
-        shape = [sizes[c] for c in groups[0]] + [math.prod(sizes[c] for c in g)
-                                                 for g in groups[1:]]
+        shape = [sizes[c] for c in groups[0]] + [math.prod(sizes[c] for c in g) for g in groups[1:]]
         return x.reshape(shape)  # type: ignore[no-any-return,attr-defined]
-    product = matmul_batched(arranged(a, la, [batch, left, inner_labels]),
-                             arranged(b, lb, [batch, inner_labels, right]))
+
+    product = matmul_batched(
+        arranged(a, la, [batch, left, inner_labels]), arranged(b, lb, [batch, inner_labels, right])
+    )
     order = batch + left + right
     return product.reshape([sizes[c] for c in order]), order
 
@@ -309,6 +352,7 @@ def _sublist(*arguments: Any) -> Tensor:
 
     def text(labels: Any) -> str:
         return "".join("..." if c is Ellipsis else string.ascii_letters[c] for c in labels)
+
     equation = ",".join(text(x) for x in lists)
     if len(arguments) % 2:
         equation += "->" + text(arguments[-1])
@@ -326,8 +370,7 @@ def multi_dot(tensors: Any) -> Tensor:
     """Product of several matrices (the first and last may be vectors) in the cheapest order."""
     items = list(tensors)
     if len(items) < 2:
-        raise RuntimeError("multi_dot(): expected at least 2 tensors but got "
-                           f"{len(items)}")
+        raise RuntimeError(f"multi_dot(): expected at least 2 tensors but got {len(items)}")
     first, last = items[0].ndim == 1, items[-1].ndim == 1
     if first:
         items[0] = items[0].unsqueeze(0)
@@ -340,14 +383,17 @@ def multi_dot(tensors: Any) -> Tensor:
     for span in range(1, n):
         for i in range(n - span):
             j = i + span
-            options = [(cost[i][k] + cost[k + 1][j] + sizes[i] * sizes[k + 1] * sizes[j + 1], k)
-                       for k in range(i, j)]
+            options = [
+                (cost[i][k] + cost[k + 1][j] + sizes[i] * sizes[k + 1] * sizes[j + 1], k)
+                for k in range(i, j)
+            ]
             cost[i][j], cut[i][j] = min(options)
 
     def product(i: int, j: int) -> Tensor:
         if i == j:
             return items[i]  # type: ignore[no-any-return]
         return matmul(product(i, cut[i][j]), product(cut[i][j] + 1, j))
+
     found = product(0, n - 1)
     if first:
         found = found.squeeze(0)  # type: ignore[attr-defined]
@@ -378,24 +424,35 @@ def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
         dim = dims[0]
     d = wrap_dim(dim, len(shape))
     if shape[d] != 3:
-        raise RuntimeError(f"linalg.cross: inputs dimension {dim} must have length 3. Got "
-                           f"{input._shape[d]} and {other._shape[d]}")
+        raise RuntimeError(
+            f"linalg.cross: inputs dimension {dim} must have length 3. Got "
+            f"{input._shape[d]} and {other._shape[d]}"
+        )
     a = [x.squeeze(d) for x in input.expand(*shape).split(1, d)]  # type: ignore[attr-defined]
     b = [x.squeeze(d) for x in other.expand(*shape).split(1, d)]  # type: ignore[attr-defined]
-    return NAMES["stack"]([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2],  # type: ignore
-                           a[0] * b[1] - a[1] * b[0]], d)
+    return NAMES["stack"](
+        [
+            a[1] * b[2] - a[2] * b[1],
+            a[2] * b[0] - a[0] * b[2],  # type: ignore
+            a[0] * b[1] - a[1] * b[0],
+        ],
+        d,
+    )
 
 
 @composite()
 def matrix_power(input: Tensor, n: int) -> Tensor:
     """A square matrix multiplied by itself n times, by squaring; n >= 0."""
     if input.ndim < 2 or input._shape[-1] != input._shape[-2]:
-        raise RuntimeError(f"linalg.matrix_power: A must be batches of square matrices, but they "
-                           f"are {input._shape[-2] if input.ndim > 1 else 1} by "
-                           f"{input._shape[-1]} matrices")
+        raise RuntimeError(
+            f"linalg.matrix_power: A must be batches of square matrices, but they "
+            f"are {input._shape[-2] if input.ndim > 1 else 1} by "
+            f"{input._shape[-1]} matrices"
+        )
     if n < 0:
-        raise NotImplementedError("matrix_power with a negative exponent needs the inverse, which "
-                                  "is not in flambeau yet")
+        raise NotImplementedError(
+            "matrix_power with a negative exponent needs the inverse, which is not in flambeau yet"
+        )
     result: Tensor | None = None
     base = input
     while n:

@@ -45,11 +45,14 @@ def pad(input: Tensor, pad: Any, mode: str = "constant", value: float | None = N
     if len(counts) % 2:
         raise RuntimeError(f"Padding length must be divisible by 2, got {len(counts)}")
     if len(counts) // 2 > input.ndim:
-        raise RuntimeError(f"Padding length should be less than or equal to two times the input "
-                           f"dimension but got padding length {len(counts)} and input of "
-                           f"dimension {input.ndim}")
-    sides = [(input.ndim - 1 - k, counts[2 * k], counts[2 * k + 1])
-             for k in range(len(counts) // 2)]
+        raise RuntimeError(
+            f"Padding length should be less than or equal to two times the input "
+            f"dimension but got padding length {len(counts)} and input of "
+            f"dimension {input.ndim}"
+        )
+    sides = [
+        (input.ndim - 1 - k, counts[2 * k], counts[2 * k + 1]) for k in range(len(counts) // 2)
+    ]
     if mode == "constant":
         return _constant_pad(input, sides, 0.0 if value is None else value)
     if mode not in ("reflect", "replicate", "circular"):
@@ -66,9 +69,11 @@ def _constant_pad(x: Tensor, sides: list[tuple[int, int, int]], value: Any) -> T
     for d, before, after in sides:
         n = x._shape[d]
         if n + before + after < 0:
-            raise RuntimeError(f"The input size {n}, plus negative padding {before} and {after}, "
-                               f"resulted in a negative output size, which is invalid. Check "
-                               f"dimension {d} of your input.")
+            raise RuntimeError(
+                f"The input size {n}, plus negative padding {before} and {after}, "
+                f"resulted in a negative output size, which is invalid. Check "
+                f"dimension {d} of your input."
+            )
         start, stop = max(-before, 0), n - max(-after, 0)
         if (start, stop) != (0, n):
             x = slice_dim(x, d, start, max(stop, start), 1)
@@ -86,9 +91,11 @@ def _index_pad(x: Tensor, d: int, before: int, after: int, mode: str) -> Tensor:
     place = NAMES["arange"](-before, n + after, device=x.device)
     if mode == "reflect":
         if before >= n or after >= n:
-            raise RuntimeError(f"Argument #4: Padding size should be less than the corresponding "
-                               f"input dimension, but got: padding ({before}, {after}) at "
-                               f"dimension {d} of input {list(x.shape)}")
+            raise RuntimeError(
+                f"Argument #4: Padding size should be less than the corresponding "
+                f"input dimension, but got: padding ({before}, {after}) at "
+                f"dimension {d} of input {list(x.shape)}"
+            )
         place = place.abs()
         place = (n - 1) - ((n - 1) - place).abs()
     elif mode == "replicate":
@@ -109,16 +116,19 @@ def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
     if dims is None or (isinstance(dims, (tuple, list)) and not dims):
         if isinstance(shifts, (tuple, list)):
             if len(shifts) != 1:
-                raise RuntimeError(f"shifts and dimensions must align. shifts: {len(shifts)}, "
-                                   "dims:0")
+                raise RuntimeError(
+                    f"shifts and dimensions must align. shifts: {len(shifts)}, dims:0"
+                )
             shifts = shifts[0]
         return roll(input.reshape(-1), shifts, 0).reshape(  # type: ignore[attr-defined]
-            input._shape)
+            input._shape
+        )
     shifts = (shifts,) if isinstance(shifts, int) else tuple(shifts)
     dims = (dims,) if isinstance(dims, int) else tuple(dims)
     if len(shifts) != len(dims):
-        raise RuntimeError(f"shifts and dimensions must align. shifts: {len(shifts)}, "
-                           f"dims:{len(dims)}")
+        raise RuntimeError(
+            f"shifts and dimensions must align. shifts: {len(shifts)}, dims:{len(dims)}"
+        )
     for s, dim in zip(shifts, dims, strict=True):
         d = wrap_dim(dim, input.ndim)
         n = input._shape[d] if input.ndim else 0
@@ -186,20 +196,37 @@ def triu(input: Tensor, diagonal: int = 0) -> Tensor:
 def _triangle(row: int, col: int, keep: Any, dtype: Any, device: Any) -> Tensor:
     places = [(i, j) for i in range(row) for j in range(col) if keep(j - i)]
     flat = [[i for i, _ in places], [j for _, j in places]]
-    return NAMES["tensor"](flat, dtype=dtype or dtypes.int64,  # type: ignore[no-any-return]
-                           device=device).reshape(2, len(places))
+    return NAMES["tensor"](
+        flat,
+        dtype=dtype or dtypes.int64,  # type: ignore[no-any-return]
+        device=device,
+    ).reshape(2, len(places))
 
 
 @composite(method=False)
-def tril_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None,
-                 layout: Any = None) -> Tensor:
+def tril_indices(
+    row: int,
+    col: int,
+    offset: int = 0,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    layout: Any = None,
+) -> Tensor:
     """(2, n) row and column numbers of the lower triangle."""
     return _triangle(row, col, lambda d: d <= offset, dtype, device)
 
 
 @composite(method=False)
-def triu_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None,
-                 layout: Any = None) -> Tensor:
+def triu_indices(
+    row: int,
+    col: int,
+    offset: int = 0,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    layout: Any = None,
+) -> Tensor:
     """(2, n) row and column numbers of the upper triangle."""
     return _triangle(row, col, lambda d: d >= offset, dtype, device)
 
@@ -252,8 +279,13 @@ def block_diag(*tensors: Tensor) -> Tensor:
     out = NAMES["zeros"]((rows, columns), dtype=dtype)
     r = c = 0
     for x in blocks:
-        out = assign_region(out, x.to(dtype), x._shape, (columns, 1),  # type: ignore[attr-defined]
-                            r * columns + c)
+        out = assign_region(
+            out,
+            x.to(dtype),
+            x._shape,
+            (columns, 1),  # type: ignore[attr-defined]
+            r * columns + c,
+        )
         r, c = r + x._shape[0], c + x._shape[1]
     return out  # type: ignore[no-any-return]
 
@@ -269,11 +301,14 @@ def repeat(input: Tensor, *repeats: Any) -> Tensor:
     """The tensor laid side by side a number of times along each dimension."""
     counts = shape_of(repeats)
     if len(counts) < input.ndim:
-        raise RuntimeError("Number of dimensions of repeat dims can not be smaller than number of "
-                           "dimensions of tensor")
+        raise RuntimeError(
+            "Number of dimensions of repeat dims can not be smaller than number of "
+            "dimensions of tensor"
+        )
     if any(n < 0 for n in counts):
-        raise RuntimeError(f"Trying to create tensor with negative dimension {min(counts)}: "
-                           f"{list(counts)}")
+        raise RuntimeError(
+            f"Trying to create tensor with negative dimension {min(counts)}: {list(counts)}"
+        )
     shape = (1,) * (len(counts) - input.ndim) + input._shape
     spread = [n for c, s in zip(counts, shape, strict=True) for n in (c, s)]
     lifted = [n for s in shape for n in (1, s)]
@@ -290,8 +325,9 @@ def tile(input: Tensor, *dims: Any) -> Tensor:
 
 
 @composite()
-def repeat_interleave(input: Tensor, repeats: Any = None, dim: int | None = None, *,
-                      output_size: int | None = None) -> Tensor:
+def repeat_interleave(
+    input: Tensor, repeats: Any = None, dim: int | None = None, *, output_size: int | None = None
+) -> Tensor:
     """Every element repeated in place: a count for all, or one per entry of a dimension."""
     if repeats is None:  # counts alone: the index of each repetition
         return repeat_interleave(NAMES["arange"](input._shape[0]), input, 0)
@@ -305,14 +341,23 @@ def repeat_interleave(input: Tensor, repeats: Any = None, dim: int | None = None
             raise RuntimeError("repeats can not be negative")
         shape = input._shape
         out = input.unsqueeze(d + 1)  # type: ignore[attr-defined]
-        out = expand_to(out, (*shape[:d + 1], repeats, *shape[d + 1:]))
-        return NAMES["clone"](out).view(*shape[:d],  # type: ignore[no-any-return]
-                                        shape[d] * repeats, *shape[d + 1:])
+        out = expand_to(out, (*shape[: d + 1], repeats, *shape[d + 1 :]))
+        return NAMES[
+            "clone"
+        ](
+            out
+        ).view(
+            *shape[:d],  # type: ignore[no-any-return]
+            shape[d] * repeats,
+            *shape[d + 1 :],
+        )
     counts = repeats.tolist() if isinstance(repeats, Tensor) else list(repeats)
     if len(counts) != input._shape[d]:
-        raise RuntimeError(f"repeats must have the same size as input along dim, but got "
-                           f"repeats.size(0) = {len(counts)} and input.size({d}) = "
-                           f"{input._shape[d]}")
+        raise RuntimeError(
+            f"repeats must have the same size as input along dim, but got "
+            f"repeats.size(0) = {len(counts)} and input.size({d}) = "
+            f"{input._shape[d]}"
+        )
     places = [i for i, c in enumerate(counts) for _ in range(c)]
     index = NAMES["tensor"](places, dtype=dtypes.int64)
     return NAMES["index_select"](input, d, index)  # type: ignore[no-any-return]
@@ -327,8 +372,9 @@ def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple[Tensor, ...]:
     if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)):
         tensors = tuple(tensors[0])
     if indexing not in (None, "ij", "xy"):
-        raise RuntimeError(f"torch.meshgrid: indexing must be one of \"xy\" or \"ij\", but "
-                           f"received: {indexing}")
+        raise RuntimeError(
+            f'torch.meshgrid: indexing must be one of "xy" or "ij", but received: {indexing}'
+        )
     swap = indexing == "xy" and len(tensors) >= 2
     items = list(tensors)
     if swap:
@@ -354,8 +400,7 @@ def cartesian_prod(*tensors: Tensor) -> Tensor:
 @composite(method=False)
 def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> Tensor:
     """Every combination of r elements of a vector, one a row."""
-    choose = itertools.combinations_with_replacement if with_replacement \
-        else itertools.combinations
+    choose = itertools.combinations_with_replacement if with_replacement else itertools.combinations
     rows = list(choose(range(input.numel()), r))
     index = NAMES["tensor"](rows, dtype=dtypes.int64).reshape(len(rows), r)
     return input[index]  # type: ignore[index,no-any-return]
@@ -376,6 +421,7 @@ def _atleast(ndim: int) -> Any:
             return _at_least(tensors[0], ndim)
         items = tensors[0] if len(tensors) == 1 else tensors
         return tuple(_at_least(x, ndim) for x in items)
+
     at_least.__name__ = f"atleast_{ndim}d"
     at_least.__doc__ = f"Tensors with dimensions of size 1 added up to {ndim} dimensions."
     return composite(method=False)(at_least)
@@ -413,7 +459,8 @@ def column_stack(tensors: Any) -> Tensor:
 def hsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
     """Split along the second dimension (the first for vectors)."""
     return NAMES["tensor_split"](  # type: ignore[no-any-return]
-        input, indices_or_sections, 0 if input.ndim == 1 else 1)
+        input, indices_or_sections, 0 if input.ndim == 1 else 1
+    )
 
 
 @composite()
@@ -440,8 +487,14 @@ def select_scatter(input: Tensor, src: Tensor, dim: int, index: int) -> Tensor:
 
 
 @composite()
-def slice_scatter(input: Tensor, src: Tensor, dim: int = 0, start: int | None = None,
-                  end: int | None = None, step: int = 1) -> Tensor:
+def slice_scatter(
+    input: Tensor,
+    src: Tensor,
+    dim: int = 0,
+    start: int | None = None,
+    end: int | None = None,
+    step: int = 1,
+) -> Tensor:
     """A copy of input with src at a slice of a dimension."""
     out = NAMES["clone"](input)
     d = wrap_dim(dim, input.ndim)
@@ -451,8 +504,9 @@ def slice_scatter(input: Tensor, src: Tensor, dim: int = 0, start: int | None = 
 
 
 @composite()
-def diagonal_scatter(input: Tensor, src: Tensor, offset: int = 0, dim1: int = 0,
-                     dim2: int = 1) -> Tensor:
+def diagonal_scatter(
+    input: Tensor, src: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1
+) -> Tensor:
     """A copy of input with src on a diagonal."""
     out = NAMES["clone"](input)
     NAMES["diagonal"](out, offset, dim1, dim2).copy_(src)
@@ -460,19 +514,26 @@ def diagonal_scatter(input: Tensor, src: Tensor, offset: int = 0, dim1: int = 0,
 
 
 @composite(inplace=True)
-def scatter_reduce(input: Tensor, dim: int, index: Tensor, src: Tensor, reduce: str, *,
-                   include_self: bool = True) -> Tensor:
+def scatter_reduce(
+    input: Tensor, dim: int, index: Tensor, src: Tensor, reduce: str, *, include_self: bool = True
+) -> Tensor:
     """input combined with src at out[index[i][j]][j] (dim 0), and so on.
 
     Args:
         reduce: "sum", "prod", "mean", "amax" or "amin".
         include_self: whether input's own elements take part.
     """
-    modes = {"sum": ("add", 0), "mean": ("add", 0), "prod": ("mul", 1),
-             "amax": ("max", -math.inf), "amin": ("min", math.inf)}
+    modes = {
+        "sum": ("add", 0),
+        "mean": ("add", 0),
+        "prod": ("mul", 1),
+        "amax": ("max", -math.inf),
+        "amin": ("min", math.inf),
+    }
     if reduce not in modes:
-        raise RuntimeError(f"reduce argument must be either sum, prod, mean, amax or amin, got "
-                           f"{reduce}")
+        raise RuntimeError(
+            f"reduce argument must be either sum, prod, mean, amax or amin, got {reduce}"
+        )
     mode, neutral = modes[reduce]
     d = wrap_dim(dim, input.ndim)
     grid = _grid(index._shape, d, index)
@@ -513,8 +574,12 @@ def _combined_gradient(base: Tensor, part: Tensor, mode: str, grid: list[Tensor]
         total = base * own_others  # type: ignore[operator]
         out = value + (total - total.detach())  # type: ignore[operator]
         return put_leading(out, shift, "add", *grid)
-    count = put_leading(own.to(base.dtype), hit.to(base.dtype),  # type: ignore[attr-defined]
-                        "add", *grid)
+    count = put_leading(
+        own.to(base.dtype),
+        hit.to(base.dtype),  # type: ignore[attr-defined]
+        "add",
+        *grid,
+    )
     weight = own.to(base.dtype) / count  # type: ignore[attr-defined]
     moved = hit.to(part.dtype) / index_leading(count, *grid)  # type: ignore[attr-defined]
     out = value + weight * (base - base.detach())  # type: ignore[operator]

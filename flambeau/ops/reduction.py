@@ -126,8 +126,13 @@ def restore(out: Tensor, shape: tuple[int, ...], axes: tuple[int, ...], keepdim:
 
 
 @composite(out=True)
-def sum(input: Tensor, dim: Any = None, keepdim: bool = False, *,  # noqa: A001
-        dtype: DType | None = None) -> Tensor:
+def sum(
+    input: Tensor,
+    dim: Any = None,
+    keepdim: bool = False,
+    *,  # noqa: A001
+    dtype: DType | None = None,
+) -> Tensor:
     """Sum over dimensions (all by default). Integers and bools are summed as int64."""
     axes = _axes(dim, input)
     if dtype is None and input.dtype.category != 2:
@@ -145,8 +150,9 @@ def _axes(dim: Any, input: Tensor) -> tuple[int, ...]:
 
 
 @composite(out=True)
-def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *,
-         dtype: DType | None = None) -> Tensor:
+def mean(
+    input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType | None = None
+) -> Tensor:
     """Mean over dimensions (all by default).
 
     Raises:
@@ -154,41 +160,57 @@ def mean(input: Tensor, dim: Any = None, keepdim: bool = False, *,
     """
     chosen = dtype or input.dtype
     if chosen.category != 2:
-        what = {"bool": "Bool", "uint8": "Byte", "int8": "Char", "int16": "Short", "int32": "Int",
-                "int64": "Long"}[chosen.name]
-        raise RuntimeError(f"mean(): could not infer output dtype. Input dtype must be either a "
-                           f"floating point or complex dtype. Got: {what}")
+        what = {
+            "bool": "Bool",
+            "uint8": "Byte",
+            "int8": "Char",
+            "int16": "Short",
+            "int32": "Int",
+            "int64": "Long",
+        }[chosen.name]
+        raise RuntimeError(
+            f"mean(): could not infer output dtype. Input dtype must be either a "
+            f"floating point or complex dtype. Got: {what}"
+        )
     axes = _axes(dim, input)
     count = math.prod(input._shape[a] for a in axes)
     total = sum(input, axes or None, keepdim, dtype=chosen)
-    return total * (1.0 / count) if count and (count & (count - 1)) == 0 else total / (
-        float(count) if count else math.nan * 0 + 0.0)
+    return (
+        total * (1.0 / count)
+        if count and (count & (count - 1)) == 0
+        else total / (float(count) if count else math.nan * 0 + 0.0)
+    )
 
 
 @composite(out=True)
 def amax(input: Tensor, dim: Any = (), keepdim: bool = False) -> Tensor:
     """Largest elements over dimensions; the gradient is shared equally on ties."""
     axes = _axes(dim, input)
-    return restore(max_axes(input, axes) if axes else NAMES["clone"](input), input._shape, axes,
-                   keepdim)
+    return restore(
+        max_axes(input, axes) if axes else NAMES["clone"](input), input._shape, axes, keepdim
+    )
 
 
 @composite(out=True)
 def amin(input: Tensor, dim: Any = (), keepdim: bool = False) -> Tensor:
     """Smallest elements over dimensions; the gradient is shared equally on ties."""
     axes = _axes(dim, input)
-    return restore(min_axes(input, axes) if axes else NAMES["clone"](input), input._shape, axes,
-                   keepdim)
+    return restore(
+        min_axes(input, axes) if axes else NAMES["clone"](input), input._shape, axes, keepdim
+    )
 
 
 def _arg(input: Tensor, dim: Any, keepdim: bool, row: Any, name: str) -> Tensor:
     if dim is None:
         if input.numel() == 0:
-            raise IndexError(f"{name}(): Expected reduction dim to be specified for input.numel() "
-                             "== 0. Specify the reduction dim with the 'dim' argument.")
+            raise IndexError(
+                f"{name}(): Expected reduction dim to be specified for input.numel() "
+                "== 0. Specify the reduction dim with the 'dim' argument."
+            )
         flat = row(input.reshape(-1), (0,))
-        return restore(flat, (1,) * input.ndim, tuple(range(input.ndim)), keepdim) \
-            if keepdim else flat
+        return (
+            restore(flat, (1,) * input.ndim, tuple(range(input.ndim)), keepdim) if keepdim else flat
+        )
     if input.ndim == 0:
         wrap_dim(dim, 0)
         return NAMES["zeros"]((), dtype=dtypes.int64, device=input.device)

@@ -53,9 +53,18 @@ def _row(name: str, kind: str, body: Callable[..., Any], **fields: Any) -> Op:
     return op
 
 
-def _finish(op: Op, call: Callable[..., Any], body: Callable[..., Any], *, public: bool = True,
-            method: bool = True, inplace: bool = False, out: bool = False,
-            functional: bool = False, aliases: Iterable[str] = ()) -> Any:
+def _finish(
+    op: Op,
+    call: Callable[..., Any],
+    body: Callable[..., Any],
+    *,
+    public: bool = True,
+    method: bool = True,
+    inplace: bool = False,
+    out: bool = False,
+    functional: bool = False,
+    aliases: Iterable[str] = (),
+) -> Any:
     """Publish a row's function: namespace, method, in-place and out= forms, row attributes."""
     functools.update_wrapper(call, body)
     call.__wrapped__ = body  # type: ignore[attr-defined]
@@ -86,8 +95,9 @@ def _finish(op: Op, call: Callable[..., Any], body: Callable[..., Any], *, publi
     return call
 
 
-def _with_inplace(op: Op, call: Callable[..., Any], write: Callable[..., Any]
-                  ) -> Callable[..., Any]:
+def _with_inplace(
+    op: Op, call: Callable[..., Any], write: Callable[..., Any]
+) -> Callable[..., Any]:
     """The form that `nn.functional` has: a last parameter `inplace`."""
     count = len(op.parameters)
 
@@ -100,7 +110,8 @@ def _with_inplace(op: Op, call: Callable[..., Any], write: Callable[..., Any]
 
     last = inspect.Parameter("inplace", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=False)
     form.__signature__ = op.signature.replace(  # type: ignore[attr-defined]
-        parameters=[*op.signature.parameters.values(), last])
+        parameters=[*op.signature.parameters.values(), last]
+    )
     return form
 
 
@@ -123,6 +134,7 @@ def _with_out(call: Callable[..., Any], body: Callable[..., Any]) -> Callable[..
     def with_out(*args: Any, out: Any = None, **kwargs: Any) -> Any:
         found = call(*args, **kwargs)
         return found if out is None else write_out(out, found)
+
     return with_out
 
 
@@ -130,8 +142,11 @@ def _inplace(op: Op, call: Callable[..., Any], name: str) -> Callable[..., Any]:
     def write(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         check_writable(input)
         given = input
-        if modes.grad and (tracks((input,)) or tracks(args) or tracks(kwargs.values())) and (
-                op.vjp is None or op.parameters[0] in op.saves):
+        if (
+            modes.grad
+            and (tracks((input,)) or tracks(args) or tracks(kwargs.values()))
+            and (op.vjp is None or op.parameters[0] in op.saves)
+        ):
             given = _before_writing(input)
         write_into(input, call(given, *args, **kwargs))
         return input
@@ -204,8 +219,9 @@ def attach(op: Op, args: tuple[Any, ...], kwargs: dict[str, Any], outs: tuple[An
     if "out" in saves:
         entry.out = tuple(Saved(o, True) for o in outs)
     elif len(outs) > 1:
-        entry.out = tuple(Saved(o, True) if f"out{k}" in saves else None
-                          for k, o in enumerate(outs))
+        entry.out = tuple(
+            Saved(o, True) if f"out{k}" in saves else None for k, o in enumerate(outs)
+        )
     if modes.anomaly:
         entry.trace = record.calling_line()
 
@@ -217,16 +233,25 @@ def _needs(a: Any) -> bool:
 def tracks(args: Iterable[Any]) -> bool:
     """Whether a call with these arguments must make a tape entry."""
     return modes.grad and any(
-        isinstance(a, Tensor) and (a._rg or (a._base is not None and a._tracked())) for a in args)
+        isinstance(a, Tensor) and (a._rg or (a._base is not None and a._tracked())) for a in args
+    )
 
 
 # -- elementwise ----------------------------------------------------------------------------------
 
 
-def elementwise(*, result: str = "same", method: bool = True, inplace: bool = True,
-                public: bool = True, aliases: Iterable[str] = (), fixed: Iterable[int] = (),
-                specialise: Iterable[int] = (), jvp: Any = "elementwise",
-                differentiable: bool = True) -> Callable[[Any], Any]:
+def elementwise(
+    *,
+    result: str = "same",
+    method: bool = True,
+    inplace: bool = True,
+    public: bool = True,
+    aliases: Iterable[str] = (),
+    fixed: Iterable[int] = (),
+    specialise: Iterable[int] = (),
+    jvp: Any = "elementwise",
+    differentiable: bool = True,
+) -> Callable[[Any], Any]:
     """Declare an elementwise primitive; its body has only a docstring.
 
     Args:
@@ -234,12 +259,21 @@ def elementwise(*, result: str = "same", method: bool = True, inplace: bool = Tr
         fixed: positions outside promotion (the condition of `where`).
         specialise: positions of numbers whose integral values are compiled in.
     """
+
     def declare(body: Callable[..., Any]) -> Any:
-        op = _row(body.__name__, "elementwise", body, result=result, jvp=jvp,
-                  fixed=frozenset(fixed), specialise=frozenset(specialise),
-                  differentiable=differentiable and result != "bool")
+        op = _row(
+            body.__name__,
+            "elementwise",
+            body,
+            result=result,
+            jvp=jvp,
+            fixed=frozenset(fixed),
+            specialise=frozenset(specialise),
+            differentiable=differentiable and result != "bool",
+        )
         arity = len(op.parameters)
         if arity == 1:
+
             def call(input: Any, *, out: Any = None) -> Any:
                 found = record_elementwise(op, (input,))
                 return found if out is None else write_out(out, found)
@@ -249,32 +283,47 @@ def elementwise(*, result: str = "same", method: bool = True, inplace: bool = Tr
             def call(input: Any, other: Any, *, out: Any = None) -> Any:
                 found = fast(input, other)
                 return found if out is None else write_out(out, found)
+
             if op.parameters[1] != "other" or op.parameters[0] != "input":
                 call = _by_name(op)
         else:
             call = _by_name(op)
-        return _finish(op, call, body, method=method, inplace=inplace and result != "bool",
-                       public=public, aliases=aliases)
+        return _finish(
+            op,
+            call,
+            body,
+            method=method,
+            inplace=inplace and result != "bool",
+            public=public,
+            aliases=aliases,
+        )
+
     return declare
 
 
 def _by_name(op: Op) -> Callable[..., Any]:
     names = op.parameters
-    defaults = {p.name: p.default for p in op.signature.parameters.values()
-                if p.default is not inspect.Parameter.empty}
+    defaults = {
+        p.name: p.default
+        for p in op.signature.parameters.values()
+        if p.default is not inspect.Parameter.empty
+    }
 
     def call(*args: Any, out: Any = None, **kwargs: Any) -> Any:
         if len(args) < len(names):
             try:
-                args += tuple(kwargs.pop(n) if n in kwargs else defaults[n]
-                              for n in names[len(args):])
+                args += tuple(
+                    kwargs.pop(n) if n in kwargs else defaults[n] for n in names[len(args) :]
+                )
             except KeyError as missing:
-                raise TypeError(f"{op.name}() missing 1 required positional argument: "
-                                f"{missing}") from None
+                raise TypeError(
+                    f"{op.name}() missing 1 required positional argument: {missing}"
+                ) from None
         if kwargs or len(args) > len(names):
             raise TypeError(f"{op.name}() got unexpected arguments {list(kwargs)}")
         found = record_elementwise(op, args)
         return found if out is None else write_out(out, found)
+
     return call
 
 
@@ -350,8 +399,12 @@ def binary(op: Op) -> Callable[[Any, Any], Any]:
         device = cell.device
         if isinstance(b, Tensor):
             other = b._cell
-            if (b.dtype is not dtype or b._shape != shape or other.device is not device
-                    or other.exposed is not None):
+            if (
+                b.dtype is not dtype
+                or b._shape != shape
+                or other.device is not device
+                or other.exposed is not None
+            ):
                 return record_elementwise(op, (a, b))
             second = other.node if b._map is None else b._node()
             track = b._rg or b._base is not None
@@ -367,16 +420,22 @@ def binary(op: Op) -> Callable[[Any, Any], Any]:
         t._shape = shape
         t._cell = made = cell_of(
             node_of(op, (cell.node if a._map is None else a._node(), second), (), shape, dtype),
-            device)
+            device,
+        )
         pending.append(made)
         if record.sync or not len(pending) & record._CHECK_MASK:
             record._bound(len(pending))
-        if (track or a._rg or a._base is not None) and differentiable and dtype.category == 2 \
-                and tracks((a, b)):
+        if (
+            (track or a._rg or a._base is not None)
+            and differentiable
+            and dtype.category == 2
+            and tracks((a, b))
+        ):
             attach(op, (a, b), {}, (t,))
         if modes.inference:
             t._inference = True
         return t
+
     return call
 
 
@@ -393,13 +452,16 @@ def _meet(op: Op, args: tuple[Any, ...], src: list[Any]) -> tuple[Any, Any, Any]
             elif a._cell.device != device:
                 if not a._shape and a._cell.device.type == "cpu":
                     pass
-                elif all(isinstance(b, Tensor) and not b._shape or not isinstance(b, Tensor)
-                         for b in args[:i]):
+                elif all(
+                    isinstance(b, Tensor) and not b._shape or not isinstance(b, Tensor)
+                    for b in args[:i]
+                ):
                     device = a._cell.device
                 else:
                     raise RuntimeError(
                         f"Expected all tensors to be on the same device, but found at least two "
-                        f"devices, {device} and {a._cell.device}!")
+                        f"devices, {device} and {a._cell.device}!"
+                    )
             if i not in op.fixed:
                 participants.append((a.dtype, 2 if a._shape else 1))
         else:
@@ -410,8 +472,10 @@ def _meet(op: Op, args: tuple[Any, ...], src: list[Any]) -> tuple[Any, Any, Any]
             if i not in op.fixed:
                 participants.append((scalar_dtype(a), 0))
     if device is None:
-        raise TypeError(f"{op.name}(): argument 'input' (position 1) must be Tensor, not "
-                        f"{type(args[0]).__name__}")
+        raise TypeError(
+            f"{op.name}(): argument 'input' (position 1) must be Tensor, not "
+            f"{type(args[0]).__name__}"
+        )
     dtype = result_type(tuple(participants))
     if op.result == "float" and dtype.category != 2:
         dtype = get_default_dtype()
@@ -436,28 +500,40 @@ def _meet(op: Op, args: tuple[Any, ...], src: list[Any]) -> tuple[Any, Any, Any]
 def _plain_number(op: Op, position: int, a: Any) -> Any:
     if hasattr(a, "item") and getattr(a, "shape", None) == ():
         return a.item()
-    raise TypeError(f"{op.name}(): argument '{op.parameters[position]}' (position {position + 1}) "
-                    f"must be Tensor, not {type(a).__name__}")
+    raise TypeError(
+        f"{op.name}(): argument '{op.parameters[position]}' (position {position + 1}) "
+        f"must be Tensor, not {type(a).__name__}"
+    )
 
 
 # -- views ----------------------------------------------------------------------------------------
 
 
-def view(*, method: bool = True, public: bool = True, aliases: Iterable[str] = ()
-         ) -> Callable[[Any], Any]:
+def view(
+    *, method: bool = True, public: bool = True, aliases: Iterable[str] = ()
+) -> Callable[[Any], Any]:
     """Declare a view primitive: body(t, *args) -> (shape, strides, offset) over t's storage."""
+
     def declare(body: Callable[..., Any]) -> Any:
         op = _row(body.__name__, "view", body, jvp="linear")
 
         def call(input: Tensor, *args: Any) -> Tensor:
             shape, strides, offset = body(input, *args)
             return record_view(op, input, args, shape, strides, offset)
+
         return _finish(op, call, body, method=method, public=public, aliases=aliases)
+
     return declare
 
 
-def record_view(op: Op, input: Tensor, args: tuple[Any, ...], shape: tuple[int, ...],
-                strides: tuple[int, ...], offset: int) -> Tensor:
+def record_view(
+    op: Op,
+    input: Tensor,
+    args: tuple[Any, ...],
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    offset: int,
+) -> Tensor:
     """A tensor showing `input`'s cell by other strides."""
     t: Tensor = _new(Tensor)
     cell = input._cell
@@ -479,13 +555,21 @@ def record_view(op: Op, input: Tensor, args: tuple[Any, ...], shape: tuple[int, 
 # -- everything else ------------------------------------------------------------------------------
 
 
-def primitive(kind: str, *, method: bool = False, public: bool = False, inplace: bool = False,
-              jvp: Any = None, differentiable: bool = True) -> Callable[[Any], Any]:
+def primitive(
+    kind: str,
+    *,
+    method: bool = False,
+    public: bool = False,
+    inplace: bool = False,
+    jvp: Any = None,
+    differentiable: bool = True,
+) -> Callable[[Any], Any]:
     """Declare a primitive whose body calls `emit(op, ...)` through the row it is given.
 
     The body is called as body(row, *args) and returns the output tensor (or tuple); the tape entry
     is made here.
     """
+
     def declare(body: Callable[..., Any]) -> Any:
         op = _row(body.__name__, kind, body, jvp=jvp, differentiable=differentiable)
         op.parameters = op.parameters[1:]
@@ -496,12 +580,21 @@ def primitive(kind: str, *, method: bool = False, public: bool = False, inplace:
                 outs = found if isinstance(found, tuple) else (found,)
                 attach(op, args, kwargs, outs)
             return found
+
         return _finish(op, call, body, method=method, public=public, inplace=inplace)
+
     return declare
 
 
-def emit(op: Op, tensors: Iterable[Tensor], attrs: tuple[Any, ...], shape: tuple[int, ...],
-         dtype: DType, numbers: tuple[Any, ...] = (), device: Any = None) -> Tensor:
+def emit(
+    op: Op,
+    tensors: Iterable[Tensor],
+    attrs: tuple[Any, ...],
+    shape: tuple[int, ...],
+    dtype: DType,
+    numbers: tuple[Any, ...] = (),
+    device: Any = None,
+) -> Tensor:
     """Record one node over tensors (then numbers) and return its tensor, without a tape entry."""
     src: list[Any] = []
     exposed = False
@@ -513,8 +606,10 @@ def emit(op: Op, tensors: Iterable[Tensor], attrs: tuple[Any, ...], shape: tuple
         if device is None:
             device = cell.device
         elif cell.device != device:
-            raise RuntimeError(f"Expected all tensors to be on the same device, but found at least "
-                               f"two devices, {device} and {cell.device}!")
+            raise RuntimeError(
+                f"Expected all tensors to be on the same device, but found at least "
+                f"two devices, {device} and {cell.device}!"
+            )
     src.extend(numbers)
     found = make(Node(op, tuple(src), attrs, shape, dtype), device or record_device())
     if exposed:
@@ -524,15 +619,21 @@ def emit(op: Op, tensors: Iterable[Tensor], attrs: tuple[Any, ...], shape: tuple
     return found
 
 
-def emit_many(op: Op, tensors: Iterable[Tensor], attrs: tuple[Any, ...],
-              specs: Iterable[tuple[tuple[int, ...], DType]]) -> tuple[Tensor, ...]:
+def emit_many(
+    op: Op,
+    tensors: Iterable[Tensor],
+    attrs: tuple[Any, ...],
+    specs: Iterable[tuple[tuple[int, ...], DType]],
+) -> tuple[Tensor, ...]:
     """Record one node with several results, taken apart by `pick`."""
     tensors = tuple(tensors)
     device = tensors[0]._cell.device
     specs = tuple(specs)
     node = Node(op, tuple(t._node() for t in tensors), (*attrs, specs), specs[0][0], specs[0][1])
-    outs = tuple(make(Node(PICK, (node,), (k,), shape, dtype), device)
-                 for k, (shape, dtype) in enumerate(specs))
+    outs = tuple(
+        make(Node(PICK, (node,), (k,), shape, dtype), device)
+        for k, (shape, dtype) in enumerate(specs)
+    )
     if any(t._cell.exposed is not None for t in tensors):
         record.flush()
     return outs
@@ -547,9 +648,16 @@ def record_device() -> Any:
 _default_device: list[Any] = [None]
 
 
-def composite(*, method: bool = True, public: bool = True, inplace: bool = False, out: bool = False,
-              keep: bool = False, functional: bool = False, aliases: Iterable[str] = ()
-              ) -> Callable[[Any], Any]:
+def composite(
+    *,
+    method: bool = True,
+    public: bool = True,
+    inplace: bool = False,
+    out: bool = False,
+    keep: bool = False,
+    functional: bool = False,
+    aliases: Iterable[str] = (),
+) -> Callable[[Any], Any]:
     """Declare a row whose body is its decomposition.
 
     A row with a `vjp` of its own is one tape entry; otherwise its body's rows are.
@@ -562,22 +670,36 @@ def composite(*, method: bool = True, public: bool = True, inplace: bool = False
             program is compiled. Positional tensors are its sources; everything else is static and
             must be hashable. Other composites are expanded as they are recorded.
     """
+
     def declare(body: Callable[..., Any]) -> Any:
         op = _row(body.__name__, "composite", body, jvp="inherit")
         if keep:
             call = _kept(op, body)
         else:
+
             def call(*args: Any, **kwargs: Any) -> Any:
                 if op.vjp is None or not modes.grad:
                     return body(*args, **kwargs)
                 return _as_one_entry(op, body, args, kwargs)
-        return _finish(op, call, body, method=method, public=public, inplace=inplace, out=out,
-                       functional=functional, aliases=aliases)
+
+        return _finish(
+            op,
+            call,
+            body,
+            method=method,
+            public=public,
+            inplace=inplace,
+            out=out,
+            functional=functional,
+            aliases=aliases,
+        )
+
     return declare
 
 
-def _as_one_entry(op: Op, body: Callable[..., Any], args: tuple[Any, ...],
-                  kwargs: dict[str, Any]) -> Any:
+def _as_one_entry(
+    op: Op, body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
     """Record a composite's body without tape entries, then one entry with the row's own vjp."""
     if kwargs:
         bound = op.signature.bind(*args, **kwargs)
@@ -590,7 +712,7 @@ def _as_one_entry(op: Op, body: Callable[..., Any], args: tuple[Any, ...],
         return body(*args)
     modes.grad = False
     try:
-        found = body(*args[:len(args) - len(kwargs)], **kwargs)
+        found = body(*args[: len(args) - len(kwargs)], **kwargs)
     finally:
         modes.grad = True
     outs = found if isinstance(found, tuple) else (found,)
@@ -602,10 +724,12 @@ def _as_one_entry(op: Op, body: Callable[..., Any], args: tuple[Any, ...],
 
 def functional(name: str) -> Callable[[Any], Any]:
     """Publish a plain function under `nn.functional`, where its form differs from the row's."""
+
     def declare(body: Callable[..., Any]) -> Any:
         body.__name__ = body.__qualname__ = name
         FUNCTIONAL[name] = body
         return body
+
     return declare
 
 
@@ -651,6 +775,7 @@ def _kept(op: Op, body: Callable[..., Any]) -> Callable[..., Any]:
         if track:
             attach(op, args, {}, found if isinstance(found, tuple) else (found,))
         return found
+
     return call
 
 
@@ -680,8 +805,13 @@ def expand_composite(node: Node) -> tuple[Node, ...]:
     """The nodes of a kept composite's results, from its body over the node's own sources."""
     attrs = node.attrs
     specs = None
-    if attrs and isinstance(attrs[-1], tuple) and attrs[-1] and isinstance(attrs[-1][0], tuple) \
-            and len(attrs) == len(node.op.parameters) + 1:
+    if (
+        attrs
+        and isinstance(attrs[-1], tuple)
+        and attrs[-1]
+        and isinstance(attrs[-1][0], tuple)
+        and len(attrs) == len(node.op.parameters) + 1
+    ):
         attrs, specs = attrs[:-1], attrs[-1]
     sources = iter(node.src)
     args = []
@@ -711,47 +841,70 @@ def _cpu() -> Any:
 
 def check_writable(t: Tensor) -> None:
     """Refuse in-place writes that torch refuses, before anything is recorded."""
-    if t._map is not None and any(s == 0 and n > 1 for n, s in zip(t._shape, t._map[0],
-                                                                    strict=True)):
-        raise RuntimeError("unsupported operation: more than one element of the written-to tensor "
-                           "refers to a single memory location. Please clone() the tensor before "
-                           "performing the operation.")
+    if t._map is not None and any(
+        s == 0 and n > 1 for n, s in zip(t._shape, t._map[0], strict=True)
+    ):
+        raise RuntimeError(
+            "unsupported operation: more than one element of the written-to tensor "
+            "refers to a single memory location. Please clone() the tensor before "
+            "performing the operation."
+        )
     if t._inference and not modes.inference:
-        raise RuntimeError("Inplace update to inference tensor outside InferenceMode is not "
-                           "allowed.You can make a clone to get a normal tensor before doing "
-                           "inplace update.See https://github.com/pytorch/rfcs/pull/17 for more "
-                           "details.")
+        raise RuntimeError(
+            "Inplace update to inference tensor outside InferenceMode is not "
+            "allowed.You can make a clone to get a normal tensor before doing "
+            "inplace update.See https://github.com/pytorch/rfcs/pull/17 for more "
+            "details."
+        )
     if modes.grad and t.requires_grad:
         base = t._base
         if t.grad_fn is None:
-            raise RuntimeError("a leaf Variable that requires grad is being used in an in-place "
-                               "operation.")
+            raise RuntimeError(
+                "a leaf Variable that requires grad is being used in an in-place operation."
+            )
         if base is not None and base._rg and base._grad_fn is None:
-            raise RuntimeError("a view of a leaf Variable that requires grad is being used in an "
-                               "in-place operation.")
+            raise RuntimeError(
+                "a view of a leaf Variable that requires grad is being used in an "
+                "in-place operation."
+            )
         if t._multi_view:
-            raise RuntimeError("Output 0 of UnbindBackward0 is a view and is being modified "
-                               "inplace. This view is the output of a function that returns "
-                               "multiple views. Such functions do not allow the output views to "
-                               "be modified inplace. You should replace the inplace operation by "
-                               "an out-of-place one.")
+            raise RuntimeError(
+                "Output 0 of UnbindBackward0 is a view and is being modified "
+                "inplace. This view is the output of a function that returns "
+                "multiple views. Such functions do not allow the output views to "
+                "be modified inplace. You should replace the inplace operation by "
+                "an out-of-place one."
+            )
 
 
 def write_into(t: Tensor, value: Tensor) -> None:
     """Store `value` in `t`'s memory, with history: the second half of every in-place form."""
     if value._shape != t._shape:
-        raise RuntimeError(f"output with shape {list(t._shape)} doesn't match the broadcast shape "
-                           f"{list(value._shape)}")
+        raise RuntimeError(
+            f"output with shape {list(t._shape)} doesn't match the broadcast shape "
+            f"{list(value._shape)}"
+        )
     if value.dtype.category > t.dtype.category:
-        raise RuntimeError(f"result type {_name(value.dtype)} can't be cast to the desired output "
-                           f"type {_name(t.dtype)}")
+        raise RuntimeError(
+            f"result type {_name(value.dtype)} can't be cast to the desired output "
+            f"type {_name(t.dtype)}"
+        )
     store(t, value)
 
 
 def _name(d: DType) -> str:
-    return {"float32": "Float", "float64": "Double", "float16": "Half", "bfloat16": "BFloat16",
-            "int64": "Long", "int32": "Int", "int16": "Short", "int8": "Char", "uint8": "Byte",
-            "bool": "Bool"}[d.name]
+    return {
+        "float32": "Float",
+        "float64": "Double",
+        "float16": "Half",
+        "bfloat16": "BFloat16",
+        "int64": "Long",
+        "int32": "Int",
+        "int16": "Short",
+        "int8": "Char",
+        "uint8": "Byte",
+        "bool": "Bool",
+    }[d.name]
 
 
 def store(t: Tensor, value: Tensor) -> None:
@@ -781,8 +934,14 @@ def _rebase(t: Tensor, value: Tensor) -> None:
             t._grad_fn, t._output_nr = copied._grad_fn, copied._output_nr
         t._generation += 1
         return
-    geometry = (t._shape, t._strides, t.storage_offset(), base._strides, base.storage_offset(),
-                t._cell.node.numel)
+    geometry = (
+        t._shape,
+        t._strides,
+        t.storage_offset(),
+        base._strides,
+        base.storage_offset(),
+        t._cell.node.numel,
+    )
     args = (base, value)
     entry_of = over(base._cell, base._shape, base.dtype, base._map)
     attach(ASSIGN, args, {"geometry": geometry}, (entry_of,))
@@ -796,15 +955,20 @@ def write_out(out: Any, value: Any) -> Any:
         outs = tuple(write_out(o, v) for o, v in zip(out, value, strict=True))
         return type(value)(*outs) if hasattr(value, "_fields") else outs
     if out.requires_grad or value.requires_grad:
-        raise RuntimeError(f"{value.grad_fn.name() if value.grad_fn else 'out'}(): functions with "
-                           "out=... arguments don't support automatic differentiation, but one of "
-                           "the arguments requires grad.")
+        raise RuntimeError(
+            f"{value.grad_fn.name() if value.grad_fn else 'out'}(): functions with "
+            "out=... arguments don't support automatic differentiation, but one of "
+            "the arguments requires grad."
+        )
     if value.dtype.category > out.dtype.category:
-        raise RuntimeError(f"result type {_name(value.dtype)} can't be cast to the desired output "
-                           f"type {_name(out.dtype)}")
+        raise RuntimeError(
+            f"result type {_name(value.dtype)} can't be cast to the desired output "
+            f"type {_name(out.dtype)}"
+        )
     if out._shape != value._shape:
-        fresh = make(Node(COPY, (value._node(),), (), value._shape, value.dtype),
-                     value._cell.device)
+        fresh = make(
+            Node(COPY, (value._node(),), (), value._shape, value.dtype), value._cell.device
+        )
         if fresh.dtype is not out.dtype:
             fresh = NAMES["to_dtype"](fresh, out.dtype)
         out._cell, out._map, out._shape = fresh._cell, None, fresh._shape

@@ -29,11 +29,45 @@ from flambeau.ir.graph import PICK, Graph, Node
 _MAX_MEMBERS = 160
 _MAX_LOADS = 28
 #: rows that cost more than a pass over memory; they are not computed twice
-_EXPENSIVE = frozenset((
-    "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos",
-    "atan", "atan2", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "erfc", "erfinv",
-    "sigmoid", "lgamma", "digamma", "pow", "random_bits", "floor_divide", "remainder", "fmod",
-    "trunc_divide", "true_div", "sqrt", "rsqrt"))
+_EXPENSIVE = frozenset(
+    (
+        "exp",
+        "exp2",
+        "expm1",
+        "log",
+        "log2",
+        "log10",
+        "log1p",
+        "sin",
+        "cos",
+        "tan",
+        "asin",
+        "acos",
+        "atan",
+        "atan2",
+        "sinh",
+        "cosh",
+        "tanh",
+        "asinh",
+        "acosh",
+        "atanh",
+        "erf",
+        "erfc",
+        "erfinv",
+        "sigmoid",
+        "lgamma",
+        "digamma",
+        "pow",
+        "random_bits",
+        "floor_divide",
+        "remainder",
+        "fmod",
+        "trunc_divide",
+        "true_div",
+        "sqrt",
+        "rsqrt",
+    )
+)
 
 
 @dataclass(eq=False)
@@ -73,8 +107,9 @@ class Fuser:
         # the copy node that carries a write's value -> the write
         self.writes = {n.src[1]: n for n in graph.nodes if n.op.kind == "assign"}
         # values that must be in memory whatever they cost
-        self.pinned = {n.src[0] for n in graph.nodes
-                       if n.op.kind in ("assign", "index_put")} | set(self.writes)
+        self.pinned = {n.src[0] for n in graph.nodes if n.op.kind in ("assign", "index_put")} | set(
+            self.writes
+        )
 
     # -- dependence -------------------------------------------------------------------------------
 
@@ -127,14 +162,21 @@ class Fuser:
             base = base_of(node.src[0])
             if base in self.free:
                 self.alone(base)
-        if (kind == "elementwise" and node.op.name != "empty_memory" and self.is_free(node)
-                and node not in self.pinned):
+        if (
+            kind == "elementwise"
+            and node.op.name != "empty_memory"
+            and self.is_free(node)
+            and node not in self.pinned
+        ):
             self.free.add(node)
             if node in self.outputs:
                 self.alone(node)
             return
-        if kind in ("elementwise", "index") and node.op.name != "empty_memory" or (
-                kind == "reduce" and node.src[0].numel):
+        if (
+            kind in ("elementwise", "index")
+            and node.op.name != "empty_memory"
+            or (kind == "reduce" and node.src[0].numel)
+        ):
             if 0 in node.shape:
                 self.opaque(node, "nothing")
                 return
@@ -143,9 +185,15 @@ class Fuser:
         self.opaque(node, kind)
 
     def is_free(self, node: Node) -> bool:
-        return all(not isinstance(s, Node) or s in self.free or
-                   (s.op.kind == "view" and s.src[0] in self.free) for s in node.src) \
+        return (
+            all(
+                not isinstance(s, Node)
+                or s in self.free
+                or (s.op.kind == "view" and s.src[0] in self.free)
+                for s in node.src
+            )
             and node.op.kind == "elementwise"
+        )
 
     def written(self, node: Node) -> None:
         """An assign: its value's region has stored into the base's memory already."""
@@ -199,11 +247,12 @@ class Fuser:
             if trial.fits():
                 trial.commit()
                 return
-        region = Region(-1, squeezed(node.src[0].shape if node.op.kind == "reduce"
-                                     else node.shape))
+        region = Region(-1, squeezed(node.src[0].shape if node.op.kind == "reduce" else node.shape))
         trial = Attempt(self, region, node)
         if not trial.fits():
-            raise AssertionError(f"{node} of {node.src} {node.attrs} does not fit a region of its own")
+            raise AssertionError(
+                f"{node} of {node.src} {node.attrs} does not fit a region of its own"
+            )
         trial.region = self.new_step(lambda k: Region(k, region.dims, region.reduced))
         trial.commit()
 
@@ -280,8 +329,15 @@ class Attempt:
     def _space(self, sizes: tuple[int, ...]) -> Map | None:
         """Find or make the part of the iteration space that the node walks; -> its map."""
         region, node = self.region, self.node
-        work = Region(region.number, region.dims, region.reduced, list(region.members),
-                      dict(region.maps), dict(region.stores), region.forced)
+        work = Region(
+            region.number,
+            region.dims,
+            region.reduced,
+            list(region.members),
+            dict(region.maps),
+            dict(region.stores),
+            region.forced,
+        )
         full = common_refinement(work.dims, sizes)
         if full is not None:
             work.refined(full)
@@ -333,16 +389,22 @@ class Attempt:
             shape = node.src[1].shape
             rest = len(node.shape) - len(shape)
             for s in node.src[1:]:
-                m = through_broadcast(own, node.shape, (*shape, *(1,) * rest),
-                                      self.shadow.dims) if rest else own
+                m = (
+                    through_broadcast(own, node.shape, (*shape, *(1,) * rest), self.shadow.dims)
+                    if rest
+                    else own
+                )
                 if m is None or not self._read(s, m, 0):
                     return False
         else:
             for s in node.src:
                 if type(s) is not Node:
                     continue
-                m = own if node.op.kind == "reduce" else through_broadcast(
-                    own, node.shape, s.shape, self.shadow.dims)
+                m = (
+                    own
+                    if node.op.kind == "reduce"
+                    else through_broadcast(own, node.shape, s.shape, self.shadow.dims)
+                )
                 if m is None or not self._read(s, m, 0):
                     return False
         if node.op.kind == "reduce":
@@ -379,7 +441,12 @@ class Attempt:
             self.forced.add(s)
             self.loads.add((s, m))
             return True
-        if s in self.pulled or s in self.fuser.stored or s.op.kind == "input" or not self._pull(s, m, depth):
+        if (
+            s in self.pulled
+            or s in self.fuser.stored
+            or s.op.kind == "input"
+            or not self._pull(s, m, depth)
+        ):
             self.reads.add(s)
             self.loads.add((s, m))
         return True
@@ -395,8 +462,13 @@ class Attempt:
     def _pull(self, s: Node, m: Map, depth: int) -> bool:
         """Compute a cheap value of another region again here instead of storing it there."""
         home = self.fuser.home.get(s)
-        if (depth > 6 or not isinstance(home, Region) or s.op.kind != "elementwise"
-                or s.op.name in _EXPENSIVE or s in self.fuser.outputs):
+        if (
+            depth > 6
+            or not isinstance(home, Region)
+            or s.op.kind != "elementwise"
+            or s.op.name in _EXPENSIVE
+            or s in self.fuser.outputs
+        ):
             return False
         saved = (dict(self.pulled), set(self.reads), set(self.loads))
         before = len(self.loads)
@@ -415,8 +487,13 @@ class Attempt:
 
     def _available(self, x: Node) -> bool:
         """Whether reading x costs no store that would not happen anyway, or a small one."""
-        return (x in self.fuser.stored or x.op.kind == "input" or x in self.fuser.outputs
-                or x.op.kind == "reduce" or x.numel <= 4096)
+        return (
+            x in self.fuser.stored
+            or x.op.kind == "input"
+            or x in self.fuser.outputs
+            or x.op.kind == "reduce"
+            or x.numel <= 4096
+        )
 
     def _dependence(self) -> bool:
         """No value read from memory may come from this region or from one that depends on it."""
@@ -449,8 +526,9 @@ class Attempt:
             shape, strides, offset = write.attrs
             coordinates = split_coordinates(self.own, shape, region.dims)
             assert coordinates is not None
-            region.stores[self.node] = flatten_coordinates(coordinates, strides, offset,
-                                                           len(region.dims))
+            region.stores[self.node] = flatten_coordinates(
+                coordinates, strides, offset, len(region.dims)
+            )
         region.forced |= self.forced
         for s in self.forced:
             fuser.alone(s)

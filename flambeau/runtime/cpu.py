@@ -26,8 +26,10 @@ class Interpreted:
 
     def run(self, inputs: list[Any], numbers: list[Any], homes: list[Any]) -> list[Any]:
         """Execute; -> one buffer per output (its home where it has one)."""
-        arrays = [array_of(b.ptr, n.shape, n.dtype)
-                  for b, n in zip(inputs, self.graph.inputs, strict=True)]
+        arrays = [
+            array_of(b.ptr, n.shape, n.dtype)
+            for b, n in zip(inputs, self.graph.inputs, strict=True)
+        ]
         values = interpret(self.graph, arrays, numbers)
         buffers = []
         for (node, _), value, home in zip(self.graph.outputs, values, homes, strict=True):

@@ -39,8 +39,9 @@ def wrap(array: np.ndarray[Any, Any], dtype: DType) -> tensors.Tensor:
     """A tensor over an array's own memory (strides are kept)."""
     item = dtype.itemsize
     strides = tuple(s // item for s in array.strides)
-    span = 1 + sum((n - 1) * s for n, s in zip(array.shape, strides, strict=True)) \
-        if array.size else 0
+    span = (
+        1 + sum((n - 1) * s for n, s in zip(array.shape, strides, strict=True)) if array.size else 0
+    )
     buffer = Buffer.wrap(array.ctypes.data, span * item, array)
     plain = array.flags.c_contiguous
     node = Node(INPUT, (), (), tuple(array.shape) if plain else (span,), dtype)

@@ -13,8 +13,12 @@ from flambeau.kernels import matmul, scatter
 from flambeau.runtime import cpuinfo, jit, threads
 
 #: dtype -> the matrix product that computes it
-GEMM = {"float32": "fl_gemm_f32", "float64": "fl_gemm_f64", "bfloat16": "fl_gemm_bf16",
-        "float16": "fl_gemm_f16"}
+GEMM = {
+    "float32": "fl_gemm_f32",
+    "float64": "fl_gemm_f64",
+    "bfloat16": "fl_gemm_bf16",
+    "float16": "fl_gemm_f16",
+}
 _loaded: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 _lock = threading.Lock()
 
@@ -33,8 +37,9 @@ class Addresses(dict[str, int]):
 
 @functools.cache
 def _gemm(name: str) -> Any:
-    return jit.load(matmul.module_text(name.removeprefix("fl_gemm_"), cpuinfo.host_features()),
-                    name)
+    return jit.load(
+        matmul.module_text(name.removeprefix("fl_gemm_"), cpuinfo.host_features()), name
+    )
 
 
 @functools.cache
@@ -56,8 +61,9 @@ def module(kernel: Kernel) -> str:
     return "\n".join([*extra, vecmath.definitions(kernel.math), *own])
 
 
-def addresses(kernels: list[Kernel], gemms: set[str], scatters: dict[str, Any],
-              claimed: dict[str, Any]) -> Addresses:
+def addresses(
+    kernels: list[Kernel], gemms: set[str], scatters: dict[str, Any], claimed: dict[str, Any]
+) -> Addresses:
     """Native code for every kernel named."""
     found = Addresses()
     found.libraries = []

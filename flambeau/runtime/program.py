@@ -71,8 +71,10 @@ class Program:
                     self.result(step.node, which)
         vector_bytes = kernels.vector_bytes()
         self.kernels: dict[int, Kernel] = {
-            s.number: emit_region(s, plan.free, vector_bytes) for s in plan.steps
-            if isinstance(s, Region) and s.stores}
+            s.number: emit_region(s, plan.free, vector_bytes)
+            for s in plan.steps
+            if isinstance(s, Region) and s.stores
+        }
         self.bind_outputs()
         self.order = self.ordered()
         self.lay_out()
@@ -189,8 +191,9 @@ class Program:
             return bool(step.stores)
         if step.kind == "index_put" and step.node.src[1].numel == 0:
             return False
-        return step.node.op.name != "empty_memory" and (step.node.numel > 0 or step.kind in (
-            "host", "effect"))
+        return step.node.op.name != "empty_memory" and (
+            step.node.numel > 0 or step.kind in ("host", "effect")
+        )
 
     def lay_out(self) -> None:
         """Places in the arena by first write and last read."""
@@ -276,8 +279,9 @@ class Program:
         self.table = np.array(table, np.int64)
         self.patch_words = np.array(patches, np.int64)
         base = self.table.ctypes.data
-        self.steps = np.array([x for name, start in native
-                               for x in (addresses[name], base + 8 * start)], np.int64)
+        self.steps = np.array(
+            [x for name, start in native for x in (addresses[name], base + 8 * start)], np.int64
+        )
         self.base = base
         self.n_patches = len(patches) // 3
         self.patch_address = self.patch_words.ctypes.data
@@ -353,10 +357,29 @@ class Program:
         c_strides = contiguous_strides(node.shape)
         pad = [0] * (4 - len(batch))
         words: list[Any] = [
-            (a_store, a_offset), (b_store, b_offset), (self.storage(node), 0), 0, m, n, k,
-            a_strides[-2], a_strides[-1], b_strides[-2], b_strides[-1], n, len(batch),
-            *batch, *pad, *a_strides[:-2], *pad, *b_strides[:-2], *pad,
-            *c_strides[:-2], *pad, 0]
+            (a_store, a_offset),
+            (b_store, b_offset),
+            (self.storage(node), 0),
+            0,
+            m,
+            n,
+            k,
+            a_strides[-2],
+            a_strides[-1],
+            b_strides[-2],
+            b_strides[-1],
+            n,
+            len(batch),
+            *batch,
+            *pad,
+            *a_strides[:-2],
+            *pad,
+            *b_strides[:-2],
+            *pad,
+            *c_strides[:-2],
+            *pad,
+            0,
+        ]
         return name, words
 
     def scatter(self, node: Node) -> tuple[str, tuple[Any, ...], list[Any]] | None:
@@ -365,13 +388,20 @@ class Program:
         what = (node.dtype.name, node.attrs[0], len(indices))
         if not scatter.supported(*what[:2]) or any(i.dtype.name != "int64" for i in indices):
             return None
-        inner = math.prod(base.shape[len(indices):])
+        inner = math.prod(base.shape[len(indices) :])
         self.codes.append(("IndexError", node.op.name))
         units = -(-inner // scatter.STRETCH)
         count = indices[0].numel
-        entries: list[Any] = ["error", len(self.codes), (self.storage(node), 0),
-                              (self.storage(value), 0), count, inner, units,
-                              max(1, 16384 // max(count * scatter.STRETCH, 1))]
+        entries: list[Any] = [
+            "error",
+            len(self.codes),
+            (self.storage(node), 0),
+            (self.storage(value), 0),
+            count,
+            inner,
+            units,
+            max(1, 16384 // max(count * scatter.STRETCH, 1)),
+        ]
         strides = contiguous_strides(base.shape)
         for k, i in enumerate(indices):
             entries += [(self.storage(i), 0), base.shape[k], strides[k]]
@@ -381,8 +411,10 @@ class Program:
         base = base_of(s)
         strides, offset = s.attrs if s is not base else (contiguous_strides(s.shape), 0)
         lead = len(batch) + 2 - len(s.shape)
-        full = [0] * lead + [0 if n == 1 and i < len(s.shape) - 2 else st
-                             for i, (n, st) in enumerate(zip(s.shape, strides, strict=True))]
+        full = [0] * lead + [
+            0 if n == 1 and i < len(s.shape) - 2 else st
+            for i, (n, st) in enumerate(zip(s.shape, strides, strict=True))
+        ]
         return self.storage(base), offset * s.dtype.itemsize, full
 
     # -- running ----------------------------------------------------------------------------------
@@ -434,8 +466,9 @@ class Program:
             found = evaluate(node, args)
             if isinstance(found, tuple):
                 for which, pick in self.picks.get(node, {}).items():
-                    array_of(self.place(self.storage(pick), values), pick.shape,
-                             pick.dtype)[...] = found[which]
+                    array_of(self.place(self.storage(pick), values), pick.shape, pick.dtype)[
+                        ...
+                    ] = found[which]
             else:
                 target = self.storage(node)
                 array_of(self.place(target, values), node.shape, node.dtype)[...] = found
@@ -453,8 +486,9 @@ class Program:
 
     def fail(self) -> None:
         kind, row = self.codes[int(self.table[0]) - 1]
-        raise _ERRORS[kind](f"{_MESSAGES[kind]} (in {row})" if kind == "IndexError"
-                            else _MESSAGES[kind])
+        raise _ERRORS[kind](
+            f"{_MESSAGES[kind]} (in {row})" if kind == "IndexError" else _MESSAGES[kind]
+        )
 
 
 def _bits(x: float) -> int:

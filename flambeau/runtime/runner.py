@@ -71,6 +71,7 @@ def functions() -> tuple[Any, Callable[..., None], Callable[..., int]]:
     library = jit.load(_IR, "runner")
     pointer = ctypes.c_void_p
     patch = library.function("fl_patch", None, pointer, ctypes.c_int64, pointer, pointer)
-    run = library.function("fl_run", ctypes.c_int64, pointer, ctypes.c_int64, ctypes.c_int64,
-                           pointer)
+    run = library.function(
+        "fl_run", ctypes.c_int64, pointer, ctypes.c_int64, ctypes.c_int64, pointer
+    )
     return library, patch, run

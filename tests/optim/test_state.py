@@ -162,9 +162,7 @@ def test_names_of_parameters_are_kept() -> None:
 
 def test_what_cannot_be_optimized_is_refused() -> None:
     p = flambeau.ones(2, requires_grad=True)
-    with pytest.raises(
-        TypeError, match=r"an iterable of Tensors or dicts, but got torch"
-    ):
+    with pytest.raises(TypeError, match=r"an iterable of Tensors or dicts, but got torch"):
         optim.SGD(p)
     with pytest.raises(ValueError, match="optimizer got an empty parameter list"):
         optim.SGD([])
