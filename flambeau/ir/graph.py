@@ -150,6 +150,8 @@ class Argument:
 
 def specialised(op: Op, at: int, number: float) -> bool:
     """Whether a number source is compiled in rather than passed when the program runs."""
+    if not number:  # -0.0 is another value than 0, but equal to it as a key
+        return type(number) is int or math.copysign(1.0, number) > 0
     return (type(number) is Constant or number in SPECIALISED
             or (at in op.specialise and number == number // 1))
 

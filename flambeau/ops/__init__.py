@@ -13,11 +13,13 @@ from flambeau.ops import (  # noqa: F401  (importing declares the rows)
     loss_elementwise,
     movement,
     normalization,
+    ordering,
     precision,
     products,
     random,
     rearranging,
     reduction,
+    scan,
     statistics,
     table,
 )

@@ -17,7 +17,7 @@ from flambeau.dtype import dtype as DType
 from flambeau.dtype import get_default_dtype, scalar_dtype
 from flambeau.ir.graph import CAST, COPY, Node
 from flambeau.ops import table
-from flambeau.ops.movement import broadcast_to
+from flambeau.ops.movement import broadcast_to, view_as_shape
 from flambeau.ops.table import (
     NAMES,
     ROWS,
@@ -398,6 +398,33 @@ def to_dtype(row: Any, input: Tensor, dtype: DType) -> Tensor:
 
 to_dtype.vjp(lambda g, out, x, dtype: (to_dtype(g, x.dtype) if g.dtype is not x.dtype else g, None))
 NAMES["to_dtype"] = to_dtype
+
+
+@primitive("host", differentiable=False)
+def bits_as(row: Any, input: Tensor, dtype: DType) -> Tensor:
+    """The bits of each element read as another dtype of the same size."""
+    return emit(row, (input,), (dtype,), input._shape, dtype)
+
+
+bits_as.reference(lambda x, dtype: np.ascontiguousarray(x).view(dtype.numpy).reshape(x.shape))
+
+
+@composite(public=False, method=False)
+def view_dtype(input: Tensor, dtype: DType) -> Tensor:
+    """The bits of a tensor as another dtype of the same size, in memory of their own.
+
+    Raises:
+        RuntimeError: a dtype of another size.
+    """
+    if dtype is input.dtype:
+        return view_as_shape(input, input._shape)
+    if dtype.itemsize != input.dtype.itemsize:
+        raise RuntimeError(f"view(dtype): cannot view {input.dtype} as {dtype}, whose elements "
+                           "have another size")
+    return bits_as(input.detach(), dtype)  # type: ignore[no-any-return]
+
+
+NAMES["view_dtype"] = view_dtype
 
 
 @composite(public=False)

@@ -7,6 +7,7 @@ numbers: as easy as 1, 2, 3", SC 2011). Streams are deterministic; they are not 
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from typing import Any
@@ -17,9 +18,19 @@ from flambeau import dtype as dtypes
 from flambeau.device import resolve
 from flambeau.dtype import dtype as DType
 from flambeau.ir.graph import Node
-from flambeau.ops.table import NAMES, ROWS, composite, elementwise, store, check_writable
 from flambeau.ops.creation import filled, to_dtype
-from flambeau.size import shape_of
+from flambeau.ops.ordering import largest_along, order_along
+from flambeau.ops.table import (
+    NAMES,
+    ROWS,
+    check_writable,
+    composite,
+    elementwise,
+    emit,
+    primitive,
+    store,
+)
+from flambeau.size import broadcast_shapes, shape_of
 from flambeau.tensor import Tensor, make
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
@@ -314,6 +325,205 @@ def keep_mask(shape: tuple[int, ...], p: float, generator: Generator | None = No
     # the bits are a uniform int64
     threshold = min(int(p * 2.0 ** 64) - (1 << 63), (1 << 63) - 1)
     return bits(shape, generator) >= threshold  # type: ignore[no-any-return]
+
+
+# -- distributions ---------------------------------------------------------------------------------
+
+
+def uniform_open(shape: tuple[int, ...], dtype: DType, generator: Generator | None) -> Tensor:
+    """Uniform values in (0, 1), in at least float32."""
+    wide = dtype if dtype.itemsize >= 4 and dtype.category == 2 else dtypes.float32
+    mantissa = 52 if wide is dtypes.float64 else 23
+    raw = (bits(shape, generator) >> (64 - mantissa)) & ((1 << mantissa) - 1)
+    # the middle of each cell, so that neither 0 nor 1 is drawn
+    return to_dtype(raw, wide) * 2.0 ** -mantissa + 2.0 ** -(mantissa + 1)  # type: ignore
+
+
+@composite(method=False)
+def randperm(n: int, *, generator: Generator | None = None, out: Any = None,
+             dtype: DType | None = None, layout: Any = None, device: Any = None,
+             requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
+    """A random permutation of 0 .. n - 1, int64 by default."""
+    if n < 0:
+        raise RuntimeError(f"Trying to create tensor with negative dimension {n}: [{n}]")
+    found = order_along(bits((int(n),), generator, device), 0, False)
+    return _finish(to_dtype(found, dtype or dtypes.int64), requires_grad, out)
+
+
+def _probability(p: Any, name: str) -> None:
+    if not isinstance(p, Tensor) and not 0 <= p <= 1:
+        raise RuntimeError(f"{name} expects p to be in [0, 1], but got p={p}")
+
+
+@composite()
+def bernoulli(input: Tensor, p: Any = None, *, generator: Generator | None = None,
+              out: Any = None) -> Tensor:
+    """1 with the probability that each element of input gives (or with p), else 0."""
+    if p is None and input.dtype.category != 2:
+        raise NotImplementedError(f"\"bernoulli_tensor_cpu_p_\" not implemented for "
+                                  f"'{input.type()[6:-6]}'")  # type: ignore[attr-defined]
+    _probability(0 if p is None else p, "bernoulli_")
+    draw = uniform01(input._shape, dtypes.float64, generator)
+    found = to_dtype(draw < (input.detach() if p is None else p), input.dtype)
+    return _finish(found, False, out)
+
+
+def _bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Generator | None = None) -> Tensor:
+    """Fill with 1 with probability p (a number or a tensor of them), else 0; -> self."""
+    _probability(p, "bernoulli_")
+    check_writable(self)
+    draw = uniform01(self._shape, dtypes.float64, generator)
+    store(self, to_dtype(draw < p, self.dtype))
+    return self
+
+
+@composite(method=False)
+def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None,
+           out: Any = None, dtype: DType | None = None, layout: Any = None, device: Any = None,
+           requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
+    """Normal values; mean and std are tensors that broadcast, or numbers with a size."""
+    given = [t for t in (mean, std) if isinstance(t, Tensor)]
+    if not isinstance(std, Tensor) and std < 0:
+        raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
+    if size is not None:
+        shape = tuple(size)
+    elif given:
+        shape = broadcast_shapes(*(t._shape for t in given))
+    else:
+        raise TypeError("normal() of numbers needs a size")
+    chosen = dtype or (given[0].dtype if given else dtypes.get_default_dtype())
+    found = normal01(shape, chosen, generator, device) * std + mean  # type: ignore[operator]
+    return _finish(found.detach(), requires_grad, out)
+
+
+@primitive("host", differentiable=False)
+def poisson_draw(row: Any, rate: Tensor, seed: int, first: int) -> Tensor:
+    """Poisson values of the given rates, by NumPy's generator at a place of the stream."""
+    return emit(row, (rate,), (), rate._shape, rate.dtype, (seed, first))
+
+
+def _poisson_reference(rate: Any, seed: int, first: int) -> Any:
+    wide = rate.astype(np.float64)
+    if wide.size and not wide.min() >= 0:
+        raise RuntimeError("invalid Poisson rate, expected rate to be non-negative")
+    key = np.array([seed & (1 << 64) - 1, first], np.uint64)
+    draw = np.random.Generator(np.random.Philox(key=key)).poisson(wide)
+    return np.asarray(draw).astype(rate.dtype)
+
+
+poisson_draw.reference(_poisson_reference)
+
+
+@composite(method=False)
+def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
+    """Poisson values whose rates are the elements of input."""
+    return poisson_draw(  # type: ignore[no-any-return]
+        input.detach(), *(generator or default_generator).take(max(input.numel(), 1)))
+
+
+@primitive("host", differentiable=False)
+def draw_places(row: Any, weights: Tensor, draws: Tensor, count: int, replacement: bool) -> Tensor:
+    """Indices drawn in proportion to weights (last dimension), from uniform draws."""
+    return emit(row, (weights, draws), (count, replacement), (*weights._shape[:-1], count),
+                dtypes.int64)
+
+
+def _draw_reference(weights: Any, draws: Any, count: int, replacement: bool) -> Any:
+    weights = weights.astype(np.float64)
+    if not np.isfinite(weights).all() or (weights < 0).any():
+        raise RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")
+    total = weights.sum(-1, keepdims=True)
+    if not (total > 0).all():
+        raise RuntimeError("invalid multinomial distribution (sum of probabilities <= 0)")
+    if not replacement:
+        if ((weights > 0).sum(-1) < count).any():
+            raise RuntimeError("invalid multinomial distribution (with replacement=False, not "
+                               "enough non-negative category to sample)")
+        # the largest of weight / exponential draws: Efraimidis and Spirakis (2006)
+        races = weights / -np.log(draws)
+        return largest_along.row.reference(races, count, races.ndim - 1, True)
+    sums = np.cumsum(weights, -1) / total
+    found = np.empty((*weights.shape[:-1], count), np.int64)
+    last = weights.shape[-1] - 1 - np.argmax(weights[..., ::-1] > 0, -1)
+    for place in np.ndindex(*weights.shape[:-1]):
+        at = np.searchsorted(sums[place], draws[place], "right")
+        found[place] = np.minimum(at, last[place])
+    return found
+
+
+draw_places.reference(_draw_reference)
+
+
+@composite(out=True)
+def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *,
+                generator: Generator | None = None) -> Tensor:
+    """Indices drawn in proportion to the weights in each row of input.
+
+    Raises:
+        RuntimeError: no floats, not 1 or 2 dimensions, more draws than categories without
+            replacement; at the flush: weights that are negative or not finite, or sum to 0.
+    """
+    if input.dtype.category != 2:
+        raise RuntimeError("multinomial only supports floating-point dtypes for input, got: "
+                           f"{input.type()[6:-6]}")  # type: ignore[attr-defined]
+    if input.ndim not in (1, 2):
+        raise RuntimeError("prob_dist must be 1 or 2 dim")
+    if num_samples <= 0:
+        raise RuntimeError("cannot sample n_sample <= 0 samples")
+    if not replacement and num_samples > input._shape[-1]:
+        raise RuntimeError("cannot sample n_sample > prob_dist.size(-1) samples without "
+                           "replacement")
+    wanted = (*input._shape[:-1], num_samples) if replacement else input._shape
+    draws = uniform_open(wanted, dtypes.float64, generator)
+    return draw_places(input.detach(), draws, int(num_samples), bool(replacement))  # type: ignore
+
+
+def _exponential_(self: Tensor, lambd: float = 1, *, generator: Generator | None = None) -> Tensor:
+    """Fill with exponential values of the given rate; -> self."""
+    if not lambd > 0:
+        raise RuntimeError(f"exponential_ expects lambda > 0.0, but found lambda={lambd}")
+    return _fill(self, -NAMES["log"](uniform_open(self._shape, self.dtype, generator))
+                 * (1.0 / lambd))
+
+
+def _geometric_(self: Tensor, p: float, *, generator: Generator | None = None) -> Tensor:
+    """Fill with the number of trials to the first success of probability p; -> self."""
+    if not 0 < p < 1:
+        raise RuntimeError(f"geometric_ expects p to be in (0, 1), but got p={p}")
+    draw = NAMES["log"](uniform_open(self._shape, dtypes.float64, generator))
+    return _fill(self, NAMES["ceil"](draw * (1.0 / math.log1p(-p))))
+
+
+def _cauchy_(self: Tensor, median: float = 0, sigma: float = 1, *,
+             generator: Generator | None = None) -> Tensor:
+    """Fill with Cauchy values of the given median and scale; -> self."""
+    if not sigma > 0:
+        raise RuntimeError(f"cauchy_ expects sigma > 0.0, but found sigma={sigma}")
+    draw = uniform_open(self._shape, self.dtype, generator)
+    return _fill(self, NAMES["tan"]((draw - 0.5) * math.pi) * float(sigma)  # type: ignore
+                 + float(median))
+
+
+def _log_normal_(self: Tensor, mean: float = 1, std: float = 2, *,
+                 generator: Generator | None = None) -> Tensor:
+    """Fill with values whose logarithms are normal; -> self."""
+    if not std > 0:
+        raise RuntimeError(f"log_normal_ expects std > 0.0, but found std={std}")
+    draw = normal01(self._shape, self.dtype, generator)
+    return _fill(self, NAMES["exp"](draw * float(std) + float(mean)))  # type: ignore[operator]
+
+
+def _fill(t: Tensor, value: Tensor) -> Tensor:
+    check_writable(t)
+    store(t, to_dtype(value, t.dtype))
+    return t
+
+
+for _name, _function in (("bernoulli_", _bernoulli_), ("exponential_", _exponential_),
+                         ("geometric_", _geometric_), ("cauchy_", _cauchy_),
+                         ("log_normal_", _log_normal_)):
+    setattr(Tensor, _name, _function)
+    NAMES[_name] = _function
 
 
 __all__ = ["filled"]

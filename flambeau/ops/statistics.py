@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import builtins
 import math
 from collections import namedtuple
 from typing import Any
 
+import numpy as np
 
 from flambeau import dtype as dtypes
 from flambeau.dtype import dtype as DType
+from flambeau.ops.creation import from_numpy
 from flambeau.ops.elementwise import maximum, minimum, select_where
 from flambeau.ops.indexing import gather
 from flambeau.ops.reduction import (
@@ -20,7 +23,7 @@ from flambeau.ops.reduction import (
     prod_axes,
     restore,
 )
-from flambeau.ops.table import NAMES, composite
+from flambeau.ops.table import NAMES, composite, emit, primitive
 from flambeau.size import wrap_dim
 from flambeau.tensor import Tensor
 
@@ -89,13 +92,13 @@ def _extreme(input: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any], name:
 
 
 @composite()
-def max(input: Tensor, *args: Any, out: Any = None, **kwargs: Any) -> Any:  # noqa: A001
+def max(input: Tensor, *args: Any, out: Any = None, **kwargs: Any) -> Any:
     """Largest element; with `dim` (values, indices); with a tensor the elementwise maximum."""
     return _into(_extreme(input, args, kwargs, "max"), out)
 
 
 @composite()
-def min(input: Tensor, *args: Any, out: Any = None, **kwargs: Any) -> Any:  # noqa: A001
+def min(input: Tensor, *args: Any, out: Any = None, **kwargs: Any) -> Any:
     """Smallest element; with `dim` (values, indices); with a tensor the elementwise minimum."""
     return _into(_extreme(input, args, kwargs, "min"), out)
 
@@ -141,13 +144,13 @@ def any_zero(shape: tuple[int, ...], axes: tuple[int, ...]) -> bool:
 
 
 @composite(out=True)
-def any(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:  # noqa: A001
+def any(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
     """Whether any element is nonzero, of all or over dimensions."""
     return _truth(input, dim, keepdim, max_axes, False)
 
 
 @composite(out=True)
-def all(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:  # noqa: A001
+def all(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
     """Whether every element is nonzero, of all or over dimensions."""
     return _truth(input, dim, keepdim, min_axes, True)
 
@@ -309,3 +312,225 @@ def trace(input: Tensor) -> Tensor:
     return NAMES["sum"](input.diagonal())  # type: ignore[attr-defined,no-any-return]
 
 
+
+
+# -- quantiles, covariance, histograms, distances --------------------------------------------------
+
+Histogram = namedtuple("Histogram", ("hist", "bin_edges"))
+
+
+def _quantile(input: Tensor, q: Any, dim: int | None, keepdim: bool, interpolation: str,
+              ignore_nan: bool) -> Tensor:
+    name = "nanquantile()" if ignore_nan else "quantile()"
+    if input.dtype not in (dtypes.float32, dtypes.float64):
+        raise RuntimeError(f"{name} input tensor must be either float or double dtype")
+    if input.numel() == 0:
+        raise RuntimeError(f"{name} input tensor must be non-empty")
+    if interpolation not in ("linear", "lower", "higher", "midpoint", "nearest"):
+        raise RuntimeError(f"{name} interpolation must be one of linear, lower, higher, midpoint "
+                           f"or nearest, but got {interpolation}")
+    if not isinstance(q, Tensor):
+        if not 0 <= q <= 1:
+            raise RuntimeError(f"{name} q must be in the range [0, 1] but got {q}")
+        q = NAMES["full"]((), float(q), dtype=input.dtype, device=input.device)
+    elif q.dtype is not input.dtype:
+        raise RuntimeError(f"{name} q tensor must be same dtype as the input tensor")
+    elif q.ndim > 1:
+        raise RuntimeError(f"{name} q must be a scalar or 1D tensor")
+    d = 0 if dim is None or input.ndim == 0 else wrap_dim(dim, input.ndim)
+    rows = input.reshape(-1) if dim is None or input.ndim == 0 else input.movedim(d, -1)
+    n = rows._shape[-1]
+    ordered = NAMES["sort"](rows, -1)[0]
+    nan = NAMES["isnan"](rows)
+    last = ((~nan).sum(-1, True) - 1).to(input.dtype) if ignore_nan else float(n - 1)
+    ranks = q.reshape(-1) * NAMES["clamp"](last, min=0) if ignore_nan else q.reshape(-1) * last
+    if not ignore_nan:  # NaN are sorted to the end
+        ranks = select_where(NAMES["any"](nan, -1, True), float(n - 1), ranks)
+    ranks = ranks.expand(*rows._shape[:-1], q.numel())
+    found = _between(ordered, ranks, interpolation)
+    if keepdim:
+        ones = (1,) * input.ndim if dim is None else tuple(
+            1 if i == d else size for i, size in enumerate(input._shape))
+        found = found.movedim(-1, 0).reshape(q.numel(), *ones)
+    else:
+        found = found.movedim(-1, 0)
+    return found if q.ndim else found.squeeze(0)  # type: ignore[no-any-return]
+
+
+def _between(ordered: Tensor, ranks: Tensor, interpolation: str) -> Tensor:
+    """Sorted rows at fractional ranks."""
+    if interpolation == "nearest":
+        return gather(ordered, -1, NAMES["round"](ranks).long())  # type: ignore[no-any-return]
+    below, above = NAMES["floor"](ranks).long(), NAMES["ceil"](ranks).long()
+    if interpolation == "lower":
+        return gather(ordered, -1, below)  # type: ignore[no-any-return]
+    if interpolation == "higher":
+        return gather(ordered, -1, above)  # type: ignore[no-any-return]
+    weight = 0.5 if interpolation == "midpoint" else ranks - below  # type: ignore[operator]
+    low, high = gather(ordered, -1, below), gather(ordered, -1, above)
+    return NAMES["lerp"](low, high, weight)  # type: ignore[no-any-return]
+
+
+@composite(out=True)
+def quantile(input: Tensor, q: Any, dim: int | None = None, keepdim: bool = False, *,
+             interpolation: str = "linear") -> Tensor:
+    """The q-quantiles of all elements or along a dimension; a 1-d q adds a first dimension.
+
+    Args:
+        interpolation: "linear", "lower", "higher", "midpoint" or "nearest".
+    """
+    return _quantile(input, q, dim, keepdim, interpolation, False)
+
+
+@composite(out=True)
+def nanquantile(input: Tensor, q: Any, dim: int | None = None, keepdim: bool = False, *,
+                interpolation: str = "linear") -> Tensor:
+    """`quantile` of the elements that are not NaN."""
+    return _quantile(input, q, dim, keepdim, interpolation, True)
+
+
+@composite()
+def cov(input: Tensor, *, correction: int = 1, fweights: Tensor | None = None,
+        aweights: Tensor | None = None) -> Tensor:
+    """Covariance of variables (rows) over observations (columns), optionally weighted."""
+    if input.ndim > 2:
+        raise RuntimeError(f"cov(): expected input to have two or fewer dimensions but got an "
+                           f"input with {input.ndim} dimensions")
+    if input.dtype is dtypes.bool:
+        raise RuntimeError("cov(): bool dtype is not supported for input")
+    scalar = input.ndim < 2
+    x = input.reshape(1, -1) if scalar else input  # type: ignore[attr-defined]
+    if x.dtype.category != 2:
+        x = x.to(dtypes.get_default_dtype())  # type: ignore[attr-defined]
+    weights: Any = None
+    for w, what in ((fweights, "fweights"), (aweights, "aweights")):
+        if w is None:
+            continue
+        if w.ndim > 1 or w.numel() != x._shape[1]:
+            raise RuntimeError(f"cov(): expected {what} to have the same numel as there are "
+                               f"observations in the input but got {w.numel()} != {x._shape[1]}")
+        weights = w if weights is None else weights * w
+    count: Any = float(x._shape[1])
+    if weights is None:
+        mean = NAMES["mean"](x, 1, True)
+        divisor: Any = builtins.max(count - correction, 0.0)
+        right = x - mean  # type: ignore[operator]
+    else:
+        weights = weights.to(x.dtype)
+        count = NAMES["sum"](weights)
+        mean = NAMES["sum"](x * weights, 1, True) / count
+        square = NAMES["sum"](weights * aweights) if aweights is not None else count
+        divisor = NAMES["clamp"](count - square / count * float(correction), min=0)
+        right = (x - mean) * weights  # type: ignore[operator]
+    found = NAMES["matmul"](x - mean, right.t()) / divisor  # type: ignore[operator]
+    return found.reshape(()) if scalar else found  # type: ignore[no-any-return]
+
+
+
+
+@composite()
+def corrcoef(input: Tensor) -> Tensor:
+    """Pearson's correlation of variables (rows) over observations (columns)."""
+    if input.ndim > 2:
+        raise RuntimeError(f"corrcoef(): expected input to have two or fewer dimensions but got "
+                           f"an input with {input.ndim} dimensions")
+    found = cov(input)
+    if found.ndim == 0:
+        return found / found  # type: ignore[operator,no-any-return]
+    scale = NAMES["sqrt"](found.diagonal())
+    return NAMES["clamp"](found / scale.unsqueeze(1) / scale, -1.0, 1.0)  # type: ignore
+
+
+@composite()
+def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
+    """How often each integer occurs in a vector of non-negative integers (or its weights' sum)."""
+    if input.dtype.category == 2:
+        raise NotImplementedError(f"\"bincount_cpu\" not implemented for '{input.type()[6:-6]}'")
+    if input.ndim != 1 or input.dtype is dtypes.bool:
+        raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
+    if minlength < 0:
+        raise RuntimeError("minlength should be >= 0")
+    array = input.detach()._array()
+    if array.size and array.min() < 0:
+        raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
+    if weights is None:
+        return from_numpy(np.bincount(array, minlength=minlength))  # type: ignore[no-any-return]
+    if weights._shape != input._shape:
+        raise RuntimeError("weights should be 1-d and have the same length as input")
+    found = np.bincount(array, weights.detach()._array(), minlength)
+    kept = np.float32 if weights.dtype is dtypes.float32 else np.float64
+    return from_numpy(found.astype(kept))  # type: ignore[no-any-return]
+
+
+@primitive("host", differentiable=False)
+def count_between(row: Any, input: Tensor, weight: Any, edges: Tensor) -> Tensor:
+    """Weights of the elements between neighbouring edges; the last bin takes its upper edge."""
+    given = (input, edges) if weight is None else (input, edges, weight)
+    return emit(row, given, (), (edges._shape[0] - 1,), input.dtype)
+
+
+def _count_between(x: Any, edges: Any, weight: Any = None) -> Any:
+    bins = edges.size - 1
+    place = np.searchsorted(edges, x, "right") - 1
+    place = np.where(x == edges[-1], bins - 1, place)
+    inside = (place >= 0) & (place < bins)
+    return np.bincount(place[inside], None if weight is None else weight[inside],
+                       bins).astype(x.dtype)
+
+
+count_between.reference(_count_between)
+
+
+def _edges(input: Tensor, bins: int, low: Any, high: Any) -> Tensor:
+    """Equal bins over [low, high], or over the elements' own range where that is empty."""
+    if low == high and input.numel():
+        low, high = input.min().item(), input.max().item()  # type: ignore[attr-defined]
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise RuntimeError(f"histogram: range of [{low}, {high}] is not finite")
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    return NAMES["linspace"](low, high, bins + 1, dtype=input.dtype)  # type: ignore[no-any-return]
+
+
+@composite(out=True)
+def histc(input: Tensor, bins: int = 100, min: Any = 0, max: Any = 0) -> Tensor:
+    """Counts of the elements in equal bins over [min, max], or over their range if equal."""
+    if bins <= 0:
+        raise RuntimeError("bins must be > 0")
+    if input.dtype.category != 2:
+        raise NotImplementedError(f"\"histogram_cpu\" not implemented for '{input.type()[6:-6]}'")
+    if min > max:
+        raise RuntimeError("torch.histc: max must be larger than min")
+    flat = input.detach().reshape(-1)  # type: ignore[attr-defined]
+    return count_between(flat, None, _edges(flat, bins, min, max))  # type: ignore[no-any-return]
+
+
+@composite()
+def histogram(input: Tensor, bins: Any, *, range: Any = None,
+              weight: Tensor | None = None, density: bool = False, out: Any = None) -> Any:
+    """(hist, bin_edges): weights of the elements in bins, whose number or edges are given."""
+    flat = input.detach().reshape(-1)  # type: ignore[attr-defined]
+    edges = bins if isinstance(bins, Tensor) else _edges(flat, bins, *(range or (0, 0)))
+    given = None if weight is None else weight.detach().reshape(-1)  # type: ignore[attr-defined]
+    hist = count_between(flat, given, edges)
+    if density:
+        hist = hist / (NAMES["sum"](hist) * NAMES["diff"](edges))
+    return _into(Histogram(hist, edges), out)
+
+
+@composite(method=False)
+def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = None) -> Tensor:
+    """Distances (..., P, R) in the p-norm between the rows of (..., P, M) and (..., R, M)."""
+    for name, x in (("X1", x1), ("X2", x2)):
+        if x.dtype.category != 2:
+            raise RuntimeError(f"cdist only supports floating-point dtypes, {name} got: "
+                               f"{x.type()[6:-6]}")  # type: ignore[attr-defined]
+        if x.ndim < 2:
+            raise RuntimeError(f"cdist only supports at least 2D tensors, {name} got: {x.ndim}D")
+    if x1._shape[-1] != x2._shape[-1]:
+        raise RuntimeError(f"X1 and X2 must have the same number of columns. X1: {x1._shape[-1]} "
+                           f"X2: {x2._shape[-1]}")
+    if p < 0:
+        raise RuntimeError("cdist only supports non-negative p values")
+    apart = x1.unsqueeze(-2) - x2.unsqueeze(-3)  # type: ignore[attr-defined]
+    return vector_norm(apart, p, -1)  # type: ignore[no-any-return]

@@ -35,8 +35,9 @@ def inline(graph: Graph, claims: Callable[[Node], bool] = lambda node: False) ->
             else:
                 made[node] = rebuilt(node)
         outputs = [(made[n], home) for n, home in graph.outputs]
-        nodes = reachable([n for n, _ in outputs])
-        graph = Graph(nodes, [made[n] for n in graph.inputs], outputs, graph.arguments)
+        inputs = [made[n] for n in graph.inputs]
+        nodes = reachable([*inputs, *(n for n, _ in outputs)])
+        graph = Graph(nodes, inputs, outputs, graph.arguments)
         if not again or not any(n.op.kind == "composite" and not claims(n) for n in nodes):
             return graph
         work = nodes

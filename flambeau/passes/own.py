@@ -37,8 +37,8 @@ def own(graph: Graph) -> Graph:
             made[node] = node if src == node.src else Node(node.op, src, node.attrs, node.shape,
                                                            node.dtype)
     final = [(made[n], home) for n, home in graph.outputs]
-    return Graph(reachable([n for n, _ in final]), [made[n] for n in graph.inputs], final,
-                 graph.arguments)
+    inputs = [made[n] for n in graph.inputs]
+    return Graph(reachable([*inputs, *(n for n, _ in final)]), inputs, final, graph.arguments)
 
 
 def _owned(base: Node, original: Node, users: dict[Node, list[Node]], outputs: set[Node]) -> Node:

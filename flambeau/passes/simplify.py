@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from flambeau.ir.region import Map, flatten_coordinates, split_coordinates
-from flambeau.ir.graph import CAST, COPY, VIEW, Argument, Graph, Node, reachable
+from flambeau.ir.graph import CAST, COPY, EMPTY, VIEW, Argument, Graph, Node, reachable
 from flambeau.size import contiguous_strides
 
 _TAKES_ANY_SHAPE = ("fill_value",)
+#: kinds whose nodes without elements need not be computed (library calls raise errors of their own)
+_COMPUTED = ("elementwise", "view", "assign", "reduce", "contraction", "index", "index_put")
 
 
 def simplify(graph: Graph) -> Graph:
@@ -37,8 +39,8 @@ def simplify(graph: Graph) -> Graph:
             taken.add(new)
         made[node] = new
     final = [(made[n], home) for n, home in graph.outputs]
-    return Graph(reachable([n for n, _ in final]), [made[n] for n in graph.inputs], final,
-                 graph.arguments)
+    inputs = [made[n] for n in graph.inputs]
+    return Graph(reachable([*inputs, *(n for n, _ in final)]), inputs, final, graph.arguments)
 
 
 def _part(s: Any) -> Any:
@@ -47,6 +49,8 @@ def _part(s: Any) -> Any:
 
 def _rewrite(node: Node, src: tuple[Any, ...], is_output: bool, taken: set[Node]) -> Node | None:
     op = node.op
+    if 0 in node.shape and op.kind in _COMPUTED:
+        return Node(EMPTY, (), (), node.shape, node.dtype)
     if op is CAST and type(src[0]) is Node and src[0].dtype is node.dtype:
         op = COPY
     if op is COPY and type(src[0]) is Node:

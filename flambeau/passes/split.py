@@ -28,8 +28,8 @@ def split(graph: Graph) -> Graph:
             made[node] = node if src == node.src else Node(node.op, src, node.attrs, node.shape,
                                                            node.dtype)
     outputs = [(made[n], home) for n, home in graph.outputs]
-    return Graph(reachable([n for n, _ in outputs]), [made[n] for n in graph.inputs], outputs,
-                 graph.arguments)
+    inputs = [made[n] for n in graph.inputs]
+    return Graph(reachable([*inputs, *(n for n, _ in outputs)]), inputs, outputs, graph.arguments)
 
 
 def _shaped(x: Node, shape: tuple[int, ...]) -> Node:

@@ -1,0 +1,236 @@
+"""Scans along a dimension: running sums, products, extremes and log-sum-exps; differences."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from flambeau import dtype as dtypes
+from flambeau.dtype import dtype as DType
+from flambeau.ops.elementwise import select_where
+from flambeau.ops.indexing import gather
+from flambeau.ops.movement import slice_dim
+from flambeau.ops.table import NAMES, composite, emit, primitive
+from flambeau.size import wrap_dim
+from flambeau.tensor import Tensor
+
+CumulativeMax = namedtuple("CumulativeMax", ("values", "indices"))
+CumulativeMin = namedtuple("CumulativeMin", ("values", "indices"))
+
+_HALVES = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
+
+
+def widened(x: Any) -> Any:
+    """An array in a dtype that NumPy's library functions take: halves become float32."""
+    return x.astype(np.float32) if x.dtype in _HALVES else x
+
+
+def _accurate(x: Any) -> Any:
+    """Floats as float64: a scan rounds once per element, so it is carried wider."""
+    return x.astype(np.float64) if x.dtype.kind not in "iub" else x
+
+
+# -- primitives ------------------------------------------------------------------------------------
+
+
+@primitive("host", jvp="linear")
+def scan_sum(row: Any, input: Tensor, dim: int) -> Tensor:
+    """Running sum along one dimension, carried in float64."""
+    return emit(row, (input,), (dim,), input._shape, input.dtype)
+
+
+scan_sum.reference(lambda x, dim: np.cumsum(_accurate(x), axis=dim).astype(x.dtype))
+scan_sum.vjp(lambda g, out, x, dim: (_reversed_sum(g, dim), None))
+
+
+@primitive("host")
+def scan_product(row: Any, input: Tensor, dim: int) -> Tensor:
+    """Running product along one dimension, carried in float64."""
+    return emit(row, (input,), (dim,), input._shape, input.dtype)
+
+
+scan_product.reference(lambda x, dim: np.cumprod(_accurate(x), axis=dim).astype(x.dtype))
+
+
+def _reversed_sum(g: Tensor, dim: int) -> Tensor:
+    flip = NAMES["flip"]
+    return flip(scan_sum(flip(g, dim), dim), dim)  # type: ignore[no-any-return]
+
+
+def _scan_product_vjp(g: Any, out: Any, x: Any, dim: int) -> tuple[Any, ...]:
+    """Before the first zero g * out summed backwards over x; at it the product without it."""
+    zero = x == 0
+    zeros_so_far = scan_sum(zero.long(), dim)
+    first = zero & (zeros_so_far == 1)
+    before = zeros_so_far == 0
+    filled = select_where(first, 1.0, x)
+    smooth = _reversed_sum(g * scan_product(x, dim), dim) / select_where(before, x, 1.0)
+    at_zero = _reversed_sum(g * scan_product(filled, dim), dim)
+    return select_where(before, smooth, select_where(first, at_zero, 0.0)), None
+
+
+scan_product.vjp(_scan_product_vjp, saves="input")
+
+
+@primitive("host", differentiable=False)
+def scan_place(row: Any, input: Tensor, dim: int, largest: bool) -> Tensor:
+    """Index of the extreme so far along one dimension (the last of equals; NaN wins), int64."""
+    return emit(row, (input,), (dim, largest), input._shape, dtypes.int64)
+
+
+def _scan_place(x: Any, dim: int, largest: bool) -> Any:
+    x = widened(x)
+    extreme = (np.maximum if largest else np.minimum).accumulate(x, axis=dim)
+    hit = (x == extreme) | np.not_equal(x, x)
+    shape = tuple(n if d == dim else 1 for d, n in enumerate(x.shape))
+    index = np.arange(x.shape[dim]).reshape(shape)
+    return np.maximum.accumulate(np.where(hit, index, 0), axis=dim)
+
+
+scan_place.reference(_scan_place)
+
+
+@primitive("host")
+def scan_logsumexp(row: Any, input: Tensor, dim: int) -> Tensor:
+    """log of the running sum of exponentials along one dimension."""
+    return emit(row, (input,), (dim,), input._shape, input.dtype)
+
+
+def _scan_logsumexp(x: Any, dim: int) -> Any:
+    with np.errstate(all="ignore"):
+        return np.logaddexp.accumulate(_accurate(x), axis=dim).astype(x.dtype)
+
+
+#: Stands for the logarithm of 0 where -inf would meet inf.
+_LOG_ZERO = -1e30
+
+
+def _scan_logsumexp_vjp(g: Any, out: Any, x: Any, dim: int) -> tuple[Any, ...]:
+    """sum over later i of g_i * exp(x - out_i), in logarithms, by the sign of g."""
+    flip, exp, log = NAMES["flip"], NAMES["exp"], NAMES["log"]
+    wide = g if g.dtype.itemsize >= 4 else g.float()
+    given, found = x.to(wide.dtype), out.to(wide.dtype)
+    total: Any = 0
+    for part, weight in ((wide, 1.0), (-wide, -1.0)):
+        positive = part > 0
+        logs = select_where(positive, log(select_where(positive, part, 1.0)), _LOG_ZERO)
+        later = flip(scan_logsumexp(flip(logs - found, dim), dim), dim)
+        total = total + exp(given + later) * weight
+    return total, None
+
+
+scan_logsumexp.reference(_scan_logsumexp)
+scan_logsumexp.vjp(_scan_logsumexp_vjp, saves="input out")
+
+
+# -- public forms ----------------------------------------------------------------------------------
+
+
+def _along(input: Tensor, dim: int, row: Any) -> Tensor:
+    d = wrap_dim(dim, input.ndim)
+    if input.ndim == 0:
+        return row(input.reshape(1), 0).reshape(())  # type: ignore[attr-defined,no-any-return]
+    return row(input, d)  # type: ignore[no-any-return]
+
+
+def _summed_dtype(input: Tensor, dtype: DType | None) -> Tensor:
+    chosen = dtype or (input.dtype if input.dtype.category == 2 else dtypes.int64)
+    return input.to(chosen)  # type: ignore[attr-defined,no-any-return]
+
+
+@composite(out=True, inplace=True)
+def cumsum(input: Tensor, dim: int, *, dtype: DType | None = None) -> Tensor:
+    """Sum of the elements up to each one along a dimension. Integers and bools become int64."""
+    return _along(_summed_dtype(input, dtype), dim, scan_sum)
+
+
+@composite(out=True, inplace=True)
+def cumprod(input: Tensor, dim: int, *, dtype: DType | None = None) -> Tensor:
+    """Product of the elements up to each one along a dimension. Integers and bools become int64."""
+    return _along(_summed_dtype(input, dtype), dim, scan_product)
+
+
+def _extreme(input: Tensor, dim: int, largest: bool) -> tuple[Tensor, Tensor]:
+    d = wrap_dim(dim, input.ndim)
+    if input.ndim == 0:
+        return NAMES["clone"](input), NAMES["zeros"]((), dtype=dtypes.int64, device=input.device)
+    place = scan_place(input, d, largest)
+    return gather(input, d, place), place
+
+
+@composite(out=True)
+def cummax(input: Tensor, dim: int) -> Any:
+    """(values, indices) of the largest element up to each one along a dimension."""
+    return CumulativeMax(*_extreme(input, dim, True))
+
+
+@composite(out=True)
+def cummin(input: Tensor, dim: int) -> Any:
+    """(values, indices) of the smallest element up to each one along a dimension."""
+    return CumulativeMin(*_extreme(input, dim, False))
+
+
+@composite(out=True)
+def logcumsumexp(input: Tensor, dim: int) -> Tensor:
+    """log(cumsum(exp(input))) along a dimension, without overflow."""
+    if input.dtype.category != 2:
+        raise NotImplementedError('"logcumsumexp_out_cpu" not implemented for '
+                                  f"'{input.type()[6:-6]}'")  # type: ignore[attr-defined]
+    return _along(input, dim, scan_logsumexp)
+
+
+@composite(out=True)
+def diff(input: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None,
+         append: Tensor | None = None) -> Tensor:
+    """Differences of neighbours along a dimension, n times.
+
+    Args:
+        prepend, append: tensors joined before and after input along `dim`.
+
+    Raises:
+        RuntimeError: a 0-d input, or a negative n.
+    """
+    if input.ndim == 0:
+        raise RuntimeError("diff expects input to be at least one-dimensional")
+    if n < 0:
+        raise RuntimeError(f"order must be non-negative but got {n}")
+    d = wrap_dim(dim, input.ndim)
+    parts = [t for t in (prepend, input, append) if t is not None]
+    x = NAMES["cat"](parts, d) if len(parts) > 1 else input
+    for _ in range(min(n, x._shape[d])):
+        size = x._shape[d]
+        above, below = slice_dim(x, d, 1, size, 1), slice_dim(x, d, 0, size - 1, 1)
+        x = above.logical_xor(below) if x.dtype is dtypes.bool else above - below
+    return NAMES["clone"](x) if x is input else x  # type: ignore[no-any-return]
+
+
+def _areas(y: Tensor, x: Tensor | None, dx: Any, dim: int) -> Tensor:
+    d = wrap_dim(dim, y.ndim)
+    size = y._shape[d]
+    both: Any = slice_dim(y, d, 1, max(size, 1), 1) + slice_dim(y, d, 0, max(size - 1, 0), 1)
+    if x is None:
+        return both * (dx / 2.0)  # type: ignore[no-any-return]
+    if x.ndim == 1:
+        if x._shape[0] != size:
+            raise RuntimeError("trapezoid: There must be one `x` value for each sample point")
+        step = diff(x).reshape(-1, *(1,) * (y.ndim - d - 1))  # type: ignore[attr-defined]
+    else:
+        step = diff(x, 1, dim)
+    return both * step / 2.0  # type: ignore[no-any-return]
+
+
+@composite(method=False, aliases=("trapz",))
+def trapezoid(y: Tensor, x: Tensor | None = None, *, dx: Any = None, dim: int = -1) -> Tensor:
+    """Integral of samples along a dimension by the trapezoidal rule, over points x or steps dx."""
+    return NAMES["sum"](  # type: ignore[no-any-return]
+        _areas(y, x, 1.0 if dx is None else dx, dim), dim)
+
+
+@composite(method=False)
+def cumulative_trapezoid(y: Tensor, x: Tensor | None = None, *, dx: Any = None, dim: int = -1
+                         ) -> Tensor:
+    """Running integral of samples along a dimension by the trapezoidal rule."""
+    return cumsum(_areas(y, x, 1.0 if dx is None else dx, dim), dim)  # type: ignore[no-any-return]
