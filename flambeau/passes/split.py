@@ -8,6 +8,7 @@ import math
 from flambeau.dtype import dtype as DType
 from flambeau.dtype import float32
 from flambeau.ir.graph import CAST, VIEW, Graph, Node, reachable
+from flambeau.ops.table import ROWS
 from flambeau.size import contiguous_strides
 
 _SPLITS = ("sum_axes", "prod_axes", "max_axes", "min_axes")
@@ -44,6 +45,8 @@ def _reduce(node: Node, x: Node) -> Node:
     if not axes or 0 in x.shape or node.op.name not in _SPLITS:
         if not axes and node.op.name in _SPLITS:
             return _finish(node, _shaped(x, node.shape))
+        if not axes and node.op.name.startswith("arg") and x.numel:
+            return Node(ROWS["fill_value"], (0,), (), node.shape, node.dtype)
         return Node(node.op, (x,), node.attrs, node.shape, node.dtype)
     # groups of adjacent axes, kept (False) or reduced (True), size-1 axes dropped
     groups: list[tuple[bool, int]] = []
