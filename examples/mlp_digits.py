@@ -57,8 +57,10 @@ def set_weights(model: nn.Module, seed: int) -> None:
     """Weights from NumPy, so that every framework starts from the same ones."""
     random = np.random.default_rng(seed)
     with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() == 2:
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.zero_()
+            elif parameter.dim() == 2:
                 scale = parameter.shape[1] ** -0.5
                 values = random.normal(scale=scale, size=tuple(parameter.shape))
                 parameter.copy_(torch.from_numpy(values.astype(np.float32)))

@@ -20,6 +20,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "torch.nn.modules": ("flambeau.nn",),
     "torch.random": ("flambeau.random", "flambeau"),
     "torch.serialization": ("flambeau.serialization", "flambeau"),
+    "torch.version": ("flambeau.interpose.standins.version",),
     "torch.torch_version": ("flambeau.interpose.standins.version",),
     "torch.utils": ("flambeau.utils", "flambeau.interpose.standins.package"),
     "torch.utils.data": ("flambeau.utils.data", "flambeau.data"),

@@ -13,7 +13,7 @@ from tests.cli.program import ROOT, SECONDS
 from tests.cli.program import flambeau as run_flambeau
 from tests.cli.test_examples import EXAMPLES, losses
 
-OPTIONS = {"char_gpt.py": ["--tokens", "0"], "mlp_digits.py": ["--epochs", "1"]}
+OPTIONS = {"char_gpt.py": ["--tokens", "0"]}
 TOLERANCE = 2e-3
 """Relative: rounding differs, and grows over the steps."""
 
