@@ -316,6 +316,7 @@ class Emitter:
         return known
 
     def label(self, name: str) -> str:
+        """A label of the function that is not in use yet."""
         self.labels += 1
         return f"{name}{self.labels}"
 
@@ -330,6 +331,7 @@ class Emitter:
         return level
 
     def dim_level(self, d: int) -> int:
+        """The level at which a dimension's coordinate changes: 2 in the inner loop, else 1."""
         if self.form == "map":
             return 2 if d in (self.vector, self.tile) else 1
         return 2 if d in self.reduced else 1
@@ -431,6 +433,7 @@ class Emitter:
         return value
 
     def load_vector(self, place: Value, memory: str) -> Value:
+        """A vector of neighbours at `place`; lanes that the mask leaves out are zero."""
         n = self.lanes
         size = max(BITS[memory] // 8, 1)
         if self.mask is None:
@@ -450,6 +453,7 @@ class Emitter:
         )
 
     def gather(self, places: Value, memory: str) -> Value:
+        """A vector whose lanes lie at the addresses in `places`."""
         n = self.lanes
         size = max(BITS[memory] // 8, 1)
         whole = vector_type(memory, n)
@@ -464,6 +468,7 @@ class Emitter:
         )
 
     def widen(self, raw: Value, memory: str, compute: str) -> Value:
+        """A value as it lies in memory, in the type that it is computed in."""
         if memory == compute:
             return raw
         if compute == "i1":
@@ -471,6 +476,7 @@ class Emitter:
         return self.b.convert("fpext", raw, compute)
 
     def narrow(self, v: Value, memory: str) -> Value:
+        """A computed value in the type that it has in memory."""
         if memory == v.type:
             return v
         if v.type == "i1":
@@ -529,6 +535,7 @@ class Emitter:
         return known
 
     def convert_number(self, word: Value, element: str) -> Value:
+        """A number of the argument table (i64 or double) as an element type."""
         if word.type == element:
             return word
         if word.type == "double":
@@ -554,6 +561,7 @@ class Emitter:
         return self.read(node, m, node.dtype.name)
 
     def member(self, node: Node, phase: int) -> Value:
+        """The value of a member of the region: a reduction's result, a row kept, or computed."""
         known = self.results.get(node)
         if known is not None:
             return known
@@ -570,6 +578,7 @@ class Emitter:
         return ("store", node)
 
     def compute(self, node: Node, m: Map, phase: int, memo: Any) -> Value:
+        """The value of a node at a map, from its sources; once per place where it can differ."""
         for level in (0, 1, 2):
             known = self.memos[level].get(memo)
             if known is not None:
@@ -732,6 +741,7 @@ class Emitter:
     # -- row buffers ------------------------------------------------------------------------------
 
     def row_place(self, node: Node) -> tuple[Value, Value]:
+        """(address of the present element, start) of the row buffer of a member."""
         buffer = self.rows.get(node)
         element = TYPES[node.dtype.name][1]
         stored = "i8" if element == "i1" else element
@@ -764,6 +774,7 @@ class Emitter:
         return pointer, buffer
 
     def read_row(self, node: Node) -> Value:
+        """A member's value of an earlier phase, from its row buffer."""
         memo = ("row", node)
         known = self.memos[2].get(memo)
         if known is None:
@@ -779,6 +790,7 @@ class Emitter:
         return known
 
     def write_row(self, node: Node, value: Value) -> None:
+        """Keep a member's value for later phases in its row buffer."""
         pointer, _ = self.row_place(node)
         element = TYPES[node.dtype.name][1]
         stored = "i8" if element == "i1" else element
