@@ -42,6 +42,7 @@ class RegionEmitter(Emitter):
         )
 
     def assemble(self, units: Value, grain: Value) -> str:
+        """The module's text: declarations, the kernel of a range of units, its loops."""
         at = {s: k for k, s in enumerate(self.slots)}
         declared = "\n".join(sorted(self.b.declared))
         outside = ""
@@ -79,6 +80,7 @@ done:
 """
 
     def alloca(self, kind: str) -> Value:
+        """Room for one value on the kernel's stack, taken once at its start."""
         self.at(0)
         return self.b.set(f"alloca {kind}, align 64", "ptr", 1)
 
@@ -148,6 +150,7 @@ done:
         self.loop.append(f"{out}:")
 
     def map_body(self) -> None:
+        """Compute and store every result at the present place."""
         for node, m in self.region.stores.items():
             v = self.value(node, self.region.maps[node], 0)
             self.write(self.destination(node), m, node.dtype.name, v, 2)
@@ -202,6 +205,7 @@ done:
             self.results[n] = self.finish_accumulator(n, accumulators[n])
 
     def stores_after(self, phase: int) -> None:
+        """Store the results that are known once the row has been reduced."""
         for node, m in self.region.stores.items():
             if node in self.row_level:
                 continue
@@ -330,6 +334,7 @@ done:
     # -- reductions -------------------------------------------------------------------------------
 
     def identity(self, node: Node, element: str) -> Any:
+        """What a reduction of no elements gives: 0, 1, or the end of the type's range."""
         name = node.op.name
         if name == "sum_axes":
             return 0
@@ -347,6 +352,7 @@ done:
         return -(1 << bits - 1) if low else (1 << bits - 1) - 1
 
     def start_accumulator(self, node: Node) -> tuple[Value, Value | None]:
+        """A reduction's vector on the stack, and one of positions for argmax and argmin."""
         element = TYPES[node.src[0].dtype.name][1]
         n = self.lanes
         place = self.alloca(vector_type(element, n))
@@ -362,6 +368,7 @@ done:
         return place, where
 
     def accumulate(self, node: Node, places: tuple[Value, Value | None], phase: int) -> None:
+        """Take the present vector of a reduction's input in."""
         x = self.value(node.src[0], self.region.natural(), phase)
         self.at(2)
         n = self.lanes
@@ -378,6 +385,7 @@ done:
         self.b.emit(f"store {new}, ptr {place.name}")
 
     def combine(self, node: Node, a: Value, b: Value) -> Value:
+        """Two partial results of a reduction made one."""
         name = node.op.name
         if name == "sum_axes":
             return self.b.op("fadd" if is_float(a) else "add" if a.type != "i1" else "or", a, b)
@@ -404,6 +412,7 @@ done:
     def accumulate_place(
         self, node: Node, x: Value, old: Value, place: Value, where: Value
     ) -> None:
+        """argmax and argmin: the better of old and new, with its position."""
         n = self.lanes
         at: Value | None = None
         for d in sorted(self.reduced):
@@ -427,6 +436,7 @@ done:
         self.b.emit(f"store {self.b.select(take, position, known)}, ptr {where.name}")
 
     def finish_accumulator(self, node: Node, places: tuple[Value, Value | None]) -> Value:
+        """The result of a reduction, from the lanes of its vector."""
         element = TYPES[node.src[0].dtype.name][1]
         place, where = places
         n = self.lanes
@@ -461,6 +471,7 @@ done:
         return Value(v.name, v.type, v.lanes, 1)
 
     def best_lane(self, node: Node, v: Value, index: Value) -> Value:
+        """The position of the best lane; of equals the first."""
         best: Value | None = None
         at: Value | None = None
         for k in range(v.lanes):
