@@ -55,6 +55,7 @@ class Value:
 
     @property
     def full(self) -> str:
+        """The LLVM type: of one element, or of a vector."""
         return vector_type(self.type, self.lanes)
 
     def __str__(self) -> str:
@@ -93,24 +94,29 @@ class Builder:
         self.error: Callable[[Value, str], None] | None = None
 
     def fresh(self) -> str:
+        """A name that is not in use yet."""
         self.count += 1
         return f"%v{self.count}"
 
     def emit(self, text: str) -> None:
+        """Write a line."""
         self.lines.append(" " + text)
 
     def set(self, text: str, element: str, lanes: int, level: int = 0) -> Value:
+        """Write `name = text` under a new name; -> its value."""
         name = self.fresh()
         self.lines.append(f" {name} = {text}")
         return Value(name, element, lanes, level)
 
     def const(self, value: Any, element: str, lanes: int) -> Value:
+        """A constant, in all lanes."""
         text = literal(value, element)
         if lanes == 1:
             return Value(text, element, 1)
         return Value(f"splat ({element} {text})", element, lanes)
 
     def splat(self, v: Value, lanes: int) -> Value:
+        """A scalar in every lane; a vector stays what it is."""
         if v.lanes == lanes:
             return v
         if not v.name.startswith("%"):
@@ -142,13 +148,16 @@ class Builder:
         return self.set(f"call {result} @{full}({arguments})", element or first.type, first.lanes)
 
     def compare(self, how: str, a: Value, b: Value) -> Value:
+        """Compare lane by lane (`how`: olt, eq, ...); -> i1."""
         kind = "fcmp" if a.type in ("float", "double") else "icmp"
         return self.set(f"{kind} {how} {a}, {b.name}", "i1", a.lanes)
 
     def select(self, c: Value, a: Value, b: Value) -> Value:
+        """a where c, else b."""
         return self.set(f"select {c}, {a}, {b}", a.type, a.lanes)
 
     def convert(self, how: str, v: Value, element: str) -> Value:
+        """Convert by an LLVM cast (`how`: fpext, sitofp, ...)."""
         return self.set(f"{how} {v} to {vector_type(element, v.lanes)}", element, v.lanes)
 
     def function(self, name: str, *values: Value) -> Value:
