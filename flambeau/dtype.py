@@ -55,6 +55,7 @@ class dtype:
         return self.name
 
     def to_complex(self) -> dtype:
+        """The complex dtype of this precision; there is none yet."""
         raise NotImplementedError("complex dtypes are not in flambeau yet")
 
 
