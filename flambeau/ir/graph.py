@@ -28,14 +28,24 @@ from typing import Any
 
 from flambeau.dtype import dtype as DType
 
-KINDS = ("input", "elementwise", "view", "assign", "reduce", "contraction", "index", "index_put",
-         "host", "composite", "effect")
+KINDS = (
+    "input",
+    "elementwise",
+    "view",
+    "assign",
+    "reduce",
+    "contraction",
+    "index",
+    "index_put",
+    "host",
+    "composite",
+    "effect",
+)
 
 # Note [Numbers]
 # A number among the sources is passed to the program when it runs, so that a learning rate or a
 # step count never compiles anything anew. These values are worth their own code, and keep it.
 SPECIALISED = frozenset((0.0, 1.0, -1.0, 2.0, 0.5))
-
 
 
 class Constant(float):
@@ -67,9 +77,28 @@ class Op:
         fixed: for elementwise rows, positions that take no part in type promotion.
     """
 
-    __slots__ = ("name", "kind", "body", "doc", "result", "vjp", "saves", "jvp", "reference",
-                 "samples", "differentiable", "parameters", "module", "specialise", "signature",
-                 "call", "error_samples", "out_arity", "gradcheck", "fixed")
+    __slots__ = (
+        "name",
+        "kind",
+        "body",
+        "doc",
+        "result",
+        "vjp",
+        "saves",
+        "jvp",
+        "reference",
+        "samples",
+        "differentiable",
+        "parameters",
+        "module",
+        "specialise",
+        "signature",
+        "call",
+        "error_samples",
+        "out_arity",
+        "gradcheck",
+        "fixed",
+    )
 
     def __init__(self, name: str, kind: str, body: Callable[..., Any] | None = None) -> None:
         assert kind in KINDS, kind
@@ -107,8 +136,14 @@ class Node:
 
     __slots__ = ("op", "src", "attrs", "shape", "dtype", "buffer", "order", "__weakref__")
 
-    def __init__(self, op: Op, src: tuple[Any, ...], attrs: tuple[Any, ...],
-                 shape: tuple[int, ...], dtype: DType) -> None:
+    def __init__(
+        self,
+        op: Op,
+        src: tuple[Any, ...],
+        attrs: tuple[Any, ...],
+        shape: tuple[int, ...],
+        dtype: DType,
+    ) -> None:
         self.op = op
         self.src = src
         self.attrs = attrs
@@ -122,10 +157,12 @@ class Node:
 
     @property
     def numel(self) -> int:
+        """Number of elements."""
         return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
+        """Bytes of all elements."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
@@ -152,8 +189,11 @@ def specialised(op: Op, at: int, number: float) -> bool:
     """Whether a number source is compiled in rather than passed when the program runs."""
     if not number:  # -0.0 is another value than 0, but equal to it as a key
         return type(number) is int or math.copysign(1.0, number) > 0
-    return (type(number) is Constant or number in SPECIALISED
-            or (at in op.specialise and number == number // 1))
+    return (
+        type(number) is Constant
+        or number in SPECIALISED
+        or (at in op.specialise and number == number // 1)
+    )
 
 
 INPUT = Op("input", "input")
@@ -184,16 +224,23 @@ class Graph:
         arguments: count of run-time numbers.
     """
 
-    def __init__(self, nodes: list[Node], inputs: list[Node],
-                 outputs: list[tuple[Node, int | None]], arguments: int) -> None:
+    def __init__(
+        self,
+        nodes: list[Node],
+        inputs: list[Node],
+        outputs: list[tuple[Node, int | None]],
+        arguments: int,
+    ) -> None:
         self.nodes = nodes
         self.inputs = inputs
         self.outputs = outputs
         self.arguments = arguments
 
     def __repr__(self) -> str:
-        return (f"<Graph of {len(self.nodes)} nodes, {len(self.inputs)} inputs, "
-                f"{len(self.outputs)} outputs>")
+        return (
+            f"<Graph of {len(self.nodes)} nodes, {len(self.inputs)} inputs, "
+            f"{len(self.outputs)} outputs>"
+        )
 
     def users(self) -> dict[Node, list[Node]]:
         """Each node's readers, in order (a node once per reading source)."""
