@@ -58,6 +58,7 @@ class Rows:
             body(whole, self.mask(f.sub(count, whole)))
 
     def mask(self, remaining: Value) -> str:
+        """The lanes below `remaining`."""
         f = self.f
         short = f.op(f"trunc i64 {remaining} to i32")
         lanes = ", ".join(f"i32 {k}" for k in range(LANES))
@@ -65,6 +66,7 @@ class Rows:
         return f.op(f"icmp ult <{LANES} x i32> <{lanes}>, {every}")
 
     def load(self, base: str, at: Value, mask: str | None) -> str:
+        """The vector at base[at:], zeros where the mask leaves lanes out."""
         f = self.f
         place = f.gep("float", base, at)
         if mask is None:
@@ -75,6 +77,7 @@ class Rows:
         )
 
     def store(self, value: str, base: str, at: Value, mask: str | None) -> None:
+        """Write a vector to base[at:], the mask's lanes only."""
         f = self.f
         place = f.gep("float", base, at)
         if mask is None:
@@ -99,12 +102,14 @@ class Rows:
         f.store(_VEC, new, place, 64)
 
     def start(self, neutral: str) -> str:
+        """A vector on the stack that holds `neutral` in every lane."""
         f = self.f
         place = f.alloca(_VEC, align=64)
         f.store(_VEC, f"splat (float {neutral})", place, 64)
         return place
 
     def total(self, place: str) -> str:
+        """The sum of a vector's lanes."""
         f = self.f
         v = f.load(_VEC, place, 64)
         return f.op(
@@ -112,11 +117,13 @@ class Rows:
         )
 
     def top(self, place: str) -> str:
+        """The greatest of a vector's lanes."""
         f = self.f
         v = f.load(_VEC, place, 64)
         return f.op(f"call float @llvm.vector.reduce.fmax.v{LANES}f32({_VEC} {v})")
 
     def exp(self, v: str) -> str:
+        """exp, lane by lane."""
         return self.f.op(f"call {_VEC} @fl_exp_f32_{LANES}({_VEC} {v})")
 
 
