@@ -114,12 +114,14 @@ class Fuser:
     # -- dependence -------------------------------------------------------------------------------
 
     def new_step(self, make: Any) -> Any:
+        """Append the step that `make(number)` gives, after which nothing stands yet."""
         step = make(len(self.steps))
         self.steps.append(step)
         self.before.append(0)
         return step
 
     def depend(self, step: Any, on: Any) -> None:
+        """Note that `step` runs after `on`, and so does what runs after `step`."""
         if on is step:
             return
         bit = 1 << step.number
@@ -142,6 +144,7 @@ class Fuser:
     # -- joining ----------------------------------------------------------------------------------
 
     def run(self) -> Plan:
+        """Place every node, store the outputs; -> the plan."""
         for node in self.graph.nodes:
             self.place(node)
         for node in self.outputs:
@@ -149,6 +152,7 @@ class Fuser:
         return Plan(self.graph, self.steps, self.stored, self.free, self.writes, self.before)
 
     def place(self, node: Node) -> None:
+        """Give a node its step: a region, a kernel of its own, or none."""
         kind = node.op.kind
         if kind in ("input", "view"):
             return
@@ -185,6 +189,7 @@ class Fuser:
         self.opaque(node, kind)
 
     def is_free(self, node: Node) -> bool:
+        """Whether a node costs nothing to compute wherever it is read: it comes from numbers only."""
         return (
             all(
                 not isinstance(s, Node)
@@ -236,6 +241,7 @@ class Fuser:
         self.store(node)
 
     def join(self, node: Node) -> None:
+        """Put a node into a region it fits: its sources', else a sibling's, else one of its own."""
         candidates = [h for h in self.sources_homes(node) if isinstance(h, Region)]
         for region in sorted(candidates, key=lambda r: -r.number):
             trial = Attempt(self, region, node)
@@ -257,6 +263,7 @@ class Fuser:
         trial.commit()
 
     def sources_homes(self, node: Node) -> list[Any]:
+        """The steps whose stored results a node reads."""
         found: list[Any] = []
         for s in memory_sources(node, self.free):
             home = self.home.get(s)
@@ -317,6 +324,7 @@ class Attempt:
         self.shadow: Region = region
 
     def fits(self) -> bool:
+        """Whether the region can take the node: its space, its accesses and the order of steps allow it."""
         region, node = self.region, self.node
         if len(region.members) >= _MAX_MEMBERS:
             return False
@@ -509,6 +517,7 @@ class Attempt:
         return True
 
     def commit(self) -> None:
+        """Make the region what the attempt found it would be."""
         region, work, fuser = self.region, self.shadow, self.fuser
         region.dims, region.reduced = work.dims, work.reduced
         region.maps, region.stores = work.maps, work.stores
