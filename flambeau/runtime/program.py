@@ -89,6 +89,7 @@ class Program:
         return node
 
     def storage(self, node: Node) -> Storage:
+        """The memory of a node's value: an input's slot, or a place in the arena."""
         node = self.root(node)
         found = self.storages.get(node)
         if found is None:
@@ -187,6 +188,7 @@ class Program:
         return [s for s in result if self.has_work(s)]
 
     def has_work(self, step: Any) -> bool:
+        """Whether a step does anything when it runs."""
         if isinstance(step, Region):
             return bool(step.stores)
         if step.kind == "index_put" and step.node.src[1].numel == 0:
@@ -294,6 +296,7 @@ class Program:
         self.array_type = ctypes.c_int64 * self.value_count
 
     def region_words(self, kernel: Kernel, table: list[int], patches: list[int]) -> None:
+        """A region's launch and its kernel's argument table."""
         units, chunks, blocks, grain = unit_count(kernel)
         entries: list[Any] = []
         for slot in kernel.slots:
@@ -326,6 +329,7 @@ class Program:
         self.add_words(entries, table, patches)
 
     def add_words(self, entries: list[Any], table: list[int], patches: list[int]) -> None:
+        """Append words to the table; those that depend on where memory is become patches."""
         for e in entries:
             at = len(table)
             if isinstance(e, int):
@@ -408,6 +412,7 @@ class Program:
         return scatter.name(*what), what, entries
 
     def operand(self, s: Node, batch: tuple[int, ...]) -> tuple[Storage, int, list[int]]:
+        """(storage, offset in bytes, strides) of a matrix operand, `batch` dimensions in front."""
         base = base_of(s)
         strides, offset = s.attrs if s is not base else (contiguous_strides(s.shape), 0)
         lead = len(batch) + 2 - len(s.shape)
@@ -451,6 +456,7 @@ class Program:
         return outs
 
     def run_parts(self, values: Any, numbers: list[Any]) -> None:
+        """Run stretches of native steps and the host's calls between them, in order."""
         for part in self.parts:
             if isinstance(part, tuple):
                 if self.call(self.steps_address, part[0], part[1], self.base) < part[1]:
@@ -474,17 +480,20 @@ class Program:
                 array_of(self.place(target, values), node.shape, node.dtype)[...] = found
 
     def array(self, s: Node, values: Any) -> Any:
+        """A node's value as a NumPy array over its memory."""
         base = base_of(s)
         flat = array_of(self.place(self.storage(base), values), base.shape, base.dtype)
         return flat if base is s else view_array(flat, s.shape, *s.attrs)
 
     def place(self, store: Storage, values: Any) -> int:
+        """The address of a storage in this run."""
         slot = store.slot
         if slot is None:
             return int(values[0]) + store.offset
         return int(values[slot])
 
     def fail(self) -> None:
+        """Raise the error whose code a kernel has left."""
         kind, row = self.codes[int(self.table[0]) - 1]
         raise _ERRORS[kind](
             f"{_MESSAGES[kind]} (in {row})" if kind == "IndexError" else _MESSAGES[kind]
