@@ -43,15 +43,19 @@ class Spec:
 
     @property
     def ndim(self) -> int:
+        """Number of dimensions."""
         return len(self.shape)
 
     def dim(self) -> int:
+        """Number of dimensions."""
         return len(self.shape)
 
     def size(self, dim: int | None = None) -> Any:
+        """The shape, or the size of one dimension."""
         return self.shape if dim is None else self.shape[dim]
 
     def numel(self) -> int:
+        """Number of elements."""
         n = 1
         for s in self.shape:
             n *= s
@@ -319,6 +323,7 @@ class AccumulateGrad(GradFn):
         return (spec_of(v._shape, v.dtype, v._cell.device, True),)
 
     def name(self) -> str:
+        """The entry's name, as torch prints it."""
         return "AccumulateGrad"
 
 
