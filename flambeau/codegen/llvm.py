@@ -1,7 +1,7 @@
 """A region as LLVM IR: explicit vectors, sizes and strides as run-time arguments.
 
-The kernel gets a table of 64-bit words (addresses, sizes, strides, numbers); which words it needs is
-returned beside the text, so that one compiled kernel serves every shape of the same structure.
+The kernel gets a table of 64-bit words (addresses, sizes, strides, numbers); which words it needs
+is returned beside the text, so that one compiled kernel serves every shape of the same structure.
 
 Three forms of one scheme, by where the vector dimension (the innermost) belongs:
 
