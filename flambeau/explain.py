@@ -1,4 +1,4 @@
-"""`explain(fn, *args)`: the program that a call becomes, as text and as a picture of its kernels."""
+"""`explain(fn, *args)`: the program that a call becomes, as text and as a picture."""
 
 from __future__ import annotations
 
