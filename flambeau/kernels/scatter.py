@@ -5,8 +5,8 @@ index is walked in order: no two threads touch one element, so results never dep
 no trailing dimensions the walk is serial.
 
 The table: 0 address of the error word, 1 error code, 2 destination, 3 values, 4 number of indices,
-5 length of the trailing dimensions, 6 units, 7 grain, then for each indexed dimension the address of
-its indices (i64, contiguous), its size and its stride in elements.
+5 length of the trailing dimensions, 6 units, 7 grain, then for each indexed dimension the address
+of its indices (i64, contiguous), its size and its stride in elements.
 """
 
 from __future__ import annotations
