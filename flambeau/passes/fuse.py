@@ -189,7 +189,7 @@ class Fuser:
         self.opaque(node, kind)
 
     def is_free(self, node: Node) -> bool:
-        """Whether a node costs nothing to compute wherever it is read: it comes from numbers only."""
+        """Whether a node is computed wherever it is read: it comes from numbers only."""
         return (
             all(
                 not isinstance(s, Node)
@@ -242,7 +242,7 @@ class Fuser:
 
     def join(self, node: Node) -> None:
         """Put a node into a region it fits: its sources', else a sibling's, else one of its own."""
-        candidates = [h for h in self.sources_homes(node) if isinstance(h, Region)]
+        candidates = [h for h in self.needs(node) if isinstance(h, Region)]
         for region in sorted(candidates, key=lambda r: -r.number):
             trial = Attempt(self, region, node)
             if trial.fits():
@@ -324,7 +324,7 @@ class Attempt:
         self.shadow: Region = region
 
     def fits(self) -> bool:
-        """Whether the region can take the node: its space, its accesses and the order of steps allow it."""
+        """Whether the region can take the node: space, accesses and the order of steps allow it."""
         region, node = self.region, self.node
         if len(region.members) >= _MAX_MEMBERS:
             return False
