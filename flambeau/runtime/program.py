@@ -116,7 +116,7 @@ class Program:
         return [step.node]
 
     def result(self, node: Node, which: int) -> Storage:
-        """Where result `which` of a step with several goes; a place of its own if nobody reads it."""
+        """Where result `which` of a step with several goes; its own place if nobody reads it."""
         parts = self.picks.setdefault(node, {})
         if which not in parts:
             shape, dtype = node.attrs[-1][which]
