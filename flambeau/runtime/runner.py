@@ -1,4 +1,4 @@
-"""The native loop that runs a program's steps: fill in addresses and numbers, call kernels in order."""
+"""The native loop that runs a program's steps: fill in addresses and numbers, call kernels."""
 
 from __future__ import annotations
 
