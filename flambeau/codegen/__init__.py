@@ -1,0 +1,1 @@
+"""Printers of regions: one module a target language, over the loop forms of `ir.region`."""
