@@ -262,15 +262,6 @@ class Fuser:
         trial.region = self.new_step(lambda k: Region(k, region.dims, region.reduced))
         trial.commit()
 
-    def sources_homes(self, node: Node) -> list[Any]:
-        """The steps whose stored results a node reads."""
-        found: list[Any] = []
-        for s in memory_sources(node, self.free):
-            home = self.home.get(s)
-            if home is not None and home not in found:
-                found.append(home)
-        return found
-
     def siblings(self, node: Node) -> list[Region]:
         """Regions that read what this node reads, latest first."""
         found: list[Region] = []
