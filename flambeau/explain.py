@@ -74,7 +74,7 @@ def explain(fn: Any, *args: Any, **kwargs: Any) -> Explanation:
     Example:
         >>> import flambeau
         >>> x = flambeau.rand(8, 16)
-        >>> print(flambeau.explain(lambda x: (x * 2).exp().sum(-1), x))  # doctest: +ELLIPSIS
+        >>> print(explain(lambda x: (x * 2).exp().sum(-1), x))
         plan (1 steps)
         ...
     """
