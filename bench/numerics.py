@@ -26,7 +26,7 @@ from rich.table import Table
 
 import flambeau
 from flambeau.dtype import float32
-from flambeau.ops.table import NAMES, ROWS
+from flambeau.ops.rows import NAMES, ROWS
 from flambeau.tensor import Tensor
 
 #: Differences below this are rounding of the last place, which no order of operations avoids.

@@ -73,7 +73,7 @@ from flambeau.legacy import (
     set_default_tensor_type,
 )
 from flambeau.ops.random import Generator, default_generator
-from flambeau.ops.table import NAMES as _NAMES
+from flambeau.ops.rows import NAMES as _NAMES
 from flambeau.printing import get_printoptions, printoptions, set_printoptions
 from flambeau.runtime import host as _host
 from flambeau.runtime.threads import get_num_threads, set_num_threads

@@ -7,7 +7,7 @@ from typing import Any
 from flambeau import dtype as dtypes
 from flambeau.dtype import dtype as DType
 from flambeau.dtype import get_default_dtype, set_default_dtype
-from flambeau.ops.table import NAMES
+from flambeau.ops.rows import NAMES
 from flambeau.tensor import Tensor, legacy_constructor
 
 

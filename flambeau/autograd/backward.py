@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flambeau.ops.movement import sum_to
-from flambeau.ops.table import NAMES
+from flambeau.ops.rows import NAMES
 from flambeau.tape import AccumulateGrad, GradFn, Saved, edge_of, modes
 from flambeau.tensor import Tensor
 

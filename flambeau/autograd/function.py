@@ -7,7 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from flambeau.ir.graph import Op
-from flambeau.ops.table import NAMES, _hollow, tracks  # noqa: F401
+from flambeau.ops.entries import tracks
+from flambeau.ops.rows import NAMES
+from flambeau.ops.table import _hollow  # noqa: F401
 from flambeau.tape import GradFn, Saved, Spec, edge_of, modes
 from flambeau.tensor import Tensor, alias
 

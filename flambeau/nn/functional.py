@@ -6,7 +6,7 @@ All that the table of operations publishes here, and the functions written in te
 from typing import Any
 
 from flambeau.nn.multihead import multi_head_attention_forward
-from flambeau.ops.table import FUNCTIONAL
+from flambeau.ops.rows import FUNCTIONAL
 
 globals().update(FUNCTIONAL)
 

@@ -34,15 +34,8 @@ from flambeau.ops.elementwise import (
 from flambeau.ops.movement import expand_to
 from flambeau.ops.precision import cast, fit, widen
 from flambeau.ops.reduction import min_axes
-from flambeau.ops.table import (
-    NAMES,
-    ROWS,
-    _inplace,
-    composite,
-    emit,
-    primitive,
-    record_elementwise,
-)
+from flambeau.ops.rows import NAMES, ROWS
+from flambeau.ops.table import _inplace, composite, emit, primitive, record_elementwise
 from flambeau.size import broadcast_shapes
 from flambeau.tensor import Tensor
 

@@ -18,7 +18,8 @@ from flambeau.ops.movement import sum_to, transpose
 from flambeau.ops.precision import cast, widen
 from flambeau.ops.random import keep_mask
 from flambeau.ops.reduction import max_axes, restore, sum_axes
-from flambeau.ops.table import NAMES, composite
+from flambeau.ops.rows import NAMES
+from flambeau.ops.table import composite
 from flambeau.size import broadcast_shapes
 from flambeau.tensor import Tensor
 

@@ -17,19 +17,11 @@ from flambeau.dtype import dtype as DType
 from flambeau.dtype import get_default_dtype, scalar_dtype
 from flambeau.ir.graph import CAST, COPY, Node
 from flambeau.ops import table
+from flambeau.ops.entries import attach, tracks
 from flambeau.ops.movement import broadcast_to, view_as_shape
-from flambeau.ops.table import (
-    NAMES,
-    ROWS,
-    attach,
-    check_writable,
-    composite,
-    elementwise,
-    emit,
-    primitive,
-    store,
-    tracks,
-)
+from flambeau.ops.rows import NAMES, ROWS
+from flambeau.ops.table import composite, elementwise, emit, primitive
+from flambeau.ops.writing import check_writable, store, write_out
 from flambeau.size import broadcast_shapes, contiguous_strides, shape_of
 from flambeau.tape import modes
 from flambeau.tensor import FROM_ARRAY, LEGACY, Tensor, _new, as_subclass, make, over
@@ -67,65 +59,132 @@ def _leaf(t: Tensor, requires_grad: bool) -> Tensor:
     return t
 
 
-def _factory(shape: tuple[int, ...], value: Any, dtype: DType | None, device: Any,
-             requires_grad: bool, out: Any = None) -> Tensor:
+def _factory(
+    shape: tuple[int, ...],
+    value: Any,
+    dtype: DType | None,
+    device: Any,
+    requires_grad: bool,
+    out: Any = None,
+) -> Tensor:
     if any(n < 0 for n in shape):
-        raise RuntimeError(f"Trying to create tensor with negative dimension {min(shape)}: "
-                           f"{list(shape)}")
+        raise RuntimeError(
+            f"Trying to create tensor with negative dimension {min(shape)}: {list(shape)}"
+        )
     if out is not None:
-        return table.write_out(out, filled(shape, value, out.dtype, out.device))  # type: ignore
-    return _leaf(filled(shape, value, dtype or get_default_dtype(), resolve(device)),
-                 requires_grad)
+        return write_out(out, filled(shape, value, out.dtype, out.device))  # type: ignore
+    return _leaf(filled(shape, value, dtype or get_default_dtype(), resolve(device)), requires_grad)
 
 
 @composite(method=False)
-def zeros(*size: Any, out: Any = None, dtype: DType | None = None, layout: Any = None,
-          device: Any = None, pin_memory: bool = False, requires_grad: bool = False) -> Tensor:
+def zeros(
+    *size: Any,
+    out: Any = None,
+    dtype: DType | None = None,
+    layout: Any = None,
+    device: Any = None,
+    pin_memory: bool = False,
+    requires_grad: bool = False,
+) -> Tensor:
     """Zeros of the given size."""
     return _factory(shape_of(size), 0, dtype, device, requires_grad, out)
 
 
 @composite(method=False)
-def ones(*size: Any, out: Any = None, dtype: DType | None = None, layout: Any = None,
-         device: Any = None, pin_memory: bool = False, requires_grad: bool = False) -> Tensor:
+def ones(
+    *size: Any,
+    out: Any = None,
+    dtype: DType | None = None,
+    layout: Any = None,
+    device: Any = None,
+    pin_memory: bool = False,
+    requires_grad: bool = False,
+) -> Tensor:
     """Ones of the given size."""
     return _factory(shape_of(size), 1, dtype, device, requires_grad, out)
 
 
 @composite(method=False)
-def empty(*size: Any, out: Any = None, dtype: DType | None = None, layout: Any = None,
-          device: Any = None, requires_grad: bool = False, pin_memory: bool = False,
-          memory_format: Any = None) -> Tensor:
+def empty(
+    *size: Any,
+    out: Any = None,
+    dtype: DType | None = None,
+    layout: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    pin_memory: bool = False,
+    memory_format: Any = None,
+) -> Tensor:
     """A tensor whose values do not matter (zeros here: reading them is never undefined)."""
     return _factory(shape_of(size), 0, dtype, device, requires_grad, out)
 
 
 @composite(method=False)
-def full(size: Any, fill_value: Any, *, out: Any = None, dtype: DType | None = None,
-         layout: Any = None, device: Any = None, requires_grad: bool = False,
-         pin_memory: bool = False) -> Tensor:
+def full(
+    size: Any,
+    fill_value: Any,
+    *,
+    out: Any = None,
+    dtype: DType | None = None,
+    layout: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    pin_memory: bool = False,
+) -> Tensor:
     """A tensor of one value; the dtype follows the value unless given."""
     if isinstance(fill_value, Tensor):
         found = broadcast_to(to_dtype(fill_value, dtype or fill_value.dtype), tuple(size))
         return clone(found)
-    return _factory(shape_of((size,) if isinstance(size, int) else size), fill_value,
-                    dtype or scalar_dtype(fill_value), device, requires_grad, out)
+    return _factory(
+        shape_of((size,) if isinstance(size, int) else size),
+        fill_value,
+        dtype or scalar_dtype(fill_value),
+        device,
+        requires_grad,
+        out,
+    )
 
 
 def _like(name: str, value: Any) -> None:
-    def like(input: Tensor, *, dtype: DType | None = None, layout: Any = None, device: Any = None,
-             requires_grad: bool = False, memory_format: Any = None,
-             pin_memory: bool = False) -> Tensor:
-        return _factory(input._shape, value, dtype or input.dtype,
-                        input.device if device is None else device, requires_grad)
+    def like(
+        input: Tensor,
+        *,
+        dtype: DType | None = None,
+        layout: Any = None,
+        device: Any = None,
+        requires_grad: bool = False,
+        memory_format: Any = None,
+        pin_memory: bool = False,
+    ) -> Tensor:
+        return _factory(
+            input._shape,
+            value,
+            dtype or input.dtype,
+            input.device if device is None else device,
+            requires_grad,
+        )
+
     like.__name__ = name + "_like"
     like.__doc__ = f"As `{name}`, with the shape, dtype and device of a tensor."
     composite(method=False)(like)
 
-    def new(input: Tensor, *size: Any, dtype: DType | None = None, device: Any = None,
-            requires_grad: bool = False, layout: Any = None, pin_memory: bool = False) -> Tensor:
-        return _factory(shape_of(size), value, dtype or input.dtype,
-                        input.device if device is None else device, requires_grad)
+    def new(
+        input: Tensor,
+        *size: Any,
+        dtype: DType | None = None,
+        device: Any = None,
+        requires_grad: bool = False,
+        layout: Any = None,
+        pin_memory: bool = False,
+    ) -> Tensor:
+        return _factory(
+            shape_of(size),
+            value,
+            dtype or input.dtype,
+            input.device if device is None else device,
+            requires_grad,
+        )
+
     new.__name__ = "new_" + name
     new.__doc__ = f"`{name}` with the dtype and device of this tensor."
     composite(public=False)(new)
@@ -136,34 +195,74 @@ for _name, _value in (("zeros", 0), ("ones", 1), ("empty", 0)):
 
 
 @composite(method=False)
-def full_like(input: Tensor, fill_value: Any, *, dtype: DType | None = None, layout: Any = None,
-              device: Any = None, requires_grad: bool = False, memory_format: Any = None
-              ) -> Tensor:
+def full_like(
+    input: Tensor,
+    fill_value: Any,
+    *,
+    dtype: DType | None = None,
+    layout: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    memory_format: Any = None,
+) -> Tensor:
     """A tensor of one value with the shape, dtype and device of another."""
-    return _factory(input._shape, fill_value, dtype or input.dtype,
-                    input.device if device is None else device, requires_grad)
+    return _factory(
+        input._shape,
+        fill_value,
+        dtype or input.dtype,
+        input.device if device is None else device,
+        requires_grad,
+    )
 
 
 @composite(public=False)
-def new_full(input: Tensor, size: Any, fill_value: Any, *, dtype: DType | None = None,
-             device: Any = None, requires_grad: bool = False) -> Tensor:
+def new_full(
+    input: Tensor,
+    size: Any,
+    fill_value: Any,
+    *,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """A tensor of one value with the dtype and device of this one."""
-    return _factory(shape_of(size), fill_value, dtype or input.dtype,
-                    input.device if device is None else device, requires_grad)
+    return _factory(
+        shape_of(size),
+        fill_value,
+        dtype or input.dtype,
+        input.device if device is None else device,
+        requires_grad,
+    )
 
 
 @composite(public=False)
-def new_tensor(input: Tensor, data: Any, *, dtype: DType | None = None, device: Any = None,
-               requires_grad: bool = False) -> Tensor:
+def new_tensor(
+    input: Tensor,
+    data: Any,
+    *,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """`tensor(data)` with the dtype and device of this tensor."""
-    return tensor(data, dtype=dtype or input.dtype, device=device or input.device,
-                  requires_grad=requires_grad)
+    return tensor(
+        data, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad
+    )
 
 
 @composite(method=False)
-def arange(start: Any = 0, end: Any = None, step: Any = 1, *, out: Any = None,
-           dtype: DType | None = None, layout: Any = None, device: Any = None,
-           requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
+def arange(
+    start: Any = 0,
+    end: Any = None,
+    step: Any = 1,
+    *,
+    out: Any = None,
+    dtype: DType | None = None,
+    layout: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    pin_memory: bool = False,
+) -> Tensor:
     """start, start + step, ... below end.
 
     Raises:
@@ -171,15 +270,19 @@ def arange(start: Any = 0, end: Any = None, step: Any = 1, *, out: Any = None,
     """
     if end is None:
         start, end = 0, start
-    start, end, step = (v.item() if isinstance(v, (Tensor, np.generic)) else v
-                        for v in (start, end, step))
+    start, end, step = (
+        v.item() if isinstance(v, (Tensor, np.generic)) else v for v in (start, end, step)
+    )
     if step == 0:
         raise RuntimeError("step must be nonzero")
     if (end - start) * (1 if step > 0 else -1) < 0:
         raise RuntimeError("upper bound and lower bound inconsistent with step sign")
     if dtype is None:
-        dtype = get_default_dtype() if any(isinstance(v, float) for v in (start, end, step)) \
+        dtype = (
+            get_default_dtype()
+            if any(isinstance(v, float) for v in (start, end, step))
             else dtypes.int64
+        )
     count = max(0, math.ceil((end - start) / step))
     index = make(Node(ROWS["iota"], (), (), (count,), dtypes.int64), resolve(device))
     if dtype.category == 2:
@@ -188,12 +291,21 @@ def arange(start: Any = 0, end: Any = None, step: Any = 1, *, out: Any = None,
     else:
         found = index if step == 1 else index * step
         found = to_dtype(found if start == 0 else found + start, dtype)
-    return _leaf(found, requires_grad) if out is None else table.write_out(out, found)  # type: ignore
+    return _leaf(found, requires_grad) if out is None else write_out(out, found)  # type: ignore
 
 
 @composite(method=False)
-def linspace(start: Any, end: Any, steps: int, *, out: Any = None, dtype: DType | None = None,
-             layout: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def linspace(
+    start: Any,
+    end: Any,
+    steps: int,
+    *,
+    out: Any = None,
+    dtype: DType | None = None,
+    layout: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """`steps` values evenly spaced from start to end, both included."""
     if steps < 0:
         raise RuntimeError("number of steps must be non-negative")
@@ -206,12 +318,20 @@ def linspace(start: Any, end: Any, steps: int, *, out: Any = None, dtype: DType 
     low = wide * step + float(start)
     high = float(end) - (float(steps - 1) - wide) * step
     found = to_dtype(NAMES["where"](index < steps // 2, low, high), dtype)
-    return _leaf(found, requires_grad) if out is None else table.write_out(out, found)  # type: ignore
+    return _leaf(found, requires_grad) if out is None else write_out(out, found)  # type: ignore
 
 
 @composite(method=False)
-def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *,
-             dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def logspace(
+    start: Any,
+    end: Any,
+    steps: int,
+    base: float = 10.0,
+    *,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """base ** linspace(start, end, steps)."""
     exponents = linspace(start, end, steps, dtype=dtypes.float64, device=device)
     found = to_dtype(NAMES["pow"](float(base), exponents), dtype or get_default_dtype())
@@ -219,13 +339,21 @@ def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *,
 
 
 @composite(method=False)
-def eye(n: int, m: int | None = None, *, out: Any = None, dtype: DType | None = None,
-        layout: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def eye(
+    n: int,
+    m: int | None = None,
+    *,
+    out: Any = None,
+    dtype: DType | None = None,
+    layout: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """The identity matrix of size (n, m)."""
     m = n if m is None else m
     index = make(Node(ROWS["iota"], (), (), (n, m), dtypes.int64), resolve(device))
     found = to_dtype((index % max(m, 1)) == (index // max(m, 1)), dtype or get_default_dtype())
-    return _leaf(found, requires_grad) if out is None else table.write_out(out, found)  # type: ignore
+    return _leaf(found, requires_grad) if out is None else write_out(out, found)  # type: ignore
 
 
 # -- from data -------------------------------------------------------------------------------------
@@ -244,8 +372,14 @@ WRAP: list[Any] = [None]
 
 
 @composite(method=False)
-def tensor(data: Any, *, dtype: DType | None = None, device: Any = None,
-           requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
+def tensor(
+    data: Any,
+    *,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    pin_memory: bool = False,
+) -> Tensor:
     """A new tensor with a copy of the data: numbers, nested sequences, NumPy arrays, tensors.
 
     Args:
@@ -274,8 +408,10 @@ def _from_data(data: Any, dtype: DType | None, where: Device) -> Tensor:
     if isinstance(data, (np.ndarray, np.generic)):
         array = np.asarray(data)
         if not array.dtype.isnative:
-            raise ValueError("given numpy array has byte order different from the native byte "
-                             "order. Conversion between byte orders is currently not supported.")
+            raise ValueError(
+                "given numpy array has byte order different from the native byte "
+                "order. Conversion between byte orders is currently not supported."
+            )
         chosen = dtype or dtypes.from_numpy(array.dtype)
     elif hasattr(data, "__array__") and not isinstance(data, (list, tuple)):
         return _from_data(np.asarray(data), dtype, where)
@@ -286,7 +422,8 @@ def _from_data(data: Any, dtype: DType | None, where: Device) -> Tensor:
         if dtype is None:
             category = array.dtype.kind
             chosen = {"b": dtypes.bool, "i": dtypes.int64, "u": dtypes.int64}.get(
-                category, get_default_dtype())
+                category, get_default_dtype()
+            )
             if array.size == 0:
                 chosen = get_default_dtype()
             if category == "O":
@@ -309,6 +446,7 @@ def _first(data: Any) -> Any:
 
 def _nested(data: Any) -> np.ndarray[Any, Any]:
     """Nested sequences of numbers, arrays and tensors as one array."""
+
     def plain(item: Any) -> Any:
         if isinstance(item, Tensor):
             array = item.detach()._array()
@@ -317,9 +455,13 @@ def _nested(data: Any) -> np.ndarray[Any, Any]:
             return [plain(i) for i in item]
         if isinstance(item, (str, bytes, dict)) or item is None:
             what = "a string" if isinstance(item, str) else f"'{type(item).__name__}'"
-            raise TypeError(f"new(): invalid data type '{type(item).__name__}'" if item is not None
-                            else f"must be real number, not {what}")
+            raise TypeError(
+                f"new(): invalid data type '{type(item).__name__}'"
+                if item is not None
+                else f"must be real number, not {what}"
+            )
         return item
+
     items = plain(list(data) if not isinstance(data, (list, tuple)) else data)
     try:
         return np.array(items)
@@ -334,8 +476,7 @@ def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tens
     """The data as a tensor, sharing memory where it can (tensors, NumPy arrays)."""
     if isinstance(data, Tensor):
         return data.to(device=device, dtype=dtype) if dtype or device else data  # type: ignore
-    if isinstance(data, np.ndarray) and (
-            dtype is None or dtypes.from_numpy(data.dtype) is dtype):
+    if isinstance(data, np.ndarray) and (dtype is None or dtypes.from_numpy(data.dtype) is dtype):
         return from_numpy(data)
     return tensor(data, dtype=dtype, device=device)
 
@@ -351,22 +492,29 @@ def from_numpy(ndarray: Any) -> Tensor:
     if not isinstance(ndarray, np.ndarray):
         raise TypeError(f"expected np.ndarray (got {type(ndarray).__name__})")
     if not ndarray.dtype.isnative:
-        raise ValueError("given numpy array has byte order different from the native byte order. "
-                         "Conversion between byte orders is currently not supported.")
+        raise ValueError(
+            "given numpy array has byte order different from the native byte order. "
+            "Conversion between byte orders is currently not supported."
+        )
     chosen = dtypes.from_numpy(ndarray.dtype)
     if any(s < 0 for s in ndarray.strides):
-        raise ValueError("At least one stride in the given numpy array is negative, and tensors "
-                         "with negative strides are not currently supported. (You can probably "
-                         "work around this by making a copy of your array with array.copy().)")
+        raise ValueError(
+            "At least one stride in the given numpy array is negative, and tensors "
+            "with negative strides are not currently supported. (You can probably "
+            "work around this by making a copy of your array with array.copy().)"
+        )
     if any(s % chosen.itemsize for s in ndarray.strides):
-        raise ValueError("given numpy array strides not a multiple of the element byte size. Copy "
-                         "the numpy array to reallocate the memory.")
+        raise ValueError(
+            "given numpy array strides not a multiple of the element byte size. Copy "
+            "the numpy array to reallocate the memory."
+        )
     return WRAP[0](ndarray, chosen)  # type: ignore[no-any-return]
 
 
 @composite(method=False)
-def frombuffer(buffer: Any, *, dtype: DType, count: int = -1, offset: int = 0,
-               requires_grad: bool = False) -> Tensor:
+def frombuffer(
+    buffer: Any, *, dtype: DType, count: int = -1, offset: int = 0, requires_grad: bool = False
+) -> Tensor:
     """A 1-d tensor over an object that exposes the buffer protocol."""
     array = np.frombuffer(buffer, dtype=dtype.numpy, count=count, offset=offset)
     return _leaf(WRAP[0](array, dtype), requires_grad)
@@ -419,8 +567,9 @@ def view_dtype(input: Tensor, dtype: DType) -> Tensor:
     if dtype is input.dtype:
         return view_as_shape(input, input._shape)
     if dtype.itemsize != input.dtype.itemsize:
-        raise RuntimeError(f"view(dtype): cannot view {input.dtype} as {dtype}, whose elements "
-                           "have another size")
+        raise RuntimeError(
+            f"view(dtype): cannot view {input.dtype} as {dtype}, whose elements have another size"
+        )
     return bits_as(input.detach(), dtype)  # type: ignore[no-any-return]
 
 
@@ -428,9 +577,16 @@ NAMES["view_dtype"] = view_dtype
 
 
 @composite(public=False)
-def to(input: Tensor, *args: Any, device: Any = None, dtype: DType | None = None,
-       non_blocking: bool = False, copy: bool = False, memory_format: Any = None,
-       other: Tensor | None = None) -> Tensor:
+def to(
+    input: Tensor,
+    *args: Any,
+    device: Any = None,
+    dtype: DType | None = None,
+    non_blocking: bool = False,
+    copy: bool = False,
+    memory_format: Any = None,
+    other: Tensor | None = None,
+) -> Tensor:
     """The tensor with another dtype and/or device: `to(dtype)`, `to(device)`, `to(other)`.
 
     Returns:
@@ -453,8 +609,9 @@ def to(input: Tensor, *args: Any, device: Any = None, dtype: DType | None = None
         found = _move(input, resolve(device))
     if dtype is not None and dtype is not found.dtype:
         if not isinstance(dtype, DType):
-            raise TypeError(f"to() received an invalid combination of arguments - got "
-                            f"({type(dtype).__name__})")
+            raise TypeError(
+                f"to() received an invalid combination of arguments - got ({type(dtype).__name__})"
+            )
         return to_dtype(found, dtype)
     return clone(found) if copy and found is input else found
 
@@ -463,30 +620,49 @@ def _move(input: Tensor, where: Device) -> Tensor:
     if where.type == "meta":
         return _factory(input._shape, 0, input.dtype, where, False)
     if input.is_meta:
-        raise NotImplementedError("Cannot copy out of meta tensor; no data! Please use "
-                                  "torch.nn.Module.to_empty() instead of torch.nn.Module.to() "
-                                  "when moving module from meta to a different device.")
+        raise NotImplementedError(
+            "Cannot copy out of meta tensor; no data! Please use "
+            "torch.nn.Module.to_empty() instead of torch.nn.Module.to() "
+            "when moving module from meta to a different device."
+        )
     raise RuntimeError(f"no copy from {input.device} to {where}")
 
 
 def _conversion(name: str, target: DType) -> None:
     def convert(input: Tensor, memory_format: Any = None) -> Tensor:
         return input if input.dtype is target else to_dtype(input, target)
+
     convert.__name__ = name
     convert.__doc__ = f"The tensor as {target.name}."
     setattr(Tensor, name, convert)
 
 
-for _name, _target in (("float", dtypes.float32), ("double", dtypes.float64),
-                       ("half", dtypes.float16), ("bfloat16", dtypes.bfloat16),
-                       ("long", dtypes.int64), ("int", dtypes.int32), ("short", dtypes.int16),
-                       ("char", dtypes.int8), ("byte", dtypes.uint8), ("bool", dtypes.bool)):
+for _name, _target in (
+    ("float", dtypes.float32),
+    ("double", dtypes.float64),
+    ("half", dtypes.float16),
+    ("bfloat16", dtypes.bfloat16),
+    ("long", dtypes.int64),
+    ("int", dtypes.int32),
+    ("short", dtypes.int16),
+    ("char", dtypes.int8),
+    ("byte", dtypes.uint8),
+    ("bool", dtypes.bool),
+):
     _conversion(_name, _target)
 
-_LEGACY_TYPES = {"Float": dtypes.float32, "Double": dtypes.float64, "Half": dtypes.float16,
-                 "BFloat16": dtypes.bfloat16, "Long": dtypes.int64, "Int": dtypes.int32,
-                 "Short": dtypes.int16, "Char": dtypes.int8, "Byte": dtypes.uint8,
-                 "Bool": dtypes.bool}
+_LEGACY_TYPES = {
+    "Float": dtypes.float32,
+    "Double": dtypes.float64,
+    "Half": dtypes.float16,
+    "BFloat16": dtypes.bfloat16,
+    "Long": dtypes.int64,
+    "Int": dtypes.int32,
+    "Short": dtypes.int16,
+    "Char": dtypes.int8,
+    "Byte": dtypes.uint8,
+    "Bool": dtypes.bool,
+}
 
 
 @composite(public=False)
@@ -520,8 +696,10 @@ def _copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
         src = tensor(src)
     check_writable(self)
     if broadcast_shapes(src._shape, self._shape) != self._shape:
-        raise RuntimeError(f"The size of tensor a ({list(self.shape)}) must match the size of "
-                           f"tensor b ({list(src.shape)})")
+        raise RuntimeError(
+            f"The size of tensor a ({list(self.shape)}) must match the size of "
+            f"tensor b ({list(src.shape)})"
+        )
     value = src if src._shape == self._shape else broadcast_to(src, self._shape)
     store(self, to_dtype(value, self.dtype) if value.dtype is not self.dtype else clone(value))
     return self
@@ -532,8 +710,10 @@ def _fill_(self: Tensor, value: Any) -> Tensor:
     check_writable(self)
     if isinstance(value, Tensor):
         if value.ndim:
-            raise RuntimeError("fill_ only supports 0-dimension value tensor but got tensor with "
-                               f"{value.ndim} dimensions.")
+            raise RuntimeError(
+                "fill_ only supports 0-dimension value tensor but got tensor with "
+                f"{value.ndim} dimensions."
+            )
         return _copy_(self, value)
     store(self, filled(self._shape, value, self.dtype, self.device))
     return self
@@ -594,8 +774,11 @@ def _legacy(cls: Any, *args: Any, **kwargs: Any) -> Any:
     if len(args) == 1 and isinstance(args[0], Tensor):
         made = args[0].detach()
     elif len(args) == 1 and not isinstance(args[0], int):
-        made = zeros(*args[0], dtype=dtype) if hasattr(args[0], "numel") and callable(
-            args[0].numel) else tensor(args[0], dtype=dtype)
+        made = (
+            zeros(*args[0], dtype=dtype)
+            if hasattr(args[0], "numel") and callable(args[0].numel)
+            else tensor(args[0], dtype=dtype)
+        )
     else:
         made = zeros(*args, dtype=dtype) if args else zeros(0, dtype=dtype)
     return made if cls is Tensor or getattr(cls, "_legacy_dtype", None) else as_subclass(made, cls)

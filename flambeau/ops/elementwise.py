@@ -13,7 +13,8 @@ import numpy as np
 
 from flambeau.dtype import FLOATING
 from flambeau.ir.graph import CAST, COPY
-from flambeau.ops.table import NAMES, ROWS, Number, _finish, binary, elementwise
+from flambeau.ops.rows import NAMES, ROWS
+from flambeau.ops.table import Number, _finish, binary, elementwise
 from flambeau.tape import Spec
 from flambeau.tensor import Tensor
 

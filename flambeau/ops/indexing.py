@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from flambeau import dtype as dtypes
+from flambeau.ops.elementwise import select_where
 from flambeau.ops.movement import (
     expand_to,
     permute_dims,
@@ -16,8 +17,9 @@ from flambeau.ops.movement import (
     unsqueeze,
     view_as_shape,
 )
-from flambeau.ops.elementwise import select_where
-from flambeau.ops.table import NAMES, check_writable, composite, emit, primitive, store
+from flambeau.ops.rows import NAMES
+from flambeau.ops.table import composite, emit, primitive
+from flambeau.ops.writing import check_writable, store
 from flambeau.size import broadcast_shapes, wrap_dim
 from flambeau.tensor import Tensor
 

@@ -17,7 +17,8 @@ from flambeau.ops.indexing import index_leading
 from flambeau.ops.movement import view_as_shape
 from flambeau.ops.precision import cast, widen
 from flambeau.ops.reduction import max_axes, restore, sum_axes
-from flambeau.ops.table import NAMES, composite
+from flambeau.ops.rows import NAMES
+from flambeau.ops.table import composite
 from flambeau.tensor import Tensor
 
 

@@ -11,7 +11,9 @@ from flambeau.ops.elementwise import rsqrt
 from flambeau.ops.movement import expand_to, pad_slice, slice_dim, sum_to, view_as_shape
 from flambeau.ops.precision import cast, widen
 from flambeau.ops.reduction import restore, sum_axes
-from flambeau.ops.table import NAMES, composite, functional, write_out
+from flambeau.ops.rows import NAMES
+from flambeau.ops.table import composite, functional
+from flambeau.ops.writing import write_out
 from flambeau.tape import modes
 from flambeau.tensor import Tensor
 

@@ -16,8 +16,9 @@ from flambeau.ops.creation import _copy_array
 from flambeau.ops.elementwise import select_where
 from flambeau.ops.indexing import gather, index_leading
 from flambeau.ops.movement import expand_to
+from flambeau.ops.rows import NAMES
 from flambeau.ops.scan import cumsum, widened
-from flambeau.ops.table import NAMES, composite, emit, primitive
+from flambeau.ops.table import composite, emit, primitive
 from flambeau.size import broadcast_shapes, wrap_dim
 from flambeau.tensor import Tensor
 
@@ -52,7 +53,7 @@ order_along.reference(_order)
 @primitive("host", differentiable=False)
 def largest_along(row: Any, input: Tensor, k: int, dim: int, largest: bool) -> Tensor:
     """Indices of the k largest (or smallest) elements of one dimension, in order."""
-    shape = (*input._shape[:dim], k, *input._shape[dim + 1:])
+    shape = (*input._shape[:dim], k, *input._shape[dim + 1 :])
     return emit(row, (input,), (k, dim, largest), shape, dtypes.int64)
 
 
@@ -72,7 +73,7 @@ largest_along.reference(_largest)
 @primitive("host", differentiable=False)
 def middle_along(row: Any, input: Tensor, dim: int, ignore_nan: bool) -> Tensor:
     """Index of the lower median of one dimension, which is dropped; of the first NaN, if any."""
-    shape = input._shape[:dim] + input._shape[dim + 1:]
+    shape = input._shape[:dim] + input._shape[dim + 1 :]
     return emit(row, (input,), (dim, ignore_nan), shape, dtypes.int64)
 
 
@@ -92,7 +93,7 @@ middle_along.reference(_middle)
 @primitive("host", differentiable=False)
 def commonest_along(row: Any, input: Tensor, dim: int) -> Tensor:
     """Index of the last of the most frequent (then smallest) elements of one dimension."""
-    shape = input._shape[:dim] + input._shape[dim + 1:]
+    shape = input._shape[:dim] + input._shape[dim + 1 :]
     return emit(row, (input,), (dim,), shape, dtypes.int64)
 
 
@@ -139,8 +140,9 @@ def membership(row: Any, elements: Tensor, tests: Tensor, invert: bool) -> Tenso
     return emit(row, (elements, tests), (invert,), elements._shape, dtypes.bool)
 
 
-membership.reference(lambda x, tests, invert: np.asarray(
-    np.isin(widened(x), widened(tests), invert=invert)))
+membership.reference(
+    lambda x, tests, invert: np.asarray(np.isin(widened(x), widened(tests), invert=invert))
+)
 
 
 # -- sorting ---------------------------------------------------------------------------------------
@@ -161,8 +163,7 @@ def _zero(input: Tensor) -> Tensor:
 
 
 @composite()
-def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False
-            ) -> Tensor:
+def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Tensor:
     """Indices that sort a dimension."""
     return sort(input, dim, descending)[1]  # type: ignore[no-any-return]
 
@@ -174,8 +175,7 @@ def msort(input: Tensor) -> Tensor:
 
 
 @composite(out=True)
-def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True
-         ) -> Any:
+def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
     """(values, indices) of the k largest (or smallest) elements of a dimension, in order.
 
     Raises:
@@ -203,8 +203,7 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any
     """(values, indices) of the k-th smallest element of a dimension, k from 1."""
     d = wrap_dim(dim, input.ndim)
     if not 1 <= k <= (input._shape[d] if input.ndim else 1):
-        raise RuntimeError("kthvalue(): selected number k out of range for dimension "
-                           f"{d}")
+        raise RuntimeError(f"kthvalue(): selected number k out of range for dimension {d}")
     if input.ndim == 0:
         return KthValue(NAMES["clone"](input), _zero(input))
     places = NAMES["select"](order_along(input, d, False), d, k - 1)
@@ -257,8 +256,14 @@ def _given(array: Any, dtype: Any, like: Tensor) -> Tensor:
     return _copy_array(np.ascontiguousarray(array).astype(dtype.numpy), dtype, like.device)
 
 
-def _unique_results(input: Tensor, values: Any, inverse: Any, counts: Any, shape: tuple[int, ...],
-                    wanted: tuple[bool, bool]) -> Any:
+def _unique_results(
+    input: Tensor,
+    values: Any,
+    inverse: Any,
+    counts: Any,
+    shape: tuple[int, ...],
+    wanted: tuple[bool, bool],
+) -> Any:
     found = [_given(values, input.dtype, input)]
     if wanted[0]:
         found.append(_given(inverse.reshape(shape), dtypes.int64, input))
@@ -268,25 +273,33 @@ def _unique_results(input: Tensor, values: Any, inverse: Any, counts: Any, shape
 
 
 @composite()
-def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False,
-           return_counts: bool = False, dim: int | None = None) -> Any:
+def unique(
+    input: Tensor,
+    sorted: bool = True,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+    dim: int | None = None,
+) -> Any:
     """The distinct elements (or entries of a dimension), sorted; optionally inverse and counts."""
     array = widened(input.detach()._array())
     if dim is None:
-        values, inverse, counts = np.unique(array, return_inverse=True, return_counts=True,
-                                            equal_nan=False)
+        values, inverse, counts = np.unique(
+            array, return_inverse=True, return_counts=True, equal_nan=False
+        )
         shape = input._shape
     else:
         d = wrap_dim(dim, input.ndim)
-        values, inverse, counts = np.unique(array, return_inverse=True, return_counts=True, axis=d,
-                                            equal_nan=False)
+        values, inverse, counts = np.unique(
+            array, return_inverse=True, return_counts=True, axis=d, equal_nan=False
+        )
         shape = (input._shape[d],)
     return _unique_results(input, values, inverse, counts, shape, (return_inverse, return_counts))
 
 
 @composite()
-def unique_consecutive(input: Tensor, return_inverse: bool = False, return_counts: bool = False,
-                       dim: int | None = None) -> Any:
+def unique_consecutive(
+    input: Tensor, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
+) -> Any:
     """The elements (or entries of a dimension) without repetitions of the one before."""
     array = widened(input.detach()._array())
     d = 0 if dim is None else wrap_dim(dim, input.ndim)
@@ -298,8 +311,9 @@ def unique_consecutive(input: Tensor, return_inverse: bool = False, return_count
     counts = np.diff(np.append(starts, n))
     values = lines[starts] if dim is None else np.moveaxis(lines[starts], 0, d)
     shape = input._shape if dim is None else (n,)
-    return _unique_results(input, values, np.cumsum(first) - 1, counts, shape,
-                           (return_inverse, return_counts))
+    return _unique_results(
+        input, values, np.cumsum(first) - 1, counts, shape, (return_inverse, return_counts)
+    )
 
 
 # -- positions -------------------------------------------------------------------------------------
@@ -345,11 +359,14 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
         IndexError: source has too few elements; raised when the result is computed.
     """
     if mask.dtype is not dtypes.bool:
-        raise RuntimeError(f"masked_scatter_ only supports boolean masks, but got mask with dtype "
-                           f"{mask.dtype}")
+        raise RuntimeError(
+            f"masked_scatter_ only supports boolean masks, but got mask with dtype {mask.dtype}"
+        )
     if source.dtype is not input.dtype:
-        raise RuntimeError("masked_scatter: expected self and source to have same dtypes but got "
-                           f"{input.dtype} and {source.dtype}")
+        raise RuntimeError(
+            "masked_scatter: expected self and source to have same dtypes but got "
+            f"{input.dtype} and {source.dtype}"
+        )
     shape = broadcast_shapes(input._shape, mask._shape)
     base, where = expand_to(input, shape), expand_to(mask, shape)
     if source.numel() == 0:
@@ -364,9 +381,15 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
 
 
 @composite(method=False, out=True)
-def searchsorted(sorted_sequence: Tensor, input: Any, *, out_int32: bool = False,
-                 right: bool = False, side: str | None = None, sorter: Tensor | None = None
-                 ) -> Tensor:
+def searchsorted(
+    sorted_sequence: Tensor,
+    input: Any,
+    *,
+    out_int32: bool = False,
+    right: bool = False,
+    side: str | None = None,
+    sorter: Tensor | None = None,
+) -> Tensor:
     """Where values belong in an ascending sequence (or one per leading index).
 
     Args:
@@ -374,18 +397,23 @@ def searchsorted(sorted_sequence: Tensor, input: Any, *, out_int32: bool = False
         sorter: indices that sort `sorted_sequence`.
     """
     if side not in (None, "left", "right"):
-        raise RuntimeError("torch.searchsorted(): side can only be 'left' or 'right' but got "
-                           f"{side}")
+        raise RuntimeError(
+            f"torch.searchsorted(): side can only be 'left' or 'right' but got {side}"
+        )
     if side == "left" and right:
-        raise RuntimeError("torch.searchsorted(): side and right can't be set to opposites, got "
-                           "side of left while right was True")
+        raise RuntimeError(
+            "torch.searchsorted(): side and right can't be set to opposites, got "
+            "side of left while right was True"
+        )
     values = input if isinstance(input, Tensor) else NAMES["tensor"](input)
     sequence = sorted_sequence
     if sequence.ndim != 1 and sequence._shape[:-1] != values._shape[:-1]:
-        raise RuntimeError("torch.searchsorted(): boundaries tensor should be 1 dimension or the "
-                           "first N-1 dimensions of boundaries tensor and input value tensor must "
-                           f"match, but we got boundaries tensor {list(sequence.shape)} and input "
-                           f"value tensor {list(values.shape)}")
+        raise RuntimeError(
+            "torch.searchsorted(): boundaries tensor should be 1 dimension or the "
+            "first N-1 dimensions of boundaries tensor and input value tensor must "
+            f"match, but we got boundaries tensor {list(sequence.shape)} and input "
+            f"value tensor {list(values.shape)}"
+        )
     if sorter is not None:
         sequence = gather(sequence, -1, sorter)
     found = sorted_place(sequence, values, right or side == "right")
@@ -393,20 +421,19 @@ def searchsorted(sorted_sequence: Tensor, input: Any, *, out_int32: bool = False
 
 
 @composite(out=True)
-def bucketize(input: Any, boundaries: Tensor, *, out_int32: bool = False, right: bool = False
-              ) -> Tensor:
+def bucketize(
+    input: Any, boundaries: Tensor, *, out_int32: bool = False, right: bool = False
+) -> Tensor:
     """The bucket of each value between ascending boundaries."""
     if boundaries.ndim != 1:
-        raise RuntimeError(f"boundaries tensor must be 1 dimension, but got dim("
-                           f"{boundaries.ndim})")
+        raise RuntimeError(f"boundaries tensor must be 1 dimension, but got dim({boundaries.ndim})")
     return searchsorted(boundaries, input, out_int32=out_int32, right=right)  # type: ignore[no-any-return]
 
 
 @composite(method=False, out=True)
-def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False
-         ) -> Tensor:
+def isin(
+    elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False
+) -> Tensor:
     """Whether each element is among the test elements (with `invert`, is not)."""
     given = [x if isinstance(x, Tensor) else NAMES["tensor"](x) for x in (elements, test_elements)]
     return membership(*given, invert)  # type: ignore[no-any-return]
-
-

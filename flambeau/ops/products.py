@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from flambeau.ops.contraction import matmul, matmul_batched
-from flambeau.ops.table import NAMES, composite
+from flambeau.ops.rows import NAMES
+from flambeau.ops.table import composite
 from flambeau.size import broadcast_shapes, wrap_dim
 from flambeau.tensor import Tensor
 

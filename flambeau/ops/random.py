@@ -20,16 +20,9 @@ from flambeau.dtype import dtype as DType
 from flambeau.ir.graph import Node
 from flambeau.ops.creation import filled, to_dtype
 from flambeau.ops.ordering import largest_along, order_along
-from flambeau.ops.table import (
-    NAMES,
-    ROWS,
-    check_writable,
-    composite,
-    elementwise,
-    emit,
-    primitive,
-    store,
-)
+from flambeau.ops.rows import NAMES, ROWS
+from flambeau.ops.table import composite, elementwise, emit, primitive
+from flambeau.ops.writing import check_writable, store
 from flambeau.size import broadcast_shapes, shape_of
 from flambeau.tensor import Tensor, make
 
@@ -117,8 +110,10 @@ class Generator:
         """Continue from a state of `get_state`; -> self."""
         raw = np.ascontiguousarray(state._array())
         if raw.dtype != np.uint8 or raw.size != 16:
-            raise RuntimeError(f"RNG state is wrong size: expected a uint8 tensor of 16 bytes, got "
-                               f"{raw.dtype} of {raw.size} elements")
+            raise RuntimeError(
+                f"RNG state is wrong size: expected a uint8 tensor of 16 bytes, got "
+                f"{raw.dtype} of {raw.size} elements"
+            )
         seed, counter = raw.view(np.uint64)
         self._seed, self._counter = int(seed), int(counter)
         return self
@@ -178,30 +173,34 @@ def bits(shape: tuple[int, ...], generator: Generator | None, device: Any = None
     return make(Node(ROWS["random_bits"], (key, first), (), shape, dtypes.int64), resolve(device))
 
 
-def uniform01(shape: tuple[int, ...], dtype: DType, generator: Generator | None,
-              device: Any = None) -> Tensor:
+def uniform01(
+    shape: tuple[int, ...], dtype: DType, generator: Generator | None, device: Any = None
+) -> Tensor:
     """Uniform values in [0, 1): multiples of 2**-24 (2**-53 for float64, fewer for halves)."""
     mantissa = {"float64": 53, "float32": 24, "float16": 11, "bfloat16": 8}[dtype.name]
     raw = (bits(shape, generator, device) >> (64 - mantissa)) & ((1 << mantissa) - 1)
     wide = dtype if dtype.itemsize >= 4 else dtypes.float32
-    return to_dtype(to_dtype(raw, wide) * 2.0 ** -mantissa, dtype)
+    return to_dtype(to_dtype(raw, wide) * 2.0**-mantissa, dtype)
 
 
-def normal01(shape: tuple[int, ...], dtype: DType, generator: Generator | None,
-             device: Any = None) -> Tensor:
+def normal01(
+    shape: tuple[int, ...], dtype: DType, generator: Generator | None, device: Any = None
+) -> Tensor:
     """Standard normal values by Box-Muller from one 64-bit draw each (two for float64)."""
     wide = dtype if dtype.itemsize >= 4 else dtypes.float32
     raw = bits(shape, generator, device)
     if wide is dtypes.float64:
         second = bits(shape, generator, device)
-        u = to_dtype((raw >> 11) & ((1 << 53) - 1), wide) * 2.0 ** -53 + 2.0 ** -54
-        v = to_dtype((second >> 11) & ((1 << 53) - 1), wide) * 2.0 ** -53
+        u = to_dtype((raw >> 11) & ((1 << 53) - 1), wide) * 2.0**-53 + 2.0**-54
+        v = to_dtype((second >> 11) & ((1 << 53) - 1), wide) * 2.0**-53
     else:
         # u in (0, 1) with a fine grid near 0, so that the tail reaches 6.6 sigma
-        u = to_dtype((raw >> 32) & 0xFFFFFFFF, wide) * 2.0 ** -32 + 2.0 ** -33
-        v = to_dtype(raw & 0xFFFFFF, wide) * 2.0 ** -24
-    radius = NAMES["sqrt"](NAMES["log"](NAMES["minimum"](u, 1.0 - 2.0 ** -24 if wide is not
-                                                        dtypes.float64 else 1.0)) * -2.0)
+        u = to_dtype((raw >> 32) & 0xFFFFFFFF, wide) * 2.0**-32 + 2.0**-33
+        v = to_dtype(raw & 0xFFFFFF, wide) * 2.0**-24
+    radius = NAMES["sqrt"](
+        NAMES["log"](NAMES["minimum"](u, 1.0 - 2.0**-24 if wide is not dtypes.float64 else 1.0))
+        * -2.0
+    )
     return to_dtype(radius * NAMES["cos"](v * 6.283185307179586), dtype)
 
 
@@ -215,53 +214,104 @@ def _finish(t: Tensor, requires_grad: bool, out: Any) -> Tensor:
 
 
 @composite(method=False)
-def rand(*size: Any, generator: Generator | None = None, out: Any = None,
-         dtype: DType | None = None, layout: Any = None, device: Any = None,
-         requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
+def rand(
+    *size: Any,
+    generator: Generator | None = None,
+    out: Any = None,
+    dtype: DType | None = None,
+    layout: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    pin_memory: bool = False,
+) -> Tensor:
     """Uniform values in [0, 1)."""
-    return _finish(uniform01(shape_of(size), dtype or dtypes.get_default_dtype(), generator,
-                             device), requires_grad, out)
+    return _finish(
+        uniform01(shape_of(size), dtype or dtypes.get_default_dtype(), generator, device),
+        requires_grad,
+        out,
+    )
 
 
 @composite(method=False)
-def randn(*size: Any, generator: Generator | None = None, out: Any = None,
-          dtype: DType | None = None, layout: Any = None, device: Any = None,
-          requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
+def randn(
+    *size: Any,
+    generator: Generator | None = None,
+    out: Any = None,
+    dtype: DType | None = None,
+    layout: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    pin_memory: bool = False,
+) -> Tensor:
     """Standard normal values."""
-    return _finish(normal01(shape_of(size), dtype or dtypes.get_default_dtype(), generator,
-                            device), requires_grad, out)
+    return _finish(
+        normal01(shape_of(size), dtype or dtypes.get_default_dtype(), generator, device),
+        requires_grad,
+        out,
+    )
 
 
 @composite(method=False)
-def rand_like(input: Tensor, *, dtype: DType | None = None, layout: Any = None, device: Any = None,
-              requires_grad: bool = False, memory_format: Any = None,
-              generator: Generator | None = None) -> Tensor:
+def rand_like(
+    input: Tensor,
+    *,
+    dtype: DType | None = None,
+    layout: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    memory_format: Any = None,
+    generator: Generator | None = None,
+) -> Tensor:
     """`rand` with the shape and dtype of a tensor."""
     return _finish(uniform01(input._shape, dtype or input.dtype, generator), requires_grad, None)
 
 
 @composite(method=False)
-def randn_like(input: Tensor, *, dtype: DType | None = None, layout: Any = None,
-               device: Any = None, requires_grad: bool = False, memory_format: Any = None,
-               generator: Generator | None = None) -> Tensor:
+def randn_like(
+    input: Tensor,
+    *,
+    dtype: DType | None = None,
+    layout: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    memory_format: Any = None,
+    generator: Generator | None = None,
+) -> Tensor:
     """`randn` with the shape and dtype of a tensor."""
     return _finish(normal01(input._shape, dtype or input.dtype, generator), requires_grad, None)
 
 
-def integers(shape: tuple[int, ...], low: int, high: int, dtype: DType,
-             generator: Generator | None, device: Any = None) -> Tensor:
+def integers(
+    shape: tuple[int, ...],
+    low: int,
+    high: int,
+    dtype: DType,
+    generator: Generator | None,
+    device: Any = None,
+) -> Tensor:
     """Uniform integers in [low, high) from 63 random bits each."""
     if low >= high:
-        raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= "
-                           f"to={high}")
+        raise RuntimeError(
+            f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}"
+        )
     raw = (bits(shape, generator, device) >> 1) & ((1 << 63) - 1)
     return to_dtype(raw % (high - low) + low, dtype)
 
 
 @composite(method=False)
-def randint(low: int, high: Any = None, size: Any = None, *, generator: Generator | None = None,
-            out: Any = None, dtype: DType | None = None, layout: Any = None, device: Any = None,
-            requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
+def randint(
+    low: int,
+    high: Any = None,
+    size: Any = None,
+    *,
+    generator: Generator | None = None,
+    out: Any = None,
+    dtype: DType | None = None,
+    layout: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    pin_memory: bool = False,
+) -> Tensor:
     """Uniform integers in [low, high): `randint(high, size)` or `randint(low, high, size)`."""
     if size is None:
         low, high, size = 0, low, high
@@ -270,28 +320,39 @@ def randint(low: int, high: Any = None, size: Any = None, *, generator: Generato
 
 
 @composite(method=False)
-def randint_like(input: Tensor, low: int, high: Any = None, *, dtype: DType | None = None,
-                 device: Any = None, layout: Any = None, requires_grad: bool = False) -> Tensor:
+def randint_like(
+    input: Tensor,
+    low: int,
+    high: Any = None,
+    *,
+    dtype: DType | None = None,
+    device: Any = None,
+    layout: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """`randint` with the shape and dtype of a tensor."""
     low, high = (0, low) if high is None else (low, high)
     return integers(input._shape, low, high, dtype or input.dtype, None)
 
 
-def _uniform_(self: Tensor, a: float = 0, b: float = 1, *, generator: Generator | None = None,
-              **old: Any) -> Tensor:
+def _uniform_(
+    self: Tensor, a: float = 0, b: float = 1, *, generator: Generator | None = None, **old: Any
+) -> Tensor:
     """Fill with uniform values in [a, b); -> self."""
     a, b = old.get("from", a), old.get("to", b)
     if a > b:
-        raise RuntimeError(f"uniform_ expects to return a [from, to) range, but found from={a} > "
-                           f"to={b}")
+        raise RuntimeError(
+            f"uniform_ expects to return a [from, to) range, but found from={a} > to={b}"
+        )
     check_writable(self)
     draw = uniform01(self._shape, self.dtype, generator)
     store(self, draw * float(b - a) + float(a))
     return self
 
 
-def _normal_(self: Tensor, mean: float = 0, std: float = 1, *,
-             generator: Generator | None = None) -> Tensor:
+def _normal_(
+    self: Tensor, mean: float = 0, std: float = 1, *, generator: Generator | None = None
+) -> Tensor:
     """Fill with normal values of the given mean and standard deviation; -> self."""
     if std < 0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
@@ -300,16 +361,29 @@ def _normal_(self: Tensor, mean: float = 0, std: float = 1, *,
     return self
 
 
-def _random_(self: Tensor, low: int = 0, high: int | None = None, *,
-             generator: Generator | None = None) -> Tensor:
+def _random_(
+    self: Tensor, low: int = 0, high: int | None = None, *, generator: Generator | None = None
+) -> Tensor:
     """Fill with uniform integers in [low, high), by default all the dtype can hold; -> self."""
     if high is None:
         if low:
             low, high = 0, low
         else:
-            high = 1 << {"float32": 24, "float64": 53, "float16": 11, "bfloat16": 8, "bool": 1,
-                         "uint8": 8, "int8": 7, "int16": 15, "int32": 31,
-                         "int64": 62}[self.dtype.name]
+            high = (
+                1
+                << {
+                    "float32": 24,
+                    "float64": 53,
+                    "float16": 11,
+                    "bfloat16": 8,
+                    "bool": 1,
+                    "uint8": 8,
+                    "int8": 7,
+                    "int16": 15,
+                    "int32": 31,
+                    "int64": 62,
+                }[self.dtype.name]
+            )
     check_writable(self)
     store(self, integers(self._shape, low, high, self.dtype, generator))
     return self
@@ -323,7 +397,7 @@ for _name, _function in (("uniform_", _uniform_), ("normal_", _normal_), ("rando
 def keep_mask(shape: tuple[int, ...], p: float, generator: Generator | None = None) -> Tensor:
     """True with probability 1 - p."""
     # the bits are a uniform int64
-    threshold = min(int(p * 2.0 ** 64) - (1 << 63), (1 << 63) - 1)
+    threshold = min(int(p * 2.0**64) - (1 << 63), (1 << 63) - 1)
     return bits(shape, generator) >= threshold  # type: ignore[no-any-return]
 
 
@@ -336,13 +410,21 @@ def uniform_open(shape: tuple[int, ...], dtype: DType, generator: Generator | No
     mantissa = 52 if wide is dtypes.float64 else 23
     raw = (bits(shape, generator) >> (64 - mantissa)) & ((1 << mantissa) - 1)
     # the middle of each cell, so that neither 0 nor 1 is drawn
-    return to_dtype(raw, wide) * 2.0 ** -mantissa + 2.0 ** -(mantissa + 1)  # type: ignore
+    return to_dtype(raw, wide) * 2.0**-mantissa + 2.0 ** -(mantissa + 1)  # type: ignore
 
 
 @composite(method=False)
-def randperm(n: int, *, generator: Generator | None = None, out: Any = None,
-             dtype: DType | None = None, layout: Any = None, device: Any = None,
-             requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
+def randperm(
+    n: int,
+    *,
+    generator: Generator | None = None,
+    out: Any = None,
+    dtype: DType | None = None,
+    layout: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    pin_memory: bool = False,
+) -> Tensor:
     """A random permutation of 0 .. n - 1, int64 by default."""
     if n < 0:
         raise RuntimeError(f"Trying to create tensor with negative dimension {n}: [{n}]")
@@ -356,12 +438,14 @@ def _probability(p: Any, name: str) -> None:
 
 
 @composite()
-def bernoulli(input: Tensor, p: Any = None, *, generator: Generator | None = None,
-              out: Any = None) -> Tensor:
+def bernoulli(
+    input: Tensor, p: Any = None, *, generator: Generator | None = None, out: Any = None
+) -> Tensor:
     """1 with the probability that each element of input gives (or with p), else 0."""
     if p is None and input.dtype.category != 2:
-        raise NotImplementedError(f"\"bernoulli_tensor_cpu_p_\" not implemented for "
-                                  f"'{input.type()[6:-6]}'")  # type: ignore[attr-defined]
+        raise NotImplementedError(
+            f"\"bernoulli_tensor_cpu_p_\" not implemented for '{input.type()[6:-6]}'"
+        )  # type: ignore[attr-defined]
     _probability(0 if p is None else p, "bernoulli_")
     draw = uniform01(input._shape, dtypes.float64, generator)
     found = to_dtype(draw < (input.detach() if p is None else p), input.dtype)
@@ -378,9 +462,19 @@ def _bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Generator | None = Non
 
 
 @composite(method=False)
-def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None,
-           out: Any = None, dtype: DType | None = None, layout: Any = None, device: Any = None,
-           requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
+def normal(
+    mean: Any,
+    std: Any = 1.0,
+    size: Any = None,
+    *,
+    generator: Generator | None = None,
+    out: Any = None,
+    dtype: DType | None = None,
+    layout: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    pin_memory: bool = False,
+) -> Tensor:
     """Normal values; mean and std are tensors that broadcast, or numbers with a size."""
     given = [t for t in (mean, std) if isinstance(t, Tensor)]
     if not isinstance(std, Tensor) and std < 0:
@@ -418,14 +512,16 @@ poisson_draw.reference(_poisson_reference)
 def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
     """Poisson values whose rates are the elements of input."""
     return poisson_draw(  # type: ignore[no-any-return]
-        input.detach(), *(generator or default_generator).take(max(input.numel(), 1)))
+        input.detach(), *(generator or default_generator).take(max(input.numel(), 1))
+    )
 
 
 @primitive("host", differentiable=False)
 def draw_places(row: Any, weights: Tensor, draws: Tensor, count: int, replacement: bool) -> Tensor:
     """Indices drawn in proportion to weights (last dimension), from uniform draws."""
-    return emit(row, (weights, draws), (count, replacement), (*weights._shape[:-1], count),
-                dtypes.int64)
+    return emit(
+        row, (weights, draws), (count, replacement), (*weights._shape[:-1], count), dtypes.int64
+    )
 
 
 def _draw_reference(weights: Any, draws: Any, count: int, replacement: bool) -> Any:
@@ -437,8 +533,10 @@ def _draw_reference(weights: Any, draws: Any, count: int, replacement: bool) -> 
         raise RuntimeError("invalid multinomial distribution (sum of probabilities <= 0)")
     if not replacement:
         if ((weights > 0).sum(-1) < count).any():
-            raise RuntimeError("invalid multinomial distribution (with replacement=False, not "
-                               "enough non-negative category to sample)")
+            raise RuntimeError(
+                "invalid multinomial distribution (with replacement=False, not "
+                "enough non-negative category to sample)"
+            )
         # the largest of weight / exponential draws: Efraimidis and Spirakis (2006)
         races = weights / -np.log(draws)
         return largest_along.row.reference(races, count, races.ndim - 1, True)
@@ -455,8 +553,13 @@ draw_places.reference(_draw_reference)
 
 
 @composite(out=True)
-def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *,
-                generator: Generator | None = None) -> Tensor:
+def multinomial(
+    input: Tensor,
+    num_samples: int,
+    replacement: bool = False,
+    *,
+    generator: Generator | None = None,
+) -> Tensor:
     """Indices drawn in proportion to the weights in each row of input.
 
     Raises:
@@ -464,15 +567,17 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *,
             replacement; at the flush: weights that are negative or not finite, or sum to 0.
     """
     if input.dtype.category != 2:
-        raise RuntimeError("multinomial only supports floating-point dtypes for input, got: "
-                           f"{input.type()[6:-6]}")  # type: ignore[attr-defined]
+        raise RuntimeError(
+            f"multinomial only supports floating-point dtypes for input, got: {input.type()[6:-6]}"
+        )  # type: ignore[attr-defined]
     if input.ndim not in (1, 2):
         raise RuntimeError("prob_dist must be 1 or 2 dim")
     if num_samples <= 0:
         raise RuntimeError("cannot sample n_sample <= 0 samples")
     if not replacement and num_samples > input._shape[-1]:
-        raise RuntimeError("cannot sample n_sample > prob_dist.size(-1) samples without "
-                           "replacement")
+        raise RuntimeError(
+            "cannot sample n_sample > prob_dist.size(-1) samples without replacement"
+        )
     wanted = (*input._shape[:-1], num_samples) if replacement else input._shape
     draws = uniform_open(wanted, dtypes.float64, generator)
     return draw_places(input.detach(), draws, int(num_samples), bool(replacement))  # type: ignore
@@ -482,8 +587,9 @@ def _exponential_(self: Tensor, lambd: float = 1, *, generator: Generator | None
     """Fill with exponential values of the given rate; -> self."""
     if not lambd > 0:
         raise RuntimeError(f"exponential_ expects lambda > 0.0, but found lambda={lambd}")
-    return _fill(self, -NAMES["log"](uniform_open(self._shape, self.dtype, generator))
-                 * (1.0 / lambd))
+    return _fill(
+        self, -NAMES["log"](uniform_open(self._shape, self.dtype, generator)) * (1.0 / lambd)
+    )
 
 
 def _geometric_(self: Tensor, p: float, *, generator: Generator | None = None) -> Tensor:
@@ -494,18 +600,23 @@ def _geometric_(self: Tensor, p: float, *, generator: Generator | None = None) -
     return _fill(self, NAMES["ceil"](draw * (1.0 / math.log1p(-p))))
 
 
-def _cauchy_(self: Tensor, median: float = 0, sigma: float = 1, *,
-             generator: Generator | None = None) -> Tensor:
+def _cauchy_(
+    self: Tensor, median: float = 0, sigma: float = 1, *, generator: Generator | None = None
+) -> Tensor:
     """Fill with Cauchy values of the given median and scale; -> self."""
     if not sigma > 0:
         raise RuntimeError(f"cauchy_ expects sigma > 0.0, but found sigma={sigma}")
     draw = uniform_open(self._shape, self.dtype, generator)
-    return _fill(self, NAMES["tan"]((draw - 0.5) * math.pi) * float(sigma)  # type: ignore
-                 + float(median))
+    return _fill(
+        self,
+        NAMES["tan"]((draw - 0.5) * math.pi) * float(sigma)  # type: ignore
+        + float(median),
+    )
 
 
-def _log_normal_(self: Tensor, mean: float = 1, std: float = 2, *,
-                 generator: Generator | None = None) -> Tensor:
+def _log_normal_(
+    self: Tensor, mean: float = 1, std: float = 2, *, generator: Generator | None = None
+) -> Tensor:
     """Fill with values whose logarithms are normal; -> self."""
     if not std > 0:
         raise RuntimeError(f"log_normal_ expects std > 0.0, but found std={std}")
@@ -519,9 +630,13 @@ def _fill(t: Tensor, value: Tensor) -> Tensor:
     return t
 
 
-for _name, _function in (("bernoulli_", _bernoulli_), ("exponential_", _exponential_),
-                         ("geometric_", _geometric_), ("cauchy_", _cauchy_),
-                         ("log_normal_", _log_normal_)):
+for _name, _function in (
+    ("bernoulli_", _bernoulli_),
+    ("exponential_", _exponential_),
+    ("geometric_", _geometric_),
+    ("cauchy_", _cauchy_),
+    ("log_normal_", _log_normal_),
+):
     setattr(Tensor, _name, _function)
     NAMES[_name] = _function
 

@@ -21,10 +21,10 @@ from flambeau.ops.movement import (
     transpose,
     view_as_shape,
 )
-from flambeau.ops.table import NAMES, composite
+from flambeau.ops.rows import NAMES
+from flambeau.ops.table import composite
 from flambeau.size import broadcast_shapes, contiguous_strides, shape_of, wrap_dim, wrap_dims
 from flambeau.tensor import Tensor
-
 
 # -- padding ---------------------------------------------------------------------------------------
 

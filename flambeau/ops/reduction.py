@@ -10,7 +10,8 @@ import numpy as np
 from flambeau import dtype as dtypes
 from flambeau.dtype import dtype as DType
 from flambeau.ops.movement import expand_to, sum_to, view_as_shape
-from flambeau.ops.table import NAMES, composite, emit, primitive
+from flambeau.ops.rows import NAMES
+from flambeau.ops.table import composite, emit, primitive
 from flambeau.size import wrap_dim, wrap_dims
 from flambeau.tensor import Tensor
 

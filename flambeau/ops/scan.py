@@ -13,7 +13,8 @@ from flambeau.dtype import dtype as DType
 from flambeau.ops.elementwise import select_where
 from flambeau.ops.indexing import gather
 from flambeau.ops.movement import slice_dim
-from flambeau.ops.table import NAMES, composite, emit, primitive
+from flambeau.ops.rows import NAMES
+from flambeau.ops.table import composite, emit, primitive
 from flambeau.size import wrap_dim
 from flambeau.tensor import Tensor
 
@@ -177,14 +178,20 @@ def cummin(input: Tensor, dim: int) -> Any:
 def logcumsumexp(input: Tensor, dim: int) -> Tensor:
     """log(cumsum(exp(input))) along a dimension, without overflow."""
     if input.dtype.category != 2:
-        raise NotImplementedError('"logcumsumexp_out_cpu" not implemented for '
-                                  f"'{input.type()[6:-6]}'")  # type: ignore[attr-defined]
+        raise NotImplementedError(
+            f"\"logcumsumexp_out_cpu\" not implemented for '{input.type()[6:-6]}'"
+        )  # type: ignore[attr-defined]
     return _along(input, dim, scan_logsumexp)
 
 
 @composite(out=True)
-def diff(input: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None,
-         append: Tensor | None = None) -> Tensor:
+def diff(
+    input: Tensor,
+    n: int = 1,
+    dim: int = -1,
+    prepend: Tensor | None = None,
+    append: Tensor | None = None,
+) -> Tensor:
     """Differences of neighbours along a dimension, n times.
 
     Args:
@@ -226,11 +233,13 @@ def _areas(y: Tensor, x: Tensor | None, dx: Any, dim: int) -> Tensor:
 def trapezoid(y: Tensor, x: Tensor | None = None, *, dx: Any = None, dim: int = -1) -> Tensor:
     """Integral of samples along a dimension by the trapezoidal rule, over points x or steps dx."""
     return NAMES["sum"](  # type: ignore[no-any-return]
-        _areas(y, x, 1.0 if dx is None else dx, dim), dim)
+        _areas(y, x, 1.0 if dx is None else dx, dim), dim
+    )
 
 
 @composite(method=False)
-def cumulative_trapezoid(y: Tensor, x: Tensor | None = None, *, dx: Any = None, dim: int = -1
-                         ) -> Tensor:
+def cumulative_trapezoid(
+    y: Tensor, x: Tensor | None = None, *, dx: Any = None, dim: int = -1
+) -> Tensor:
     """Running integral of samples along a dimension by the trapezoidal rule."""
     return cumsum(_areas(y, x, 1.0 if dx is None else dx, dim), dim)  # type: ignore[no-any-return]

@@ -23,7 +23,8 @@ from flambeau.ops.reduction import (
     prod_axes,
     restore,
 )
-from flambeau.ops.table import NAMES, composite, emit, primitive
+from flambeau.ops.rows import NAMES
+from flambeau.ops.table import composite, emit, primitive
 from flambeau.size import wrap_dim
 from flambeau.tensor import Tensor
 
@@ -39,8 +40,9 @@ def pair(name: str, values: Tensor, indices: Tensor) -> Any:
 
 
 @composite(out=True)
-def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *,
-         dtype: DType | None = None) -> Tensor:
+def prod(
+    input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: DType | None = None
+) -> Tensor:
     """Product of the elements, or over one dimension. Integers and bools multiply as int64."""
     if dtype is None and input.dtype.category != 2:
         dtype = dtypes.int64
@@ -53,8 +55,9 @@ def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *,
 
 def _extreme(input: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> Any:
     """The three forms of max and min."""
-    whole, place, two = ((max_axes, argmax_axis, maximum) if name == "max" else
-                         (min_axes, argmin_axis, minimum))
+    whole, place, two = (
+        (max_axes, argmax_axis, maximum) if name == "max" else (min_axes, argmin_axis, minimum)
+    )
     dim = kwargs.pop("dim", None)
     other = kwargs.pop("other", None)
     keepdim = kwargs.pop("keepdim", False)
@@ -71,15 +74,18 @@ def _extreme(input: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any], name:
         return two(input, other)
     if dim is None:
         if input.numel() == 0:
-            raise RuntimeError(f"{name}(): Expected reduction dim to be specified for "
-                               "input.numel() == 0. Specify the reduction dim with the 'dim' "
-                               "argument.")
+            raise RuntimeError(
+                f"{name}(): Expected reduction dim to be specified for "
+                "input.numel() == 0. Specify the reduction dim with the 'dim' "
+                "argument."
+            )
         axes = tuple(range(input.ndim))
         return whole(input, axes) if axes else NAMES["clone"](input)
     if input.ndim == 0:
         wrap_dim(dim, 0)
-        return pair(name, NAMES["clone"](input),
-                    NAMES["zeros"]((), dtype=dtypes.int64, device=input.device))
+        return pair(
+            name, NAMES["clone"](input), NAMES["zeros"]((), dtype=dtypes.int64, device=input.device)
+        )
     d = wrap_dim(dim, input.ndim)
     if input._shape[d] == 0:
         raise IndexError(f"{name}(): Expected reduction dim {d} to have non-zero size.")
@@ -119,8 +125,10 @@ def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> 
     axes = _axes(dim, input)
     if not axes:
         return AMinMax(NAMES["clone"](input), NAMES["clone"](input))
-    return AMinMax(restore(min_axes(input, axes), input._shape, axes, keepdim),
-                   restore(max_axes(input, axes), input._shape, axes, keepdim))
+    return AMinMax(
+        restore(min_axes(input, axes), input._shape, axes, keepdim),
+        restore(max_axes(input, axes), input._shape, axes, keepdim),
+    )
 
 
 def _truth(input: Tensor, dim: Any, keepdim: bool, row: Any, empty: bool) -> Tensor:
@@ -155,8 +163,9 @@ def all(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
     return _truth(input, dim, keepdim, min_axes, True)
 
 
-def _moments(input: Tensor, dim: Any, correction: Any, keepdim: bool, name: str
-             ) -> tuple[Tensor, Tensor]:
+def _moments(
+    input: Tensor, dim: Any, correction: Any, keepdim: bool, name: str
+) -> tuple[Tensor, Tensor]:
     """(variance, mean) in two passes over the values."""
     if input.dtype.category != 2:
         raise RuntimeError(f"{name} only support floating point and complex dtypes")
@@ -182,32 +191,56 @@ def _correction(dim: Any, unbiased: Any, correction: Any) -> tuple[Any, Any]:
 
 
 @composite(out=True)
-def var(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *,
-        correction: Any = None) -> Tensor:
+def var(
+    input: Tensor,
+    dim: Any = None,
+    unbiased: Any = None,
+    keepdim: bool = False,
+    *,
+    correction: Any = None,
+) -> Tensor:
     """Variance over dimensions, divided by count - correction (default 1)."""
     dim, correction = _correction(dim, unbiased, correction)
     return _moments(input, dim, correction, keepdim, "var")[0]
 
 
 @composite(out=True)
-def std(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *,
-        correction: Any = None) -> Tensor:
+def std(
+    input: Tensor,
+    dim: Any = None,
+    unbiased: Any = None,
+    keepdim: bool = False,
+    *,
+    correction: Any = None,
+) -> Tensor:
     """Standard deviation: the square root of `var`."""
     dim, correction = _correction(dim, unbiased, correction)
     return NAMES["sqrt"](_moments(input, dim, correction, keepdim, "std")[0])  # type: ignore
 
 
 @composite(method=False)
-def var_mean(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *,
-             correction: Any = None) -> Any:
+def var_mean(
+    input: Tensor,
+    dim: Any = None,
+    unbiased: Any = None,
+    keepdim: bool = False,
+    *,
+    correction: Any = None,
+) -> Any:
     """(variance, mean) over dimensions."""
     dim, correction = _correction(dim, unbiased, correction)
     return _moments(input, dim, correction, keepdim, "var_mean")
 
 
 @composite(method=False)
-def std_mean(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *,
-             correction: Any = None) -> Any:
+def std_mean(
+    input: Tensor,
+    dim: Any = None,
+    unbiased: Any = None,
+    keepdim: bool = False,
+    *,
+    correction: Any = None,
+) -> Any:
     """(standard deviation, mean) over dimensions."""
     dim, correction = _correction(dim, unbiased, correction)
     variance, mean = _moments(input, dim, correction, keepdim, "std_mean")
@@ -217,8 +250,13 @@ def std_mean(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: bool
 @composite(out=True, aliases=("special_logsumexp",))
 def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
     """log(sum(exp(input))) over dimensions, shifted by the maximum so that nothing overflows."""
-    x = input if input.dtype.category == 2 else input.to(  # type: ignore[attr-defined]
-        dtypes.get_default_dtype())
+    x = (
+        input
+        if input.dtype.category == 2
+        else input.to(  # type: ignore[attr-defined]
+            dtypes.get_default_dtype()
+        )
+    )
     axes = _axes(dim, x)
     if not axes:
         return NAMES["clone"](x)  # type: ignore[no-any-return]
@@ -232,14 +270,17 @@ def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
 
 
 @composite(method=False, public=False)
-def vector_norm(x: Tensor, ord: Any = 2, dim: Any = None, keepdim: bool = False, *,
-                dtype: DType | None = None) -> Tensor:
+def vector_norm(
+    x: Tensor, ord: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: DType | None = None
+) -> Tensor:
     """(sum |x|^ord)^(1/ord) over dimensions; inf, -inf and 0 as limits."""
     if dtype is not None:
         x = x.to(dtype)  # type: ignore[attr-defined]
     if x.dtype.category != 2:
-        raise RuntimeError(f"linalg.vector_norm: Expected a floating point or complex tensor as "
-                           f"input. Got {x.dtype}")
+        raise RuntimeError(
+            f"linalg.vector_norm: Expected a floating point or complex tensor as "
+            f"input. Got {x.dtype}"
+        )
     axes = _axes(dim, x)
     if not axes:
         x = x.reshape(1)  # type: ignore[attr-defined]
@@ -271,8 +312,14 @@ def restore_norm(x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Tensor:
 
 
 @composite()
-def norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False,
-         out: Any = None, dtype: DType | None = None) -> Tensor:
+def norm(
+    input: Tensor,
+    p: Any = "fro",
+    dim: Any = None,
+    keepdim: bool = False,
+    out: Any = None,
+    dtype: DType | None = None,
+) -> Tensor:
     """Norm of all elements or over dimensions: p-norm, "fro" (2)."""
     if isinstance(p, str):
         if p != "fro":
@@ -283,16 +330,18 @@ def norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False,
 
 
 @composite(out=True)
-def nansum(input: Tensor, dim: Any = None, keepdim: bool = False, *,
-           dtype: DType | None = None) -> Tensor:
+def nansum(
+    input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType | None = None
+) -> Tensor:
     """Sum that counts NaN as 0."""
     kept = select_where(NAMES["isnan"](input), 0, input)
     return NAMES["sum"](kept, dim, keepdim, dtype=dtype)  # type: ignore[no-any-return]
 
 
 @composite(out=True)
-def nanmean(input: Tensor, dim: Any = None, keepdim: bool = False, *,
-            dtype: DType | None = None) -> Tensor:
+def nanmean(
+    input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType | None = None
+) -> Tensor:
     """Mean over the elements that are not NaN."""
     count = NAMES["sum"](~NAMES["isnan"](input), dim, keepdim)
     return nansum(input, dim, keepdim, dtype=dtype) / count  # type: ignore[no-any-return,operator]
@@ -312,23 +361,24 @@ def trace(input: Tensor) -> Tensor:
     return NAMES["sum"](input.diagonal())  # type: ignore[attr-defined,no-any-return]
 
 
-
-
 # -- quantiles, covariance, histograms, distances --------------------------------------------------
 
 Histogram = namedtuple("Histogram", ("hist", "bin_edges"))
 
 
-def _quantile(input: Tensor, q: Any, dim: int | None, keepdim: bool, interpolation: str,
-              ignore_nan: bool) -> Tensor:
+def _quantile(
+    input: Tensor, q: Any, dim: int | None, keepdim: bool, interpolation: str, ignore_nan: bool
+) -> Tensor:
     name = "nanquantile()" if ignore_nan else "quantile()"
     if input.dtype not in (dtypes.float32, dtypes.float64):
         raise RuntimeError(f"{name} input tensor must be either float or double dtype")
     if input.numel() == 0:
         raise RuntimeError(f"{name} input tensor must be non-empty")
     if interpolation not in ("linear", "lower", "higher", "midpoint", "nearest"):
-        raise RuntimeError(f"{name} interpolation must be one of linear, lower, higher, midpoint "
-                           f"or nearest, but got {interpolation}")
+        raise RuntimeError(
+            f"{name} interpolation must be one of linear, lower, higher, midpoint "
+            f"or nearest, but got {interpolation}"
+        )
     if not isinstance(q, Tensor):
         if not 0 <= q <= 1:
             raise RuntimeError(f"{name} q must be in the range [0, 1] but got {q}")
@@ -349,8 +399,11 @@ def _quantile(input: Tensor, q: Any, dim: int | None, keepdim: bool, interpolati
     ranks = ranks.expand(*rows._shape[:-1], q.numel())
     found = _between(ordered, ranks, interpolation)
     if keepdim:
-        ones = (1,) * input.ndim if dim is None else tuple(
-            1 if i == d else size for i, size in enumerate(input._shape))
+        ones = (
+            (1,) * input.ndim
+            if dim is None
+            else tuple(1 if i == d else size for i, size in enumerate(input._shape))
+        )
         found = found.movedim(-1, 0).reshape(q.numel(), *ones)
     else:
         found = found.movedim(-1, 0)
@@ -372,8 +425,14 @@ def _between(ordered: Tensor, ranks: Tensor, interpolation: str) -> Tensor:
 
 
 @composite(out=True)
-def quantile(input: Tensor, q: Any, dim: int | None = None, keepdim: bool = False, *,
-             interpolation: str = "linear") -> Tensor:
+def quantile(
+    input: Tensor,
+    q: Any,
+    dim: int | None = None,
+    keepdim: bool = False,
+    *,
+    interpolation: str = "linear",
+) -> Tensor:
     """The q-quantiles of all elements or along a dimension; a 1-d q adds a first dimension.
 
     Args:
@@ -383,19 +442,32 @@ def quantile(input: Tensor, q: Any, dim: int | None = None, keepdim: bool = Fals
 
 
 @composite(out=True)
-def nanquantile(input: Tensor, q: Any, dim: int | None = None, keepdim: bool = False, *,
-                interpolation: str = "linear") -> Tensor:
+def nanquantile(
+    input: Tensor,
+    q: Any,
+    dim: int | None = None,
+    keepdim: bool = False,
+    *,
+    interpolation: str = "linear",
+) -> Tensor:
     """`quantile` of the elements that are not NaN."""
     return _quantile(input, q, dim, keepdim, interpolation, True)
 
 
 @composite()
-def cov(input: Tensor, *, correction: int = 1, fweights: Tensor | None = None,
-        aweights: Tensor | None = None) -> Tensor:
+def cov(
+    input: Tensor,
+    *,
+    correction: int = 1,
+    fweights: Tensor | None = None,
+    aweights: Tensor | None = None,
+) -> Tensor:
     """Covariance of variables (rows) over observations (columns), optionally weighted."""
     if input.ndim > 2:
-        raise RuntimeError(f"cov(): expected input to have two or fewer dimensions but got an "
-                           f"input with {input.ndim} dimensions")
+        raise RuntimeError(
+            f"cov(): expected input to have two or fewer dimensions but got an "
+            f"input with {input.ndim} dimensions"
+        )
     if input.dtype is dtypes.bool:
         raise RuntimeError("cov(): bool dtype is not supported for input")
     scalar = input.ndim < 2
@@ -407,8 +479,10 @@ def cov(input: Tensor, *, correction: int = 1, fweights: Tensor | None = None,
         if w is None:
             continue
         if w.ndim > 1 or w.numel() != x._shape[1]:
-            raise RuntimeError(f"cov(): expected {what} to have the same numel as there are "
-                               f"observations in the input but got {w.numel()} != {x._shape[1]}")
+            raise RuntimeError(
+                f"cov(): expected {what} to have the same numel as there are "
+                f"observations in the input but got {w.numel()} != {x._shape[1]}"
+            )
         weights = w if weights is None else weights * w
     count: Any = float(x._shape[1])
     if weights is None:
@@ -426,14 +500,14 @@ def cov(input: Tensor, *, correction: int = 1, fweights: Tensor | None = None,
     return found.reshape(()) if scalar else found  # type: ignore[no-any-return]
 
 
-
-
 @composite()
 def corrcoef(input: Tensor) -> Tensor:
     """Pearson's correlation of variables (rows) over observations (columns)."""
     if input.ndim > 2:
-        raise RuntimeError(f"corrcoef(): expected input to have two or fewer dimensions but got "
-                           f"an input with {input.ndim} dimensions")
+        raise RuntimeError(
+            f"corrcoef(): expected input to have two or fewer dimensions but got "
+            f"an input with {input.ndim} dimensions"
+        )
     found = cov(input)
     if found.ndim == 0:
         return found / found  # type: ignore[operator,no-any-return]
@@ -474,8 +548,9 @@ def _count_between(x: Any, edges: Any, weight: Any = None) -> Any:
     place = np.searchsorted(edges, x, "right") - 1
     place = np.where(x == edges[-1], bins - 1, place)
     inside = (place >= 0) & (place < bins)
-    return np.bincount(place[inside], None if weight is None else weight[inside],
-                       bins).astype(x.dtype)
+    return np.bincount(place[inside], None if weight is None else weight[inside], bins).astype(
+        x.dtype
+    )
 
 
 count_between.reference(_count_between)
@@ -506,8 +581,15 @@ def histc(input: Tensor, bins: int = 100, min: Any = 0, max: Any = 0) -> Tensor:
 
 
 @composite()
-def histogram(input: Tensor, bins: Any, *, range: Any = None,
-              weight: Tensor | None = None, density: bool = False, out: Any = None) -> Any:
+def histogram(
+    input: Tensor,
+    bins: Any,
+    *,
+    range: Any = None,
+    weight: Tensor | None = None,
+    density: bool = False,
+    out: Any = None,
+) -> Any:
     """(hist, bin_edges): weights of the elements in bins, whose number or edges are given."""
     flat = input.detach().reshape(-1)  # type: ignore[attr-defined]
     edges = bins if isinstance(bins, Tensor) else _edges(flat, bins, *(range or (0, 0)))
@@ -523,13 +605,16 @@ def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = Non
     """Distances (..., P, R) in the p-norm between the rows of (..., P, M) and (..., R, M)."""
     for name, x in (("X1", x1), ("X2", x2)):
         if x.dtype.category != 2:
-            raise RuntimeError(f"cdist only supports floating-point dtypes, {name} got: "
-                               f"{x.type()[6:-6]}")  # type: ignore[attr-defined]
+            raise RuntimeError(
+                f"cdist only supports floating-point dtypes, {name} got: {x.type()[6:-6]}"
+            )  # type: ignore[attr-defined]
         if x.ndim < 2:
             raise RuntimeError(f"cdist only supports at least 2D tensors, {name} got: {x.ndim}D")
     if x1._shape[-1] != x2._shape[-1]:
-        raise RuntimeError(f"X1 and X2 must have the same number of columns. X1: {x1._shape[-1]} "
-                           f"X2: {x2._shape[-1]}")
+        raise RuntimeError(
+            f"X1 and X2 must have the same number of columns. X1: {x1._shape[-1]} "
+            f"X2: {x2._shape[-1]}"
+        )
     if p < 0:
         raise RuntimeError("cdist only supports non-negative p values")
     apart = x1.unsqueeze(-2) - x2.unsqueeze(-3)  # type: ignore[attr-defined]

@@ -22,35 +22,21 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from flambeau import record
+from flambeau.dtype import bool as bool_dtype
 from flambeau.dtype import dtype as DType
 from flambeau.dtype import get_default_dtype, result_type, scalar_dtype
-from flambeau.dtype import bool as bool_dtype
-from flambeau.ir.graph import ASSIGN, CAST, COPY, PICK, VIEW, Constant, Node, Op
+from flambeau.ir.graph import CAST, COPY, PICK, Constant, Node, Op
+from flambeau.ops.entries import attach, tracks
+from flambeau.ops.rows import FUNCTIONAL, NAMES, new_row, set_samples, set_vjp
+from flambeau.ops.writing import check_writable, write_into, write_out
 from flambeau.size import broadcast_shapes, contiguous_strides
-from flambeau.tape import GradFn, Saved, Spec, edge_of, modes, spec_of
+from flambeau.tape import modes
 from flambeau.tensor import Tensor, _new, make, over
-
-#: Every row by name, every public name -> function, and every name of `nn.functional`.
-ROWS: dict[str, Op] = {}
-NAMES: dict[str, Callable[..., Any]] = {}
-FUNCTIONAL: dict[str, Callable[..., Any]] = {}
 
 Number = (bool, int, float)
 
 
 # -- declaring ------------------------------------------------------------------------------------
-
-
-def _row(name: str, kind: str, body: Callable[..., Any], **fields: Any) -> Op:
-    if name in ROWS:
-        raise ValueError(f"row {name!r} is declared twice")
-    op = Op(name, kind, body)
-    op.signature = inspect.signature(body)
-    op.parameters = tuple(op.signature.parameters)
-    for field, value in fields.items():
-        setattr(op, field, value)
-    ROWS[name] = op
-    return op
 
 
 def _finish(
@@ -74,7 +60,7 @@ def _finish(
     call.row = op  # type: ignore[attr-defined]
     call.vjp = functools.partial(set_vjp, op)  # type: ignore[attr-defined]
     call.reference = functools.partial(setattr, op, "reference")  # type: ignore[attr-defined]
-    call.samples = functools.partial(_set_samples, op)  # type: ignore[attr-defined]
+    call.samples = functools.partial(set_samples, op)  # type: ignore[attr-defined]
     call.errors = functools.partial(setattr, op, "error_samples")  # type: ignore[attr-defined]
     for name in (body.__name__, *aliases):
         if public:
@@ -115,20 +101,6 @@ def _with_inplace(
     return form
 
 
-def set_vjp(op: Op, rule: Callable[..., Any], saves: str = "") -> None:
-    """Give a row its vector-Jacobian product.
-
-    `saves` names what it reads: parameters, "out", or single results as "out0", "out1", ...
-    """
-    op.vjp = rule
-    op.saves = frozenset(saves.replace(",", " ").split())
-
-
-def _set_samples(op: Op, samples: Callable[..., Any], gradcheck: bool = True) -> None:
-    op.samples = samples
-    op.gradcheck = gradcheck
-
-
 def _with_out(call: Callable[..., Any], body: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(body)
     def with_out(*args: Any, out: Any = None, **kwargs: Any) -> Any:
@@ -164,79 +136,6 @@ def _before_writing(t: Tensor) -> Tensor:
     return kept
 
 
-# -- the tape -------------------------------------------------------------------------------------
-
-
-def attach(op: Op, args: tuple[Any, ...], kwargs: dict[str, Any], outs: tuple[Any, ...]) -> None:
-    """Make the tape entry of a recorded call and hang the outputs on it."""
-    first = outs[0]
-    shape, dtype = first._shape, first.dtype
-    device = first._cell.device
-    spec = spec_of(shape, dtype, device, True)
-    saves = op.saves
-    view = op.kind == "view"
-    edges: list[Any] = []
-    kept: list[Any] = []
-    names = op.parameters
-    last = len(names) - 1
-    if op.jvp == "multilinear":  # each factor is needed for the others' cotangents only
-        left, right = args
-        keep = (_needs(right), _needs(left))
-        saves = frozenset(n for n, k in zip(names, keep, strict=True) if k and n in saves)
-    for i, a in enumerate(args):
-        if isinstance(a, Tensor):
-            if a._base is not None:
-                a._tracked()
-            if a._rg:
-                fn = a._grad_fn
-                edges.append((fn, a._output_nr) if fn is not None else edge_of(a))
-            else:
-                edges.append(None)
-            if saves and names[i if i < last else last] in saves:
-                kept.append(Saved(a, False))
-            elif view:  # what a view's rule needs to know is written on its own Spec
-                kept.append(Spec(a._shape, a.dtype, a._cell.device, a._rg))
-            elif a._shape == shape and a.dtype is dtype and a._rg:
-                kept.append(spec)
-            else:
-                kept.append(spec_of(a._shape, a.dtype, a._cell.device, a._rg))
-        else:
-            edges.append(None)
-            kept.append(a)
-    if len(outs) == 1:
-        entry = GradFn(op, tuple(edges), tuple(kept), kwargs, (spec,))
-        if dtype.category == 2:
-            first._grad_fn = entry
-            first._rg = True
-    else:
-        metas = tuple(spec_of(o._shape, o.dtype, device, True) for o in outs)
-        entry = GradFn(op, tuple(edges), tuple(kept), kwargs, metas)
-        for k, o in enumerate(outs):
-            if o.dtype.category == 2:
-                o._grad_fn = entry
-                o._output_nr = k
-                o._rg = True
-    if "out" in saves:
-        entry.out = tuple(Saved(o, True) for o in outs)
-    elif len(outs) > 1:
-        entry.out = tuple(
-            Saved(o, True) if f"out{k}" in saves else None for k, o in enumerate(outs)
-        )
-    if modes.anomaly:
-        entry.trace = record.calling_line()
-
-
-def _needs(a: Any) -> bool:
-    return isinstance(a, Tensor) and (a._rg or (a._base is not None and a._tracked()))
-
-
-def tracks(args: Iterable[Any]) -> bool:
-    """Whether a call with these arguments must make a tape entry."""
-    return modes.grad and any(
-        isinstance(a, Tensor) and (a._rg or (a._base is not None and a._tracked())) for a in args
-    )
-
-
 # -- elementwise ----------------------------------------------------------------------------------
 
 
@@ -261,7 +160,7 @@ def elementwise(
     """
 
     def declare(body: Callable[..., Any]) -> Any:
-        op = _row(
+        op = new_row(
             body.__name__,
             "elementwise",
             body,
@@ -515,7 +414,7 @@ def view(
     """Declare a view primitive: body(t, *args) -> (shape, strides, offset) over t's storage."""
 
     def declare(body: Callable[..., Any]) -> Any:
-        op = _row(body.__name__, "view", body, jvp="linear")
+        op = new_row(body.__name__, "view", body, jvp="linear")
 
         def call(input: Tensor, *args: Any) -> Tensor:
             shape, strides, offset = body(input, *args)
@@ -571,7 +470,7 @@ def primitive(
     """
 
     def declare(body: Callable[..., Any]) -> Any:
-        op = _row(body.__name__, kind, body, jvp=jvp, differentiable=differentiable)
+        op = new_row(body.__name__, kind, body, jvp=jvp, differentiable=differentiable)
         op.parameters = op.parameters[1:]
 
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -672,7 +571,7 @@ def composite(
     """
 
     def declare(body: Callable[..., Any]) -> Any:
-        op = _row(body.__name__, "composite", body, jvp="inherit")
+        op = new_row(body.__name__, "composite", body, jvp="inherit")
         if keep:
             call = _kept(op, body)
         else:
@@ -834,144 +733,3 @@ def expand_composite(node: Node) -> tuple[Node, ...]:
 
 def _cpu() -> Any:
     return record_device()
-
-
-# -- writing --------------------------------------------------------------------------------------
-
-
-def check_writable(t: Tensor) -> None:
-    """Refuse in-place writes that torch refuses, before anything is recorded."""
-    if t._map is not None and any(
-        s == 0 and n > 1 for n, s in zip(t._shape, t._map[0], strict=True)
-    ):
-        raise RuntimeError(
-            "unsupported operation: more than one element of the written-to tensor "
-            "refers to a single memory location. Please clone() the tensor before "
-            "performing the operation."
-        )
-    if t._inference and not modes.inference:
-        raise RuntimeError(
-            "Inplace update to inference tensor outside InferenceMode is not "
-            "allowed.You can make a clone to get a normal tensor before doing "
-            "inplace update.See https://github.com/pytorch/rfcs/pull/17 for more "
-            "details."
-        )
-    if modes.grad and t.requires_grad:
-        base = t._base
-        if t.grad_fn is None:
-            raise RuntimeError(
-                "a leaf Variable that requires grad is being used in an in-place operation."
-            )
-        if base is not None and base._rg and base._grad_fn is None:
-            raise RuntimeError(
-                "a view of a leaf Variable that requires grad is being used in an "
-                "in-place operation."
-            )
-        if t._multi_view:
-            raise RuntimeError(
-                "Output 0 of UnbindBackward0 is a view and is being modified "
-                "inplace. This view is the output of a function that returns "
-                "multiple views. Such functions do not allow the output views to "
-                "be modified inplace. You should replace the inplace operation by "
-                "an out-of-place one."
-            )
-
-
-def write_into(t: Tensor, value: Tensor) -> None:
-    """Store `value` in `t`'s memory, with history: the second half of every in-place form."""
-    if value._shape != t._shape:
-        raise RuntimeError(
-            f"output with shape {list(t._shape)} doesn't match the broadcast shape "
-            f"{list(value._shape)}"
-        )
-    if value.dtype.category > t.dtype.category:
-        raise RuntimeError(
-            f"result type {_name(value.dtype)} can't be cast to the desired output "
-            f"type {_name(t.dtype)}"
-        )
-    store(t, value)
-
-
-def _name(d: DType) -> str:
-    return {
-        "float32": "Float",
-        "float64": "Double",
-        "float16": "Half",
-        "bfloat16": "BFloat16",
-        "int64": "Long",
-        "int32": "Int",
-        "int16": "Short",
-        "int8": "Char",
-        "uint8": "Byte",
-        "bool": "Bool",
-    }[d.name]
-
-
-def store(t: Tensor, value: Tensor) -> None:
-    """As `write_into`, converting freely between dtypes (copy_, indexing)."""
-    node = value._node()
-    if node.dtype is not t.dtype:
-        node = Node(CAST, (node,), (), node.shape, t.dtype)
-    elif node.buffer is not None or node.op is VIEW:
-        node = Node(COPY, (node,), (), node.shape, node.dtype)
-    target = t._map
-    exposed = value._cell.exposed is not None
-    if modes.grad and (value.requires_grad or t.requires_grad):
-        _rebase(t, value)
-    record.write(t._cell, node, None if target is None else (t._shape, *target))
-    if exposed:
-        record.flush()
-
-
-def _rebase(t: Tensor, value: Tensor) -> None:
-    base = t._base
-    if base is None:
-        if value.dtype is not t.dtype:
-            value = NAMES["to_dtype"](value, t.dtype)
-        t._grad_fn, t._output_nr, t._rg = value.grad_fn, value._output_nr, value._rg
-        if t._grad_fn is None and value._rg:  # the value is a leaf: go through a copy
-            copied = NAMES["clone"](value)
-            t._grad_fn, t._output_nr = copied._grad_fn, copied._output_nr
-        t._generation += 1
-        return
-    geometry = (
-        t._shape,
-        t._strides,
-        t.storage_offset(),
-        base._strides,
-        base.storage_offset(),
-        t._cell.node.numel,
-    )
-    args = (base, value)
-    entry_of = over(base._cell, base._shape, base.dtype, base._map)
-    attach(ASSIGN, args, {"geometry": geometry}, (entry_of,))
-    base._grad_fn, base._output_nr, base._rg = entry_of._grad_fn, 0, True
-    base._generation += 1
-
-
-def write_out(out: Any, value: Any) -> Any:
-    """Store a result in the tensor(s) given as `out=`, which take its shape."""
-    if isinstance(value, tuple):
-        outs = tuple(write_out(o, v) for o, v in zip(out, value, strict=True))
-        return type(value)(*outs) if hasattr(value, "_fields") else outs
-    if out.requires_grad or value.requires_grad:
-        raise RuntimeError(
-            f"{value.grad_fn.name() if value.grad_fn else 'out'}(): functions with "
-            "out=... arguments don't support automatic differentiation, but one of "
-            "the arguments requires grad."
-        )
-    if value.dtype.category > out.dtype.category:
-        raise RuntimeError(
-            f"result type {_name(value.dtype)} can't be cast to the desired output "
-            f"type {_name(out.dtype)}"
-        )
-    if out._shape != value._shape:
-        fresh = make(
-            Node(COPY, (value._node(),), (), value._shape, value.dtype), value._cell.device
-        )
-        if fresh.dtype is not out.dtype:
-            fresh = NAMES["to_dtype"](fresh, out.dtype)
-        out._cell, out._map, out._shape = fresh._cell, None, fresh._shape
-        return out
-    store(out, value)
-    return out

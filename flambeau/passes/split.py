@@ -8,7 +8,7 @@ import math
 from flambeau.dtype import dtype as DType
 from flambeau.dtype import float32
 from flambeau.ir.graph import CAST, VIEW, Graph, Node, reachable
-from flambeau.ops.table import ROWS
+from flambeau.ops.rows import ROWS
 from flambeau.size import contiguous_strides
 
 _SPLITS = ("sum_axes", "prod_axes", "max_axes", "min_axes")
@@ -26,8 +26,9 @@ def split(graph: Graph) -> Graph:
         if node.op.kind == "reduce":
             made[node] = _reduce(node, src[0])
         else:
-            made[node] = node if src == node.src else Node(node.op, src, node.attrs, node.shape,
-                                                           node.dtype)
+            made[node] = (
+                node if src == node.src else Node(node.op, src, node.attrs, node.shape, node.dtype)
+            )
     outputs = [(made[n], home) for n, home in graph.outputs]
     inputs = [made[n] for n in graph.inputs]
     return Graph(reachable([*inputs, *(n for n, _ in outputs)]), inputs, outputs, graph.arguments)
@@ -65,12 +66,12 @@ def _reduce(node: Node, x: Node) -> Node:
         others = math.prod(sizes) // n
         cut = _cut(n, others, at == len(groups) - 1, x, sizes, at)
         if cut:
-            sizes = (*sizes[:at], n // cut, cut, *sizes[at + 1:])
+            sizes = (*sizes[:at], n // cut, cut, *sizes[at + 1 :])
             groups = [*groups[:at], (True, n // cut), *groups[at:]]
             groups[at + 1] = (True, cut)
             at += 1
-        rest = (*sizes[:at], *sizes[at + 1:])
-        groups = groups[:at] + groups[at + 1:]
+        rest = (*sizes[:at], *sizes[at + 1 :])
+        groups = groups[:at] + groups[at + 1 :]
         # neighbours of one kind meet once the group between them is gone
         x = Node(node.op, (_shaped(x, sizes),), ((at,),), rest, _accumulator(node))
         merged: list[tuple[bool, int]] = []

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import flambeau
-from flambeau.ops.table import FUNCTIONAL
+from flambeau.ops.rows import FUNCTIONAL
 
 torch = pytest.importorskip("torch")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from flambeau.ops.rows import ROWS
 from flambeau.ops.samples.arithmetic import Samples, unary, with_numbers
-from flambeau.ops.table import ROWS
 
 
 def along(*, last: bool = True) -> Samples:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flambeau.dtype import int32, int64
-from flambeau.ops.table import ROWS
+from flambeau.ops.rows import ROWS
 
 Samples = Callable[[Any], list[tuple[Any, ...]]]
 

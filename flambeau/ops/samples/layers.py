@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from flambeau.ops.rows import ROWS
 from flambeau.ops.samples.arithmetic import Samples, truths, unary, with_numbers
 from flambeau.ops.samples.loss import classes
-from flambeau.ops.table import ROWS
 
 
 def triple(r: Any, *batch: int, queries: int = 4, keys: int = 6) -> tuple[Any, Any, Any]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from flambeau.dtype import get_default_dtype, int64
+from flambeau.ops.rows import ROWS
 from flambeau.ops.samples.arithmetic import Samples, binary
-from flambeau.ops.table import ROWS
 
 
 def classes(r: Any, *shape: int, count: int) -> Any:

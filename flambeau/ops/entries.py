@@ -1,0 +1,81 @@
+"""Entries of the tape: made when a row is recorded on tensors that require grad."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from flambeau import record
+from flambeau.ir.graph import Op
+from flambeau.tape import GradFn, Saved, Spec, edge_of, modes, spec_of
+from flambeau.tensor import Tensor
+
+
+def attach(op: Op, args: tuple[Any, ...], kwargs: dict[str, Any], outs: tuple[Any, ...]) -> None:
+    """Make the tape entry of a recorded call and hang the outputs on it."""
+    first = outs[0]
+    shape, dtype = first._shape, first.dtype
+    device = first._cell.device
+    spec = spec_of(shape, dtype, device, True)
+    saves = op.saves
+    view = op.kind == "view"
+    edges: list[Any] = []
+    kept: list[Any] = []
+    names = op.parameters
+    last = len(names) - 1
+    if op.jvp == "multilinear":  # each factor is needed for the others' cotangents only
+        left, right = args
+        keep = (_needs(right), _needs(left))
+        saves = frozenset(n for n, k in zip(names, keep, strict=True) if k and n in saves)
+    for i, a in enumerate(args):
+        if isinstance(a, Tensor):
+            if a._base is not None:
+                a._tracked()
+            if a._rg:
+                fn = a._grad_fn
+                edges.append((fn, a._output_nr) if fn is not None else edge_of(a))
+            else:
+                edges.append(None)
+            if saves and names[i if i < last else last] in saves:
+                kept.append(Saved(a, False))
+            elif view:  # what a view's rule needs to know is written on its own Spec
+                kept.append(Spec(a._shape, a.dtype, a._cell.device, a._rg))
+            elif a._shape == shape and a.dtype is dtype and a._rg:
+                kept.append(spec)
+            else:
+                kept.append(spec_of(a._shape, a.dtype, a._cell.device, a._rg))
+        else:
+            edges.append(None)
+            kept.append(a)
+    if len(outs) == 1:
+        entry = GradFn(op, tuple(edges), tuple(kept), kwargs, (spec,))
+        if dtype.category == 2:
+            first._grad_fn = entry
+            first._rg = True
+    else:
+        metas = tuple(spec_of(o._shape, o.dtype, device, True) for o in outs)
+        entry = GradFn(op, tuple(edges), tuple(kept), kwargs, metas)
+        for k, o in enumerate(outs):
+            if o.dtype.category == 2:
+                o._grad_fn = entry
+                o._output_nr = k
+                o._rg = True
+    if "out" in saves:
+        entry.out = tuple(Saved(o, True) for o in outs)
+    elif len(outs) > 1:
+        entry.out = tuple(
+            Saved(o, True) if f"out{k}" in saves else None for k, o in enumerate(outs)
+        )
+    if modes.anomaly:
+        entry.trace = record.calling_line()
+
+
+def _needs(a: Any) -> bool:
+    return isinstance(a, Tensor) and (a._rg or (a._base is not None and a._tracked()))
+
+
+def tracks(args: Iterable[Any]) -> bool:
+    """Whether a call with these arguments must make a tape entry."""
+    return modes.grad and any(
+        isinstance(a, Tensor) and (a._rg or (a._base is not None and a._tracked())) for a in args
+    )

@@ -1,0 +1,151 @@
+"""Writing into tensors that exist: the checks, the stores and the history of in-place forms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flambeau import record
+from flambeau.dtype import dtype as DType
+from flambeau.ir.graph import ASSIGN, CAST, COPY, VIEW, Node
+from flambeau.ops.entries import attach
+from flambeau.ops.rows import NAMES
+from flambeau.tape import modes
+from flambeau.tensor import Tensor, make, over
+
+
+def check_writable(t: Tensor) -> None:
+    """Refuse in-place writes that torch refuses, before anything is recorded."""
+    if t._map is not None and any(
+        s == 0 and n > 1 for n, s in zip(t._shape, t._map[0], strict=True)
+    ):
+        raise RuntimeError(
+            "unsupported operation: more than one element of the written-to tensor "
+            "refers to a single memory location. Please clone() the tensor before "
+            "performing the operation."
+        )
+    if t._inference and not modes.inference:
+        raise RuntimeError(
+            "Inplace update to inference tensor outside InferenceMode is not "
+            "allowed.You can make a clone to get a normal tensor before doing "
+            "inplace update.See https://github.com/pytorch/rfcs/pull/17 for more "
+            "details."
+        )
+    if modes.grad and t.requires_grad:
+        base = t._base
+        if t.grad_fn is None:
+            raise RuntimeError(
+                "a leaf Variable that requires grad is being used in an in-place operation."
+            )
+        if base is not None and base._rg and base._grad_fn is None:
+            raise RuntimeError(
+                "a view of a leaf Variable that requires grad is being used in an "
+                "in-place operation."
+            )
+        if t._multi_view:
+            raise RuntimeError(
+                "Output 0 of UnbindBackward0 is a view and is being modified "
+                "inplace. This view is the output of a function that returns "
+                "multiple views. Such functions do not allow the output views to "
+                "be modified inplace. You should replace the inplace operation by "
+                "an out-of-place one."
+            )
+
+
+def write_into(t: Tensor, value: Tensor) -> None:
+    """Store `value` in `t`'s memory, with history: the second half of every in-place form."""
+    if value._shape != t._shape:
+        raise RuntimeError(
+            f"output with shape {list(t._shape)} doesn't match the broadcast shape "
+            f"{list(value._shape)}"
+        )
+    if value.dtype.category > t.dtype.category:
+        raise RuntimeError(
+            f"result type {_name(value.dtype)} can't be cast to the desired output "
+            f"type {_name(t.dtype)}"
+        )
+    store(t, value)
+
+
+def _name(d: DType) -> str:
+    return {
+        "float32": "Float",
+        "float64": "Double",
+        "float16": "Half",
+        "bfloat16": "BFloat16",
+        "int64": "Long",
+        "int32": "Int",
+        "int16": "Short",
+        "int8": "Char",
+        "uint8": "Byte",
+        "bool": "Bool",
+    }[d.name]
+
+
+def store(t: Tensor, value: Tensor) -> None:
+    """As `write_into`, converting freely between dtypes (copy_, indexing)."""
+    node = value._node()
+    if node.dtype is not t.dtype:
+        node = Node(CAST, (node,), (), node.shape, t.dtype)
+    elif node.buffer is not None or node.op is VIEW:
+        node = Node(COPY, (node,), (), node.shape, node.dtype)
+    target = t._map
+    exposed = record.is_exposed(value._cell)
+    if modes.grad and (value.requires_grad or t.requires_grad):
+        _rebase(t, value)
+    record.write(t._cell, node, None if target is None else (t._shape, *target))
+    if exposed:
+        record.flush()
+
+
+def _rebase(t: Tensor, value: Tensor) -> None:
+    base = t._base
+    if base is None:
+        if value.dtype is not t.dtype:
+            value = NAMES["to_dtype"](value, t.dtype)
+        t._grad_fn, t._output_nr, t._rg = value.grad_fn, value._output_nr, value._rg
+        if t._grad_fn is None and value._rg:  # the value is a leaf: go through a copy
+            copied = NAMES["clone"](value)
+            t._grad_fn, t._output_nr = copied._grad_fn, copied._output_nr
+        t._generation += 1
+        return
+    geometry = (
+        t._shape,
+        t._strides,
+        t.storage_offset(),
+        base._strides,
+        base.storage_offset(),
+        t._cell.node.numel,
+    )
+    args = (base, value)
+    entry_of = over(base._cell, base._shape, base.dtype, base._map)
+    attach(ASSIGN, args, {"geometry": geometry}, (entry_of,))
+    base._grad_fn, base._output_nr, base._rg = entry_of._grad_fn, 0, True
+    base._generation += 1
+
+
+def write_out(out: Any, value: Any) -> Any:
+    """Store a result in the tensor(s) given as `out=`, which take its shape."""
+    if isinstance(value, tuple):
+        outs = tuple(write_out(o, v) for o, v in zip(out, value, strict=True))
+        return type(value)(*outs) if hasattr(value, "_fields") else outs
+    if out.requires_grad or value.requires_grad:
+        raise RuntimeError(
+            f"{value.grad_fn.name() if value.grad_fn else 'out'}(): functions with "
+            "out=... arguments don't support automatic differentiation, but one of "
+            "the arguments requires grad."
+        )
+    if value.dtype.category > out.dtype.category:
+        raise RuntimeError(
+            f"result type {_name(value.dtype)} can't be cast to the desired output "
+            f"type {_name(out.dtype)}"
+        )
+    if out._shape != value._shape:
+        fresh = make(
+            Node(COPY, (value._node(),), (), value._shape, value.dtype), value._cell.device
+        )
+        if fresh.dtype is not out.dtype:
+            fresh = NAMES["to_dtype"](fresh, out.dtype)
+        out._cell, out._map, out._shape = fresh._cell, None, fresh._shape
+        return out
+    store(out, value)
+    return out
