@@ -203,7 +203,6 @@ class GPT(nn.Module):
         ]
         return optim.AdamW(groups, lr=lr, betas=betas)
 
-    @flambeau.no_grad()
     def generate(
         self,
         prompt: bytes,
@@ -235,10 +234,11 @@ class GPT(nn.Module):
             window = bytes(text[-context:])
             last = len(window) - 1
             padded = list(window) + [0] * (context - len(window))
-            logits_BTV = self(
-                flambeau.tensor([padded], device=device),
-                at=flambeau.tensor([last], device=device),
-            )
+            with flambeau.no_grad():
+                logits_BTV = self(
+                    flambeau.as_tensor([padded], device=device),
+                    at=flambeau.as_tensor([last], device=device),
+                )
             best_K, token_K = flambeau.topk(
                 logits_BTV[0, 0].float(), min(top_k, self.config.vocabulary)
             )

@@ -11,7 +11,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-_PLAIN_SECONDS = 2.0
+_PLAIN_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Display:
             sys.stdout.flush()
 
     def update(self, status: Status, last: bool = False) -> None:
-        """Show the state after a step; as plain lines, one every other second at most."""
+        """Show the state after a step; as plain lines, one every few seconds."""
         if self._progress is not None and self._task is not None:
             self._progress.update(
                 self._task, completed=status.step, description=_describe(status, styled=True)

@@ -403,7 +403,6 @@ class Trainer:
         self.step += 1
         return loss.item(), norm.item()
 
-    @flambeau.no_grad()
     def validate(self) -> float:
         """Mean loss over fixed sequences of the held-out text."""
         self.model.eval()
@@ -411,8 +410,9 @@ class Trainer:
         batches = self.corpus.validation_batches(
             _EVAL_BATCHES, self.settings.batch, self.settings.context
         )
-        for batch in batches:
-            total += self.model.loss(*self._tensors(batch)).item()
+        with flambeau.no_grad():
+            for batch in batches:
+                total += self.model.loss(*self._tensors(batch)).item()
         return total / _EVAL_BATCHES
 
     def _smooth(self, loss: float) -> float:
