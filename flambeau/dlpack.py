@@ -145,7 +145,7 @@ def _lend(
     )
     loan = _Loan(managed, shape, strides, buffer)
     address = ctypes.addressof(managed)
-    self._expose(loan)
+    record.expose(self._cell, loan)
     _lent[address] = loan
     return _new_capsule(address, _FRESH, ctypes.cast(_destructor, ctypes.c_void_p))
 

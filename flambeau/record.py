@@ -20,6 +20,7 @@ import os
 import sys
 import threading
 import traceback
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from importlib import import_module
@@ -142,15 +143,25 @@ def is_exposed(cell: Cell) -> bool:
     return True
 
 
+def expose(cell: Cell, holder: Any) -> None:
+    """Count a cell as visible outside for as long as `holder` lives; what is pending runs first,
+    since it was recorded to read what the memory holds now."""
+    flush()
+    if cell.exposed is True:
+        return
+    if cell.exposed is None:
+        cell.exposed = []
+    cell.exposed.append(weakref.ref(holder))
+
+
 def write(cell: Cell, node: Node, region: tuple[Any, ...] | None = None) -> None:
     """Give a cell a new value: all of it, or the region (shape, strides, offset)."""
     old = cell.node
     if region is not None:
         node = Node(ASSIGN, (old, node), region, old.shape, old.dtype)
-    if old.buffer is not None:
-        _pending.append(cell)
     cell.node = node
     cell.version += 1
+    _pending.append(cell)
     if cell.exposed is not None and is_exposed(cell):
         flush()
     elif sync or len(_pending) % _CHECK_EVERY == 0:
@@ -165,6 +176,12 @@ class tracing:
 
     def __exit__(self, *exc: object) -> None:
         _flushing.tracing -= 1
+
+
+def settle() -> None:
+    """Flush, unless bodies are being recorded as rewriting material."""
+    if not getattr(_flushing, "tracing", 0):
+        flush()
 
 
 def flush() -> None:
@@ -188,36 +205,101 @@ def flush() -> None:
                 seen.add(cell)
                 by_device.setdefault(cell.device.type, []).append(cell)
         by_device.pop("meta", None)
-        for kind, group in by_device.items():
-            _run(kind, group)
+        groups = list(by_device.items())
+        for at, (kind, group) in enumerate(groups):
+            try:
+                _run(kind, group)
+            except BaseException:
+                _pending[:0] = [c for _, later in groups[at + 1:] for c in later]
+                raise
 
 
-def _fail(live: list[Cell], error: BaseException) -> None:
-    """After a program failed: a write that did not happen is taken back, other results raise.
-
-    The program stops at the failing step, so homes it would have written later are untouched.
-    """
-    done = getattr(error, "written", frozenset())
-    for k, cell in enumerate(live):
-        node = cell.node
-        fresh = Node(
-            INPUT if cell.home is not None else FAILED,
-            (),
-            () if cell.home is not None else (str(error), type(error)),
-            node.shape,
-            node.dtype,
-        )
+def _fail(live: list[Cell], nodes: list[Node], error: BaseException) -> bool:
+    """Mark cells whose computation raised: a write that did not happen is taken back, another
+    result raises whenever it is used. Programs write homes after every step that may raise.
+    Returns whether a write was lost."""
+    for cell, node in zip(live, nodes, strict=True):
         if cell.home is not None:
+            fresh = Node(INPUT, (), (), node.shape, node.dtype)
             fresh.buffer = cell.home
-            if k not in done:
-                cell.version -= 1
-        cell.node = fresh
+            cell.version -= 1
+        else:
+            fresh = Node(FAILED, (), (str(error), type(error)), node.shape, node.dtype)
+        if cell.node is node:
+            cell.node = fresh
+    return any(cell.home is not None for cell in live)
 
 
-def canonical(live: list[Cell]) -> tuple[tuple[Any, ...], list[Node], list[Node], list[Any]]:
-    """-> (key, nodes in order, input nodes, run-time numbers) of the pending program."""
+#: Elementwise rows that may raise, for integers.
+_DIVISIONS = frozenset(("floor_divide", "trunc_divide", "remainder", "fmod"))
+
+
+def _may_raise(node: Node) -> bool:
+    if node.op.kind == "elementwise":
+        return node.op.name in _DIVISIONS and node.dtype.category != 2
+    return node.op.kind in ("index", "index_put", "host", "effect", "composite") or (
+        node.op is FAILED)
+
+
+def _by_cause(values: dict[Cell, Node]) -> list[list[Cell]]:
+    """Cells grouped by the operations below their values that may raise."""
+    below: dict[Node, frozenset[Node]] = {}
+    for node in reachable(values.values()):
+        found = frozenset((node,)) if node.buffer is None and _may_raise(node) else frozenset()
+        if node.buffer is None:
+            found = found.union(*(below[s] for s in node.src if type(s) is Node))
+        below[node] = found
+    groups: dict[frozenset[Node], list[Cell]] = {}
+    for cell, node in values.items():
+        groups.setdefault(below[node], []).append(cell)
+    return list(groups.values())
+
+
+def _salvage(kind: str, live: list[Cell], wanted: list[Node], error: BaseException) -> bool:
+    """After a program failed: compute what does not depend on the failure, mark the rest.
+
+    Every group is computed into new memory before any home is written, so that all of them read
+    the old values. Returns whether a write was lost.
+    """
+    values = dict(zip(live, wanted, strict=True))
+    groups = _by_cause(values)
+    effects = any(n.op.kind == "effect" and n.buffer is None and n.op is not FAILED
+                  for n in reachable(wanted))
+    if effects or len(groups) == 1 or not isinstance(error, Exception):
+        return _fail(live, wanted, error)
+    lost = False
+    done: list[tuple[Cell, Any]] = []
+    for group in groups:
+        nodes = [values[c] for c in group]
+        homes = [c.home for c in group]
+        for cell in group:
+            cell.home = None
+        try:
+            done += zip(group, _execute(kind, group, nodes), strict=True)
+            failure = None
+        except Exception as found:
+            failure = found
+        for cell, home in zip(group, homes, strict=True):
+            cell.home = home
+        if failure is not None:
+            lost |= _fail(group, nodes, failure)
+    for cell, buffer in done:
+        if cell.home is not None:
+            import_module(EXECUTORS[kind]).overwrite(cell.home, buffer)
+        _settle(cell, values[cell], buffer if cell.home is None else cell.home)
+    return lost
+
+
+def canonical(live: list[Cell], wanted: list[Node] | None = None
+              ) -> tuple[tuple[Any, ...], list[Node], list[Node], list[Any]]:
+    """-> (key, nodes in order, input nodes, run-time numbers) of the pending program.
+
+    `wanted` are the cells' values where another thread may change them meanwhile.
+    """
+    if wanted is None:
+        wanted = [c.node for c in live]
     seen: set[Node] = set()
-    stack = [c.node for c in live]
+    stack = wanted[:]
     add = seen.add
     while stack:
         node = stack.pop()
@@ -239,8 +321,7 @@ def canonical(live: list[Cell]) -> tuple[tuple[Any, ...], list[Node], list[Node]
             key.append((node.shape, node.dtype))
             continue
         if node.op is FAILED:
-            message, kind = node.attrs
-            raise kind(message)
+            raise _again(node)
         entry: list[Any] = [node.op, node.attrs, node.shape, node.dtype]
         for at, s in enumerate(node.src):
             if type(s) is Node:
@@ -256,17 +337,25 @@ def canonical(live: list[Cell]) -> tuple[tuple[Any, ...], list[Node], list[Node]
     for k, node in enumerate(inputs):
         buffers.setdefault(id(node.buffer), k)
     extra = 0
-    for c in live:
+    for c, value in zip(live, wanted, strict=True):
         home: Any = None
         if c.home is not None:
             home = buffers.get(id(c.home))
             if home is None:
                 extra += 1
                 home = -extra
-        homes.append((index[c.node], home))
+        homes.append((index[value], home))
     # two inputs over one buffer would let the planner miss a hazard
     shared = tuple(buffers[id(n.buffer)] for n in inputs) if len(buffers) != len(inputs) else ()
     return (tuple(key), tuple(homes), shared), nodes, inputs, numbers
+
+
+def _again(node: Node) -> BaseException:
+    """The error of a failed value, for another use of it."""
+    message, kind = node.attrs
+    found: BaseException = kind(message)
+    found.inherited = True  # type: ignore[attr-defined]
+    return found
 
 
 def _order(node: Node) -> int:
@@ -320,7 +409,23 @@ def pending_graph() -> Graph:
 
 
 def _run(kind: str, live: list[Cell]) -> None:
-    key, nodes, inputs, numbers = canonical(live)
+    wanted = [c.node for c in live]
+    try:
+        buffers = _execute(kind, live, wanted)
+    except BaseException as error:
+        error.add_note(f"recorded at {calling_line()}" if sync else
+                       "raised when the recorded program ran; FLAMBEAU_SYNC=1 names the line")
+        lost = _salvage(kind, live, wanted, error)
+        if lost or not getattr(error, "inherited", False):
+            raise
+        return  # it was raised before, and will be again when one of the values is used
+    for cell, node, buffer in zip(live, wanted, buffers, strict=True):
+        _settle(cell, node, buffer)
+
+
+def _execute(kind: str, live: list[Cell], wanted: list[Node]) -> list[Any]:
+    """Find or compile the program of some cells and run it; -> one buffer per cell."""
+    key, nodes, inputs, numbers = canonical(live, wanted)
     full = (kind, key)
     program = _programs.get(full)
     if program is None:
@@ -335,20 +440,24 @@ def _run(kind: str, live: list[Cell]) -> None:
             _programs.move_to_end(full)
     counters.flushes += 1
     counters.nodes += len(nodes)
-    try:
-        buffers = program.run([n.buffer for n in inputs], numbers, [c.home for c in live])
-    except BaseException as error:
-        _fail(live, error)
-        raise
-    for cell, buffer in zip(live, buffers, strict=True):
-        node = cell.node
-        if node.buffer is not None and node.buffer is not buffer:
-            # two cells took one value (clone-free copies); each keeps memory of its own
-            node = Node(INPUT, (), (), node.shape, node.dtype)
-            cell.node = node
-        node.buffer = buffer
-        node.src = ()
-        cell.home = buffer
+    return program.run([n.buffer for n in inputs], numbers,  # type: ignore[no-any-return]
+                       [c.home for c in live])
+
+
+def _settle(cell: Cell, node: Node, buffer: Any) -> None:
+    """Give a cell the memory of the value that was computed for it.
+
+    `node` is the value it had then; another thread may have written to it since.
+    """
+    if node.buffer is not None and node.buffer is not buffer:
+        # two cells took one value (clone-free copies); each keeps memory of its own
+        fresh = Node(INPUT, (), (), node.shape, node.dtype)
+        if cell.node is node:
+            cell.node = fresh
+        node = fresh
+    node.buffer = buffer
+    node.src = ()
+    cell.home = buffer
 
 
 def realise(cell: Cell) -> Any:
@@ -364,6 +473,8 @@ def realise(cell: Cell) -> Any:
         if cell.node.buffer is None:
             _pending.append(cell)
             flush()
+        if cell.node.buffer is None:
+            raise _again(cell.node)
     return cell.node.buffer
 
 

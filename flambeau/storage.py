@@ -103,7 +103,7 @@ class UntypedStorage:
             return np.empty(0, np.uint8)
         raw = (ctypes.c_ubyte * buffer.nbytes).from_address(buffer.ptr)
         weakref.finalize(raw, _released, buffer).atexit = False
-        _expose(self._cell, raw)
+        record.expose(self._cell, raw)
         return np.frombuffer(raw, np.uint8)
 
     def nbytes(self) -> int:
@@ -238,14 +238,6 @@ class TypedStorage:
 
 def _released(buffer: Any) -> None:
     """Keeps a buffer alive until the last array over it died."""
-
-
-def _expose(cell: record.Cell, holder: Any) -> None:
-    if cell.exposed is True:
-        return
-    if cell.exposed is None:
-        cell.exposed = []
-    cell.exposed.append(weakref.ref(holder))
 
 
 def share(cell: record.Cell) -> None:

@@ -60,6 +60,7 @@ class Tensor(metaclass=_TensorMeta):
     _view_cache: Any = None
     _post_hooks: Any = None
     _multi_view = False
+    _unseen = False  # writes do not count as versions: `.data` and its views
     name: Any = None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
@@ -218,21 +219,8 @@ class Tensor(metaclass=_TensorMeta):
         """Address of the first element; executes what is pending."""
         if self.numel() == 0:
             return 0
-        self._expose(self._cell.node)
+        record.expose(self._cell, self._cell)
         return self._address()
-
-    def _expose(self, holder: Any) -> None:
-        cell = self._cell
-        if cell.exposed is True:
-            return
-        try:
-            ref = weakref.ref(holder)
-        except TypeError:
-            cell.exposed = True
-            return
-        if cell.exposed is None:
-            cell.exposed = []
-        cell.exposed.append(ref)
 
     def _array(self) -> np.ndarray[Any, Any]:
         """A NumPy array over this tensor's memory, valid while the tensor lives; for reading."""
@@ -257,7 +245,7 @@ class Tensor(metaclass=_TensorMeta):
         if self.dtype.name == "bfloat16":
             raise TypeError("Got unsupported ScalarType BFloat16")
         memory = _Memory(record.realise(self._cell), self)
-        self._expose(memory)
+        record.expose(self._cell, memory)
         return _as_array(memory)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
@@ -473,7 +461,7 @@ class Tensor(metaclass=_TensorMeta):
     def data(self) -> Tensor:
         """The same memory without history; writes through it are not seen by autograd."""
         found = alias(self)
-        found._cell = self._cell
+        found._unseen = True
         return found
 
     @data.setter

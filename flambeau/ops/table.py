@@ -245,7 +245,7 @@ def record_elementwise(op: Op, args: tuple[Any, ...]) -> Any:
                 simple = False
             if a._rg or (a._base is not None and a._tracked()):
                 track = True
-            if cell.exposed is not None:
+            if cell.exposed is not None and record.is_exposed(cell):
                 exposed = True
             src.append(cell.node if a._map is None else a._node())
         else:
@@ -500,7 +500,7 @@ def emit(
     for t in tensors:
         cell = t._cell
         src.append(cell.node if t._map is None else t._node())
-        if cell.exposed is not None:
+        if cell.exposed is not None and record.is_exposed(cell):
             exposed = True
         if device is None:
             device = cell.device
@@ -529,12 +529,13 @@ def emit_many(
     device = tensors[0]._cell.device
     specs = tuple(specs)
     node = Node(op, tuple(t._node() for t in tensors), (*attrs, specs), specs[0][0], specs[0][1])
-    outs = tuple(
-        make(Node(PICK, (node,), (k,), shape, dtype), device)
-        for k, (shape, dtype) in enumerate(specs)
-    )
-    if any(t._cell.exposed is not None for t in tensors):
-        record.flush()
+    with record.tracing():  # nothing runs until every result has its tensor
+        outs = tuple(
+            make(Node(PICK, (node,), (k,), shape, dtype), device)
+            for k, (shape, dtype) in enumerate(specs)
+        )
+    if record.sync or any(record.is_exposed(t._cell) for t in tensors):
+        record.settle()
     return outs
 
 

@@ -93,6 +93,8 @@ def store(t: Tensor, value: Tensor) -> None:
     if modes.grad and (value.requires_grad or t.requires_grad):
         _rebase(t, value)
     record.write(t._cell, node, None if target is None else (t._shape, *target))
+    if (t if t._base is None else t._base)._unseen:
+        t._cell.version -= 1
     if exposed:
         record.flush()
 

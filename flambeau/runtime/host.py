@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,32 @@ def copy_in(array: np.ndarray[Any, Any], dtype: DType, device: Device) -> tensor
     return tensors.from_buffer(buffer, tuple(array.shape), dtype, device)
 
 
+class _Holders:
+    """Called as a weak reference is: None once nobody but our buffer holds an array's memory."""
+
+    __slots__ = ("arrays",)
+
+    def __init__(self, array: np.ndarray[Any, Any]) -> None:
+        self.arrays = [array]
+        while isinstance(array.base, np.ndarray):
+            array = array.base
+            self.arrays.append(array)
+
+    @staticmethod
+    def of(array: np.ndarray[Any, Any]) -> Any:
+        """For an array and those it is a view of; True where the memory is not NumPy's."""
+        found = _Holders(array)
+        return [found] if found.arrays[-1].base is None else True
+
+    def __call__(self) -> Any:
+        refs = sys.getrefcount
+        # the list, the loop variable and the argument; the buffer, or the array that is a view
+        for array in self.arrays:
+            if refs(array) > 4:
+                return array
+        return None
+
+
 def wrap(array: np.ndarray[Any, Any], dtype: DType) -> tensors.Tensor:
     """A tensor over an array's own memory (strides are kept)."""
     item = dtype.itemsize
@@ -48,7 +75,7 @@ def wrap(array: np.ndarray[Any, Any], dtype: DType) -> tensors.Tensor:
     node.buffer = buffer
     cell = Cell(node, cpu)
     cell.home = buffer
-    cell.exposed = True
+    cell.exposed = _Holders.of(array)
     return tensors.over(cell, tuple(array.shape), dtype, None if plain else (strides, 0))
 
 

@@ -130,22 +130,35 @@ class Program:
             for n in self.reads(step):
                 if n.op.kind == "input":
                     readers.setdefault(n, []).append(step)
+        risky = [s for s in self.plan.steps if self.may_raise(s)]
         for k, (node, home) in enumerate(self.graph.outputs):
             slot = 1 + self.n_inputs + k
             store = self.storage(node)
-            if home is not None and home >= 0 and not self.safe(node, home, readers):
+            if home is not None and not self.safe(node, home, readers, risky):
                 self.copies.append((slot, store, node.nbytes))
                 continue
             store.slot = slot
 
-    def safe(self, node: Node, home: int, readers: dict[Node, list[Any]]) -> bool:
-        """Whether a node may be written straight over input `home`; orders the readers first."""
-        source = self.graph.inputs[home]
+    def may_raise(self, step: Any) -> bool:
+        """Whether a step can end the program with an error."""
+        if isinstance(step, Region):
+            kernel = self.kernels.get(step.number)
+            return kernel is not None and any(slot[0] == "error" for slot in kernel.slots)
+        return step.kind in ("index_put", "host", "effect")
+
+    def safe(self, node: Node, home: int, readers: dict[Node, list[Any]], risky: list[Any]) -> bool:
+        """Whether a node may be written straight over home `home`; orders the readers of the old
+        value and all that may raise before it, so that a program that fails has written nothing."""
         step = self.plan.stored.get(node)
+        if home < 0 and not risky:
+            return True
+        if any(r is step for r in risky):
+            return False
+        source = self.graph.inputs[home] if home >= 0 else None
         if node.op.kind == "assign" or step is None:
             return False
         others = []
-        for reader in readers.get(source, ()):
+        for reader in (*readers.get(source, ()), *risky):  # type: ignore[arg-type]
             if reader is step:
                 if not isinstance(step, Region) or step.reduced:
                     return False
