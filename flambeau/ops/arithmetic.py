@@ -11,7 +11,6 @@ import numpy as np
 from flambeau import dtype as dtypes
 from flambeau.ops.creation import to_dtype
 from flambeau.ops.elementwise import (
-    _sub,
     cos,
     exp,
     exp2,
@@ -32,6 +31,7 @@ from flambeau.ops.elementwise import (
     trunc_divide,
 )
 from flambeau.ops.movement import expand_to
+from flambeau.ops.operators import sub
 from flambeau.ops.precision import cast, fit, widen
 from flambeau.ops.reduction import min_axes
 from flambeau.ops.rows import NAMES, ROWS
@@ -263,7 +263,7 @@ def rsub(input: Tensor, other: Any, *, alpha: Any = 1) -> Tensor:
     if alpha != 1:
         input = mul(input, alpha)
     if isinstance(other, Tensor):
-        return _sub(other, input)
+        return sub(other, input)
     return record_elementwise(_MINUS, (other, input))
 
 

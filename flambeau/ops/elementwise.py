@@ -14,7 +14,7 @@ import numpy as np
 from flambeau.dtype import FLOATING
 from flambeau.ir.graph import CAST, COPY
 from flambeau.ops.rows import NAMES, ROWS
-from flambeau.ops.table import Number, _finish, binary, elementwise
+from flambeau.ops.table import Number, elementwise
 from flambeau.tape import Spec
 from flambeau.tensor import Tensor
 
@@ -684,131 +684,6 @@ erfinv.vjp(lambda g, out, x: (g * (exp(out * out) * (math.sqrt(math.pi) / 2)),),
 sigmoid.vjp(lambda g, out, x: (g * (out * (1.0 - out)),), saves="out")
 lgamma.vjp(lambda g, out, x: (g * digamma(x),), saves="input")
 digamma.vjp(lambda g, out, x: (g * NAMES["polygamma"](1, x),), saves="input")
-
-# -- operators ------------------------------------------------------------------------------------
-
-
-def _add(input: Any, other: Any, *, alpha: Any = 1, out: Any = None) -> Any:
-    """input + alpha * other."""
-    if alpha != 1:
-        other = mul(other, alpha) if isinstance(other, Tensor) else other * alpha
-    found = _plus(input, other)
-    return found if out is None else _write_out(out, found)
-
-
-def _sub(input: Any, other: Any, *, alpha: Any = 1, out: Any = None) -> Any:
-    """input - alpha * other."""
-    if (isinstance(input, Tensor) and input.dtype.category == 0) and (
-        isinstance(other, bool) or (isinstance(other, Tensor) and other.dtype.category == 0)
-    ):
-        raise RuntimeError(
-            "Subtraction, the `-` operator, with two bool tensors is not supported. "
-            "Use the `^` or `logical_xor()` operator instead."
-        )
-    if alpha != 1:
-        other = mul(other, alpha) if isinstance(other, Tensor) else other * alpha
-    found = _minus(input, other)
-    return found if out is None else _write_out(out, found)
-
-
-_PLUS = ROWS["plus"]
-_plus, _minus = binary(_PLUS), binary(ROWS["minus"])
-_write_out = __import__("flambeau.ops.table", fromlist=["write_out"]).write_out
-
-
-_OPERANDS = (Tensor, float, int, np.generic)
-
-
-def _operator(op: Any, reflected: bool = False) -> Any:
-    fast = binary(op)
-
-    def call(self: Any, other: Any) -> Any:
-        if not isinstance(other, _OPERANDS):
-            if not isinstance(other, np.ndarray):
-                return NotImplemented
-            other = NAMES["as_tensor"](other)
-        return fast(self, other)
-
-    def call_reflected(self: Any, other: Any) -> Any:
-        return (
-            call(other, self)
-            if isinstance(other, Tensor)
-            else NotImplemented
-            if not isinstance(other, _OPERANDS)
-            else fast(other, self)
-        )
-
-    return call_reflected if reflected else call
-
-
-for _symbol, _row_name in {
-    "mul": "mul",
-    "truediv": "true_div",
-    "floordiv": "floor_divide",
-    "mod": "remainder",
-    "pow": "pow",
-    "and": "bitwise_and",
-    "or": "bitwise_or",
-    "xor": "bitwise_xor",
-    "lshift": "bitwise_left_shift",
-    "rshift": "bitwise_right_shift",
-    "add": "plus",
-}.items():
-    setattr(Tensor, f"__{_symbol}__", _operator(ROWS[_row_name]))
-    setattr(Tensor, f"__r{_symbol}__", _operator(ROWS[_row_name], reflected=True))
-for _symbol in ("eq", "ne", "lt", "le", "gt", "ge"):
-    setattr(Tensor, f"__{_symbol}__", _operator(ROWS[_symbol]))
-
-
-def _minus_operator(self: Any, other: Any) -> Any:
-    return (
-        _sub(self, other) if isinstance(other, (Tensor, float, int, np.generic)) else NotImplemented
-    )
-
-
-def _minus_reflected(self: Any, other: Any) -> Any:
-    return _sub(other, self) if isinstance(other, (float, int, np.generic)) else NotImplemented
-
-
-setattr(Tensor, "__sub__", _minus_operator)
-setattr(Tensor, "__rsub__", _minus_reflected)
-setattr(Tensor, "__neg__", lambda self: neg(self))
-setattr(Tensor, "__pos__", lambda self: self)
-setattr(Tensor, "__abs__", lambda self: abs(self))
-setattr(Tensor, "__invert__", lambda self: bitwise_not(self))
-
-
-def _augmented(name: str) -> Any:
-    def call(self: Any, other: Any) -> Any:
-        return getattr(self, name)(other)
-
-    return call
-
-
-for _symbol, _method in {
-    "add": "add_",
-    "sub": "sub_",
-    "mul": "mul_",
-    "truediv": "true_div_",
-    "floordiv": "floor_divide_",
-    "mod": "remainder_",
-    "pow": "pow_",
-    "and": "bitwise_and_",
-    "or": "bitwise_or_",
-    "xor": "bitwise_xor_",
-    "lshift": "bitwise_left_shift_",
-    "rshift": "bitwise_right_shift_",
-}.items():
-    setattr(Tensor, f"__i{_symbol}__", _augmented(_method))
-
-_add.__name__, _sub.__name__ = "add", "sub"
-for _function, _public_name, _alias in ((_add, "add", None), (_sub, "sub", "subtract")):
-    _op = type(_PLUS)(_public_name, "composite", _function)
-    _op.parameters = ("input", "other")
-    _op.signature = __import__("inspect").signature(_function)
-    _op.jvp = "inherit"
-    ROWS[_public_name] = _op
-    _finish(_op, _function, _function, inplace=True, aliases=(_alias,) if _alias else ())
 
 
 def is_float(x: Any) -> bool:

@@ -9,15 +9,14 @@ from typing import Any
 from flambeau import dtype as dtypes
 from flambeau.ops.elementwise import select_where
 from flambeau.ops.indexing import _grid, index_leading, put_leading
+from flambeau.ops.joining import cat, stack
 from flambeau.ops.movement import (
     assign_region,
-    cat,
     diagonal_of,
     expand_to,
     flip,
     permute_dims,
     slice_dim,
-    stack,
     transpose,
     view_as_shape,
 )

@@ -52,8 +52,8 @@ def _finish(
     aliases: Iterable[str] = (),
 ) -> Any:
     """Publish a row's function: namespace, method, in-place and out= forms, row attributes."""
-    functools.update_wrapper(call, body)
-    call.__wrapped__ = body  # type: ignore[attr-defined]
+    if call is not body:
+        functools.update_wrapper(call, body)
     if out:
         call = _with_out(call, body)
     op.call = call

@@ -1,0 +1,131 @@
+"""Operators and their named forms: `add`, `sub`, and what `+`, `==`, `+=` on tensors mean.
+
+Every operator is the row of its name; numbers may stand on either side, and other types get their
+own say by NotImplemented.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from flambeau.ops.elementwise import abs, bitwise_not, mul, neg
+from flambeau.ops.rows import NAMES, ROWS, new_row
+from flambeau.ops.table import _finish, binary
+from flambeau.ops.writing import write_out
+from flambeau.tensor import Tensor
+
+
+def add(input: Any, other: Any, *, alpha: Any = 1, out: Any = None) -> Any:
+    """input + alpha * other."""
+    if alpha != 1:
+        other = mul(other, alpha) if isinstance(other, Tensor) else other * alpha
+    found = _plus(input, other)
+    return found if out is None else write_out(out, found)
+
+
+def sub(input: Any, other: Any, *, alpha: Any = 1, out: Any = None) -> Any:
+    """input - alpha * other."""
+    if (isinstance(input, Tensor) and input.dtype.category == 0) and (
+        isinstance(other, bool) or (isinstance(other, Tensor) and other.dtype.category == 0)
+    ):
+        raise RuntimeError(
+            "Subtraction, the `-` operator, with two bool tensors is not supported. "
+            "Use the `^` or `logical_xor()` operator instead."
+        )
+    if alpha != 1:
+        other = mul(other, alpha) if isinstance(other, Tensor) else other * alpha
+    found = _minus(input, other)
+    return found if out is None else write_out(out, found)
+
+
+_plus, _minus = binary(ROWS["plus"]), binary(ROWS["minus"])
+_OPERANDS = (Tensor, float, int, np.generic)
+
+
+def _operator(op: Any, reflected: bool = False) -> Any:
+    fast = binary(op)
+
+    def call(self: Any, other: Any) -> Any:
+        if not isinstance(other, _OPERANDS):
+            if not isinstance(other, np.ndarray):
+                return NotImplemented
+            other = NAMES["as_tensor"](other)
+        return fast(self, other)
+
+    def call_reflected(self: Any, other: Any) -> Any:
+        return (
+            call(other, self)
+            if isinstance(other, Tensor)
+            else NotImplemented
+            if not isinstance(other, _OPERANDS)
+            else fast(other, self)
+        )
+
+    return call_reflected if reflected else call
+
+
+for _symbol, _row_name in {
+    "mul": "mul",
+    "truediv": "true_div",
+    "floordiv": "floor_divide",
+    "mod": "remainder",
+    "pow": "pow",
+    "and": "bitwise_and",
+    "or": "bitwise_or",
+    "xor": "bitwise_xor",
+    "lshift": "bitwise_left_shift",
+    "rshift": "bitwise_right_shift",
+    "add": "plus",
+}.items():
+    setattr(Tensor, f"__{_symbol}__", _operator(ROWS[_row_name]))
+    setattr(Tensor, f"__r{_symbol}__", _operator(ROWS[_row_name], reflected=True))
+for _symbol in ("eq", "ne", "lt", "le", "gt", "ge"):
+    setattr(Tensor, f"__{_symbol}__", _operator(ROWS[_symbol]))
+
+
+def _minus_operator(self: Any, other: Any) -> Any:
+    return sub(self, other) if isinstance(other, _OPERANDS) else NotImplemented
+
+
+def _minus_reflected(self: Any, other: Any) -> Any:
+    return sub(other, self) if isinstance(other, (float, int, np.generic)) else NotImplemented
+
+
+setattr(Tensor, "__sub__", _minus_operator)
+setattr(Tensor, "__rsub__", _minus_reflected)
+setattr(Tensor, "__neg__", lambda self: neg(self))
+setattr(Tensor, "__pos__", lambda self: self)
+setattr(Tensor, "__abs__", lambda self: abs(self))
+setattr(Tensor, "__invert__", lambda self: bitwise_not(self))
+
+
+def _augmented(name: str) -> Any:
+    def call(self: Any, other: Any) -> Any:
+        return getattr(self, name)(other)
+
+    return call
+
+
+for _symbol, _method in {
+    "add": "add_",
+    "sub": "sub_",
+    "mul": "mul_",
+    "truediv": "true_div_",
+    "floordiv": "floor_divide_",
+    "mod": "remainder_",
+    "pow": "pow_",
+    "and": "bitwise_and_",
+    "or": "bitwise_or_",
+    "xor": "bitwise_xor_",
+    "lshift": "bitwise_left_shift_",
+    "rshift": "bitwise_right_shift_",
+}.items():
+    setattr(Tensor, f"__i{_symbol}__", _augmented(_method))
+
+
+for _function, _names in ((add, ()), (sub, ("subtract",))):
+    _row = new_row(_function.__name__, "composite", _function, jvp="inherit")
+    _row.parameters = ("input", "other")
+    _finish(_row, _function, _function, inplace=True, aliases=_names)
