@@ -68,10 +68,10 @@ int32 = dtype("int32", np.int32, INTEGRAL)
 int16 = dtype("int16", np.int16, INTEGRAL)
 int8 = dtype("int8", np.int8, INTEGRAL)
 uint8 = dtype("uint8", np.uint8, INTEGRAL, is_signed=False)
-bool = dtype("bool", np.bool_, BOOL, is_signed=False)  # noqa: A001
+bool = dtype("bool", np.bool_, BOOL, is_signed=False)
 
-double, float, half = float64, float32, float16  # noqa: A001
-long, int, short = int64, int32, int16  # noqa: A001
+double, float, half = float64, float32, float16
+long, int, short = int64, int32, int16
 
 ALL = (float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8, bool)
 BY_NAME = {d.name: d for d in ALL}

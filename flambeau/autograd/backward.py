@@ -291,7 +291,7 @@ def grad(
         return tuple(None if c[0] is None else NAMES["stack"](c) for c in zip(*rows, strict=True))
     task = _Task(create_graph if retain_graph is None else retain_graph, create_graph)
     edges = [edge_of(t) for t in wanted]
-    task.captured = {e: None for e in edges}
+    task.captured = dict.fromkeys(edges)
     task.needed = _leading_to({e[0] for e in edges}, [edge_of(t)[0] for t in outs])
     task.stop_at = _only_ends(task.needed, {e[0] for e in edges})
     _run(task, outs, _initial(outs, grad_outputs))

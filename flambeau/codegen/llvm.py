@@ -36,6 +36,7 @@ from flambeau.codegen.lowerings import (
     random_bits,
     vector_type,
 )
+from flambeau.ir.graph import Argument, Node
 from flambeau.ir.region import (
     Map,
     Region,
@@ -44,7 +45,6 @@ from flambeau.ir.region import (
     through_broadcast,
     through_view,
 )
-from flambeau.ir.graph import Argument, Node
 from flambeau.size import contiguous_strides
 
 TILE = 16  # coordinates of a tile's second dimension
@@ -415,7 +415,7 @@ class Emitter:
             return known
         pointer, along = self.address(key, m, memory)
         self.at(level)
-        if not along or self.lanes == 1 and self.vector is None:
+        if not along or (self.lanes == 1 and self.vector is None):
             raw = self.b.set(f"load {memory}, ptr {pointer.name}", memory, 1)
         elif along == 1:
             place = self.b.set(

@@ -7,8 +7,8 @@ from typing import Any
 
 from flambeau.codegen.llvm import STRETCH, TILE, Emitter, Kernel, digest, member_reads
 from flambeau.codegen.lowerings import TYPES, Value, is_float, vector_type
-from flambeau.ir.region import Region
 from flambeau.ir.graph import Node
+from flambeau.ir.region import Region
 
 GRAIN = 16384  # elements of work below which threads are not worth waking
 

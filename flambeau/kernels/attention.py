@@ -286,7 +286,7 @@ class Table:
 def _bases(f: Function, t: Table, names: tuple[str, ...], number: Value) -> dict[str, str]:
     """Addresses of one batch entry of strided inputs."""
     rest = number
-    offsets: dict[str, Value] = {x: 0 for x in names}
+    offsets: dict[str, Value] = dict.fromkeys(names, 0)
     for d in reversed(range(BATCH_DIMS)):
         index = f.urem(rest, t[f"n{d}"])
         rest = f.udiv(rest, t[f"n{d}"])

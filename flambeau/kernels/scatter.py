@@ -82,7 +82,7 @@ def module_text(dtype_name: str, mode: str, count: int) -> str:
     words = 8 + 3 * count
     loads = ""
     for k in range(words):
-        kind = "ptr" if k in (0, 2, 3) or k >= 8 and (k - 8) % 3 == 0 else "i64"
+        kind = "ptr" if k in (0, 2, 3) or (k >= 8 and (k - 8) % 3 == 0) else "i64"
         loads += (
             f" %t{k} = getelementptr i64, ptr %table, i64 {k}\n %w{k} = load {kind}, ptr %t{k}\n"
         )

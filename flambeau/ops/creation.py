@@ -666,7 +666,7 @@ _LEGACY_TYPES = {
 
 
 @composite(public=False)
-def type(input: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:  # noqa: A001
+def type(input: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
     """The type's name ("torch.FloatTensor"), or the tensor converted to a dtype or such a name."""
     if dtype is None:
         return "torch." + next(k for k, v in _LEGACY_TYPES.items() if v is input.dtype) + "Tensor"

@@ -64,7 +64,7 @@ def neg(input: Tensor) -> Tensor:
 
 
 @elementwise(aliases=("absolute",))
-def abs(input: Tensor) -> Tensor:  # noqa: A001
+def abs(input: Tensor) -> Tensor:
     """Absolute value."""
 
 
@@ -99,7 +99,7 @@ def fmod(input: Tensor, other: Tensor) -> Tensor:
 
 
 @elementwise(specialise=(1,))
-def pow(input: Tensor, exponent: Tensor) -> Tensor:  # noqa: A001
+def pow(input: Tensor, exponent: Tensor) -> Tensor:
     """input ** exponent."""
 
 

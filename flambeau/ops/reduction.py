@@ -131,7 +131,7 @@ def sum(
     input: Tensor,
     dim: Any = None,
     keepdim: bool = False,
-    *,  # noqa: A001
+    *,
     dtype: DType | None = None,
 ) -> Tensor:
     """Sum over dimensions (all by default). Integers and bools are summed as int64."""

@@ -352,7 +352,7 @@ def _meet(op: Op, args: tuple[Any, ...], src: list[Any]) -> tuple[Any, Any, Any]
                 if not a._shape and a._cell.device.type == "cpu":
                     pass
                 elif all(
-                    isinstance(b, Tensor) and not b._shape or not isinstance(b, Tensor)
+                    (isinstance(b, Tensor) and not b._shape) or not isinstance(b, Tensor)
                     for b in args[:i]
                 ):
                     device = a._cell.device

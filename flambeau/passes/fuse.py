@@ -14,6 +14,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from flambeau.ir.graph import PICK, Graph, Node
 from flambeau.ir.region import (
     Map,
     Region,
@@ -24,7 +25,6 @@ from flambeau.ir.region import (
     through_broadcast,
     through_view,
 )
-from flambeau.ir.graph import PICK, Graph, Node
 
 _MAX_MEMBERS = 160
 _MAX_LOADS = 28
@@ -176,10 +176,8 @@ class Fuser:
             if node in self.outputs:
                 self.alone(node)
             return
-        if (
-            kind in ("elementwise", "index")
-            and node.op.name != "empty_memory"
-            or (kind == "reduce" and node.src[0].numel)
+        if (kind in ("elementwise", "index") and node.op.name != "empty_memory") or (
+            kind == "reduce" and node.src[0].numel
         ):
             if 0 in node.shape:
                 self.opaque(node, "nothing")

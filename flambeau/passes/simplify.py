@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from flambeau.ir.region import Map, flatten_coordinates, split_coordinates
 from flambeau.ir.graph import CAST, COPY, EMPTY, VIEW, Argument, Graph, Node, reachable
+from flambeau.ir.region import Map, flatten_coordinates, split_coordinates
 from flambeau.size import contiguous_strides
 
 _TAKES_ANY_SHAPE = ("fill_value",)
@@ -24,8 +24,9 @@ def simplify(graph: Graph) -> Graph:
         src = tuple(made[s] if type(s) is Node else s for s in node.src)
         new = _rewrite(node, src, node in result, taken)
         if new is None:
-            new = node if src == node.src else Node(node.op, src, node.attrs, node.shape,
-                                                    node.dtype)
+            new = (
+                node if src == node.src else Node(node.op, src, node.attrs, node.shape, node.dtype)
+            )
         if new.op.kind not in ("input", "effect") and not (node in result and new is not node):
             key = (new.op, tuple(_part(s) for s in new.src), new.attrs, new.shape, new.dtype)
             known = seen.get(key)

@@ -50,7 +50,7 @@ def overwrite(home: Buffer, buffer: Buffer) -> None:
     ctypes.memmove(home.ptr, buffer.ptr, buffer.nbytes)
 
 
-def compile(graph: Graph, key: Any) -> Any:  # noqa: A001
+def compile(graph: Graph, key: Any) -> Any:
     """A program for a graph. `FLAMBEAU_PRINT` names stages to print: graph, lower, fuse, llvm."""
     show = _wanted()
     if "graph" in show:
