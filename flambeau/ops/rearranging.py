@@ -181,7 +181,7 @@ def tril(input: Tensor, diagonal: int = 0) -> Tensor:
     """The lower triangle of matrices, zeros above the diagonal."""
     if input.ndim < 2:
         raise RuntimeError("tril: input tensor must have at least 2 dimensions")
-    return select_where(_distance(input) <= diagonal, input, 0)  # type: ignore
+    return select_where(_distance(input) <= diagonal, input, _zero(input))  # type: ignore
 
 
 @composite(inplace=True, out=True)
@@ -189,7 +189,12 @@ def triu(input: Tensor, diagonal: int = 0) -> Tensor:
     """The upper triangle of matrices, zeros below the diagonal."""
     if input.ndim < 2:
         raise RuntimeError("triu: input tensor must have at least 2 dimensions")
-    return select_where(_distance(input) >= diagonal, input, 0)  # type: ignore
+    return select_where(_distance(input) >= diagonal, input, _zero(input))  # type: ignore
+
+
+def _zero(input: Tensor) -> Any:
+    """A zero that leaves the dtype as it is."""
+    return False if input.dtype.category == 0 else 0
 
 
 def _triangle(row: int, col: int, keep: Any, dtype: Any, device: Any) -> Tensor:
