@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from flambeau.codegen.llvm import STRETCH, TILE, Emitter, Kernel, digest, member_reads
+from flambeau.codegen.llvm import STRETCH, TILE, Emitter, Kernel, digest
 from flambeau.codegen.lowerings import TYPES, Value, is_float, vector_type
+from flambeau.codegen.space import member_reads
 from flambeau.ir.graph import Node
 from flambeau.ir.region import Region
 
