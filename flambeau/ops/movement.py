@@ -11,8 +11,8 @@ from typing import Any
 from flambeau import record
 from flambeau.ir.graph import ASSIGN, VIEW, Node
 from flambeau.ops.entries import attach
-from flambeau.ops.rows import NAMES, ROWS
-from flambeau.ops.table import composite, emit, primitive, record_view, view
+from flambeau.ops.rows import NAMES, ROWS, new_row
+from flambeau.ops.table import _finish, composite, emit, primitive, record_view, view
 from flambeau.size import (
     broadcast_shapes,
     contiguous_strides,
@@ -127,13 +127,8 @@ ASSIGN.vjp = _assign_vjp
 # -- views -----------------------------------------------------------------------------------------
 
 
-@view()
-def as_strided(input: Tensor, size: Any, stride: Any, storage_offset: int | None = None) -> Any:
-    """The storage of `input` read with the given size, strides and offset (in elements).
-
-    Raises:
-        RuntimeError: the result would reach outside the storage, or negative strides.
-    """
+def _strided(input: Tensor, size: Any, stride: Any, storage_offset: int | None = None) -> Any:
+    """The storage of `input` read with the given size, strides and offset (in elements)."""
     size, stride = tuple(size), tuple(stride)
     offset = input.storage_offset() if storage_offset is None else storage_offset
     if len(size) != len(stride):
@@ -158,12 +153,36 @@ def as_strided(input: Tensor, size: Any, stride: Any, storage_offset: int | None
     return size, stride, offset
 
 
+_AS_STRIDED = new_row("as_strided", "view", _strided, jvp="linear")
+
+
+def as_strided(input: Tensor, size: Any, stride: Any, storage_offset: int | None = None) -> Tensor:
+    """The storage of `input` read with the given size, strides and offset (in elements).
+
+    Raises:
+        RuntimeError: the result would reach outside the storage, or negative strides.
+    """
+    shape, strides, offset = _strided(input, size, stride, storage_offset)
+    found = record_view(_AS_STRIDED, input, (shape, strides, offset), shape, strides, offset)
+    if found._grad_fn is not None:
+        found._grad_fn.args[0].geometry = (
+            input._strides,
+            input.storage_offset(),
+            input._cell.node.numel,
+        )
+    return found
+
+
 def _as_strided_vjp(
     g: Any, out: Any, input: Any, size: Any, stride: Any, offset: Any = None
 ) -> tuple[Any, ...]:
     base_strides, base_offset, numel = input.geometry
     storage = _scatter_storage(g, tuple(stride), base_offset if offset is None else offset, numel)
     return (as_strided(storage, input.shape, base_strides, base_offset), None, None, None)
+
+
+_AS_STRIDED.vjp = _as_strided_vjp
+_finish(_AS_STRIDED, as_strided, as_strided)
 
 
 @view(public=False, method=False)
@@ -639,7 +658,7 @@ def _rebuild_history(v: Tensor) -> None:
     base = v._base
     spec_geometry = (base._strides, base.storage_offset(), v._cell.node.numel)
     plain = over(v._cell, v._shape, v.dtype, v._map)
-    attach(ROWS["as_strided"], (base, v._shape, v._strides, v.storage_offset()), {}, (plain,))
+    attach(_AS_STRIDED, (base, v._shape, v._strides, v.storage_offset()), {}, (plain,))
     entry = plain._grad_fn
     assert entry is not None
     entry.args[0].geometry = spec_geometry
@@ -647,25 +666,3 @@ def _rebuild_history(v: Tensor) -> None:
 
 
 REBUILD[0] = _rebuild_history
-
-
-def _as_strided_call(
-    input: Tensor, size: Any, stride: Any, storage_offset: int | None = None
-) -> Tensor:
-    """The storage of `input` read with the given size, strides and offset (in elements)."""
-    op = ROWS["as_strided"]
-    shape, strides, offset = op.body(input, size, stride, storage_offset)  # type: ignore[misc]
-    found = record_view(op, input, (shape, strides, offset), shape, strides, offset)
-    if found._grad_fn is not None:
-        found._grad_fn.args[0].geometry = (
-            input._strides,
-            input.storage_offset(),
-            input._cell.node.numel,
-        )
-    return found
-
-
-ROWS["as_strided"].vjp = _as_strided_vjp
-as_strided = _as_strided_call
-NAMES["as_strided"] = _as_strided_call
-setattr(Tensor, "as_strided", _as_strided_call)
