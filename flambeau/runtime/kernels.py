@@ -55,7 +55,7 @@ def _claimed(text: Any) -> Any:
 def module(kernel: Kernel) -> str:
     """A kernel's text with the vector functions it calls."""
     declared = sorted(vecmath.declarations(kernel.math))
-    own = [line for line in kernel.text.splitlines()]
+    own = kernel.text.splitlines()
     known = {line for line in own if line.startswith("declare")}
     extra = [d for d in declared if d not in known]
     return "\n".join([*extra, vecmath.definitions(kernel.math), *own])
