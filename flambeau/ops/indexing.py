@@ -243,7 +243,7 @@ def getitem(t: Tensor, key: Any) -> Tensor:
     view, advanced = _basic(t, _expand_key(t, key))
     if all(k is None for k in advanced):
         return view if view is not t else view_as_shape(t, t._shape)
-    moved, indices, rest, place = _advanced(view, advanced)
+    moved, indices, _, place = _advanced(view, advanced)
     out = index_leading(moved, *indices)
     k = indices[0].ndim
     if place:
@@ -275,7 +275,7 @@ def setitem(t: Tensor, key: Any, value: Any) -> None:
         target = view if view is not t else view_as_shape(t, t._shape)
         target.copy_(_trim(value, target._shape))
         return
-    moved, indices, rest, place = _advanced(view, advanced)
+    moved, indices, _, place = _advanced(view, advanced)
     _put_into(moved, indices, value, "set", place)
 
 
