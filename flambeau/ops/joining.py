@@ -6,6 +6,7 @@ copies; each is the other's derivative.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -117,9 +118,7 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple
             raise RuntimeError(f"number of sections must be larger than 0, got {k}")
         return _sections(input, [n // k + (i < n % k) for i in range(k)], d)
     bounds = [0, *(min(max(i + n if i < 0 else i, 0), n) for i in indices_or_sections), n]
-    return tuple(
-        slice_dim(input, d, a, max(a, b), 1) for a, b in zip(bounds, bounds[1:], strict=False)
-    )
+    return tuple(slice_dim(input, d, a, max(a, b), 1) for a, b in itertools.pairwise(bounds))
 
 
 @composite()
