@@ -286,8 +286,7 @@ def arange(
     count = max(0, math.ceil((end - start) / step))
     index = make(Node(ROWS["iota"], (), (), (count,), dtypes.int64), resolve(device))
     if dtype.category == 2:
-        wide = dtypes.float64 if dtype is not dtypes.float32 else dtypes.float64
-        found = to_dtype(to_dtype(index, wide) * float(step) + float(start), dtype)
+        found = to_dtype(to_dtype(index, dtypes.float64) * float(step) + float(start), dtype)
     else:
         found = index if step == 1 else index * step
         found = to_dtype(found if start == 0 else found + start, dtype)
