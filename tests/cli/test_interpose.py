@@ -73,7 +73,7 @@ def test_uninstall_undoes_everything(monkeypatch: pytest.MonkeyPatch) -> None:
         ("torch.utils.data.dataset", "Dataset"),
         ("torch.utils.data.sampler", "Sampler"),
         ("torch.utils.tensorboard", "SummaryWriter"),
-        ("torch.autograd", "Function grad"),
+        ("torch.autograd", "Function Variable grad"),
         ("torch.autograd.function", "Function"),
         ("torch.serialization", "save load"),
         ("torch.random", "manual_seed get_rng_state"),
@@ -233,6 +233,14 @@ def test_compile_gives_back_what_it_got(torch: Any) -> None:
         return x * 2
 
     assert double(x).tolist() == [[2.0, 2.0]]
+
+
+def test_the_old_variable_is_the_tensor(torch: Any) -> None:
+    x = torch.ones(2)
+    assert torch.autograd.Variable(x) is x
+    assert torch.autograd.Variable(x, requires_grad=True).requires_grad
+    assert isinstance(x, torch.autograd.Variable)
+    assert not isinstance(3, torch.autograd.Variable)
 
 
 def test_versions_compare() -> None:
