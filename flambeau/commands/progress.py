@@ -100,23 +100,34 @@ class Display:
         """Show the state after a step; as plain lines, one every few seconds."""
         if self._progress is not None and self._task is not None:
             self._progress.update(
-                self._task, completed=status.step, description=_describe(status, styled=True)
+                self._task, completed=status.step, description=_describe_briefly(status)
             )
             return
         now = time.monotonic()
         if last or status.step == 1 or now - self._printed_at >= _PLAIN_SECONDS:
             self._printed_at = now
-            self.say(f"step {status.step:>5}/{self.steps}  {_describe(status, styled=False)}")
+            self.say(f"step {status.step:>5}/{self.steps}  {_describe(status)}")
 
 
-def _describe(status: Status, styled: bool) -> str:
-    smoothed = f"{status.smoothed:.4f}"
+def _describe(status: Status) -> str:
     return "  ".join(
         (
             f"loss {status.loss:.4f}",
-            f"smoothed [bold]{smoothed}[/bold]" if styled else f"smoothed {smoothed}",
+            f"smoothed {status.smoothed:.4f}",
             f"{status.tokens_per_second:,.0f} tokens/s",
             f"eta {duration(status.seconds_left)}",
             f"peak {megabytes(status.peak_memory)}",
+        )
+    )
+
+
+def _describe_briefly(status: Status) -> str:
+    """The same for a terminal of 80 columns, with rich's markup."""
+    return "  ".join(
+        (
+            f"loss [bold]{status.smoothed:.3f}[/bold]",
+            f"{status.tokens_per_second:,.0f} tokens/s",
+            f"eta {duration(status.seconds_left)}",
+            f"{megabytes(status.peak_memory)}",
         )
     )
