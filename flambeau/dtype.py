@@ -141,7 +141,7 @@ def scalar_dtype(value: Any) -> dtype:
     return _default[0]
 
 
-def result_type(participants: tuple[tuple[dtype, _Int], ...]) -> dtype:
+def result_type(participants: tuple[tuple[dtype, _b.int], ...]) -> dtype:
     """torch's promotion over (dtype, priority) pairs.
 
     Priority 2 is a tensor with dimensions, 1 a 0-d tensor, 0 a Python number. A lower priority
@@ -168,7 +168,7 @@ def result_type(participants: tuple[tuple[dtype, _Int], ...]) -> dtype:
     return result
 
 
-def can_cast(a: dtype, b: dtype) -> _Bool:
+def can_cast(a: dtype, b: dtype) -> _b.bool:
     """Whether an in-place result of dtype `a` may be stored in `b`: never down a category."""
     return a.category <= b.category
 
