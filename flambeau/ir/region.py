@@ -176,7 +176,7 @@ class Region:
                 product *= finer[at]
                 at += 1
             groups.append(group)
-        reduced = set()
+        reduced: set[int] = set()
         place = 0
         for d, group in enumerate(groups):
             if d in self.reduced:
@@ -189,7 +189,7 @@ class Region:
 
 
 def _refine(m: Map, groups: list[list[int]]) -> Map:
-    coefficients = []
+    coefficients: list[int] = []
     for c, group in zip(m.coefficients, groups, strict=True):
         step = c
         part = []
