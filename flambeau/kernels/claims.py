@@ -56,7 +56,7 @@ def _attention_words(program: Any, node: Node, direction: str) -> list[Any]:
         inputs = dict(zip("qkv", node.src, strict=True))
         batch = node.attrs[-1][0][0][:-2]
         scale, causal = node.attrs[7], node.attrs[6]
-        results = ("out", "lse")
+        results: tuple[str, ...] = ("out", "lse")
     else:
         inputs = dict(zip(("g", "o", "lse", "q", "k", "v"), node.src, strict=True))
         batch = inputs["q"].shape[:-2]
