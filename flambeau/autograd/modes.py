@@ -103,13 +103,15 @@ class set_grad_enabled(_Mode):
 class inference_mode(_Mode):
     """As `no_grad`, and tensors made inside can never enter a tape."""
 
+    mode: bool
+
     def __new__(cls, mode: Any = True) -> Any:
         made = object.__new__(cls)
         made.mode = True if callable(mode) else bool(mode)
         return made(mode) if callable(mode) else made
 
     def _fresh(self) -> _Mode:
-        return inference_mode(self.mode)  # type: ignore[no-any-return]
+        return inference_mode(self.mode)
 
     def __enter__(self) -> None:
         self._was = modes.grad, modes.inference
