@@ -617,7 +617,7 @@ def alias(t: Tensor) -> Tensor:
 
 def as_subclass(t: Tensor, cls: type) -> Any:
     """The same cell, view and history under another class."""
-    made = _new(cls)
+    made: Any = _new(cls)
     made.__dict__.update(t.__dict__)
     return made
 
