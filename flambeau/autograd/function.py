@@ -70,6 +70,8 @@ class _Entry(GradFn):
     """The tape entry of one call."""
 
     __slots__ = ("ctx", "cls")
+    ctx: FunctionCtx
+    cls: type[Function]
 
     def name(self) -> str:
         return f"{self.cls.__name__}Backward"
@@ -179,7 +181,7 @@ def _attach(
         o._generation += 1
     kept = []
     for t in ctx._saved:
-        nr = next(
+        found = next(
             (
                 k
                 for k, o in enumerate(tensors)
@@ -187,7 +189,7 @@ def _attach(
             ),
             None,
         )
-        is_output = nr is not None and not any(t is a for a in args)
+        is_output = found is not None and not any(t is a for a in args)
         kept.append((None if t is None else Saved(t, is_output), nr or 0))
     ctx._kept = tuple(kept)
     ctx._entry = entry
