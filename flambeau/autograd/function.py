@@ -190,7 +190,7 @@ def _attach(
             None,
         )
         is_output = found is not None and not any(t is a for a in args)
-        kept.append((None if t is None else Saved(t, is_output), nr or 0))
+        kept.append((None if t is None else Saved(t, is_output), found or 0))
     ctx._kept = tuple(kept)
     ctx._entry = entry
     ctx._saved = ()
