@@ -117,6 +117,12 @@ class Emitter(Space):
 
     # -- addresses --------------------------------------------------------------------------------
 
+    @property
+    def first_lane(self) -> Value:
+        """The coordinate of the vector dimension in a vector's first lane."""
+        assert self.vector is not None
+        return self.index[self.vector]
+
     def level_of(self, coefficients: tuple[int, ...]) -> int:
         """The level at which an address or value with these coefficients changes."""
         level = 0
@@ -183,7 +189,7 @@ class Emitter(Space):
         n = self.lanes
         step = self.slot(("stride", stride))
         self.at(level)
-        first = self.b.op("mul", self.index[self.vector], step)  # type: ignore[index]
+        first = self.b.op("mul", self.first_lane, step)
         start = self.b.set(
             f"getelementptr {element}, ptr {pointer.name}, i64 {first.name}", "ptr", 1
         )
@@ -214,10 +220,10 @@ class Emitter(Space):
             raw = self.b.set(f"load {memory}, ptr {pointer.name}", memory, 1)
         elif along == 1:
             place = self.b.set(
-                f"getelementptr {memory}, ptr {pointer.name}, i64 {self.index[self.vector].name}",
+                f"getelementptr {memory}, ptr {pointer.name}, i64 {self.first_lane.name}",
                 "ptr",
                 1,
-            )  # type: ignore[index]
+            )
             raw = self.load_vector(place, memory)
         else:
             places = self.lane_pointers(pointer, along, memory, level)
@@ -292,10 +298,10 @@ class Emitter(Space):
         raw = self.b.splat(raw, n)
         if along == 1:
             place = self.b.set(
-                f"getelementptr {memory}, ptr {pointer.name}, i64 {self.index[self.vector].name}",
+                f"getelementptr {memory}, ptr {pointer.name}, i64 {self.first_lane.name}",
                 "ptr",
                 1,
-            )  # type: ignore[index]
+            )
             if self.mask is None:
                 self.b.emit(f"store {raw}, ptr {place.name}, align {size}")
                 return
@@ -492,7 +498,7 @@ class Emitter(Space):
                 raw = self.b.set(f"load {memory}, ptr {place.name}", memory, 1)
             else:
                 at_lane = self.b.set(
-                    f"getelementptr {memory}, ptr {place.name}, i64 {self.index[self.vector].name}",  # type: ignore[index]
+                    f"getelementptr {memory}, ptr {place.name}, i64 {self.first_lane.name}",
                     "ptr",
                     1,
                 )
