@@ -387,7 +387,7 @@ class Emitter(Space):
         name = node.op.name
         if name in ("iota", "random_bits"):
             return self.positional(node, m, memo)
-        memory, element = TYPES[node.dtype.name]
+        element = TYPES[node.dtype.name][1]
         if name == "fill_value":
             v = self.number(node.src[0], element)
             self.memos[0][memo] = v
