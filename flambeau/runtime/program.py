@@ -274,10 +274,10 @@ class Program:
                 claimed[claim.symbol] = claim
                 native.append((claim.symbol, len(table)))
                 self.add_words(claim.words(self, step.node), table, patches)
-            elif step.kind == "index_put" and (words := self.scatter(step.node)) is not None:
-                scatters[words[0]] = words[1]
-                native.append((words[0], len(table)))
-                self.add_words(words[2], table, patches)
+            elif step.kind == "index_put" and (put := self.scatter(step.node)) is not None:
+                scatters[put[0]] = put[1]
+                native.append((put[0], len(table)))
+                self.add_words(put[2], table, patches)
             elif step.kind == "contraction" and (words := self.gemm(step.node)) is not None:
                 name, entries = words
                 gemms.add(name)
@@ -327,6 +327,7 @@ class Program:
             elif kind == "blocks":
                 entries.append(blocks)
             elif kind == "tiles":
+                assert kernel.tile is not None
                 entries.append(-(-kernel.dims[kernel.tile] // TILE))
             elif kind == "error":
                 entries.append("error")
