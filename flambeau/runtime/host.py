@@ -24,7 +24,7 @@ def array_of(ptr: int, shape: tuple[int, ...], dtype: DType) -> np.ndarray[Any, 
     count = math.prod(shape)
     if count == 0:
         return np.empty(shape, dtype.numpy)
-    raw = (ctypes.c_char * (count * dtype.itemsize)).from_address(ptr)
+    raw: Any = (ctypes.c_char * (count * dtype.itemsize)).from_address(ptr)
     return np.frombuffer(raw, dtype.numpy, count).reshape(shape)
 
 
