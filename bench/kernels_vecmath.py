@@ -43,7 +43,7 @@ Run = Callable[[], object]
 def operands(name: str, dtype: str) -> list[np.ndarray]:
     """Arguments from the middle of the function's domain."""
     rng = np.random.default_rng(0)
-    x = rng.uniform(0.05, 0.95, BYTES // NUMPY[dtype].itemsize)
+    x: np.ndarray[Any, Any] = rng.uniform(0.05, 0.95, BYTES // NUMPY[dtype].itemsize)
     x = x if name in BOUNDED else 4 * x
     x = 1 + x if name == "acosh" else x
     x = x if name in POSITIVE else x * rng.choice([-1, 1], len(x))
@@ -81,7 +81,7 @@ def error_in_ulps(name: str, dtype: str, x: list[np.ndarray], got: np.ndarray) -
     """The greatest error of `got`, None without a reference of more precision."""
     if dtype == "f64" and (name in IN_SCIPY or np.finfo(np.longdouble).nmant < 63):
         return None
-    wide = np.float64 if dtype == "f32" else np.longdouble
+    wide: Any = np.float64 if dtype == "f32" else np.longdouble
     wanted = numpy_function(name)(*(v.astype(wide) for v in x))
     unit = np.spacing(np.abs(wanted.astype(NUMPY[dtype]))).astype(wide)
     return float(np.max(np.abs(got.astype(wide) - wanted) / unit))
