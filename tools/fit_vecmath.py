@@ -254,20 +254,20 @@ def error_fits() -> list[Fit]:
             fit(f"ERF_TAIL_{kind}", "log2(erfc(x))", lambda x: mp.log(mp.erfc(x), 2), (1, end),
                 tail, lambda x: mp.erfc(x) / mp.erf(x)),
         ]  # fmt: skip
-    for kind, k, end, degree in (("f32", 2, "10.1", 10), ("f64", 4, "27.3", 21)):
+    for kind, k, far, degree in (("f32", 2, "10.1", 10), ("f64", 4, "27.3", 21)):
         q = lambda x, k=k: (mp.mpf(x) - k) / (mp.mpf(x) + k)
         x = lambda q, k=k: k * (1 + q) / (1 - q)
         table.append(
             fit(f"ERFCX_{kind}", f"(1 + 2 x) exp(x^2) erfc(x), u = (x - {k}) / (x + {k})",
                 lambda q, x=x: mp.exp(x(q) ** 2) * mp.erfc(x(q)) * (1 + 2 * x(q)),
-                (q("0.46"), q(end)), degree)
+                (q("0.46"), q(far)), degree)
         )  # fmt: skip
-    for kind, center, end, degree in (("f32", "1.25", "5", 9), ("f64", "2", "6.25", 24)):
+    for kind, center, far, degree in (("f32", "1.25", "5", 9), ("f64", "2", "6.25", 24)):
         c = mp.mpf(center)
         table.append(
             fit(f"ERFINV_{kind}", f"erfinv(x) / x, u = -log(1 - x^2) - {center}",
                 lambda u, c=c: mp.erfinv(argument(u + c)) / argument(u + c),
-                (-c, mp.mpf(end) - c), degree)
+                (-c, mp.mpf(far) - c), degree)
         )  # fmt: skip
     for name, low, high, center, degree in (
         ("ERFINV_TAIL_f32", "2.236", "4.05", "3.125", 8),
