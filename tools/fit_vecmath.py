@@ -242,10 +242,24 @@ def trigonometric_fits() -> list[Fit]:
     return table
 
 
+def scaled_erfc(k: int) -> Function:
+    """(1 + 2 x) exp(x^2) erfc(x) as a function of (x - k) / (x + k)."""
+
+    def f(q: mp.mpf) -> mp.mpf:
+        x = k * (1 + q) / (1 - q)
+        return mp.exp(x**2) * mp.erfc(x) * (1 + 2 * x)
+
+    return f
+
+
+def of_argument(f: Function, power: int, center: mp.mpf) -> Function:
+    """f as a function of u, where (u + center)^power = -log(1 - x^2)."""
+    return lambda u: f(mp.sqrt(-mp.expm1(-((u + center) ** power))))
+
+
 def error_fits() -> list[Fit]:
     """The polynomials of erf, erfc and erfinv."""
     ratio = lambda u: mp.erf(mp.sqrt(u)) / mp.sqrt(u) - 1
-    argument = lambda w: mp.sqrt(-mp.expm1(-w))  # x of w = -log(1 - x^2)
     table = []
     for kind, end, degree, tail in (("f32", 4, 6, 6), ("f64", 6, 11, 17)):
         table += [
@@ -255,21 +269,19 @@ def error_fits() -> list[Fit]:
                 tail, lambda x: mp.erfc(x) / mp.erf(x)),
         ]  # fmt: skip
     for kind, k, far, degree in (("f32", 2, "10.1", 10), ("f64", 4, "27.3", 21)):
-        q = lambda x, k=k: (mp.mpf(x) - k) / (mp.mpf(x) + k)
-        x = lambda q, k=k: k * (1 + q) / (1 - q)
+        low, high = ((mp.mpf(x) - k) / (mp.mpf(x) + k) for x in ("0.46", far))
         table.append(
             fit(f"ERFCX_{kind}", f"(1 + 2 x) exp(x^2) erfc(x), u = (x - {k}) / (x + {k})",
-                lambda q, x=x: mp.exp(x(q) ** 2) * mp.erfc(x(q)) * (1 + 2 * x(q)),
-                (q("0.46"), q(far)), degree)
+                scaled_erfc(k), (low, high), degree)
         )  # fmt: skip
     for kind, center, far, degree in (("f32", "1.25", "5", 9), ("f64", "2", "6.25", 24)):
         c = mp.mpf(center)
         table.append(
             fit(f"ERFINV_{kind}", f"erfinv(x) / x, u = -log(1 - x^2) - {center}",
-                lambda u, c=c: mp.erfinv(argument(u + c)) / argument(u + c),
+                of_argument(lambda x: mp.erfinv(x) / x, 1, c),
                 (-c, mp.mpf(far) - c), degree)
         )  # fmt: skip
-    for name, low, high, center, degree in (
+    for name, near, far, center, degree in (
         ("ERFINV_TAIL_f32", "2.236", "4.05", "3.125", 8),
         ("ERFINV_TAIL_f64", "2.5", "4", "3.25", 18),
         ("ERFINV_FAR_f64", "4", "6.05", "5", 17),
@@ -277,8 +289,7 @@ def error_fits() -> list[Fit]:
         c = mp.mpf(center)
         table.append(
             fit(name, f"erfinv(x), u = sqrt(-log(1 - x^2)) - {center}",
-                lambda u, c=c: mp.erfinv(argument((u + c) ** 2)),
-                (mp.mpf(low) - c, mp.mpf(high) - c), degree)
+                of_argument(mp.erfinv, 2, c), (mp.mpf(near) - c, mp.mpf(far) - c), degree)
         )  # fmt: skip
     return table
 
