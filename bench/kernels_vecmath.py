@@ -15,6 +15,7 @@ import argparse
 import ctypes
 from collections.abc import Callable
 from time import process_time_ns
+from typing import Any
 
 import numpy as np
 import scipy.special
@@ -29,7 +30,7 @@ except ImportError:
 
 BYTES = 1 << 18
 ROUNDS, CALLS = 9, 20
-NUMPY = {"f32": np.dtype(np.float32), "f64": np.dtype(np.float64)}
+NUMPY: dict[str, np.dtype[Any]] = {"f32": np.dtype(np.float32), "f64": np.dtype(np.float64)}
 IN_NUMPY = {"asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh", "asin": "arcsin"}
 IN_NUMPY |= {"acos": "arccos", "atan": "arctan", "atan2": "arctan2", "pow": "power"}
 IN_SCIPY = {"sigmoid": "expit", "lgamma": "gammaln", "digamma": "psi"}
@@ -43,7 +44,7 @@ Run = Callable[[], object]
 def operands(name: str, dtype: str) -> list[np.ndarray]:
     """Arguments from the middle of the function's domain."""
     rng = np.random.default_rng(0)
-    x: np.ndarray[Any, Any] = rng.uniform(0.05, 0.95, BYTES // NUMPY[dtype].itemsize)
+    x: Any = rng.uniform(0.05, 0.95, BYTES // NUMPY[dtype].itemsize)
     x = x if name in BOUNDED else 4 * x
     x = 1 + x if name == "acosh" else x
     x = x if name in POSITIVE else x * rng.choice([-1, 1], len(x))
