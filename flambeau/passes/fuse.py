@@ -28,6 +28,7 @@ from flambeau.ir.region import (
 
 _MAX_MEMBERS = 160
 _MAX_LOADS = 28
+_FREE_DEPTH = 64  # a longer chain of operations on numbers is written to memory in between
 #: rows that cost more than a pass over memory; they are not computed twice
 _EXPENSIVE = frozenset(
     (
@@ -98,6 +99,7 @@ class Fuser:
         self.graph = graph
         self.home: dict[Node, Any] = {}  # node -> its region or step
         self.free: set[Node] = set()
+        self.depth: dict[Node, int] = {}  # of free nodes: operations above each other
         self.before: list[int] = []  # per step: bit set of steps it depends on
         self.steps: list[Any] = []
         self.stored: dict[Node, Any] = {}
@@ -171,8 +173,10 @@ class Fuser:
             and node.op.name != "empty_memory"
             and self.is_free(node)
             and node not in self.pinned
+            and (depth := self.depth_of(node)) < _FREE_DEPTH
         ):
             self.free.add(node)
+            self.depth[node] = depth
             if node in self.outputs:
                 self.alone(node)
             return
@@ -197,6 +201,11 @@ class Fuser:
             )
             and node.op.kind == "elementwise"
         )
+
+    def depth_of(self, node: Node) -> int:
+        """How many free operations stand above each other in a node's value."""
+        sources = [base_of(s) for s in node.src if type(s) is Node]
+        return 1 + max((self.depth[s] for s in sources), default=0)
 
     def written(self, node: Node) -> None:
         """An assign: its value's region has stored into the base's memory already."""
@@ -340,9 +349,9 @@ class Attempt:
             work.refined(full)
             for s in node.src:  # where a reshape is read, its source's dimensions are cut out too
                 if type(s) is Node and s.op.kind == "view" and s.numel == s.src[0].numel:
-                    finer = common_refinement(work.dims, squeezed(s.src[0].shape))
-                    if finer is not None and len(finer) <= 8:
-                        work.refined(finer)
+                    cut = common_refinement(work.dims, squeezed(s.src[0].shape))
+                    if cut is not None and len(cut) <= 8:
+                        work.refined(cut)
             full = work.dims
             self.shadow = work
             if node.op.kind != "reduce":
