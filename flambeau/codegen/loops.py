@@ -394,7 +394,10 @@ done:
             return self.b.op("fmul" if is_float(a) else "mul" if a.type != "i1" else "and", a, b)
         top = name == "max_axes"
         if is_float(a):
-            return self.b.call("maximum" if top else "minimum", a, b)
+            # one compare keeps a NaN that is there, another takes in a new one
+            ahead = self.b.compare("olt" if top else "ogt", a, b)
+            best = self.b.select(ahead, b, a)
+            return self.b.select(self.b.compare("uno", b, b), b, best)
         if a.type == "i1":
             return self.b.op("or" if top else "and", a, b)
         sign = "s" if node.src[0].dtype.is_signed else "u"
