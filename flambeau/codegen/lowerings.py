@@ -250,7 +250,7 @@ def _fm(better: str) -> Lowering:
 
     def lower(b: Builder, node: Node, v: list[Value]) -> Value:
         if not is_float(v[0]):
-            return _extreme("", f"s{better}", f"u{better}")(b, node, v)
+            return _extreme(better, f"s{better}", f"u{better}")(b, node, v)
         return b.call(f"{better}num", *v)
 
     return lower

@@ -66,7 +66,8 @@ class Op:
         body: shape rule of a primitive, decomposition of a composite.
         doc: first line of the docstring.
         result: for elementwise rows, how the result dtype follows from the promoted one:
-            "same", "float" (integers become the default float), "bool", "int64".
+            "same", "float" (integers become the default float), "bool"; "number" and "floating"
+            are as "same" and refuse bools, and all but floats.
         vjp: (g, out, *args, **kwargs) -> one cotangent (or None) per tensor argument.
         saves: names of the parameters (or "out") whose values `vjp` reads.
         jvp: a word ("linear", "multilinear", "elementwise", "zero", "inherit") or a rule.
@@ -198,6 +199,7 @@ def specialised(op: Op, at: int, number: float) -> bool:
 
 INPUT = Op("input", "input")
 VIEW = Op("view_of", "view")
+VIEW.differentiable = False  # the rows that record it have rules of their own
 ASSIGN = Op("assign", "assign")
 #: The same value in memory of its own; with another dtype it converts.
 COPY = Op("copy", "elementwise")

@@ -191,6 +191,8 @@ _attention.vjp(_attention_vjp, saves="out0 out1 query key value mask keep")
 
 def _check_sizes(query: Tensor, key: Tensor, value: Tensor) -> None:
     """Refuse features and keys that do not pair up; the batch is checked by the products."""
+    if query.dtype.category != 2:
+        raise RuntimeError(f"attention is computed in floating-point dtypes, got {query.dtype}")
     if query._shape[-1] != key._shape[-1] or key._shape[-2] != value._shape[-2]:
         raise RuntimeError(
             f"Expected the features of query and key, and the keys of key and value,"

@@ -48,7 +48,7 @@ def plus(input: Tensor, other: Tensor) -> Tensor:
     """input + other, both broadcast to one shape; `add` is this with `alpha`."""
 
 
-@elementwise(public=False, method=False, jvp="linear")
+@elementwise(result="number", public=False, method=False, jvp="linear")
 def minus(input: Tensor, other: Tensor) -> Tensor:
     """input - other; `sub` is this with `alpha`."""
 
@@ -58,7 +58,7 @@ def true_div(input: Tensor, other: Tensor) -> Tensor:
     """input / other; integers become the default float."""
 
 
-@elementwise(aliases=("negative",), jvp="linear")
+@elementwise(result="number", aliases=("negative",), jvp="linear")
 def neg(input: Tensor) -> Tensor:
     """-input."""
 
@@ -78,22 +78,22 @@ def signbit(input: Tensor) -> Tensor:
     """Whether the sign bit is set (also of -0.0)."""
 
 
-@elementwise()
+@elementwise(result="number")
 def floor_divide(input: Tensor, other: Tensor) -> Tensor:
     """floor(input / other), elementwise. Integer division by zero raises at the flush."""
 
 
-@elementwise()
+@elementwise(result="number")
 def trunc_divide(input: Tensor, other: Tensor) -> Tensor:
     """input / other rounded towards zero; `div(rounding_mode="trunc")`."""
 
 
-@elementwise()
+@elementwise(result="number")
 def remainder(input: Tensor, other: Tensor) -> Tensor:
     """input - floor(input / other) * other: the sign of `other`, as Python's %."""
 
 
-@elementwise()
+@elementwise(result="number")
 def fmod(input: Tensor, other: Tensor) -> Tensor:
     """input - trunc(input / other) * other: the sign of `input`, as C's fmod."""
 
@@ -128,12 +128,12 @@ def select_where(condition: Tensor, input: Tensor, other: Tensor) -> Tensor:
     """input where the condition holds, other elsewhere; `where` is this with checks."""
 
 
-@elementwise()
+@elementwise(result="float")
 def copysign(input: Tensor, other: Tensor) -> Tensor:
     """The magnitude of input with the sign of other."""
 
 
-@elementwise()
+@elementwise(result="floating")
 def nextafter(input: Tensor, other: Tensor) -> Tensor:
     """The next representable value after input towards other."""
 
@@ -484,6 +484,10 @@ def _power(x: Any, y: Any) -> Any:
     return np.where(np.asarray(y) < 0, inverse, exact)
 
 
+def _sign(x: Any) -> Any:
+    return x if np.asarray(x).dtype.kind == "b" else np.sign(x)
+
+
 def _logical(f: Any) -> Any:
     return lambda *a: f(*(np.asarray(x) != 0 for x in a))
 
@@ -499,7 +503,7 @@ _REFERENCES: dict[str, Any] = {
     "true_div": np.divide,
     "neg": np.negative,
     "abs": np.abs,
-    "sign": np.sign,
+    "sign": _sign,
     "signbit": np.signbit,
     "floor_divide": _floor_divide,
     "trunc_divide": _trunc_divide,

@@ -124,6 +124,7 @@ def _inplace(op: Op, call: Callable[..., Any], name: str) -> Callable[..., Any]:
         return input
 
     write.__name__ = write.__qualname__ = name + "_"
+    write.__signature__ = op.signature  # type: ignore[attr-defined]
     write.__doc__ = f"In-place form of `{name}`."
     return write
 
@@ -154,7 +155,8 @@ def elementwise(
     """Declare an elementwise primitive; its body has only a docstring.
 
     Args:
-        result: "same" as the promoted dtype, "float" (integers become the default float), "bool".
+        result: "same" as the promoted dtype, "float" (integers become the default float), "bool";
+            "number" and "floating" are as "same" and refuse bools, and all but floats.
         fixed: positions outside promotion (the condition of `where`).
         specialise: positions of numbers whose integral values are compiled in.
     """
@@ -264,7 +266,7 @@ def record_elementwise(op: Op, args: tuple[Any, ...]) -> Any:
                 simple = False
             src.append(a)
     how = op.result
-    if not simple or op.fixed or (how == "float" and dtype.category != 2):
+    if not simple or op.fixed or (dtype.category != 2 and how != "same"):
         shape, dtype, device = _meet(op, args, src)
     node = Node(op, tuple(src), (), shape, bool_dtype if how == "bool" else dtype)
     t: Any = _new(Tensor)
@@ -284,7 +286,7 @@ def binary(op: Op) -> Callable[[Any, Any], Any]:
     """The call of a two-argument row, with the common case written out: tensors of one shape and
     dtype, or a float tensor and a Python float. Everything else goes the general way."""
     to_bool = op.result == "bool"
-    needs_float = op.result == "float"
+    needs_float = op.result not in ("same", "bool")
     differentiable = op.differentiable
     pending = record._pending
     new, cell_of, node_of = _new, record.Cell, Node
@@ -338,6 +340,16 @@ def binary(op: Op) -> Callable[[Any, Any], Any]:
     return call
 
 
+#: By what `result` says: the least category of dtypes that a row takes.
+_LEAST = {"number": 1, "floating": 2}
+_REFUSALS = {
+    "neg": "Negation, the `-` operator, on a bool tensor is not supported. If you are trying to "
+    "invert a mask, use the `~` or `logical_not()` operator instead.",
+    "minus": "Subtraction, the `-` operator, with two bool tensors is not supported. Use the `^` "
+    "or `logical_xor()` operator instead.",
+}
+
+
 def _meet(op: Op, args: tuple[Any, ...], src: list[Any]) -> tuple[Any, Any, Any]:
     """The general case of meeting arguments: fills `src` with nodes of the common dtype."""
     participants = []
@@ -378,6 +390,12 @@ def _meet(op: Op, args: tuple[Any, ...], src: list[Any]) -> tuple[Any, Any, Any]
     dtype = result_type(tuple(participants))
     if op.result == "float" and dtype.category != 2:
         dtype = get_default_dtype()
+    if dtype.category < _LEAST.get(op.result, 0):
+        if op.name in _REFUSALS:
+            raise RuntimeError(_REFUSALS[op.name])
+        raise NotImplementedError(
+            f"\"{op.name}_cpu\" not implemented for '{dtype.name.capitalize()}'"
+        )
     try:
         shape = broadcast_shapes(*shapes)
     except RuntimeError as error:
