@@ -61,7 +61,7 @@ FAILED = Op("failed", "effect")
 class Cell:
     """A storage: its functional value now, its version, and where its memory is once realised."""
 
-    __slots__ = ("node", "version", "home", "exposed", "device", "__weakref__")
+    __slots__ = ("__weakref__", "before", "device", "exposed", "home", "node", "version")
 
     def __init__(self, node: Node, device: Device) -> None:
         self.node = node
@@ -69,6 +69,7 @@ class Cell:
         self.home: Any = None
         self.exposed: Any = None
         self.device = device
+        self.before: Node | None = None  # without a home: the value before pending writes
 
 
 class Counters:
@@ -157,6 +158,8 @@ def expose(cell: Cell, holder: Any) -> None:
 def write(cell: Cell, node: Node, region: tuple[Any, ...] | None = None) -> None:
     """Give a cell a new value: all of it, or the region (shape, strides, offset)."""
     old = cell.node
+    if cell.home is None and cell.before is None:
+        cell.before = old
     if region is not None:
         node = Node(ASSIGN, (old, node), region, old.shape, old.dtype)
     cell.node = node
@@ -218,16 +221,23 @@ def _fail(live: list[Cell], nodes: list[Node], error: BaseException) -> bool:
     """Mark cells whose computation raised: a write that did not happen is taken back, another
     result raises whenever it is used. Programs write homes after every step that may raise.
     Returns whether a write was lost."""
+    lost = False
     for cell, node in zip(live, nodes, strict=True):
         if cell.home is not None:
+            lost = True
             fresh = Node(INPUT, (), (), node.shape, node.dtype)
             fresh.buffer = cell.home
             cell.version -= 1
+        elif cell.before is not None:
+            fresh, cell.before = cell.before, None
+            cell.version -= 1
+            lost = True
+            _pending.append(cell)
         else:
             fresh = Node(FAILED, (), (str(error), type(error)), node.shape, node.dtype)
         if cell.node is node:
             cell.node = fresh
-    return any(cell.home is not None for cell in live)
+    return lost
 
 
 #: Elementwise rows that may raise, for integers.
@@ -458,6 +468,7 @@ def _settle(cell: Cell, node: Node, buffer: Any) -> None:
     node.buffer = buffer
     node.src = ()
     cell.home = buffer
+    cell.before = None
 
 
 def realise(cell: Cell) -> Any:

@@ -1,0 +1,217 @@
+"""Errors are early; value errors name the operation, spoil only what depends on them, and under
+FLAMBEAU_SYNC=1 name the line (rule 6)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import flambeau
+from flambeau import record
+from flambeau.nn import functional as F
+
+ROOT = Path(__file__).resolve().parents[2]
+
+EARLY: dict[str, tuple[type[BaseException], str, Callable[[], Any]]] = {
+    "shapes": (
+        RuntimeError,
+        r"size of tensor a \(3\) must match the size of tensor b \(4\)",
+        lambda: flambeau.ones(3) + flambeau.ones(4),
+    ),
+    "matrix shapes": (
+        RuntimeError,
+        "mat1 and mat2 shapes cannot be multiplied",
+        lambda: flambeau.ones(2, 3) @ flambeau.ones(2, 3),
+    ),
+    "view": (
+        RuntimeError,
+        "shape '\\[4\\]' is invalid for input of size 6",
+        lambda: flambeau.ones(2, 3).view(4),
+    ),
+    "view of a transpose": (
+        RuntimeError,
+        "view size is not compatible",
+        lambda: flambeau.ones(2, 3).t().view(6),
+    ),
+    "dimension": (IndexError, "Dimension out of range", lambda: flambeau.ones(2).sum(2)),
+    "index": (IndexError, "out of bounds", lambda: flambeau.ones(2)[2]),
+    "dtype of an in-place result": (
+        RuntimeError,
+        "result type Float can't be cast to the desired output type Long",
+        lambda: flambeau.ones(2, dtype=flambeau.int64).add_(1.5),
+    ),
+    "shape of an in-place result": (
+        RuntimeError,
+        "output with shape \\[2\\] doesn't match the broadcast shape \\[3, 2\\]",
+        lambda: flambeau.ones(2).add_(flambeau.ones(3, 2)),
+    ),
+    "integers that require grad": (
+        RuntimeError,
+        "floating point",
+        lambda: flambeau.ones(2, dtype=flambeau.int64, requires_grad=True),
+    ),
+    "leaf in place": (
+        RuntimeError,
+        "a leaf Variable that requires grad is being used in an in-place operation",
+        lambda: flambeau.ones(2, requires_grad=True).add_(1.0),
+    ),
+    "view of a leaf in place": (
+        RuntimeError,
+        "a view of a leaf Variable that requires grad is being used in an in-place operation",
+        lambda: flambeau.ones(2, requires_grad=True)[0].add_(1.0),
+    ),
+    "backward of a vector": (
+        RuntimeError,
+        "grad can be implicitly created only for scalar outputs",
+        lambda: (flambeau.ones(2, requires_grad=True) * 2).backward(),
+    ),
+    "device": (RuntimeError, "cuda", lambda: flambeau.ones(2, device="cuda")),
+}
+
+
+@pytest.mark.parametrize("name", EARLY)
+def test_errors_raise_in_the_call_that_makes_them(name: str) -> None:
+    kind, message, call = EARLY[name]
+    record.flush()
+    nodes = record.counters.nodes
+    with pytest.raises(kind, match=message):
+        call()
+    assert record.counters.nodes == nodes
+
+
+def bad() -> Any:
+    """A value whose computation will fail."""
+    return F.embedding(flambeau.tensor([0, 7]), flambeau.ones(3, 2))
+
+
+class TestValueErrors:
+    def test_they_raise_at_the_flush_and_name_the_operation(self) -> None:
+        y = bad()
+        with pytest.raises(IndexError, match="index out of range in self") as caught:
+            y.sum().item()
+        assert any("FLAMBEAU_SYNC" in note for note in caught.value.__notes__)
+
+    def test_using_the_value_raises_again(self) -> None:
+        y = bad()
+        for _ in range(2):
+            with pytest.raises(IndexError, match="index out of range"):
+                y.tolist()
+        with pytest.raises(IndexError, match="index out of range"):
+            (y + 1).tolist()
+
+    def test_other_results_are_computed(self) -> None:
+        x = flambeau.arange(4.0)
+        x.numpy()
+        before, y, after = x * 2, bad(), x.sum()
+        with pytest.raises(IndexError):
+            y.tolist()
+        assert before.tolist() == [0.0, 2.0, 4.0, 6.0]
+        assert after.item() == 6.0
+
+    def test_later_programs_do_not_raise_it_again(self) -> None:
+        y = bad()
+        with pytest.raises(IndexError):
+            y.tolist()
+        z = y * 2
+        assert (flambeau.ones(3) + 1).tolist() == [2.0, 2.0, 2.0]
+        with pytest.raises(IndexError):
+            z.tolist()
+
+    def test_a_write_that_failed_did_not_happen(self) -> None:
+        t = flambeau.ones(2, 2)
+        t.numpy()
+        t.add_(bad())
+        with pytest.raises(IndexError):
+            record.flush()
+        assert t.tolist() == [[1.0, 1.0], [1.0, 1.0]]
+        assert t._version == 0
+
+    def test_independent_writes_happen_once(self) -> None:
+        t, u = flambeau.ones(2), flambeau.ones(2)
+        t.numpy()
+        u.numpy()
+        t.add_(1.0)
+        y = bad()
+        u.copy_(t * 10)
+        t.mul_(3.0)
+        with pytest.raises(IndexError):
+            y.tolist()
+        assert t.tolist() == [6.0, 6.0]
+        assert u.tolist() == [20.0, 20.0]
+
+    def test_nothing_of_a_training_step_happens(self) -> None:
+        """The step's program updates weights that do not wait for the failing operation."""
+        table = flambeau.ones(3, 2, requires_grad=True)
+        weight = flambeau.ones(2, 2, requires_grad=True)
+        optimizer = flambeau.optim.SGD([table, weight], lr=0.1)
+        loss = (F.embedding(flambeau.tensor([0, 7]), table) @ weight).sum()
+        loss.backward()
+        with pytest.raises(IndexError):
+            optimizer.step()
+            record.flush()
+        assert weight.tolist() == [[1.0, 1.0], [1.0, 1.0]]
+        assert table.tolist() == [[1.0, 1.0]] * 3
+
+    def test_integer_division_by_zero(self) -> None:
+        y = flambeau.tensor([1, 2]) // flambeau.tensor([1, 0])
+        with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+            y.tolist()
+
+
+SCRIPT = """
+import flambeau
+from flambeau.nn import functional as F
+table = flambeau.ones(3, 2)
+def look_up(index):
+    return F.embedding(index, table)  # here
+first = look_up(flambeau.tensor([0, 1]))
+second = look_up(flambeau.tensor([0, 7]))
+print("recorded")
+second.sum().item()
+"""
+
+
+def run_script(tmp_path: Path, sync: str) -> subprocess.CompletedProcess[str]:
+    path = tmp_path / "program.py"
+    path.write_text(SCRIPT)
+    env = {**os.environ, "FLAMBEAU_SYNC": sync, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, str(path)], env=env, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_sync_names_the_line(tmp_path: Path) -> None:
+    ended = run_script(tmp_path, "1")
+    assert ended.returncode == 1
+    assert "recorded" not in ended.stdout
+    assert 'program.py", line 6: return F.embedding(index, table)  # here' in ended.stderr
+    assert "IndexError: index out of range in self" in ended.stderr
+
+
+def test_without_sync_it_raises_where_the_value_is_needed(tmp_path: Path) -> None:
+    ended = run_script(tmp_path, "0")
+    assert ended.returncode == 1
+    assert "recorded" in ended.stdout
+    assert "second.sum().item()" in ended.stderr
+
+
+def test_sync_executes_every_operation(monkeypatch: pytest.MonkeyPatch) -> None:
+    record.flush()
+    monkeypatch.setattr(record, "sync", True)
+    x = flambeau.arange(3.0)
+    y = x * 2
+    assert y._cell.node.buffer is not None
+    y.add_(1.0)
+    assert y._cell.node.buffer is not None
+    w = flambeau.ones(3, requires_grad=True)
+    (w.exp() * y).sum().backward()
+    assert w.grad._cell.node.buffer is not None
+    values, places = flambeau.ones(3, 2).max(1)
+    assert values.tolist() == [1.0, 1.0, 1.0]
+    assert places.tolist() == [0, 0, 0]
