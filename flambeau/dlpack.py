@@ -11,8 +11,7 @@ import ctypes
 from collections.abc import Callable
 from typing import Any
 
-from flambeau import dtype as dtypes
-from flambeau import record
+from flambeau import dtypes, record
 from flambeau.device import cpu
 from flambeau.dtype import dtype as DType
 from flambeau.runtime.memory import Buffer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flambeau import dtype as dtypes
+from flambeau import dtypes
 from flambeau.dtype import dtype as DType
 from flambeau.dtype import get_default_dtype, set_default_dtype
 from flambeau.ops.rows import NAMES

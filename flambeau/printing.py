@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from flambeau import dtype as dtypes
+from flambeau import dtypes
 from flambeau.device import get_default_device
 from flambeau.tensor import Tensor
 

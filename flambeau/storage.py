@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from flambeau import dtype as dtypes
-from flambeau import record
+from flambeau import dtypes, record
 from flambeau.device import cpu
 from flambeau.device import device as Device
 from flambeau.dtype import dtype as DType

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from flambeau import dtype as dtypes
+from flambeau import dtypes
 from flambeau.ops.creation import to_dtype
 from flambeau.ops.elementwise import (
     cos,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from flambeau import dtype as dtypes
+from flambeau import dtypes
 from flambeau.dtype import float32
 from flambeau.ops.arithmetic import dtype_word
 from flambeau.ops.contraction import matmul_batched

@@ -9,8 +9,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from flambeau import dtype as dtypes
-from flambeau import record
+from flambeau import dtypes, record
 from flambeau.device import device as Device
 from flambeau.device import get_default_device, resolve
 from flambeau.dtype import dtype as DType

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from flambeau import dtype as dtypes
+from flambeau import dtypes
 from flambeau.ops.elementwise import select_where
 from flambeau.ops.movement import (
     expand_to,

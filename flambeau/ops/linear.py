@@ -6,7 +6,7 @@ import math
 import warnings
 from typing import Any
 
-from flambeau import dtype as dtypes
+from flambeau import dtypes
 from flambeau.ops.activation import SELU_ALPHA, SELU_SCALE, floats_only
 from flambeau.ops.arithmetic import dtype_word
 from flambeau.ops.contraction import matmul_batched

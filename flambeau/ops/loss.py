@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from flambeau import dtype as dtypes
+from flambeau import dtypes
 from flambeau.ops.activation import _log_softmax, floats_only
 from flambeau.ops.arithmetic import dtype_word
 from flambeau.ops.elementwise import exp, log, select_where

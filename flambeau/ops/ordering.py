@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from flambeau import dtype as dtypes
+from flambeau import dtypes
 from flambeau.ops.creation import _copy_array
 from flambeau.ops.elementwise import select_where
 from flambeau.ops.indexing import gather, index_leading

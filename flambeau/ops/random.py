@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from flambeau import dtype as dtypes
+from flambeau import dtypes
 from flambeau.device import resolve
 from flambeau.dtype import dtype as DType
 from flambeau.ir.graph import Node

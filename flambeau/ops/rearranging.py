@@ -6,7 +6,7 @@ import itertools
 import math
 from typing import Any
 
-from flambeau import dtype as dtypes
+from flambeau import dtypes
 from flambeau.ops.elementwise import select_where
 from flambeau.ops.indexing import _grid, index_leading, put_leading
 from flambeau.ops.joining import cat, stack

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from flambeau import dtype as dtypes
+from flambeau import dtypes
 from flambeau.dtype import dtype as DType
 from flambeau.ops.movement import expand_to, sum_to, view_as_shape
 from flambeau.ops.rows import NAMES

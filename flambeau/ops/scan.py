@@ -8,7 +8,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from flambeau import dtype as dtypes
+from flambeau import dtypes
 from flambeau.dtype import dtype as DType
 from flambeau.ops.elementwise import select_where
 from flambeau.ops.indexing import gather

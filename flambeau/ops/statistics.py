@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from flambeau import dtype as dtypes
+from flambeau import dtypes
 from flambeau.dtype import dtype as DType
 from flambeau.ops.creation import from_numpy
 from flambeau.ops.elementwise import maximum, minimum, select_where
