@@ -175,16 +175,19 @@ def elementwise(
         arity = len(op.parameters)
         if arity == 1:
 
-            def call(input: Any, *, out: Any = None) -> Any:
+            def unary(input: Any, *, out: Any = None) -> Any:
                 found = record_elementwise(op, (input,))
                 return found if out is None else write_out(out, found)
+
+            call: Callable[..., Any] = unary
         elif arity == 2:
             fast = binary(op)
 
-            def call(input: Any, other: Any, *, out: Any = None) -> Any:
+            def of_two(input: Any, other: Any, *, out: Any = None) -> Any:
                 found = fast(input, other)
                 return found if out is None else write_out(out, found)
 
+            call = of_two
             if op.parameters[1] != "other" or op.parameters[0] != "input":
                 call = _by_name(op)
         else:
@@ -307,7 +310,7 @@ def binary(op: Op) -> Callable[[Any, Any], Any]:
                 or other.exposed is not None
             ):
                 return record_elementwise(op, (a, b))
-            second = other.node if b._map is None else b._node()
+            second: Any = other.node if b._map is None else b._node()
             track = b._rg or b._base is not None
         else:
             if type(b) is not float or dtype.category != 2:
@@ -490,6 +493,7 @@ def primitive(
     def declare(body: Callable[..., Any]) -> Any:
         op = new_row(body.__name__, kind, body, jvp=jvp, differentiable=differentiable)
         op.parameters = op.parameters[1:]
+        op.signature = op.signature.replace(parameters=list(op.signature.parameters.values())[1:])
 
         def call(*args: Any, **kwargs: Any) -> Any:
             found = body(op, *args, **kwargs)
@@ -498,6 +502,7 @@ def primitive(
                 attach(op, args, kwargs, outs)
             return found
 
+        call.__signature__ = op.signature  # type: ignore[attr-defined]
         return _finish(op, call, body, method=method, public=public, inplace=inplace)
 
     return declare
