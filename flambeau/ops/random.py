@@ -389,7 +389,8 @@ def _random_(
     return self
 
 
-for _name, _function in (("uniform_", _uniform_), ("normal_", _normal_), ("random_", _random_)):
+_fills: dict[str, Any] = {"uniform_": _uniform_, "normal_": _normal_, "random_": _random_}
+for _name, _function in _fills.items():
     setattr(Tensor, _name, _function)
     NAMES[_name] = _function
 
@@ -630,13 +631,14 @@ def _fill(t: Tensor, value: Tensor) -> Tensor:
     return t
 
 
-for _name, _function in (
-    ("bernoulli_", _bernoulli_),
-    ("exponential_", _exponential_),
-    ("geometric_", _geometric_),
-    ("cauchy_", _cauchy_),
-    ("log_normal_", _log_normal_),
-):
+_fills = {
+    "bernoulli_": _bernoulli_,
+    "exponential_": _exponential_,
+    "geometric_": _geometric_,
+    "cauchy_": _cauchy_,
+    "log_normal_": _log_normal_,
+}
+for _name, _function in _fills.items():
     setattr(Tensor, _name, _function)
     NAMES[_name] = _function
 
