@@ -120,7 +120,7 @@ def sorted_place(row: Any, sequence: Tensor, values: Tensor, right: bool) -> Ten
 
 
 def _sorted_place(sequence: Any, values: Any, right: bool) -> Any:
-    side = "right" if right else "left"
+    side: Any = "right" if right else "left"
     common = np.promote_types(widened(sequence).dtype, widened(values).dtype)
     sequence, values = sequence.astype(common), values.astype(common)
     if sequence.ndim == 1:
