@@ -74,7 +74,7 @@ class Parameter(flambeau.Tensor, metaclass=_ParameterMeta):
         memo[id(self)] = result
         return result
 
-    def __repr__(self, *, tensor_contents: str | None = None) -> str:
+    def __repr__(self, *, tensor_contents: Any = None) -> str:
         """``Parameter containing:`` and the tensor."""
         return "Parameter containing:\n" + super().__repr__()
 
