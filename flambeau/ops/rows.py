@@ -10,7 +10,7 @@ from flambeau.ir.graph import Op
 
 #: Every row by name, every public name -> function, and every name of `nn.functional`.
 ROWS: dict[str, Op] = {}
-NAMES: dict[str, Callable[..., Any]] = {}
+NAMES: dict[str, Any] = {}
 FUNCTIONAL: dict[str, Callable[..., Any]] = {}
 
 
