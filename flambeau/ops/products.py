@@ -231,8 +231,8 @@ def _parse(equation: str, operands: tuple[Tensor, ...]) -> tuple[list[list[Any]]
                 )
     else:
         flat = [c for p in parsed for c in p]
-        letters = sorted({c for c in flat if isinstance(c, str) and flat.count(c) == 1})
-        result = [("...", k) for k in range(widest)] + letters
+        single = sorted({c for c in flat if isinstance(c, str) and flat.count(c) == 1})
+        result = [*(("...", k) for k in range(widest)), *single]
     return parsed, result
 
 
