@@ -274,13 +274,11 @@ def select_dim(input: Tensor, dim: int, index: int) -> Any:
     )
 
 
-select_dim.vjp(
-    lambda g, out, x, dim, index: (
-        pad_slice(unsqueeze(g, dim), tuple(x.shape), dim, index, 1),
-        None,
-        None,
-    )
-)
+def _select_vjp(g: Any, out: Any, x: Any, dim: int, index: int) -> tuple[Any, ...]:
+    return pad_slice(unsqueeze(g, dim), tuple(x.shape), dim, index, 1), None, None
+
+
+select_dim.vjp(_select_vjp)
 
 
 @view(public=False, method=False)
@@ -344,7 +342,11 @@ def flip_dims(input: Tensor, dims: tuple[int, ...]) -> Any:
     return input._shape, tuple(strides), offset
 
 
-flip_dims.vjp(lambda g, out, x, dims: (flip(g, dims), None))
+def _flip_vjp(g: Any, out: Any, x: Any, dims: tuple[int, ...]) -> tuple[Any, ...]:
+    return flip(g, dims), None
+
+
+flip_dims.vjp(_flip_vjp)
 
 
 # -- public views ----------------------------------------------------------------------------------
