@@ -118,7 +118,7 @@ def _lend(
     if self.device.type != "cpu":
         raise BufferError(f"cannot export a tensor on {self.device}")
     if copy:
-        self = self.clone()  # type: ignore[attr-defined]
+        self = self.clone()
     buffer = record.realise(self._cell)
     ndim = len(self._shape)
     shape = (ctypes.c_int64 * max(ndim, 1))(*self._shape)
@@ -212,7 +212,7 @@ def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None
     cell = record.realised_cell(buffer, shape if plain else (span,), dtype, cpu)
     cell.exposed = True
     found = over(cell, shape, dtype, None if plain else (strides, 0))
-    return found.clone() if copy else found  # type: ignore[attr-defined,no-any-return]
+    return found.clone() if copy else found
 
 
 def to_dlpack(tensor: Tensor) -> Any:

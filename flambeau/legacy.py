@@ -72,7 +72,7 @@ def set_default_tensor_type(t: Any) -> None:
 def _new(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """`Tensor(...)` with this tensor's dtype."""
     kind = next(kind for kind in TYPES if kind._legacy_dtype is self.dtype)
-    return legacy_constructor(kind, *args, **kwargs)  # type: ignore[no-any-return]
+    return legacy_constructor(kind, *args, **kwargs)
 
 
 def _itself(self: Tensor, *args: Any) -> Tensor:
@@ -89,12 +89,12 @@ def _cuda(
     self: Tensor, device: Any = None, non_blocking: bool = False, memory_format: Any = None
 ) -> Tensor:
     """The tensor on an NVIDIA GPU."""
-    return self.to("cuda" if device is None else device)  # type: ignore[attr-defined,no-any-return]
+    return self.to("cuda" if device is None else device)
 
 
 def _reversed(self: Tensor) -> Tensor:
     """The tensor with its first dimension (all of a 0-d one) backwards."""
-    return NAMES["flip"](self, (0,)) if self.ndim else self  # type: ignore[no-any-return]
+    return NAMES["flip"](self, (0,)) if self.ndim else self
 
 
 def _detach(input: Tensor) -> Tensor:

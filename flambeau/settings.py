@@ -92,7 +92,7 @@ def is_warn_always_enabled() -> bool:
 def typename(obj: Any, /) -> str:
     """The type's name; of a tensor such as "torch.FloatTensor"."""
     if isinstance(obj, Tensor):
-        return str(obj.type())  # type: ignore[attr-defined]
+        return str(obj.type())
     kind = obj if hasattr(obj, "__qualname__") else type(obj)
     module = getattr(kind, "__module__", None) or ""
     return kind.__qualname__ if module in ("", "builtins") else f"{module}.{kind.__qualname__}"

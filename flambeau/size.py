@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 
-class Size(tuple):  # type: ignore[type-arg]
+class Size(tuple):
     """A tensor's shape: a tuple of ints that slices and adds to Size."""
 
     __slots__ = ()

@@ -122,7 +122,7 @@ class UntypedStorage:
 
     def tolist(self) -> list[int]:
         """The bytes as Python integers."""
-        return self.numpy().tolist()  # type: ignore[no-any-return]
+        return self.numpy().tolist()
 
     def __getitem__(self, index: Any) -> Any:
         found = self.numpy()[index]
@@ -217,7 +217,7 @@ class TypedStorage:
 
     def tolist(self) -> list[Any]:
         """The elements as Python numbers."""
-        return self._flat().tolist()  # type: ignore[no-any-return]
+        return self._flat().tolist()
 
     def __getitem__(self, index: Any) -> Any:
         return self._flat()[index].tolist()

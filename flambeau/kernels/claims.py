@@ -48,7 +48,7 @@ def _backward_fits(node: Node) -> bool:
 
 
 def _bits(x: float) -> int:
-    return struct.unpack("<q", struct.pack("<d", x))[0]  # type: ignore[no-any-return]
+    return struct.unpack("<q", struct.pack("<d", x))[0]
 
 
 def _attention_words(program: Any, node: Node, direction: str) -> list[Any]:

@@ -66,8 +66,8 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
             f"both arguments to matmul need to be at least 1D, but they are "
             f"{input.ndim}D and {other.ndim}D"
         )
-    a = input.unsqueeze(0) if input.ndim == 1 else input  # type: ignore[attr-defined]
-    b = other.unsqueeze(1) if other.ndim == 1 else other  # type: ignore[attr-defined]
+    a = input.unsqueeze(0) if input.ndim == 1 else input
+    b = other.unsqueeze(1) if other.ndim == 1 else other
     if input.ndim == 1 and other.ndim == 1 and input._shape != other._shape:
         raise RuntimeError(
             f"inconsistent tensor size, expected tensor {list(input.shape)} and src "
@@ -76,13 +76,13 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
         )
     _check(a, b)
     if b.ndim == 2 and a.ndim > 2 and a.is_contiguous():
-        out = matmul_batched(a.reshape(-1, a._shape[-1]), b)  # type: ignore[attr-defined]
+        out = matmul_batched(a.reshape(-1, a._shape[-1]), b)
         out = out.view(*a._shape[:-1], b._shape[-1])
     else:
         out = matmul_batched(a, b)
     if input.ndim == 1:
         out = out.squeeze(-2)
-    return out.squeeze(-1) if other.ndim == 1 else out  # type: ignore[no-any-return]
+    return out.squeeze(-1) if other.ndim == 1 else out
 
 
 setattr(Tensor, "__matmul__", lambda self, other: matmul(self, other))

@@ -159,19 +159,19 @@ def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = 
 
 
 def _zero(input: Tensor) -> Tensor:
-    return NAMES["zeros"]((), dtype=dtypes.int64, device=input.device)  # type: ignore[no-any-return]
+    return NAMES["zeros"]((), dtype=dtypes.int64, device=input.device)
 
 
 @composite()
 def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Tensor:
     """Indices that sort a dimension."""
-    return sort(input, dim, descending)[1]  # type: ignore[no-any-return]
+    return sort(input, dim, descending)[1]
 
 
 @composite(out=True)
 def msort(input: Tensor) -> Tensor:
     """The values sorted along the first dimension."""
-    return sort(input, 0)[0]  # type: ignore[no-any-return]
+    return sort(input, 0)[0]
 
 
 @composite(out=True)
@@ -193,7 +193,7 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
 
 def _chosen(kind: Any, input: Tensor, d: int, places: Tensor, keepdim: bool) -> Any:
     """A (values, indices) result with one element of a dimension."""
-    kept = places.unsqueeze(d)  # type: ignore[attr-defined]
+    kept = places.unsqueeze(d)
     values = gather(input, d, kept)
     return kind(values, kept) if keepdim else kind(values.squeeze(d), places)
 
@@ -212,7 +212,7 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any
 
 def _median(input: Tensor, dim: int | None, keepdim: bool, ignore_nan: bool) -> Any:
     if dim is None:
-        flat = input.reshape(-1)  # type: ignore[attr-defined]
+        flat = input.reshape(-1)
         if not flat._shape[0]:
             none = float("nan") if input.dtype.category == 2 else dtypes.iinfo(input.dtype).min
             return NAMES["full"]((), none, dtype=input.dtype, device=input.device)
@@ -336,7 +336,7 @@ def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
 @composite()
 def argwhere(input: Tensor) -> Tensor:
     """(n, ndim) indices of the nonzero elements, row-major."""
-    return nonzero(input)  # type: ignore[no-any-return]
+    return nonzero(input)
 
 
 @composite(out=True)
@@ -345,9 +345,9 @@ def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     if mask.dtype is not dtypes.bool:
         raise RuntimeError("masked_select: expected BoolTensor for mask")
     shape = broadcast_shapes(input._shape, mask._shape)
-    flat = expand_to(input, shape).reshape(-1)  # type: ignore[attr-defined]
-    places = nonzero(expand_to(mask, shape).reshape(-1)).reshape(-1)  # type: ignore[attr-defined]
-    return index_leading(flat, places)  # type: ignore[no-any-return]
+    flat = expand_to(input, shape).reshape(-1)
+    places = nonzero(expand_to(mask, shape).reshape(-1)).reshape(-1)
+    return index_leading(flat, places)
 
 
 @composite(inplace=True)
@@ -371,10 +371,10 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     base, where = expand_to(input, shape), expand_to(mask, shape)
     if source.numel() == 0:
         source = NAMES["zeros"]((1,), dtype=source.dtype, device=source.device)
-    rank = cumsum(where.reshape(-1), 0) - 1  # type: ignore[attr-defined]
-    rank = select_where(where.reshape(-1), rank, 0)  # type: ignore[attr-defined]
-    moved = index_leading(source.reshape(-1), rank).reshape(shape)  # type: ignore[attr-defined]
-    return select_where(where, moved, base)  # type: ignore[no-any-return]
+    rank = cumsum(where.reshape(-1), 0) - 1
+    rank = select_where(where.reshape(-1), rank, 0)
+    moved = index_leading(source.reshape(-1), rank).reshape(shape)
+    return select_where(where, moved, base)
 
 
 # -- sorted look-ups and membership ----------------------------------------------------------------
@@ -417,7 +417,7 @@ def searchsorted(
     if sorter is not None:
         sequence = gather(sequence, -1, sorter)
     found = sorted_place(sequence, values, right or side == "right")
-    return found.to(dtypes.int32) if out_int32 else found  # type: ignore[no-any-return]
+    return found.to(dtypes.int32) if out_int32 else found
 
 
 @composite(out=True)
@@ -427,7 +427,7 @@ def bucketize(
     """The bucket of each value between ascending boundaries."""
     if boundaries.ndim != 1:
         raise RuntimeError(f"boundaries tensor must be 1 dimension, but got dim({boundaries.ndim})")
-    return searchsorted(boundaries, input, out_int32=out_int32, right=right)  # type: ignore[no-any-return]
+    return searchsorted(boundaries, input, out_int32=out_int32, right=right)
 
 
 @composite(method=False, out=True)
@@ -436,4 +436,4 @@ def isin(
 ) -> Tensor:
     """Whether each element is among the test elements (with `invert`, is not)."""
     given = [x if isinstance(x, Tensor) else NAMES["tensor"](x) for x in (elements, test_elements)]
-    return membership(*given, invert)  # type: ignore[no-any-return]
+    return membership(*given, invert)

@@ -70,7 +70,7 @@ def dot(input: Tensor, tensor: Tensor) -> Tensor:
 def inner(input: Tensor, other: Tensor) -> Tensor:
     """Sums of products over the last dimensions."""
     if input.ndim == 0 or other.ndim == 0:
-        return input * other  # type: ignore[no-any-return,operator]
+        return input * other
     if input._shape[-1] != other._shape[-1]:
         raise RuntimeError(
             f"inner() the last dimension must match on both input tensors but got "
@@ -88,7 +88,7 @@ def outer(input: Tensor, vec2: Tensor) -> Tensor:
             f"outer: Expected 1-D argument {'self' if bad is input else 'vec2'}, "
             f"but got {bad.ndim}-D"
         )
-    return input.unsqueeze(1) * vec2  # type: ignore[attr-defined,no-any-return]
+    return input.unsqueeze(1) * vec2
 
 
 def _scaled(input: Tensor, product: Tensor, beta: Any, alpha: Any) -> Tensor:
@@ -101,10 +101,10 @@ def _scaled(input: Tensor, product: Tensor, beta: Any, alpha: Any) -> Tensor:
             f"sizes: {list(input.shape)}"
         )
     if alpha != 1:
-        product = product * alpha  # type: ignore[operator]
+        product = product * alpha
     if beta == 0:
         return product
-    return product + (input if beta == 1 else input * beta)  # type: ignore[operator,no-any-return]
+    return product + (input if beta == 1 else input * beta)
 
 
 @composite(out=True, inplace=True)
@@ -138,7 +138,7 @@ def addbmm(
     input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1
 ) -> Tensor:
     """beta * input + alpha * the sum over the batch of batch1 @ batch2."""
-    return _scaled(input, bmm(batch1, batch2).sum(0), beta, alpha)  # type: ignore[attr-defined]
+    return _scaled(input, bmm(batch1, batch2).sum(0), beta, alpha)
 
 
 @composite(method=False, out=True)
@@ -165,23 +165,15 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
     b_rest = [d for d in range(b.ndim) if d not in right]
     k = math.prod(a._shape[d] for d in left)
     x = a.permute(*a_rest, *left).reshape(
-        -1
-        if k
-        else math.prod(  # type: ignore[attr-defined]
-            a._shape[d] for d in a_rest
-        ),
+        -1 if k else math.prod(a._shape[d] for d in a_rest),
         k,
     )
     y = b.permute(*right, *b_rest).reshape(
         k,
-        -1
-        if k
-        else math.prod(  # type: ignore[attr-defined]
-            b._shape[d] for d in b_rest
-        ),
+        -1 if k else math.prod(b._shape[d] for d in b_rest),
     )
     shape = [a._shape[d] for d in a_rest] + [b._shape[d] for d in b_rest]
-    return matmul_batched(x, y).reshape(shape)  # type: ignore[no-any-return]
+    return matmul_batched(x, y).reshape(shape)
 
 
 def _parse(equation: str, operands: tuple[Tensor, ...]) -> tuple[list[list[Any]], list[Any]]:
@@ -248,7 +240,7 @@ def _diagonals(x: Tensor, labels: list[Any]) -> tuple[Tensor, list[Any]]:
                 f"einsum(): subscript {c} is repeated for operand 0 but the sizes "
                 f"don't match, {x._shape[j]} != {x._shape[i]}"
             )
-        x = x.diagonal(0, i, j)  # type: ignore[attr-defined]
+        x = x.diagonal(0, i, j)
         labels = [d for k, d in enumerate(labels) if k not in (i, j)] + [c]
     return x, labels
 
@@ -270,7 +262,7 @@ def _contract(
     def prepared(x: Tensor, labels: list[Any], other: list[Any]) -> tuple[Tensor, list[Any]]:
         gone = tuple(i for i, c in enumerate(labels) if c not in keep and c not in other)
         if gone:
-            x = x.sum(gone)  # type: ignore[attr-defined]
+            x = x.sum(gone)
             labels = [c for c in labels if c in keep or c in other]
         return x, labels
 
@@ -283,12 +275,12 @@ def _contract(
     right = [c for c in lb if c not in la]
 
     def arranged(x: Tensor, labels: list[Any], groups: list[list[Any]]) -> Tensor:
-        x = x.permute(*[labels.index(c) for g in groups for c in g])  # type: ignore[attr-defined]
+        x = x.permute(*[labels.index(c) for g in groups for c in g])
         full = [sizes[c] for g in groups for c in g]
         if tuple(full) != x._shape:
-            x = x.expand(*full)  # type: ignore[attr-defined]
+            x = x.expand(*full)
         shape = [sizes[c] for c in groups[0]] + [math.prod(sizes[c] for c in g) for g in groups[1:]]
-        return x.reshape(shape)  # type: ignore[no-any-return,attr-defined]
+        return x.reshape(shape)
 
     product = matmul_batched(
         arranged(a, la, [batch, left, inner_labels]), arranged(b, lb, [batch, inner_labels, right])
@@ -323,9 +315,9 @@ def einsum(equation: Any, *operands: Any) -> Tensor:
     x, labels = work[0]
     gone = tuple(i for i, c in enumerate(labels) if c not in result)
     if gone:
-        x = x.sum(gone)  # type: ignore[attr-defined]
+        x = x.sum(gone)
         labels = [c for c in labels if c in result]
-    return x.permute(*[labels.index(c) for c in result])  # type: ignore[attr-defined,no-any-return]
+    return x.permute(*[labels.index(c) for c in result])
 
 
 def _path(work: list[Any], result: list[Any]) -> list[tuple[int, int]]:
@@ -392,26 +384,26 @@ def multi_dot(tensors: Any) -> Tensor:
 
     def product(i: int, j: int) -> Tensor:
         if i == j:
-            return items[i]  # type: ignore[no-any-return]
+            return items[i]
         return matmul(product(i, cut[i][j]), product(cut[i][j] + 1, j))
 
     found = product(0, n - 1)
     if first:
-        found = found.squeeze(0)  # type: ignore[attr-defined]
-    return found.squeeze(-1) if last else found  # type: ignore[attr-defined,no-any-return]
+        found = found.squeeze(0)
+    return found.squeeze(-1) if last else found
 
 
 @composite(out=True)
 def kron(input: Tensor, other: Tensor) -> Tensor:
     """Kronecker product."""
     n = max(input.ndim, other.ndim)
-    a = input.reshape((1,) * (n - input.ndim) + input._shape)  # type: ignore[attr-defined]
-    b = other.reshape((1,) * (n - other.ndim) + other._shape)  # type: ignore[attr-defined]
+    a = input.reshape((1,) * (n - input.ndim) + input._shape)
+    b = other.reshape((1,) * (n - other.ndim) + other._shape)
     for d in range(n):
         a = a.unsqueeze(2 * d + 1)
         b = b.unsqueeze(2 * d)
     shape = [x * y for x, y in zip(a._shape[::2], b._shape[1::2], strict=True)]
-    return (a * b).reshape(shape)  # type: ignore[no-any-return]
+    return (a * b).reshape(shape)
 
 
 @composite(out=True)
@@ -429,12 +421,12 @@ def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
             f"linalg.cross: inputs dimension {dim} must have length 3. Got "
             f"{input._shape[d]} and {other._shape[d]}"
         )
-    a = [x.squeeze(d) for x in input.expand(*shape).split(1, d)]  # type: ignore[attr-defined]
-    b = [x.squeeze(d) for x in other.expand(*shape).split(1, d)]  # type: ignore[attr-defined]
+    a = [x.squeeze(d) for x in input.expand(*shape).split(1, d)]
+    b = [x.squeeze(d) for x in other.expand(*shape).split(1, d)]
     return NAMES["stack"](
         [
             a[1] * b[2] - a[2] * b[1],
-            a[2] * b[0] - a[0] * b[2],  # type: ignore
+            a[2] * b[0] - a[0] * b[2],
             a[0] * b[1] - a[1] * b[0],
         ],
         d,
@@ -464,5 +456,5 @@ def matrix_power(input: Tensor, n: int) -> Tensor:
             base = matmul(base, base)
     if result is None:
         eye = NAMES["eye"](input._shape[-1], dtype=input.dtype, device=input.device)
-        return eye.expand(*input._shape).clone()  # type: ignore[no-any-return]
+        return eye.expand(*input._shape).clone()
     return result

@@ -104,7 +104,7 @@ class Generator:
     def get_state(self) -> Tensor:
         """The state as a uint8 tensor of 16 bytes."""
         state = np.array([self._seed, self._counter], np.uint64).view(np.uint8)
-        return NAMES["tensor"](state)  # type: ignore[no-any-return]
+        return NAMES["tensor"](state)
 
     def set_state(self, state: Tensor) -> Generator:
         """Continue from a state of `get_state`; -> self."""
@@ -207,7 +207,7 @@ def normal01(
 def _finish(t: Tensor, requires_grad: bool, out: Any) -> Tensor:
     if out is not None:
         store(out, t)
-        return out  # type: ignore[no-any-return]
+        return out
     if requires_grad:
         t.requires_grad = True
     return t
@@ -399,7 +399,7 @@ def keep_mask(shape: tuple[int, ...], p: float, generator: Generator | None = No
     """True with probability 1 - p."""
     # the bits are a uniform int64
     threshold = min(int(p * 2.0**64) - (1 << 63), (1 << 63) - 1)
-    return bits(shape, generator) >= threshold  # type: ignore[no-any-return]
+    return bits(shape, generator) >= threshold
 
 
 # -- distributions ---------------------------------------------------------------------------------
@@ -411,7 +411,7 @@ def uniform_open(shape: tuple[int, ...], dtype: DType, generator: Generator | No
     mantissa = 52 if wide is dtypes.float64 else 23
     raw = (bits(shape, generator) >> (64 - mantissa)) & ((1 << mantissa) - 1)
     # the middle of each cell, so that neither 0 nor 1 is drawn
-    return to_dtype(raw, wide) * 2.0**-mantissa + 2.0 ** -(mantissa + 1)  # type: ignore
+    return to_dtype(raw, wide) * 2.0**-mantissa + 2.0 ** -(mantissa + 1)
 
 
 @composite(method=False)
@@ -446,7 +446,7 @@ def bernoulli(
     if p is None and input.dtype.category != 2:
         raise NotImplementedError(
             f"\"bernoulli_tensor_cpu_p_\" not implemented for '{input.type()[6:-6]}'"
-        )  # type: ignore[attr-defined]
+        )
     _probability(0 if p is None else p, "bernoulli_")
     draw = uniform01(input._shape, dtypes.float64, generator)
     found = to_dtype(draw < (input.detach() if p is None else p), input.dtype)
@@ -487,7 +487,7 @@ def normal(
     else:
         raise TypeError("normal() of numbers needs a size")
     chosen = dtype or (given[0].dtype if given else dtypes.get_default_dtype())
-    found = normal01(shape, chosen, generator, device) * std + mean  # type: ignore[operator]
+    found = normal01(shape, chosen, generator, device) * std + mean
     return _finish(found.detach(), requires_grad, out)
 
 
@@ -512,7 +512,7 @@ poisson_draw.reference(_poisson_reference)
 @composite(method=False)
 def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
     """Poisson values whose rates are the elements of input."""
-    return poisson_draw(  # type: ignore[no-any-return]
+    return poisson_draw(
         input.detach(), *(generator or default_generator).take(max(input.numel(), 1))
     )
 
@@ -570,7 +570,7 @@ def multinomial(
     if input.dtype.category != 2:
         raise RuntimeError(
             f"multinomial only supports floating-point dtypes for input, got: {input.type()[6:-6]}"
-        )  # type: ignore[attr-defined]
+        )
     if input.ndim not in (1, 2):
         raise RuntimeError("prob_dist must be 1 or 2 dim")
     if num_samples <= 0:
@@ -581,7 +581,7 @@ def multinomial(
         )
     wanted = (*input._shape[:-1], num_samples) if replacement else input._shape
     draws = uniform_open(wanted, dtypes.float64, generator)
-    return draw_places(input.detach(), draws, int(num_samples), bool(replacement))  # type: ignore
+    return draw_places(input.detach(), draws, int(num_samples), bool(replacement))
 
 
 def _exponential_(self: Tensor, lambd: float = 1, *, generator: Generator | None = None) -> Tensor:
@@ -610,8 +610,7 @@ def _cauchy_(
     draw = uniform_open(self._shape, self.dtype, generator)
     return _fill(
         self,
-        NAMES["tan"]((draw - 0.5) * math.pi) * float(sigma)  # type: ignore
-        + float(median),
+        NAMES["tan"]((draw - 0.5) * math.pi) * float(sigma) + float(median),
     )
 
 
@@ -622,7 +621,7 @@ def _log_normal_(
     if not std > 0:
         raise RuntimeError(f"log_normal_ expects std > 0.0, but found std={std}")
     draw = normal01(self._shape, self.dtype, generator)
-    return _fill(self, NAMES["exp"](draw * float(std) + float(mean)))  # type: ignore[operator]
+    return _fill(self, NAMES["exp"](draw * float(std) + float(mean)))
 
 
 def _fill(t: Tensor, value: Tensor) -> Tensor:

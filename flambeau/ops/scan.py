@@ -58,7 +58,7 @@ scan_product.reference(lambda x, dim: np.cumprod(_accurate(x), axis=dim).astype(
 
 def _reversed_sum(g: Tensor, dim: int) -> Tensor:
     flip = NAMES["flip"]
-    return flip(scan_sum(flip(g, dim), dim), dim)  # type: ignore[no-any-return]
+    return flip(scan_sum(flip(g, dim), dim), dim)
 
 
 def _scan_product_vjp(g: Any, out: Any, x: Any, dim: int) -> tuple[Any, ...]:
@@ -133,13 +133,13 @@ scan_logsumexp.vjp(_scan_logsumexp_vjp, saves="input out")
 def _along(input: Tensor, dim: int, row: Any) -> Tensor:
     d = wrap_dim(dim, input.ndim)
     if input.ndim == 0:
-        return row(input.reshape(1), 0).reshape(())  # type: ignore[attr-defined,no-any-return]
-    return row(input, d)  # type: ignore[no-any-return]
+        return row(input.reshape(1), 0).reshape(())
+    return row(input, d)
 
 
 def _summed_dtype(input: Tensor, dtype: DType | None) -> Tensor:
     chosen = dtype or (input.dtype if input.dtype.category == 2 else dtypes.int64)
-    return input.to(chosen)  # type: ignore[attr-defined,no-any-return]
+    return input.to(chosen)
 
 
 @composite(out=True, inplace=True)
@@ -180,7 +180,7 @@ def logcumsumexp(input: Tensor, dim: int) -> Tensor:
     if input.dtype.category != 2:
         raise NotImplementedError(
             f"\"logcumsumexp_out_cpu\" not implemented for '{input.type()[6:-6]}'"
-        )  # type: ignore[attr-defined]
+        )
     return _along(input, dim, scan_logsumexp)
 
 
@@ -211,7 +211,7 @@ def diff(
         size = x._shape[d]
         above, below = slice_dim(x, d, 1, size, 1), slice_dim(x, d, 0, size - 1, 1)
         x = above.logical_xor(below) if x.dtype is dtypes.bool else above - below
-    return NAMES["clone"](x) if x is input else x  # type: ignore[no-any-return]
+    return NAMES["clone"](x) if x is input else x
 
 
 def _areas(y: Tensor, x: Tensor | None, dx: Any, dim: int) -> Tensor:
@@ -219,22 +219,20 @@ def _areas(y: Tensor, x: Tensor | None, dx: Any, dim: int) -> Tensor:
     size = y._shape[d]
     both: Any = slice_dim(y, d, 1, max(size, 1), 1) + slice_dim(y, d, 0, max(size - 1, 0), 1)
     if x is None:
-        return both * (dx / 2.0)  # type: ignore[no-any-return]
+        return both * (dx / 2.0)
     if x.ndim == 1:
         if x._shape[0] != size:
             raise RuntimeError("trapezoid: There must be one `x` value for each sample point")
-        step = diff(x).reshape(-1, *(1,) * (y.ndim - d - 1))  # type: ignore[attr-defined]
+        step = diff(x).reshape(-1, *(1,) * (y.ndim - d - 1))
     else:
         step = diff(x, 1, dim)
-    return both * step / 2.0  # type: ignore[no-any-return]
+    return both * step / 2.0
 
 
 @composite(method=False, aliases=("trapz",))
 def trapezoid(y: Tensor, x: Tensor | None = None, *, dx: Any = None, dim: int = -1) -> Tensor:
     """Integral of samples along a dimension by the trapezoidal rule, over points x or steps dx."""
-    return NAMES["sum"](  # type: ignore[no-any-return]
-        _areas(y, x, 1.0 if dx is None else dx, dim), dim
-    )
+    return NAMES["sum"](_areas(y, x, 1.0 if dx is None else dx, dim), dim)
 
 
 @composite(method=False)
@@ -242,4 +240,4 @@ def cumulative_trapezoid(
     y: Tensor, x: Tensor | None = None, *, dx: Any = None, dim: int = -1
 ) -> Tensor:
     """Running integral of samples along a dimension by the trapezoidal rule."""
-    return cumsum(_areas(y, x, 1.0 if dx is None else dx, dim), dim)  # type: ignore[no-any-return]
+    return cumsum(_areas(y, x, 1.0 if dx is None else dx, dim), dim)

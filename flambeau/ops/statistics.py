@@ -49,7 +49,7 @@ def prod(
     x = input if dtype is None or dtype is input.dtype else NAMES["to_dtype"](input, dtype)
     axes = _axes(dim, input)
     if not axes:
-        return NAMES["clone"](x)  # type: ignore[no-any-return]
+        return NAMES["clone"](x)
     return restore(prod_axes(x, axes), input._shape, axes, keepdim)
 
 
@@ -94,7 +94,7 @@ def _extreme(input: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any], name:
     values = gather(input, d, kept)
     if keepdim:
         return pair(name, values, kept)
-    return pair(name, values.squeeze(d), indices)  # type: ignore[attr-defined]
+    return pair(name, values.squeeze(d), indices)
 
 
 @composite()
@@ -143,7 +143,7 @@ def _truth(input: Tensor, dim: Any, keepdim: bool, row: Any, empty: bool) -> Ten
     else:
         found = row(x, axes)
     found = restore(found, input._shape, axes, keepdim)
-    return found if result is dtypes.bool else NAMES["to_dtype"](found, result)  # type: ignore
+    return found if result is dtypes.bool else NAMES["to_dtype"](found, result)
 
 
 def any_zero(shape: tuple[int, ...], axes: tuple[int, ...]) -> bool:
@@ -172,7 +172,7 @@ def _moments(
     axes = _axes(dim, input)
     count = math.prod(input._shape[a] for a in axes)
     mean = NAMES["mean"](input, axes or None, True) if axes else input
-    centred = input - mean  # type: ignore[operator]
+    centred = input - mean
     total = NAMES["sum"](centred * centred, axes, True) if axes else centred * centred
     denominator = count - correction
     variance = total / float(denominator if denominator > 0 else 0)
@@ -215,7 +215,7 @@ def std(
 ) -> Tensor:
     """Standard deviation: the square root of `var`."""
     dim, correction = _correction(dim, unbiased, correction)
-    return NAMES["sqrt"](_moments(input, dim, correction, keepdim, "std")[0])  # type: ignore
+    return NAMES["sqrt"](_moments(input, dim, correction, keepdim, "std")[0])
 
 
 @composite(method=False)
@@ -250,23 +250,17 @@ def std_mean(
 @composite(out=True, aliases=("special_logsumexp",))
 def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
     """log(sum(exp(input))) over dimensions, shifted by the maximum so that nothing overflows."""
-    x = (
-        input
-        if input.dtype.category == 2
-        else input.to(  # type: ignore[attr-defined]
-            dtypes.get_default_dtype()
-        )
-    )
+    x = input if input.dtype.category == 2 else input.to(dtypes.get_default_dtype())
     axes = _axes(dim, x)
     if not axes:
-        return NAMES["clone"](x)  # type: ignore[no-any-return]
+        return NAMES["clone"](x)
     if any_zero(x._shape, axes):
-        return NAMES["sum"](x, axes, keepdim).log()  # type: ignore[no-any-return]
+        return NAMES["sum"](x, axes, keepdim).log()
     top = restore(max_axes(x.detach(), axes), x._shape, axes, True)
     top = select_where(NAMES["isinf"](top), 0.0, top)
     total = NAMES["sum"](NAMES["exp"](x - top), axes, True)
     found = NAMES["log"](total) + top
-    return found if keepdim else found.squeeze(axes)  # type: ignore[no-any-return]
+    return found if keepdim else found.squeeze(axes)
 
 
 @composite(method=False, public=False)
@@ -275,7 +269,7 @@ def vector_norm(
 ) -> Tensor:
     """(sum |x|^ord)^(1/ord) over dimensions; inf, -inf and 0 as limits."""
     if dtype is not None:
-        x = x.to(dtype)  # type: ignore[attr-defined]
+        x = x.to(dtype)
     if x.dtype.category != 2:
         raise RuntimeError(
             f"linalg.vector_norm: Expected a floating point or complex tensor as "
@@ -283,32 +277,32 @@ def vector_norm(
         )
     axes = _axes(dim, x)
     if not axes:
-        x = x.reshape(1)  # type: ignore[attr-defined]
+        x = x.reshape(1)
         found = vector_norm(x, ord, 0)
         return found
     if ord == 2:
         return restore_norm(x, axes, keepdim)
     magnitude = NAMES["abs"](x)
     if ord == math.inf:
-        return NAMES["amax"](magnitude, axes, keepdim)  # type: ignore[no-any-return]
+        return NAMES["amax"](magnitude, axes, keepdim)
     if ord == -math.inf:
-        return NAMES["amin"](magnitude, axes, keepdim)  # type: ignore[no-any-return]
+        return NAMES["amin"](magnitude, axes, keepdim)
     if ord == 0:
-        return NAMES["sum"]((x != 0).to(x.dtype), axes, keepdim)  # type: ignore[no-any-return]
+        return NAMES["sum"]((x != 0).to(x.dtype), axes, keepdim)
     if ord == 1:
-        return NAMES["sum"](magnitude, axes, keepdim)  # type: ignore[no-any-return]
+        return NAMES["sum"](magnitude, axes, keepdim)
     total = NAMES["sum"](magnitude ** float(ord), axes, keepdim)
-    return total ** (1.0 / ord)  # type: ignore[no-any-return]
+    return total ** (1.0 / ord)
 
 
 def restore_norm(x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Tensor:
     """Euclidean norm, whose gradient at 0 is 0 (the subgradient torch takes)."""
-    total = NAMES["sum"](x * x, axes, keepdim)  # type: ignore[operator]
+    total = NAMES["sum"](x * x, axes, keepdim)
     if not (x.requires_grad):
-        return NAMES["sqrt"](total)  # type: ignore[no-any-return]
+        return NAMES["sqrt"](total)
     zero = total == 0
     safe = select_where(zero, 1.0, total)
-    return select_where(zero, 0.0, NAMES["sqrt"](safe))  # type: ignore[no-any-return]
+    return select_where(zero, 0.0, NAMES["sqrt"](safe))
 
 
 @composite()
@@ -326,7 +320,7 @@ def norm(
             raise RuntimeError(f"norm: order '{p}' is not in flambeau yet; use a number or 'fro'")
         p = 2
     found = vector_norm(input, 2 if p is None else p, dim, keepdim, dtype=dtype)
-    return found if out is None else out.copy_(found)  # type: ignore[no-any-return]
+    return found if out is None else out.copy_(found)
 
 
 @composite(out=True)
@@ -335,7 +329,7 @@ def nansum(
 ) -> Tensor:
     """Sum that counts NaN as 0."""
     kept = select_where(NAMES["isnan"](input), 0, input)
-    return NAMES["sum"](kept, dim, keepdim, dtype=dtype)  # type: ignore[no-any-return]
+    return NAMES["sum"](kept, dim, keepdim, dtype=dtype)
 
 
 @composite(out=True)
@@ -344,13 +338,13 @@ def nanmean(
 ) -> Tensor:
     """Mean over the elements that are not NaN."""
     count = NAMES["sum"](~NAMES["isnan"](input), dim, keepdim)
-    return nansum(input, dim, keepdim, dtype=dtype) / count  # type: ignore[no-any-return,operator]
+    return nansum(input, dim, keepdim, dtype=dtype) / count
 
 
 @composite()
 def count_nonzero(input: Tensor, dim: Any = None) -> Tensor:
     """Number of nonzero elements, of all or over dimensions, int64."""
-    return NAMES["sum"](input != 0, dim)  # type: ignore[no-any-return]
+    return NAMES["sum"](input != 0, dim)
 
 
 @composite()
@@ -358,7 +352,7 @@ def trace(input: Tensor) -> Tensor:
     """Sum of a matrix's diagonal."""
     if input.ndim != 2:
         raise RuntimeError("trace: expected a matrix")
-    return NAMES["sum"](input.diagonal())  # type: ignore[attr-defined,no-any-return]
+    return NAMES["sum"](input.diagonal())
 
 
 # -- quantiles, covariance, histograms, distances --------------------------------------------------
@@ -407,21 +401,21 @@ def _quantile(
         found = found.movedim(-1, 0).reshape(q.numel(), *ones)
     else:
         found = found.movedim(-1, 0)
-    return found if q.ndim else found.squeeze(0)  # type: ignore[no-any-return]
+    return found if q.ndim else found.squeeze(0)
 
 
 def _between(ordered: Tensor, ranks: Tensor, interpolation: str) -> Tensor:
     """Sorted rows at fractional ranks."""
     if interpolation == "nearest":
-        return gather(ordered, -1, NAMES["round"](ranks).long())  # type: ignore[no-any-return]
+        return gather(ordered, -1, NAMES["round"](ranks).long())
     below, above = NAMES["floor"](ranks).long(), NAMES["ceil"](ranks).long()
     if interpolation == "lower":
-        return gather(ordered, -1, below)  # type: ignore[no-any-return]
+        return gather(ordered, -1, below)
     if interpolation == "higher":
-        return gather(ordered, -1, above)  # type: ignore[no-any-return]
-    weight = 0.5 if interpolation == "midpoint" else ranks - below  # type: ignore[operator]
+        return gather(ordered, -1, above)
+    weight = 0.5 if interpolation == "midpoint" else ranks - below
     low, high = gather(ordered, -1, below), gather(ordered, -1, above)
-    return NAMES["lerp"](low, high, weight)  # type: ignore[no-any-return]
+    return NAMES["lerp"](low, high, weight)
 
 
 @composite(out=True)
@@ -471,9 +465,9 @@ def cov(
     if input.dtype is dtypes.bool:
         raise RuntimeError("cov(): bool dtype is not supported for input")
     scalar = input.ndim < 2
-    x = input.reshape(1, -1) if scalar else input  # type: ignore[attr-defined]
+    x = input.reshape(1, -1) if scalar else input
     if x.dtype.category != 2:
-        x = x.to(dtypes.get_default_dtype())  # type: ignore[attr-defined]
+        x = x.to(dtypes.get_default_dtype())
     weights: Any = None
     for w, what in ((fweights, "fweights"), (aweights, "aweights")):
         if w is None:
@@ -488,16 +482,16 @@ def cov(
     if weights is None:
         mean = NAMES["mean"](x, 1, True)
         divisor: Any = builtins.max(count - correction, 0.0)
-        right = x - mean  # type: ignore[operator]
+        right = x - mean
     else:
         weights = weights.to(x.dtype)
         count = NAMES["sum"](weights)
         mean = NAMES["sum"](x * weights, 1, True) / count
         square = NAMES["sum"](weights * aweights) if aweights is not None else count
         divisor = NAMES["clamp"](count - square / count * float(correction), min=0)
-        right = (x - mean) * weights  # type: ignore[operator]
-    found = NAMES["matmul"](x - mean, right.t()) / divisor  # type: ignore[operator]
-    return found.reshape(()) if scalar else found  # type: ignore[no-any-return]
+        right = (x - mean) * weights
+    found = NAMES["matmul"](x - mean, right.t()) / divisor
+    return found.reshape(()) if scalar else found
 
 
 @composite()
@@ -510,9 +504,9 @@ def corrcoef(input: Tensor) -> Tensor:
         )
     found = cov(input)
     if found.ndim == 0:
-        return found / found  # type: ignore[operator,no-any-return]
+        return found / found
     scale = NAMES["sqrt"](found.diagonal())
-    return NAMES["clamp"](found / scale.unsqueeze(1) / scale, -1.0, 1.0)  # type: ignore
+    return NAMES["clamp"](found / scale.unsqueeze(1) / scale, -1.0, 1.0)
 
 
 @composite()
@@ -528,12 +522,12 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
     if array.size and array.min() < 0:
         raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
     if weights is None:
-        return from_numpy(np.bincount(array, minlength=minlength))  # type: ignore[no-any-return]
+        return from_numpy(np.bincount(array, minlength=minlength))
     if weights._shape != input._shape:
         raise RuntimeError("weights should be 1-d and have the same length as input")
     found = np.bincount(array, weights.detach()._array(), minlength)
     kept = np.float32 if weights.dtype is dtypes.float32 else np.float64
-    return from_numpy(found.astype(kept))  # type: ignore[no-any-return]
+    return from_numpy(found.astype(kept))
 
 
 @primitive("host", differentiable=False)
@@ -559,12 +553,12 @@ count_between.reference(_count_between)
 def _edges(input: Tensor, bins: int, low: Any, high: Any) -> Tensor:
     """Equal bins over [low, high], or over the elements' own range where that is empty."""
     if low == high and input.numel():
-        low, high = input.min().item(), input.max().item()  # type: ignore[attr-defined]
+        low, high = input.min().item(), input.max().item()
     if not (math.isfinite(low) and math.isfinite(high)):
         raise RuntimeError(f"histogram: range of [{low}, {high}] is not finite")
     if low == high:
         low, high = low - 0.5, high + 0.5
-    return NAMES["linspace"](low, high, bins + 1, dtype=input.dtype)  # type: ignore[no-any-return]
+    return NAMES["linspace"](low, high, bins + 1, dtype=input.dtype)
 
 
 @composite(out=True)
@@ -576,8 +570,8 @@ def histc(input: Tensor, bins: int = 100, min: Any = 0, max: Any = 0) -> Tensor:
         raise NotImplementedError(f"\"histogram_cpu\" not implemented for '{input.type()[6:-6]}'")
     if min > max:
         raise RuntimeError("torch.histc: max must be larger than min")
-    flat = input.detach().reshape(-1)  # type: ignore[attr-defined]
-    return count_between(flat, None, _edges(flat, bins, min, max))  # type: ignore[no-any-return]
+    flat = input.detach().reshape(-1)
+    return count_between(flat, None, _edges(flat, bins, min, max))
 
 
 @composite()
@@ -591,9 +585,9 @@ def histogram(
     out: Any = None,
 ) -> Any:
     """(hist, bin_edges): weights of the elements in bins, whose number or edges are given."""
-    flat = input.detach().reshape(-1)  # type: ignore[attr-defined]
+    flat = input.detach().reshape(-1)
     edges = bins if isinstance(bins, Tensor) else _edges(flat, bins, *(range or (0, 0)))
-    given = None if weight is None else weight.detach().reshape(-1)  # type: ignore[attr-defined]
+    given = None if weight is None else weight.detach().reshape(-1)
     hist = count_between(flat, given, edges)
     if density:
         hist = hist / (NAMES["sum"](hist) * NAMES["diff"](edges))
@@ -607,7 +601,7 @@ def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = Non
         if x.dtype.category != 2:
             raise RuntimeError(
                 f"cdist only supports floating-point dtypes, {name} got: {x.type()[6:-6]}"
-            )  # type: ignore[attr-defined]
+            )
         if x.ndim < 2:
             raise RuntimeError(f"cdist only supports at least 2D tensors, {name} got: {x.ndim}D")
     if x1._shape[-1] != x2._shape[-1]:
@@ -617,5 +611,5 @@ def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = Non
         )
     if p < 0:
         raise RuntimeError("cdist only supports non-negative p values")
-    apart = x1.unsqueeze(-2) - x2.unsqueeze(-3)  # type: ignore[attr-defined]
-    return vector_norm(apart, p, -1)  # type: ignore[no-any-return]
+    apart = x1.unsqueeze(-2) - x2.unsqueeze(-3)
+    return vector_norm(apart, p, -1)

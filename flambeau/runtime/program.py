@@ -302,7 +302,7 @@ class Program:
         self.patch_address = self.patch_words.ctypes.data
         self.steps_address = self.steps.ctypes.data
         self.value_count = self.number_slot + self.graph.arguments
-        self.keep = addresses.libraries  # type: ignore[attr-defined]
+        self.keep = addresses.libraries
         _, self.patch, self.call = runner.functions()
         self.simple = not self.copies and len(self.parts) == 1 and isinstance(self.parts[0], tuple)
         self.results = [(max(node.nbytes, 0)) for node, _ in self.graph.outputs]
@@ -515,7 +515,7 @@ class Program:
 
 
 def _bits(x: float) -> int:
-    return struct.unpack("<q", struct.pack("<d", x))[0]  # type: ignore[no-any-return]
+    return struct.unpack("<q", struct.pack("<d", x))[0]
 
 
 def _release(free: list[list[int]], offset: int, size: int) -> None:
