@@ -32,11 +32,13 @@ def verify(graph: Graph, after: str = "recording") -> None:
         if node not in seen:
             raise InvalidGraph(f"after {after}: output {node} is not in the graph")
         if home is not None and home >= len(graph.inputs):
-            raise InvalidGraph(f"after {after}: output {node} has home {home} of "
-                               f"{len(graph.inputs)} inputs")
+            raise InvalidGraph(
+                f"after {after}: output {node} has home {home} of {len(graph.inputs)} inputs"
+            )
         if home is not None and home >= 0 and graph.inputs[home].nbytes != node.nbytes:
-            raise InvalidGraph(f"after {after}: output {node} does not fit its home "
-                               f"{graph.inputs[home]}")
+            raise InvalidGraph(
+                f"after {after}: output {node} does not fit its home {graph.inputs[home]}"
+            )
     if len({n for n, _ in graph.outputs}) != len(graph.outputs):
         raise InvalidGraph(f"after {after}: one node is two outputs")
 
@@ -71,12 +73,18 @@ def _elementwise(node: Node) -> str | None:
         return str(error)
     if shape != node.shape:
         return f"sources broadcast to {shape}"
-    moving = [s.dtype for i, s in enumerate(node.src)
-              if isinstance(s, Node) and i not in node.op.fixed]
+    moving = [
+        s.dtype for i, s in enumerate(node.src) if isinstance(s, Node) and i not in node.op.fixed
+    ]
     if len(set(moving)) > 1:
         return f"sources of dtypes {moving}"
-    if moving and node.op.result == "same" and node.op not in (CAST, COPY) \
-            and node.op.name not in ("to_dtype", "clone") and moving[0] is not node.dtype:
+    if (
+        moving
+        and node.op.result == "same"
+        and node.op not in (CAST, COPY)
+        and node.op.name not in ("to_dtype", "clone")
+        and moving[0] is not node.dtype
+    ):
         return f"a {moving[0]} source"
     return None
 
@@ -102,7 +110,8 @@ def _view(node: Node) -> str | None:
     source = _nodes(node)[0]
     if source.dtype is not node.dtype:
         return f"a {source.dtype} source"
-    return _inside(node.shape, *node.attrs, source)
+    strides, offset = node.attrs
+    return _inside(node.shape, strides, offset, source)
 
 
 def _assign(node: Node) -> str | None:
@@ -136,13 +145,13 @@ def _index(node: Node) -> str | None:
     x, *indices = _nodes(node)
     if any(i.dtype.category != 1 or i.shape != indices[0].shape for i in indices):
         return "indices are integers of one shape"
-    shape = indices[0].shape + x.shape[len(indices):]
+    shape = indices[0].shape + x.shape[len(indices) :]
     return None if shape == node.shape else f"gives {shape}"
 
 
 def _index_put(node: Node) -> str | None:
     base, value, *indices = _nodes(node)
-    shape = indices[0].shape + base.shape[len(indices):]
+    shape = indices[0].shape + base.shape[len(indices) :]
     if base.shape != node.shape or value.shape != shape:
         return f"a base of {base.shape} and a value of {value.shape} at {shape}"
     return None
@@ -158,6 +167,15 @@ def _host(node: Node) -> str | None:
     return None
 
 
-_RULES = {"input": _input, "elementwise": _elementwise, "view": _view, "assign": _assign,
-          "reduce": _reduce, "contraction": _contraction, "index": _index,
-          "index_put": _index_put, "composite": _composite, "host": _host}
+_RULES = {
+    "input": _input,
+    "elementwise": _elementwise,
+    "view": _view,
+    "assign": _assign,
+    "reduce": _reduce,
+    "contraction": _contraction,
+    "index": _index,
+    "index_put": _index_put,
+    "composite": _composite,
+    "host": _host,
+}
