@@ -74,7 +74,10 @@ class Parameter(flambeau.Tensor, metaclass=_ParameterMeta):
         memo[id(self)] = result
         return result
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:
+    # a type checker drops the names of special methods' parameters, so no override agrees
+    def __repr__(  # type: ignore[override]
+        self, *, tensor_contents: str | None = None
+    ) -> str:
         """``Parameter containing:`` and the tensor."""
         return "Parameter containing:\n" + super().__repr__()
 
