@@ -1,4 +1,4 @@
-"""The names of `flambeau.dtype`, under a name that its class `dtype` does not hide in the package."""
+"""The names of `flambeau.dtype`, where the class `dtype` does not hide them in the package."""
 
 from flambeau.dtype import (
     ALL,
