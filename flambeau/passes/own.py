@@ -23,19 +23,25 @@ def own(graph: Graph) -> Graph:
             if 0 in value.shape:
                 made[node] = Node(COPY, (base,), (), node.shape, node.dtype)
                 continue
-            base = Node(EMPTY, (), (), node.shape, node.dtype) if _covers(node) else _owned(
-                base, node.src[0], users, outputs)
+            base = (
+                Node(EMPTY, (), (), node.shape, node.dtype)
+                if _covers(node)
+                else _owned(base, node.src[0], users, outputs)
+            )
             value = Node(COPY, (value,), (), value.shape, value.dtype)
             made[node] = Node(ASSIGN, (base, value), node.attrs, node.shape, node.dtype)
         elif node.op.kind == "index_put":
             # index arrays are walked as they lie in memory
-            rest = tuple(Node(COPY, (s,), (), s.shape, s.dtype) if s.op.kind == "view" else s
-                         for s in src[1:])
+            rest = tuple(
+                Node(COPY, (s,), (), s.shape, s.dtype) if s.op.kind == "view" else s
+                for s in src[1:]
+            )
             base = _owned(src[0], node.src[0], users, outputs)
             made[node] = Node(node.op, (base, *rest), node.attrs, node.shape, node.dtype)
         else:
-            made[node] = node if src == node.src else Node(node.op, src, node.attrs, node.shape,
-                                                           node.dtype)
+            made[node] = (
+                node if src == node.src else Node(node.op, src, node.attrs, node.shape, node.dtype)
+            )
     final = [(made[n], home) for n, home in graph.outputs]
     inputs = [made[n] for n in graph.inputs]
     return Graph(reachable([*inputs, *(n for n, _ in final)]), inputs, final, graph.arguments)
@@ -45,8 +51,12 @@ def _owned(base: Node, original: Node, users: dict[Node, list[Node]], outputs: s
     """A base that nothing else reads: itself, or a copy."""
     if base.op is EMPTY:
         return Node(EMPTY, (), (), base.shape, base.dtype)
-    if (base.op.kind not in ("elementwise", "assign", "index_put", "reduce", "contraction")
-            or len(users[original]) > 1 or original in outputs or base.op.name == "fill_value"):
+    if (
+        base.op.kind not in ("elementwise", "assign", "index_put", "reduce", "contraction")
+        or len(users[original]) > 1
+        or original in outputs
+        or base.op.name == "fill_value"
+    ):
         return Node(COPY, (base,), (), base.shape, base.dtype)
     return base
 

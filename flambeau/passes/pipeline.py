@@ -12,7 +12,6 @@ from flambeau.passes.own import own
 from flambeau.passes.simplify import simplify
 from flambeau.passes.split import split
 
-
 #: Check the graph after every pass.
 VERIFY = os.environ.get("FLAMBEAU_VERIFY", "0") not in ("", "0")
 

@@ -84,9 +84,7 @@ def test_generated_code_agrees_with_the_interpreter(seed, checked):
     rng = random.Random(seed)
     fl.manual_seed(seed)
     for _ in range(15):
-        shapes = [
-            tuple(rng.choice(SIZES) for _ in range(rng.randint(0, 3))) for _ in range(3)
-        ]
+        shapes = [tuple(rng.choice(SIZES) for _ in range(rng.randint(0, 3))) for _ in range(3)]
         pool = [fl.rand(s) for s in shapes]
         if rng.random() < 0.5:
             record.flush()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import flambeau
-import flambeau.ops.samples  # noqa: F401  (gives the rows their samples)
+import flambeau.ops.samples
 from flambeau import record
 from flambeau.ir.graph import Op
 from flambeau.ir.interpret import interpret
