@@ -7,11 +7,12 @@ import pickle
 import random
 import signal
 import sys
+import threading
+import time
 import traceback
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing import connection
 from typing import Any, NoReturn
 
 import numpy as np
@@ -143,7 +144,7 @@ def worker_main(worker_id: int, task: Task, channel: Channel) -> None:
         task: what is to be done.
         channel: this worker's end of the connection to the loader.
     """
-    parent = os.getppid()  # the loader, or the server that forks for it
+    _end_with(os.getppid())  # the loader, or the server that forks for it
     for other in list(open_channels):
         other.forget()
     # Ctrl-C reaches every process of the terminal: the loader's decides. A handler for SIGTERM
@@ -158,14 +159,14 @@ def worker_main(worker_id: int, task: Task, channel: Channel) -> None:
     np.random.seed(seed_state(task.base_seed, worker_id))  # noqa: NPY002
     _info[0] = WorkerInfo(worker_id, task.num_workers, seed, task.dataset)
     try:
-        _serve(worker_id, task, channel, parent)
+        _serve(worker_id, task, channel)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # the loader is gone or does not want any more
     finally:
         channel.forget()
 
 
-def _serve(worker_id: int, task: Task, channel: Channel, parent: int) -> None:
+def _serve(worker_id: int, task: Task, channel: Channel) -> None:
     where = f"in DataLoader worker process {worker_id}"
     failure: ExceptionWrapper | None = None
     fetcher: Any = None
@@ -176,7 +177,7 @@ def _serve(worker_id: int, task: Task, channel: Channel, parent: int) -> None:
     except Exception:
         failure = ExceptionWrapper(where)
     ended = False
-    while _wait(channel, parent):
+    while True:
         message = channel.receive()
         if isinstance(message, Resume):
             channel.send((message, None))
@@ -209,9 +210,15 @@ def _serve(worker_id: int, task: Task, channel: Channel, parent: int) -> None:
         del data, message, index  # the memory, while waiting for the next request
 
 
-def _wait(channel: Channel, parent: int) -> bool:
-    """Wait for a message (or the end); False when the parent process is gone."""
-    while os.getppid() == parent:
-        if connection.wait([channel.fileno()], CHECK_INTERVAL):
-            return True
-    return False
+def _end_with(parent: int) -> None:
+    """End this process soon after its parent, also where it is stuck in user code or a lock.
+
+    The closed connection says so at once to a worker that looks at it.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(CHECK_INTERVAL)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="flambeau parent watch", daemon=True).start()

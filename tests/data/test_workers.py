@@ -550,6 +550,23 @@ class TestEnds:
         process.communicate(timeout=60)
         assert self.gone(pids, 4)
 
+    def test_a_worker_that_is_stuck_ends_with_the_loader(self) -> None:
+        last = (
+            "import threading; from flambeau.data import worker; worker.CHECK_INTERVAL = 0.1\n"
+            "    lock = threading.Lock(); lock.acquire()\n"
+            "    stuck = data.DataLoader(Pids(), num_workers=1,\n"
+            "                            worker_init_fn=lambda _: lock.acquire())\n"
+            "    waiting = iter(stuck); print(waiting._workers[0].process.pid, flush=True)\n"
+            "    time.sleep(60)"
+        )
+        process, pids = self.start(last)
+        assert process.stdout is not None
+        pids.append(int(process.stdout.readline()))
+        time.sleep(0.3)  # it is in the lock by now
+        process.kill()
+        process.communicate(timeout=60)
+        assert self.gone(pids, 4)
+
     def test_interrupted(self) -> None:
         """Ctrl-C reaches the whole group; one traceback, from the program itself."""
         process, pids = self.start("time.sleep(60)", start_new_session=True)
