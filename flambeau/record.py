@@ -46,8 +46,7 @@ from flambeau.ir.graph import (
 #: live pending results.
 MAX_PENDING = 20_000
 MAX_PENDING_BYTES = 4 << 30
-_CHECK_EVERY = 1024
-_CHECK_MASK = _CHECK_EVERY - 1
+_CHECK_EVERY = 512
 MAX_PROGRAMS = 1024
 
 #: Device type -> module with `compile(graph, key) -> Program`; the device protocol of `runtime/`.
@@ -84,40 +83,52 @@ class Counters:
 
 counters = Counters()
 _pending: list[Cell] = []
+_next_check = _CHECK_EVERY
+_let_go = 0  # cells that died pending since the last flush
 _lock = threading.RLock()
 _programs: OrderedDict[Any, Any] = OrderedDict()
 sync = os.environ.get("FLAMBEAU_SYNC", "0") not in ("", "0")
 _flushing = threading.local()
 
 
-def pend(cell: Cell) -> None:
-    """Register a cell whose node is not realised yet; flushes when too much is pending."""
-    _pending.append(cell)
-    count = len(_pending)
-    if count % _CHECK_EVERY == 0 or sync:
-        _bound(count)
+def _after_fork() -> None:
+    """In a child: another thread of the parent may have held the lock, and it is not here."""
+    global _lock
+    _lock = threading.RLock()
 
 
-def _bound(count: int) -> None:
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _bound() -> None:
+    """Now and then: let go of cells that died, and flush by itself when much is pending."""
+    global _next_check, _let_go
     if getattr(_flushing, "tracing", 0):
+        _next_check = len(_pending) + _CHECK_EVERY
         return
     if sync:
         flush()
-    elif count >= MAX_PENDING or _pending_bytes() > MAX_PENDING_BYTES:
-        flush()
-
-
-def _pending_bytes() -> int:
-    refs = sys.getrefcount
-    return sum(c.node.nbytes for c in _pending if refs(c) > 3)
+        return
+    with _lock:
+        count = len(_pending)
+        refs = sys.getrefcount
+        # others only append; the slice, the loop variable and the call account for four
+        live = [c for c in _pending[:count] if refs(c) > 4]
+        _pending[:count] = live
+        _let_go += count - len(live)
+        _next_check = len(_pending) + _CHECK_EVERY
+        many = _let_go + len(live) >= MAX_PENDING
+        if many or sum(c.node.nbytes for c in live) > MAX_PENDING_BYTES:
+            flush()
 
 
 def new_cell(node: Node, device: Device) -> Cell:
     """A pending cell holding `node`."""
     cell = Cell(node, device)
     _pending.append(cell)
-    if sync or not len(_pending) & _CHECK_MASK:
-        _bound(len(_pending))
+    if sync or len(_pending) >= _next_check:
+        _bound()
     return cell
 
 
@@ -167,8 +178,8 @@ def write(cell: Cell, node: Node, region: tuple[Any, ...] | None = None) -> None
     _pending.append(cell)
     if cell.exposed is not None and is_exposed(cell):
         flush()
-    elif sync or len(_pending) % _CHECK_EVERY == 0:
-        _bound(len(_pending))
+    elif sync or len(_pending) >= _next_check:
+        _bound()
 
 
 class tracing:
@@ -193,11 +204,13 @@ def flush() -> None:
     Raises:
         IndexError, RuntimeError: a value error found while running, naming its operation.
     """
+    global _next_check, _let_go
     if not _pending:
         return
     with _lock:
         cells = _pending[:]
         del _pending[: len(cells)]
+        _next_check, _let_go = len(_pending) + _CHECK_EVERY, 0
         by_device: dict[str, list[Cell]] = {}
         refs = sys.getrefcount
         cell = None
@@ -450,7 +463,7 @@ def _execute(kind: str, live: list[Cell], wanted: list[Node]) -> list[Any]:
             _programs.move_to_end(full)
     counters.flushes += 1
     counters.nodes += len(nodes)
-    return program.run([n.buffer for n in inputs], numbers,  # type: ignore[no-any-return]
+    return program.run([n.buffer for n in inputs], numbers,
                        [c.home for c in live])
 
 
@@ -504,6 +517,13 @@ def calling_line() -> str:
     return "an unknown line"
 
 
+def calling_trace(limit: int = 3) -> str:
+    """The innermost lines of user code that are running, as a traceback shows them."""
+    package = os.path.dirname(os.path.abspath(__file__))
+    frames = [f for f in traceback.extract_stack() if not f.filename.startswith(package)]
+    return "".join(traceback.format_list(frames[-limit:])).rstrip() or "  an unknown line"
+
+
 def view_node(node: Node, shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> Node:
     """The node that reads `node`'s row-major storage with other strides."""
     return Node(VIEW, (node,), (strides, offset), shape, node.dtype)
@@ -514,6 +534,7 @@ __all__ = [
     "Counters",
     "Op",
     "calling_line",
+    "calling_trace",
     "canonical",
     "clear_programs",
     "counters",

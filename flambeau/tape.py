@@ -23,6 +23,7 @@ class _Modes(threading.local):
     grad = True
     inference = False
     anomaly = False
+    check_nan = True
 
 
 modes = _Modes()
@@ -148,14 +149,17 @@ class Saved:
             return self.unpack(self.packed)
         t = self.tensor
         if t._cell.version != self.version:
+            made_by = owner.name() if self.is_output else _origin(t)
+            hint = ("the backtrace further above shows the operation that failed to compute its "
+                    "gradient. The variable in question was changed in there or anywhere later. "
+                    "Good luck!" if owner.trace else
+                    "enable anomaly detection to find the operation that failed to compute its "
+                    "gradient, with torch.autograd.set_detect_anomaly(True).")
             raise RuntimeError(
                 "one of the variables needed for gradient computation has been modified by an "
-                f"inplace operation: [{t.type()} {list(t.shape)}], which is output {nr} of "
-                f"{owner.name() if self.is_output else _origin(t)}, is at version "
-                f"{t._cell.version}; expected version {self.version} instead. Hint: enable "
-                "anomaly detection to find the operation that failed to compute its gradient, "
-                "with torch.autograd.set_detect_anomaly(True)."
-            )
+                f"inplace operation: [{t.type()} {list(t.shape)}]"
+                f"{f', which is output {nr} of {made_by},' if made_by else ''} is at version "
+                f"{t._cell.version}; expected version {self.version} instead. Hint: {hint}")
         if self.is_output:
             alias = t.detach()
             alias._grad_fn, alias._output_nr, alias._rg = owner, nr, True
@@ -165,7 +169,7 @@ class Saved:
 
 def _origin(tensor: Any) -> str:
     fn = tensor._grad_fn
-    return fn.name() if fn is not None else "a leaf"
+    return fn.name() if fn is not None else ""
 
 
 _hooks = threading.local()
@@ -329,7 +333,7 @@ class AccumulateGrad(GradFn):
 
 def edge_of(tensor: Any) -> tuple[GradFn, int]:
     """(entry, output number) that a cotangent of `tensor` goes to."""
-    fn = tensor.grad_fn
+    fn = tensor._grad_fn if tensor._base is None else tensor.grad_fn
     if fn is not None:
         return fn, tensor._output_nr
     acc = tensor._accumulator

@@ -67,7 +67,38 @@ def attach(op: Op, args: tuple[Any, ...], kwargs: dict[str, Any], outs: tuple[An
             Saved(o, True) if f"out{k}" in saves else None for k, o in enumerate(outs)
         )
     if modes.anomaly:
-        entry.trace = record.calling_line()
+        entry.trace = record.calling_trace()
+
+
+def attach_two(op: Op, a: Any, b: Any, out: Any, track_a: bool, track_b: bool) -> None:
+    """As `attach` for two arguments, of which `b` may be a number: the hot path, written out."""
+    shape, dtype = out._shape, out.dtype
+    device = out._cell.device
+    spec = spec_of(shape, dtype, device, True)
+    edge_a = edge_b = None
+    if track_a:
+        fn = a._grad_fn
+        edge_a = (fn, a._output_nr) if fn is not None else edge_of(a)
+    if track_b:
+        fn = b._grad_fn
+        edge_b = (fn, b._output_nr) if fn is not None else edge_of(b)
+    saves = op.saves
+    kept_a: Any = spec
+    kept_b: Any = spec if isinstance(b, Tensor) else b
+    if saves:
+        every = op.jvp != "multilinear"  # else a factor is needed for its partner's cotangent only
+        first, second = op.parameters
+        if first in saves and (every or track_b):
+            kept_a = Saved(a, False)
+        if second in saves and kept_b is spec and (every or track_a):
+            kept_b = Saved(b, False)
+    entry = GradFn(op, (edge_a, edge_b), (kept_a, kept_b), {}, (spec,))
+    out._grad_fn = entry
+    out._rg = True
+    if "out" in saves:
+        entry.out = (Saved(out, True),)
+    if modes.anomaly:
+        entry.trace = record.calling_trace()
 
 
 def _needs(a: Any) -> bool:

@@ -26,7 +26,7 @@ from flambeau.dtype import bool as bool_dtype
 from flambeau.dtype import dtype as DType
 from flambeau.dtype import get_default_dtype, result_type, scalar_dtype
 from flambeau.ir.graph import CAST, COPY, PICK, Constant, Node, Op
-from flambeau.ops.entries import attach, tracks
+from flambeau.ops.entries import attach, attach_two, tracks
 from flambeau.ops.rows import FUNCTIONAL, NAMES, new_row, set_samples, set_vjp
 from flambeau.ops.writing import check_writable, write_into, write_out
 from flambeau.size import broadcast_shapes, contiguous_strides
@@ -311,12 +311,12 @@ def binary(op: Op) -> Callable[[Any, Any], Any]:
             ):
                 return record_elementwise(op, (a, b))
             second: Any = other.node if b._map is None else b._node()
-            track = b._rg or b._base is not None
+            track_b = b._rg if b._base is None else b._tracked()
         else:
             if type(b) is not float or dtype.category != 2:
                 return record_elementwise(op, (a, b))
             second = b
-            track = False
+            track_b = False
         if cell.exposed is not None or (needs_float and dtype.category != 2):
             return record_elementwise(op, (a, b))
         t: Any = new(Tensor)
@@ -327,15 +327,11 @@ def binary(op: Op) -> Callable[[Any, Any], Any]:
             device,
         )
         pending.append(made)
-        if record.sync or not len(pending) & record._CHECK_MASK:
-            record._bound(len(pending))
-        if (
-            (track or a._rg or a._base is not None)
-            and differentiable
-            and dtype.category == 2
-            and tracks((a, b))
-        ):
-            attach(op, (a, b), {}, (t,))
+        if record.sync or len(pending) >= record._next_check:
+            record._bound()
+        track_a = a._rg if a._base is None else a._tracked()
+        if (track_a or track_b) and differentiable and dtype.category == 2 and modes.grad:
+            attach_two(op, a, b, t, track_a, track_b)
         if modes.inference:
             t._inference = True
         return t
