@@ -126,6 +126,12 @@ def promote_types(a: dtype, b: dtype) -> dtype:
         return a
     found = _PROMOTED.get((a, b))
     if found is None:
+        for position, given in enumerate((a, b), 1):
+            if not isinstance(given, dtype):
+                raise TypeError(
+                    f"promote_types(): argument 'type{position}' (position {position}) must be "
+                    f"flambeau.dtype, not {type(given).__name__}"
+                )
         ra, rb = _RANK[a], _RANK[b]
         found = (a if ra > rb else b) if ra != rb else (float32 if ra == 5 else int16)
         _PROMOTED[a, b] = found

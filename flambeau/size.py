@@ -122,7 +122,13 @@ def shape_of(sizes: Sequence[Any] | Iterable[Any]) -> tuple[int, ...]:
     found = tuple(sizes)
     if len(found) == 1 and not isinstance(found[0], int) and hasattr(found[0], "__iter__"):
         found = tuple(found[0])
-    return tuple(n if type(n) is int else n.__index__() for n in found)
+    try:
+        return tuple(n if type(n) is int else n.__index__() for n in found)
+    except AttributeError:
+        wrong = next(n for n in found if not hasattr(n, "__index__"))
+        raise TypeError(
+            f"argument 'size' must be tuple of ints, not {type(wrong).__name__}"
+        ) from None
 
 
 def view_strides(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from builtins import type as type_of  # `type` is a row below
 from collections.abc import Sequence
 from typing import Any
 
@@ -58,6 +59,13 @@ def _leaf(t: Tensor, requires_grad: bool) -> Tensor:
     return t
 
 
+def _check_dtype(dtype: Any) -> None:
+    if dtype is not None and not isinstance(dtype, DType):
+        raise TypeError(
+            f"argument 'dtype' must be flambeau.dtype, not {type_of(dtype).__name__}"
+        )
+
+
 def _factory(
     shape: tuple[int, ...],
     value: Any,
@@ -66,6 +74,7 @@ def _factory(
     requires_grad: bool,
     out: Any = None,
 ) -> Tensor:
+    _check_dtype(dtype)
     if any(n < 0 for n in shape):
         raise RuntimeError(
             f"Trying to create tensor with negative dimension {min(shape)}: {list(shape)}"
@@ -349,6 +358,9 @@ def eye(
 ) -> Tensor:
     """The identity matrix of size (n, m)."""
     m = n if m is None else m
+    if min(n, m) < 0:
+        name = "n" if n < 0 else "m"
+        raise RuntimeError(f"{name} must be greater or equal to 0, got {min(n, m)}")
     index = make(Node(ROWS["iota"], (), (), (n, m), dtypes.int64), resolve(device))
     found = to_dtype((index % max(m, 1)) == (index // max(m, 1)), dtype or get_default_dtype())
     return _leaf(found, requires_grad) if out is None else write_out(out, found)  # type: ignore
@@ -394,6 +406,7 @@ def tensor(
 
 
 def _from_data(data: Any, dtype: DType | None, where: Device) -> Tensor:
+    _check_dtype(dtype)
     if isinstance(data, (bool, int, float)) and not isinstance(data, np.generic):
         natural = scalar_dtype(data)
         chosen = dtype or natural
@@ -414,8 +427,10 @@ def _from_data(data: Any, dtype: DType | None, where: Device) -> Tensor:
     elif hasattr(data, "__array__") and not isinstance(data, (list, tuple)):
         return _from_data(np.asarray(data), dtype, where)
     else:
+        if isinstance(data, (str, bytes, dict)):
+            raise TypeError(f"new(): invalid data type '{type_of(data).__name__}'")
         if not isinstance(data, Sequence) and not hasattr(data, "__len__"):
-            raise RuntimeError(f"Could not infer dtype of {type(data).__name__}")
+            raise RuntimeError(f"Could not infer dtype of {type_of(data).__name__}")
         array = _nested(data)
         if dtype is None:
             category = array.dtype.kind
@@ -425,7 +440,7 @@ def _from_data(data: Any, dtype: DType | None, where: Device) -> Tensor:
             if array.size == 0:
                 chosen = get_default_dtype()
             if category == "O":
-                raise TypeError(f"can't convert {type(data).__name__} to a tensor")
+                raise TypeError(f"can't convert {type_of(data).__name__} to a tensor")
             if isinstance(_first(data), np.ndarray | np.generic | Tensor) and array.size:
                 chosen = dtypes.from_numpy(array.dtype)
         else:
@@ -451,13 +466,10 @@ def _nested(data: Any) -> np.ndarray[Any, Any]:
             return array.astype(np.float32) if array.dtype == ml_dtypes.bfloat16 else array
         if isinstance(item, (list, tuple)):
             return [plain(i) for i in item]
-        if isinstance(item, (str, bytes, dict)) or item is None:
-            what = "a string" if isinstance(item, str) else f"'{type(item).__name__}'"
-            raise TypeError(
-                f"new(): invalid data type '{type(item).__name__}'"
-                if item is not None
-                else f"must be real number, not {what}"
-            )
+        if isinstance(item, (str, bytes, dict)):
+            raise TypeError(f"new(): invalid data type '{type_of(item).__name__}'")
+        if item is None:
+            raise RuntimeError("Could not infer dtype of NoneType")
         return item
 
     items = plain(list(data) if not isinstance(data, (list, tuple)) else data)
@@ -488,7 +500,7 @@ def from_numpy(ndarray: Any) -> Tensor:
         ValueError: negative strides.
     """
     if not isinstance(ndarray, np.ndarray):
-        raise TypeError(f"expected np.ndarray (got {type(ndarray).__name__})")
+        raise TypeError(f"expected np.ndarray (got {type_of(ndarray).__name__})")
     if not ndarray.dtype.isnative:
         raise ValueError(
             "given numpy array has byte order different from the native byte order. "
@@ -608,7 +620,7 @@ def to(
     if dtype is not None and dtype is not found.dtype:
         if not isinstance(dtype, DType):
             raise TypeError(
-                f"to() received an invalid combination of arguments - got ({type(dtype).__name__})"
+                f"to() received an invalid combination of arguments - got ({type_of(dtype).__name__})"
             )
         return to_dtype(found, dtype)
     return clone(found) if copy and found is input else found
@@ -738,6 +750,8 @@ def _set_(self: Tensor, source: Any = None, *args: Any) -> Tensor:
 def _resize_(self: Tensor, *sizes: Any, memory_format: Any = None) -> Tensor:
     """Change the shape in place; new elements have no defined values; -> self."""
     shape = shape_of(sizes)
+    if min(shape, default=0) < 0:
+        raise RuntimeError(f"resize_(): got a negative size in {list(shape)}")
     if self.requires_grad:
         raise RuntimeError("cannot resize variables that require grad")
     n = math.prod(shape)
