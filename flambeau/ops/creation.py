@@ -49,7 +49,7 @@ ROWS["iota"].reference = None
 
 def filled(shape: tuple[int, ...], value: Any, dtype: DType, device: Device) -> Tensor:
     """A tensor whose elements are one number."""
-    value = float(value) if dtype.category == 2 else int(value)
+    value = float(value) if dtype.category == 2 else int(value if dtype.category else bool(value))
     return make(Node(ROWS["fill_value"], (value,), (), shape, dtype), device)
 
 
@@ -80,7 +80,7 @@ def _factory(
             f"Trying to create tensor with negative dimension {min(shape)}: {list(shape)}"
         )
     if out is not None:
-        return write_out(out, filled(shape, value, out.dtype, out.device))  # type: ignore
+        return write_out(out, filled(shape, value, out.dtype, out.device))
     return _leaf(filled(shape, value, dtype or get_default_dtype(), resolve(device)), requires_grad)
 
 
@@ -298,7 +298,7 @@ def arange(
     else:
         found = index if step == 1 else index * step
         found = to_dtype(found if start == 0 else found + start, dtype)
-    return _leaf(found, requires_grad) if out is None else write_out(out, found)  # type: ignore
+    return _leaf(found, requires_grad) if out is None else write_out(out, found)
 
 
 @composite(method=False)
@@ -325,7 +325,7 @@ def linspace(
     low = wide * step + float(start)
     high = float(end) - (float(steps - 1) - wide) * step
     found = to_dtype(NAMES["where"](index < steps // 2, low, high), dtype)
-    return _leaf(found, requires_grad) if out is None else write_out(out, found)  # type: ignore
+    return _leaf(found, requires_grad) if out is None else write_out(out, found)
 
 
 @composite(method=False)
@@ -363,7 +363,7 @@ def eye(
         raise RuntimeError(f"{name} must be greater or equal to 0, got {min(n, m)}")
     index = make(Node(ROWS["iota"], (), (), (n, m), dtypes.int64), resolve(device))
     found = to_dtype((index % max(m, 1)) == (index // max(m, 1)), dtype or get_default_dtype())
-    return _leaf(found, requires_grad) if out is None else write_out(out, found)  # type: ignore
+    return _leaf(found, requires_grad) if out is None else write_out(out, found)
 
 
 # -- from data -------------------------------------------------------------------------------------
@@ -372,7 +372,7 @@ def eye(
 def _copy_array(array: np.ndarray[Any, Any], dtype: DType, device: Device) -> Tensor:
     """A tensor with its own copy of an array of the same dtype."""
     from_memory = ALLOCATE[0]
-    return from_memory(np.ascontiguousarray(array).reshape(array.shape), dtype, device)  # type: ignore
+    return from_memory(np.ascontiguousarray(array).reshape(array.shape), dtype, device)
 
 
 #: (array, dtype, device) -> tensor over a copy; set by the runtime's memory module.
@@ -485,7 +485,7 @@ def _nested(data: Any) -> np.ndarray[Any, Any]:
 def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tensor:
     """The data as a tensor, sharing memory where it can (tensors, NumPy arrays)."""
     if isinstance(data, Tensor):
-        return data.to(device=device, dtype=dtype) if dtype or device else data  # type: ignore
+        return data.to(device=device, dtype=dtype) if dtype or device else data
     if isinstance(data, np.ndarray) and (dtype is None or dtypes.from_numpy(data.dtype) is dtype):
         return from_numpy(data)
     return tensor(data, dtype=dtype, device=device)
@@ -518,7 +518,7 @@ def from_numpy(ndarray: Any) -> Tensor:
             "given numpy array strides not a multiple of the element byte size. Copy "
             "the numpy array to reallocate the memory."
         )
-    return WRAP[0](ndarray, chosen)  # type: ignore[no-any-return]
+    return WRAP[0](ndarray, chosen)
 
 
 @composite(method=False)
@@ -580,7 +580,7 @@ def view_dtype(input: Tensor, dtype: DType) -> Tensor:
         raise RuntimeError(
             f"view(dtype): cannot view {input.dtype} as {dtype}, whose elements have another size"
         )
-    return bits_as(input.detach(), dtype)  # type: ignore[no-any-return]
+    return bits_as(input.detach(), dtype)
 
 
 NAMES["view_dtype"] = view_dtype
@@ -685,19 +685,19 @@ def type(input: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
         if short not in _LEGACY_TYPES:
             raise ValueError(f"invalid type: '{dtype}'")
         dtype = _LEGACY_TYPES[short]
-    return input.to(dtype)  # type: ignore[attr-defined]
+    return input.to(dtype)
 
 
 @composite(public=False)
 def type_as(input: Tensor, other: Tensor) -> Tensor:
     """The tensor with another's dtype."""
-    return input.to(other.dtype)  # type: ignore[attr-defined,no-any-return]
+    return input.to(other.dtype)
 
 
 @composite(public=False)
 def cpu(input: Tensor, memory_format: Any = None) -> Tensor:
     """The tensor on the CPU."""
-    return input.to("cpu")  # type: ignore[attr-defined,no-any-return]
+    return input.to("cpu")
 
 
 def _copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:

@@ -552,8 +552,8 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
             )
         value = value.to(input.dtype)
     elif input.dtype.category != 2:
-        value = int(value)
-    return select_where(mask, value, input)  # type: ignore[no-any-return]
+        value = int(value) if input.dtype.category else bool(value)
+    return select_where(mask, value, input)
 
 
 def element_count(shape: tuple[int, ...]) -> int:

@@ -78,7 +78,7 @@ def _constant_pad(x: Tensor, sides: list[tuple[int, int, int]], value: Any) -> T
             x = slice_dim(x, d, start, max(stop, start), 1)
         shape[d] = n + before + after
     if tuple(shape) == x._shape:
-        return NAMES["clone"](x)  # type: ignore[no-any-return]
+        return NAMES["clone"](x)
     base = NAMES["full"](tuple(shape), value, dtype=x.dtype, device=x.device)
     strides = contiguous_strides(tuple(shape))
     offset = sum(max(before, 0) * strides[d] for d, before, _ in sides)
@@ -103,7 +103,7 @@ def _index_pad(x: Tensor, d: int, before: int, after: int, mode: str) -> Tensor:
         if before > n or after > n:
             raise RuntimeError("Padding value causes wrapping around more than once.")
         place = place % n
-    return NAMES["index_select"](x, d, place)  # type: ignore[no-any-return]
+    return NAMES["index_select"](x, d, place)
 
 
 # -- order -----------------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
                     f"shifts and dimensions must align. shifts: {len(shifts)}, dims:0"
                 )
             shifts = shifts[0]
-        return roll(input.reshape(-1), shifts, 0).reshape(  # type: ignore[attr-defined]
+        return roll(input.reshape(-1), shifts, 0).reshape(
             input._shape
         )
     shifts = (shifts,) if isinstance(shifts, int) else tuple(shifts)
@@ -134,7 +134,7 @@ def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
         k = s % n if n else 0
         if k:
             input = cat([slice_dim(input, d, n - k, n, 1), slice_dim(input, d, 0, n - k, 1)], d)
-    return NAMES["clone"](input)  # type: ignore[no-any-return]
+    return NAMES["clone"](input)
 
 
 @composite()
@@ -143,7 +143,7 @@ def rot90(input: Tensor, k: int = 1, dims: Any = (0, 1)) -> Tensor:
     a, b = wrap_dims(dims, input.ndim)
     k %= 4
     if k == 0:
-        return NAMES["clone"](input)  # type: ignore[no-any-return]
+        return NAMES["clone"](input)
     if k == 2:
         return flip(input, a, b)
     return flip(transpose(input, a, b), a) if k == 1 else flip(transpose(input, a, b), b)
@@ -173,7 +173,7 @@ def _distance(input: Tensor) -> Tensor:
     rows, columns = input._shape[-2:]
     column = NAMES["arange"](columns, device=input.device)
     row = NAMES["arange"](rows, device=input.device)
-    return column - row.unsqueeze(-1)  # type: ignore[no-any-return]
+    return column - row.unsqueeze(-1)
 
 
 @composite(inplace=True, out=True)
@@ -181,7 +181,7 @@ def tril(input: Tensor, diagonal: int = 0) -> Tensor:
     """The lower triangle of matrices, zeros above the diagonal."""
     if input.ndim < 2:
         raise RuntimeError("tril: input tensor must have at least 2 dimensions")
-    return select_where(_distance(input) <= diagonal, input, _zero(input))  # type: ignore
+    return select_where(_distance(input) <= diagonal, input, _zero(input))
 
 
 @composite(inplace=True, out=True)
@@ -189,7 +189,7 @@ def triu(input: Tensor, diagonal: int = 0) -> Tensor:
     """The upper triangle of matrices, zeros below the diagonal."""
     if input.ndim < 2:
         raise RuntimeError("triu: input tensor must have at least 2 dimensions")
-    return select_where(_distance(input) >= diagonal, input, _zero(input))  # type: ignore
+    return select_where(_distance(input) >= diagonal, input, _zero(input))
 
 
 def _zero(input: Tensor) -> Any:
@@ -202,7 +202,7 @@ def _triangle(row: int, col: int, keep: Any, dtype: Any, device: Any) -> Tensor:
     flat = [[i for i, _ in places], [j for _, j in places]]
     return NAMES["tensor"](
         flat,
-        dtype=dtype or dtypes.int64,  # type: ignore[no-any-return]
+        dtype=dtype or dtypes.int64,
         device=device,
     ).reshape(2, len(places))
 
@@ -263,19 +263,19 @@ def diag(input: Tensor, diagonal: int = 0) -> Tensor:
         return diag_embed(input, diagonal)
     if input.ndim != 2:
         raise RuntimeError(f"diag(): Supports 1D or 2D tensors. Got {input.ndim}D")
-    return NAMES["clone"](diagonal_of(input, diagonal, 0, 1))  # type: ignore[no-any-return]
+    return NAMES["clone"](diagonal_of(input, diagonal, 0, 1))
 
 
 @composite()
 def diagflat(input: Tensor, offset: int = 0) -> Tensor:
     """The flattened elements as a diagonal matrix."""
-    return diag_embed(input.reshape(-1), offset)  # type: ignore[attr-defined]
+    return diag_embed(input.reshape(-1), offset)
 
 
 @composite(method=False)
 def block_diag(*tensors: Tensor) -> Tensor:
     """Matrices along the diagonal of a larger one."""
-    blocks = [x.reshape(1, -1) if x.ndim < 2 else x for x in tensors]  # type: ignore[attr-defined]
+    blocks = [x.reshape(1, -1) if x.ndim < 2 else x for x in tensors]
     rows, columns = (builtin_sum(x._shape[k] for x in blocks) for k in (0, 1))
     dtype = blocks[0].dtype
     for x in blocks[1:]:
@@ -287,11 +287,11 @@ def block_diag(*tensors: Tensor) -> Tensor:
             out,
             x.to(dtype),
             x._shape,
-            (columns, 1),  # type: ignore[attr-defined]
+            (columns, 1),
             r * columns + c,
         )
         r, c = r + x._shape[0], c + x._shape[1]
-    return out  # type: ignore[no-any-return]
+    return out
 
 
 builtin_sum = sum
@@ -316,9 +316,9 @@ def repeat(input: Tensor, *repeats: Any) -> Tensor:
     shape = (1,) * (len(counts) - input.ndim) + input._shape
     spread = [n for c, s in zip(counts, shape, strict=True) for n in (c, s)]
     lifted = [n for s in shape for n in (1, s)]
-    out = input.reshape(lifted).expand(*spread)  # type: ignore[attr-defined]
+    out = input.reshape(lifted).expand(*spread)
     final = tuple(c * s for c, s in zip(counts, shape, strict=True))
-    return NAMES["clone"](out).view(final)  # type: ignore[no-any-return]
+    return NAMES["clone"](out).view(final)
 
 
 @composite()
@@ -336,7 +336,7 @@ def repeat_interleave(
     if repeats is None:  # counts alone: the index of each repetition
         return repeat_interleave(NAMES["arange"](input._shape[0]), input, 0)
     if dim is None:
-        input, dim = input.reshape(-1), 0  # type: ignore[attr-defined]
+        input, dim = input.reshape(-1), 0
     d = wrap_dim(dim, input.ndim)
     if isinstance(repeats, Tensor) and repeats.numel() == 1:
         repeats = int(repeats.item())
@@ -344,14 +344,14 @@ def repeat_interleave(
         if repeats < 0:
             raise RuntimeError("repeats can not be negative")
         shape = input._shape
-        out = input.unsqueeze(d + 1)  # type: ignore[attr-defined]
+        out = input.unsqueeze(d + 1)
         out = expand_to(out, (*shape[: d + 1], repeats, *shape[d + 1 :]))
         return NAMES[
             "clone"
         ](
             out
         ).view(
-            *shape[:d],  # type: ignore[no-any-return]
+            *shape[:d],
             shape[d] * repeats,
             *shape[d + 1 :],
         )
@@ -364,7 +364,7 @@ def repeat_interleave(
         )
     places = [i for i, c in enumerate(counts) for _ in range(c)]
     index = NAMES["tensor"](places, dtype=dtypes.int64)
-    return NAMES["index_select"](input, d, index)  # type: ignore[no-any-return]
+    return NAMES["index_select"](input, d, index)
 
 
 # -- grids and joining -----------------------------------------------------------------------------
@@ -398,7 +398,7 @@ def cartesian_prod(*tensors: Tensor) -> Tensor:
     """Every combination of the vectors' elements, one a row."""
     if len(tensors) == 1:
         return tensors[0]
-    return stack([g.reshape(-1) for g in meshgrid(*tensors, indexing="ij")], 1)  # type: ignore
+    return stack([g.reshape(-1) for g in meshgrid(*tensors, indexing="ij")], 1)
 
 
 @composite(method=False)
@@ -407,15 +407,15 @@ def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> T
     choose = itertools.combinations_with_replacement if with_replacement else itertools.combinations
     rows = list(choose(range(input.numel()), r))
     index = NAMES["tensor"](rows, dtype=dtypes.int64).reshape(len(rows), r)
-    return input[index]  # type: ignore[index,no-any-return]
+    return input[index]
 
 
 def _at_least(x: Tensor, ndim: int) -> Tensor:
     if ndim == 3:
         x = _at_least(x, 2)
-        return x.unsqueeze(-1) if x.ndim == 2 else x  # type: ignore[attr-defined,no-any-return]
+        return x.unsqueeze(-1) if x.ndim == 2 else x
     while x.ndim < ndim:
-        x = x.unsqueeze(0)  # type: ignore[attr-defined]
+        x = x.unsqueeze(0)
     return x
 
 
@@ -462,7 +462,7 @@ def column_stack(tensors: Any) -> Tensor:
 @composite()
 def hsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
     """Split along the second dimension (the first for vectors)."""
-    return NAMES["tensor_split"](  # type: ignore[no-any-return]
+    return NAMES["tensor_split"](
         input, indices_or_sections, 0 if input.ndim == 1 else 1
     )
 
@@ -470,13 +470,13 @@ def hsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
 @composite()
 def vsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
     """Split along the first dimension."""
-    return NAMES["tensor_split"](input, indices_or_sections, 0)  # type: ignore[no-any-return]
+    return NAMES["tensor_split"](input, indices_or_sections, 0)
 
 
 @composite()
 def dsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
     """Split along the third dimension."""
-    return NAMES["tensor_split"](input, indices_or_sections, 2)  # type: ignore[no-any-return]
+    return NAMES["tensor_split"](input, indices_or_sections, 2)
 
 
 # -- writes that return a new tensor ---------------------------------------------------------------
@@ -487,7 +487,7 @@ def select_scatter(input: Tensor, src: Tensor, dim: int, index: int) -> Tensor:
     """A copy of input with src at one index of a dimension."""
     out = NAMES["clone"](input)
     NAMES["select"](out, dim, index).copy_(src)
-    return out  # type: ignore[no-any-return]
+    return out
 
 
 @composite()
@@ -503,8 +503,8 @@ def slice_scatter(
     out = NAMES["clone"](input)
     d = wrap_dim(dim, input.ndim)
     a, b, s = slice(start, end, step).indices(input._shape[d])
-    slice_dim(out, d, a, max(a, b), s).copy_(src)  # type: ignore[attr-defined]
-    return out  # type: ignore[no-any-return]
+    slice_dim(out, d, a, max(a, b), s).copy_(src)
+    return out
 
 
 @composite()
@@ -514,7 +514,7 @@ def diagonal_scatter(
     """A copy of input with src on a diagonal."""
     out = NAMES["clone"](input)
     NAMES["diagonal"](out, offset, dim1, dim2).copy_(src)
-    return out  # type: ignore[no-any-return]
+    return out
 
 
 @composite(inplace=True)
@@ -561,7 +561,7 @@ def scatter_reduce(
             start = put_leading(start, NAMES["zeros_like"](ones), "set", *grid)
         count = put_leading(start, ones, "add", *grid)
         count = select_where(count == 0, 1, count)
-        out = out / count if input.dtype.category == 2 else out // count  # type: ignore[operator]
+        out = out / count if input.dtype.category == 2 else out // count
     return out
 
 
@@ -569,25 +569,26 @@ def _combined_gradient(base: Tensor, part: Tensor, mode: str, grid: list[Tensor]
     """max, min and prod in a form whose derivative follows from additions."""
     value = put_leading(base.detach(), part.detach(), mode, *grid)
     own = base == value
-    hit = part == index_leading(value, *grid)  # type: ignore[comparison-overlap]
+    hit = part == index_leading(value, *grid)
     if mode == "mul":
-        others = index_leading(value, *grid) / part.detach()  # type: ignore[operator]
-        moved = part * others  # type: ignore[operator]
+        others = index_leading(value, *grid) / part.detach()
+        moved = part * others
         shift = moved - moved.detach()
-        own_others = value / base.detach()  # type: ignore[operator]
-        total = base * own_others  # type: ignore[operator]
-        out = value + (total - total.detach())  # type: ignore[operator]
+        own_others = value / base.detach()
+        total = base * own_others
+        out = value + (total - total.detach())
         return put_leading(out, shift, "add", *grid)
     count = put_leading(
         own.to(base.dtype),
-        hit.to(base.dtype),  # type: ignore[attr-defined]
+        hit.to(base.dtype),
         "add",
         *grid,
     )
-    weight = own.to(base.dtype) / count  # type: ignore[attr-defined]
-    moved = hit.to(part.dtype) / index_leading(count, *grid)  # type: ignore[attr-defined]
-    out = value + weight * (base - base.detach())  # type: ignore[operator]
-    return put_leading(out, moved * (part - part.detach()), "add", *grid)  # type: ignore[operator]
+    weight = own.to(base.dtype) / count
+    moved = hit.to(part.dtype) / index_leading(count, *grid)
+    own_change = select_where(NAMES["isfinite"](base), base - base.detach(), 0.0)
+    out = value + weight * own_change
+    return put_leading(out, moved * (part - part.detach()), "add", *grid)
 
 
 __all__ = ["broadcast_shapes", "permute_dims"]

@@ -52,7 +52,10 @@ prod_axes.reference(lambda x, axes: np.prod(x, axis=axes, dtype=x.dtype))
 def _prod_vjp(g: Any, out: Any, x: Any, axes: Any) -> tuple[Any, ...]:
     """g * product of the others, exact also where factors are zero (no division)."""
     order = tuple(i for i in range(x.ndim) if i not in axes) + tuple(axes)
-    moved = x.permute(*order).reshape(*_dropped(tuple(x.shape), axes), -1)
+    count = math.prod(x.shape[a] for a in axes)
+    moved = x.permute(*order).reshape(*_dropped(tuple(x.shape), axes), count)
+    if not count:
+        return NAMES["zeros_like"](x), None
     one = NAMES["ones_like"](moved[..., :1])
     before = NAMES["cumprod"](NAMES["cat"]([one, moved[..., :-1]], -1), -1)
     back = NAMES["flip"](moved, -1)
