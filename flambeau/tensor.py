@@ -313,7 +313,7 @@ class Tensor(metaclass=_TensorMeta):
         return iter(self.unbind(0))  # type: ignore[attr-defined]
 
     def __contains__(self, element: Any) -> bool:
-        return bool((self == element).any().item())  # type: ignore[attr-defined]
+        return bool((self == element).any().item())
 
     def __hash__(self) -> int:
         return id(self)
