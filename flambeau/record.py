@@ -226,7 +226,7 @@ def flush() -> None:
             try:
                 _run(kind, group)
             except BaseException:
-                _pending[:0] = [c for _, later in groups[at + 1:] for c in later]
+                _pending[:0] = [c for _, later in groups[at + 1 :] for c in later]
                 raise
 
 
@@ -261,7 +261,8 @@ def _may_raise(node: Node) -> bool:
     if node.op.kind == "elementwise":
         return node.op.name in _DIVISIONS and node.dtype.category != 2
     return node.op.kind in ("index", "index_put", "host", "effect", "composite") or (
-        node.op is FAILED)
+        node.op is FAILED
+    )
 
 
 def _by_cause(values: dict[Cell, Node]) -> list[list[Cell]]:
@@ -286,8 +287,9 @@ def _salvage(kind: str, live: list[Cell], wanted: list[Node], error: BaseExcepti
     """
     values = dict(zip(live, wanted, strict=True))
     groups = _by_cause(values)
-    effects = any(n.op.kind == "effect" and n.buffer is None and n.op is not FAILED
-                  for n in reachable(wanted))
+    effects = any(
+        n.op.kind == "effect" and n.buffer is None and n.op is not FAILED for n in reachable(wanted)
+    )
     if effects or len(groups) == 1 or not isinstance(error, Exception):
         return _fail(live, wanted, error)
     lost = False
@@ -313,8 +315,9 @@ def _salvage(kind: str, live: list[Cell], wanted: list[Node], error: BaseExcepti
     return lost
 
 
-def canonical(live: list[Cell], wanted: list[Node] | None = None
-              ) -> tuple[tuple[Any, ...], list[Node], list[Node], list[Any]]:
+def canonical(
+    live: list[Cell], wanted: list[Node] | None = None
+) -> tuple[tuple[Any, ...], list[Node], list[Node], list[Any]]:
     """-> (key, nodes in order, input nodes, run-time numbers) of the pending program.
 
     `wanted` are the cells' values where another thread may change them meanwhile.
@@ -436,8 +439,11 @@ def _run(kind: str, live: list[Cell]) -> None:
     try:
         buffers = _execute(kind, live, wanted)
     except BaseException as error:
-        error.add_note(f"recorded at {calling_line()}" if sync else
-                       "raised when the recorded program ran; FLAMBEAU_SYNC=1 names the line")
+        error.add_note(
+            f"recorded at {calling_line()}"
+            if sync
+            else "raised when the recorded program ran; FLAMBEAU_SYNC=1 names the line"
+        )
         lost = _salvage(kind, live, wanted, error)
         if lost or not getattr(error, "inherited", False):
             raise
@@ -463,8 +469,7 @@ def _execute(kind: str, live: list[Cell], wanted: list[Node]) -> list[Any]:
             _programs.move_to_end(full)
     counters.flushes += 1
     counters.nodes += len(nodes)
-    return program.run([n.buffer for n in inputs], numbers,
-                       [c.home for c in live])
+    return program.run([n.buffer for n in inputs], numbers, [c.home for c in live])
 
 
 def _settle(cell: Cell, node: Node, buffer: Any) -> None:

@@ -150,16 +150,20 @@ class Saved:
         t = self.tensor
         if t._cell.version != self.version:
             made_by = owner.name() if self.is_output else _origin(t)
-            hint = ("the backtrace further above shows the operation that failed to compute its "
-                    "gradient. The variable in question was changed in there or anywhere later. "
-                    "Good luck!" if owner.trace else
-                    "enable anomaly detection to find the operation that failed to compute its "
-                    "gradient, with torch.autograd.set_detect_anomaly(True).")
+            hint = (
+                "the backtrace further above shows the operation that failed to compute its "
+                "gradient. The variable in question was changed in there or anywhere later. "
+                "Good luck!"
+                if owner.trace
+                else "enable anomaly detection to find the operation that failed to compute its "
+                "gradient, with torch.autograd.set_detect_anomaly(True)."
+            )
             raise RuntimeError(
                 "one of the variables needed for gradient computation has been modified by an "
                 f"inplace operation: [{t.type()} {list(t.shape)}]"
                 f"{f', which is output {nr} of {made_by},' if made_by else ''} is at version "
-                f"{t._cell.version}; expected version {self.version} instead. Hint: {hint}")
+                f"{t._cell.version}; expected version {self.version} instead. Hint: {hint}"
+            )
         if self.is_output:
             alias = t.detach()
             alias._grad_fn, alias._output_nr, alias._rg = owner, nr, True

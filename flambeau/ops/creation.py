@@ -61,9 +61,7 @@ def _leaf(t: Tensor, requires_grad: bool) -> Tensor:
 
 def _check_dtype(dtype: Any) -> None:
     if dtype is not None and not isinstance(dtype, DType):
-        raise TypeError(
-            f"argument 'dtype' must be flambeau.dtype, not {type_of(dtype).__name__}"
-        )
+        raise TypeError(f"argument 'dtype' must be flambeau.dtype, not {type_of(dtype).__name__}")
 
 
 def _factory(

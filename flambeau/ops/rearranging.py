@@ -119,9 +119,7 @@ def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
                     f"shifts and dimensions must align. shifts: {len(shifts)}, dims:0"
                 )
             shifts = shifts[0]
-        return roll(input.reshape(-1), shifts, 0).reshape(
-            input._shape
-        )
+        return roll(input.reshape(-1), shifts, 0).reshape(input._shape)
     shifts = (shifts,) if isinstance(shifts, int) else tuple(shifts)
     dims = (dims,) if isinstance(dims, int) else tuple(dims)
     if len(shifts) != len(dims):
@@ -346,11 +344,7 @@ def repeat_interleave(
         shape = input._shape
         out = input.unsqueeze(d + 1)
         out = expand_to(out, (*shape[: d + 1], repeats, *shape[d + 1 :]))
-        return NAMES[
-            "clone"
-        ](
-            out
-        ).view(
+        return NAMES["clone"](out).view(
             *shape[:d],
             shape[d] * repeats,
             *shape[d + 1 :],
@@ -462,9 +456,7 @@ def column_stack(tensors: Any) -> Tensor:
 @composite()
 def hsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
     """Split along the second dimension (the first for vectors)."""
-    return NAMES["tensor_split"](
-        input, indices_or_sections, 0 if input.ndim == 1 else 1
-    )
+    return NAMES["tensor_split"](input, indices_or_sections, 0 if input.ndim == 1 else 1)
 
 
 @composite()

@@ -14,9 +14,9 @@ from flambeau.tensor import Tensor
 from tests.table import cases
 
 INPLACE = [n for n in cases.SAMPLED if callable(getattr(Tensor, n + "_", None)) and n in NAMES]
-OUT = [n for n in cases.SAMPLED if cases.public(n) is not None and "out" in inspect.signature(
-    inspect.unwrap(ROWS[n].call, stop=lambda f: hasattr(f, "__signature__"))).parameters
-    or ROWS[n].kind == "elementwise" and cases.public(n) is not None]  # fmt: skip
+OUT = [n for n in cases.SAMPLED if (cases.public(n) is not None and "out" in inspect.signature(
+    inspect.unwrap(ROWS[n].call, stop=lambda f: hasattr(f, "__signature__"))).parameters)
+    or (ROWS[n].kind == "elementwise" and cases.public(n) is not None)]  # fmt: skip
 OUT = [n for n in OUT if n not in ("clone", "to_dtype")]
 
 
