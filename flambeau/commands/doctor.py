@@ -27,7 +27,7 @@ import flambeau
 from flambeau.kernels.limit import fma_limit
 from flambeau.runtime import cpuinfo, objects
 
-_PACKAGES = ("numpy", "scipy", "llvmlite", "ml_dtypes", "safetensors", "rich", "platformdirs")
+_PACKAGES = ("numpy", "llvmlite", "ml_dtypes", "safetensors", "rich", "platformdirs")
 _FEATURES = {
     "x86_64": (
         "avx2",

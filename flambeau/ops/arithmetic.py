@@ -23,6 +23,7 @@ from flambeau.ops.elementwise import (
     minimum,
     mul,
     round_even,
+    scipy_special,
     select_where,
     sigmoid,
     sign,
@@ -446,11 +447,12 @@ sinc.vjp(_sinc_vjp, saves="input")
 @primitive("host", method=False)
 def polygamma_host(row: Any, input: Tensor, n: int) -> Tensor:
     """The n-th derivative of digamma, by SciPy."""
+    scipy_special("polygamma")
     return emit(row, (input,), (n,), input._shape, input.dtype)
 
 
 def _polygamma(x: Any, n: int) -> Any:
-    special = __import__("scipy.special", fromlist=["x"])
+    special = scipy_special("polygamma")
     return np.asarray(special.polygamma(n, np.asarray(x, np.float64))).astype(x.dtype)
 
 

@@ -7,6 +7,7 @@ again; the table reduces a cotangent over broadcast dimensions and casts it to t
 from __future__ import annotations
 
 import math
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -422,12 +423,26 @@ def bitwise_right_shift(input: Tensor, other: Tensor) -> Tensor:
 
 
 def _special(name: str) -> Any:
-    """A scipy.special function, imported when first called: SciPy is slow to import."""
+    """A scipy.special function, looked up when first called."""
 
     def call(*arrays: Any) -> Any:
-        return getattr(__import__("scipy.special", fromlist=["x"]), name)(*arrays)
+        return getattr(scipy_special(name), name)(*arrays)
 
     return call
+
+
+def scipy_special(name: str) -> Any:
+    """The module scipy.special, an optional package that is slow to import.
+
+    Raises:
+        ImportError: SciPy is not installed; says what to install.
+    """
+    try:
+        return import_module("scipy.special")
+    except ImportError:
+        raise ImportError(
+            f"{name} needs SciPy here, which is not installed: pip install 'flambeau[special]'"
+        ) from None
 
 
 def _safe_shift(shift: Any) -> Any:

@@ -113,14 +113,14 @@ def test_a_missing_package_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.metadata.version
 
     def version(name: str) -> str:
-        if name == "scipy":
+        if name == "safetensors":
             raise importlib.metadata.PackageNotFoundError(name)
         return find(name)
 
     monkeypatch.setattr(importlib.metadata, "version", version)
     report = doctor.examine()
     assert report["healthy"] is False
-    assert check(report, "packages")["advice"] == "pip install scipy"
+    assert check(report, "packages")["advice"] == "pip install safetensors"
 
 
 @pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="Linux's account of memory")
