@@ -13,6 +13,11 @@ from flambeau.autograd import (
     no_grad,
     set_grad_enabled,
 )
+from flambeau.autograd.anomaly import (
+    is_anomaly_check_nan_enabled,
+    is_anomaly_enabled,
+    set_anomaly_enabled,
+)
 from flambeau.compile import compile
 from flambeau.deferred import attribute as __getattr__
 from flambeau.deferred import names as __dir__

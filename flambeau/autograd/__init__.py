@@ -1,6 +1,9 @@
 """Automatic differentiation: backward, grad, modes, functions, checks."""
 
+from flambeau.autograd import check, forward, function, functional, graph
+from flambeau.autograd.anomaly import detect_anomaly, set_detect_anomaly
 from flambeau.autograd.backward import backward, grad
+from flambeau.autograd.check import GradcheckError, gradcheck, gradgradcheck
 from flambeau.autograd.function import Function
 from flambeau.autograd.modes import (
     enable_grad,
@@ -10,15 +13,27 @@ from flambeau.autograd.modes import (
     no_grad,
     set_grad_enabled,
 )
+from flambeau.tensor import Tensor as Variable
 
 __all__ = [
     "Function",
+    "GradcheckError",
+    "Variable",
     "backward",
+    "check",
+    "detect_anomaly",
     "enable_grad",
+    "forward",
+    "function",
+    "functional",
     "grad",
+    "gradcheck",
+    "gradgradcheck",
+    "graph",
     "inference_mode",
     "is_grad_enabled",
     "is_inference_mode_enabled",
     "no_grad",
+    "set_detect_anomaly",
     "set_grad_enabled",
 ]

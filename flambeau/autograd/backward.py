@@ -7,6 +7,7 @@ import heapq
 from collections.abc import Sequence
 from typing import Any
 
+from flambeau.autograd.graph import GradientEdge, running_tasks
 from flambeau.ops.movement import sum_to
 from flambeau.ops.rows import NAMES
 from flambeau.tape import AccumulateGrad, GradFn, Saved, edge_of, modes
@@ -14,7 +15,15 @@ from flambeau.tensor import Tensor
 
 
 def _as_sequence(x: Any) -> tuple[Any, ...]:
-    return (x,) if isinstance(x, Tensor) or x is None else tuple(x)
+    return (x,) if isinstance(x, (Tensor, GradientEdge)) or x is None else tuple(x)
+
+
+def _edge(t: Any) -> tuple[GradFn, int]:
+    return (t.node, t.output_nr) if isinstance(t, GradientEdge) else edge_of(t)
+
+
+def _constant(t: Any) -> bool:
+    return not isinstance(t, GradientEdge) and not t.requires_grad
 
 
 def _initial(outputs: tuple[Tensor, ...], grads: Any, batched: bool = False) -> list[Tensor]:
@@ -52,6 +61,20 @@ class _Task:
         self.needed: set[GradFn] | None = None
         self.captured: dict[tuple[GradFn, int], Any] = {}
         self.stop_at: set[GradFn] = set()
+        self.roots: list[GradFn] = []
+        self._below: set[GradFn] | None = None
+
+    def reaches(self, entry: GradFn) -> bool:
+        """Whether this pass comes by an entry (it may still bring it no gradient)."""
+        if self._below is None:
+            self._below = set()
+            stack = list(self.roots)
+            while stack:
+                at = stack.pop()
+                if at not in self._below:
+                    self._below.add(at)
+                    stack.extend(e[0] for e in at.edges if e is not None)
+        return entry in self._below and (self.needed is None or entry in self.needed)
 
     def send(self, edge: tuple[GradFn, int], g: Any) -> None:
         entry, nr = edge
@@ -118,17 +141,17 @@ class _Task:
         try:
             found = entry.apply(grads)
         except RuntimeError as error:
-            if entry.trace:
-                error.add_note(
-                    f"The forward call that failed to compute its gradient was: {entry.trace}"
-                )
+            if entry.trace and not hasattr(error, "_traced"):
+                error._traced = True  # type: ignore[attr-defined]
+                error.add_note(f"Error detected in {entry.name()}. Traceback of forward call that "
+                               f"caused the error:\n{entry.trace}")
             raise
         if entry.op.kind == "elementwise":
             found = tuple(
                 _fit(g, a) if g is not None else None
                 for g, a in zip(found, entry.args, strict=False)
             )
-        if modes.anomaly:
+        if modes.anomaly and modes.check_nan:
             _check_nan(entry, found)
         return found
 
@@ -149,21 +172,30 @@ class _Task:
             )
         if g.dtype is not leaf.dtype:
             g = NAMES["to_dtype"](g, leaf.dtype)
-        old = leaf._grad
-        if old is None:
-            leaf._grad = g if self.create else _own(g)
-        elif self.create:
-            leaf._grad = old + g
-        else:
-            old.add_(g)
+        _accumulate(leaf, g, self.create)
         if leaf._post_hooks:
             for hook in list(leaf._post_hooks.values()):
                 hook(leaf)
 
 
+def _accumulate(leaf: Tensor, g: Tensor, create: bool) -> None:
+    """Add a gradient to what a tensor has; in place, unless the sum shall have history."""
+    old = leaf._grad
+    if old is None:
+        leaf._grad = g if create else _own(g)
+    elif create:
+        leaf._grad = old + g
+    else:
+        was, modes.grad = modes.grad, False
+        try:
+            old.add_(g)
+        finally:
+            modes.grad = was
+
+
 def _own(g: Tensor) -> Tensor:
     """A gradient with memory and identity of its own, so that writing to it harms nobody."""
-    return NAMES["clone"](g)  # type: ignore[no-any-return]  # elided where nobody else holds g
+    return NAMES["clone"](g)  # elided where nobody else holds g
 
 
 def _call_hooks(hooks: dict[int, Any], g: Any) -> Any:
@@ -192,20 +224,27 @@ def _fit(g: Tensor, arg: Any) -> Tensor:
 def _check_nan(entry: GradFn, grads: tuple[Any, ...]) -> None:
     for k, g in enumerate(grads):
         if g is not None and g.dtype.is_floating_point and bool(NAMES["isnan"](g).any().item()):
-            raise RuntimeError(
-                f"Function '{entry.name()}' returned nan values in its {k}th output."
-                f" The forward call was: {entry.trace or 'not recorded'}"
-            )
+            error = RuntimeError(f"Function '{entry.name()}' returned nan values in its {k}th "
+                                 "output.")
+            if entry.trace:
+                error.add_note(f"Error detected in {entry.name()}. Traceback of forward call that "
+                               f"caused the error:\n{entry.trace}")
+            raise error
 
 
 def _run(task: _Task, outputs: Sequence[Tensor], grads: Sequence[Any]) -> None:
     was = modes.grad
     modes.grad = task.create
+    running = running_tasks()
+    running.append(task)
     try:
-        for t, g in zip(outputs, grads, strict=True):
-            task.send(edge_of(t), g)
+        edges = [_edge(t) for t in outputs]
+        task.roots = [e[0] for e in edges]
+        for edge, g in zip(edges, grads, strict=True):
+            task.send(edge, g)
         task.run()
     finally:
+        running.pop()
         modes.grad = was
 
 
@@ -238,7 +277,7 @@ def backward(
         found = grad(outputs, wanted, grads, retain_graph, create_graph, allow_unused=True)
         for t, g in zip(wanted, found, strict=True):
             if g is not None:
-                t._grad = g if t._grad is None else t._grad + g
+                _accumulate(t, g, create_graph)
         return
     task = _Task(create_graph if retain_graph is None else retain_graph, create_graph)
     _run(task, outputs, grads)
@@ -274,7 +313,7 @@ def grad(
             "materialize_grads=True, but got: allow_unused=False."
         )
     for t in wanted:
-        if not t.requires_grad:
+        if _constant(t):
             raise RuntimeError("One of the differentiated Tensors does not require grad")
     if is_grads_batched:
         rows = [
@@ -290,9 +329,9 @@ def grad(
         ]
         return tuple(None if c[0] is None else NAMES["stack"](c) for c in zip(*rows, strict=True))
     task = _Task(create_graph if retain_graph is None else retain_graph, create_graph)
-    edges = [edge_of(t) for t in wanted]
+    edges = [_edge(t) for t in wanted]
     task.captured = dict.fromkeys(edges)
-    task.needed = _leading_to({e[0] for e in edges}, [edge_of(t)[0] for t in outs])
+    task.needed = _leading_to({e[0] for e in edges}, [_edge(t)[0] for t in outs])
     task.stop_at = _only_ends(task.needed, {e[0] for e in edges})
     _run(task, outs, _initial(outs, grad_outputs))
     found = []
@@ -306,8 +345,9 @@ def grad(
                     "desired behavior."
                 )
             if materialize_grads:
-                g = NAMES["zeros_like"](t)
-        elif g.dtype is not t.dtype:
+                meta = e[0].metas[e[1]]
+                g = NAMES["zeros"](meta.shape, dtype=meta.dtype, device=meta.device)
+        elif isinstance(t, Tensor) and g.dtype is not t.dtype:
             g = NAMES["to_dtype"](g, t.dtype)
         found.append(g)
     return tuple(found)

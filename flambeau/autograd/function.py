@@ -9,7 +9,7 @@ from typing import Any
 from flambeau.ir.graph import Op
 from flambeau.ops.entries import tracks
 from flambeau.ops.rows import NAMES
-from flambeau.ops.table import _hollow  # noqa: F401
+from flambeau.record import calling_trace
 from flambeau.tape import GradFn, Saved, Spec, edge_of, modes
 from flambeau.tensor import Tensor, alias
 
@@ -172,6 +172,8 @@ def _attach(
     metas = tuple(Spec(o._shape, o.dtype, o.device, True) for o in tensors)
     entry = _Entry(op, edges, tuple(None for _ in args), {}, metas)
     entry.ctx, entry.cls = ctx, cls
+    if modes.anomaly:
+        entry.trace = calling_trace()
     for nr, o in enumerate(tensors):
         if any(o is c for c in ctx._constant) or not o.dtype.is_floating_point:
             continue
@@ -222,7 +224,7 @@ class _Refuse(Function):
     """Passes gradients on and refuses to be differentiated."""
 
     @staticmethod
-    def forward(ctx: Any, count: int, *values: Any) -> Any:  # type: ignore[override]
+    def forward(ctx: Any, count: int, *values: Any) -> Any:
         found = tuple(v.clone() if isinstance(v, Tensor) else v for v in values[count:])
         return found if len(found) > 1 else found[0]
 
