@@ -618,7 +618,8 @@ def to(
     if dtype is not None and dtype is not found.dtype:
         if not isinstance(dtype, DType):
             raise TypeError(
-                f"to() received an invalid combination of arguments - got ({type_of(dtype).__name__})"
+                "to() received an invalid combination of arguments - got "
+                f"({type_of(dtype).__name__})"
             )
         return to_dtype(found, dtype)
     return clone(found) if copy and found is input else found

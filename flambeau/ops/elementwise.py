@@ -99,7 +99,7 @@ def fmod(input: Tensor, other: Tensor) -> Tensor:
     """input - trunc(input / other) * other: the sign of `input`, as C's fmod."""
 
 
-@elementwise(specialise=(1,))
+@elementwise(result="power", specialise=(1,))
 def pow(input: Tensor, exponent: Tensor) -> Tensor:
     """input ** exponent."""
 
@@ -389,32 +389,32 @@ def logical_not(input: Tensor) -> Tensor:
     """Whether each element is zero."""
 
 
-@elementwise(differentiable=False)
+@elementwise(result="integral", differentiable=False)
 def bitwise_and(input: Tensor, other: Tensor) -> Tensor:
     """Bits set in both; logical and for bools."""
 
 
-@elementwise(differentiable=False)
+@elementwise(result="integral", differentiable=False)
 def bitwise_or(input: Tensor, other: Tensor) -> Tensor:
     """Bits set in either; logical or for bools."""
 
 
-@elementwise(differentiable=False)
+@elementwise(result="integral", differentiable=False)
 def bitwise_xor(input: Tensor, other: Tensor) -> Tensor:
     """Bits set in exactly one."""
 
 
-@elementwise(differentiable=False)
+@elementwise(result="integral", differentiable=False)
 def bitwise_not(input: Tensor) -> Tensor:
     """Every bit inverted; logical not for bools."""
 
 
-@elementwise(differentiable=False)
+@elementwise(result="integral", differentiable=False)
 def bitwise_left_shift(input: Tensor, other: Tensor) -> Tensor:
     """input * 2 ** other on integers."""
 
 
-@elementwise(differentiable=False)
+@elementwise(result="integral", differentiable=False)
 def bitwise_right_shift(input: Tensor, other: Tensor) -> Tensor:
     """input shifted right by other bits, keeping the sign."""
 

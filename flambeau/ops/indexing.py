@@ -189,7 +189,7 @@ def _as_index(k: Any) -> Tensor:
     elif isinstance(k, np.ndarray):
         k = NAMES["from_numpy"](k)
     elif not isinstance(k, Tensor):
-        raise TypeError(
+        raise (TypeError if isinstance(k, str) else IndexError)(
             f"only integers, slices (`:`), ellipsis (`...`), None and long or byte "
             f"Variables are valid indices (got {type(k).__name__})"
         )

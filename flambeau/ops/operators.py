@@ -98,7 +98,17 @@ setattr(Tensor, "__rsub__", _minus_reflected)
 setattr(Tensor, "__neg__", lambda self: neg(self))
 setattr(Tensor, "__pos__", lambda self: self)
 setattr(Tensor, "__abs__", lambda self: abs(self))
-setattr(Tensor, "__invert__", lambda self: bitwise_not(self))
+
+
+def _invert(self: Tensor) -> Tensor:
+    if self.dtype.category == 2:
+        raise TypeError(
+            "~ (operator.invert) is only implemented on integer and Boolean-type tensors"
+        )
+    return bitwise_not(self)  # type: ignore[no-any-return]
+
+
+setattr(Tensor, "__invert__", _invert)
 
 
 def _augmented(name: str) -> Any:

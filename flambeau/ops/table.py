@@ -156,7 +156,8 @@ def elementwise(
 
     Args:
         result: "same" as the promoted dtype, "float" (integers become the default float), "bool";
-            "number" and "floating" are as "same" and refuse bools, and all but floats.
+            "number" and "floating" are as "same" and refuse bools, and all but floats;
+            "integral" refuses floats, "power" integers to negative powers.
         fixed: positions outside promotion (the condition of `where`).
         specialise: positions of numbers whose integral values are compiled in.
     """
@@ -269,7 +270,7 @@ def record_elementwise(op: Op, args: tuple[Any, ...]) -> Any:
                 simple = False
             src.append(a)
     how = op.result
-    if not simple or op.fixed or (dtype.category != 2 and how != "same"):
+    if not simple or op.fixed or how == "integral" or (dtype.category != 2 and how != "same"):
         shape, dtype, device = _meet(op, args, src)
     node = Node(op, tuple(src), (), shape, bool_dtype if how == "bool" else dtype)
     t: Any = _new(Tensor)
@@ -288,6 +289,8 @@ def record_elementwise(op: Op, args: tuple[Any, ...]) -> Any:
 def binary(op: Op) -> Callable[[Any, Any], Any]:
     """The call of a two-argument row, with the common case written out: tensors of one shape and
     dtype, or a float tensor and a Python float. Everything else goes the general way."""
+    if op.result == "integral":
+        return lambda a, b: record_elementwise(op, (a, b))
     to_bool = op.result == "bool"
     needs_float = op.result not in ("same", "bool")
     differentiable = op.differentiable
@@ -389,7 +392,11 @@ def _meet(op: Op, args: tuple[Any, ...], src: list[Any]) -> tuple[Any, Any, Any]
     dtype = result_type(tuple(participants))
     if op.result == "float" and dtype.category != 2:
         dtype = get_default_dtype()
-    if dtype.category < _LEAST.get(op.result, 0):
+    if op.result == "power" and dtype.category < 2 and type(src[1]) is int and src[1] < 0:
+        raise RuntimeError("Integers to negative integer powers are not allowed.")
+    if dtype.category < _LEAST.get(op.result, 0) or (
+        dtype.category == 2 and op.result == "integral"
+    ):
         if op.name in _REFUSALS:
             raise RuntimeError(_REFUSALS[op.name])
         raise NotImplementedError(
@@ -597,9 +604,13 @@ def composite(
         else:
 
             def call(*args: Any, **kwargs: Any) -> Any:
-                if op.vjp is None or not modes.grad:
-                    return body(*args, **kwargs)
-                return _as_one_entry(op, body, args, kwargs)
+                try:
+                    if op.vjp is None or not modes.grad:
+                        return body(*args, **kwargs)
+                    return _as_one_entry(op, body, args, kwargs)
+                except AttributeError:
+                    _check_first(op, args, kwargs)
+                    raise
 
         return _finish(
             op,
@@ -614,6 +625,18 @@ def composite(
         )
 
     return declare
+
+
+def _check_first(op: Op, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """After a body failed: say so when its input, or the other tensor, is not a tensor."""
+    for position, name in enumerate(op.parameters):
+        if name in ("input", "self", "other"):
+            given = args[position] if position < len(args) else kwargs.get(name)
+            if not isinstance(given, (Tensor, bool, int, float) if name == "other" else Tensor):
+                raise TypeError(
+                    f"{op.name}(): argument '{name}' (position {position + 1}) must be Tensor, "
+                    f"not {type(given).__name__}"
+                ) from None
 
 
 def _as_one_entry(
