@@ -5,6 +5,7 @@ from flambeau.ops import (  # noqa: F401  (importing declares the rows)
     arithmetic,
     attention,
     contraction,
+    conversion,
     creation,
     elementwise,
     indexing,

@@ -12,7 +12,7 @@ from typing import Any
 from flambeau.dtype import dtype as DType
 from flambeau.ir.graph import Constant
 from flambeau.ops.arithmetic import dtype_word
-from flambeau.ops.creation import to_dtype
+from flambeau.ops.conversion import to_dtype
 from flambeau.ops.elementwise import (
     abs,
     erf,

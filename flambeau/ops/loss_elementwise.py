@@ -9,7 +9,7 @@ from typing import Any
 from flambeau.dtype import promote_types
 from flambeau.ops.activation import logsigmoid
 from flambeau.ops.arithmetic import clamp_min, xlogy
-from flambeau.ops.creation import to_dtype
+from flambeau.ops.conversion import to_dtype
 from flambeau.ops.elementwise import abs, exp, log, log1p, maximum, select_where, sigmoid, sign
 from flambeau.ops.linear import pairwise_distance
 from flambeau.ops.loss import reduced, reduction_of

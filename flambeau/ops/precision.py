@@ -6,7 +6,7 @@ from typing import Any
 
 from flambeau.dtype import dtype as DType
 from flambeau.dtype import float32
-from flambeau.ops.creation import to_dtype
+from flambeau.ops.conversion import to_dtype
 from flambeau.ops.movement import sum_to
 from flambeau.tensor import Tensor
 

@@ -18,7 +18,8 @@ from flambeau import dtypes
 from flambeau.device import resolve
 from flambeau.dtype import dtype as DType
 from flambeau.ir.graph import Node
-from flambeau.ops.creation import filled, to_dtype
+from flambeau.ops.conversion import to_dtype
+from flambeau.ops.creation import filled
 from flambeau.ops.ordering import largest_along, order_along
 from flambeau.ops.rows import NAMES, ROWS
 from flambeau.ops.table import composite, elementwise, emit, primitive
