@@ -523,7 +523,7 @@ def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = Fa
     if place or moved is not input:
         out = NAMES["clone"](input)
         view, advanced = _basic(out, _expand_key(out, tuple(key)))
-        moved, tensors, rest, place = _advanced(view, advanced)
+        moved, tensors, _, place = _advanced(view, advanced)
         _put_into(moved, tensors, values, "add" if accumulate else "set", place)
         return out
     shape = tensors[0]._shape + input._shape[len(tensors) :]
