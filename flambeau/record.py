@@ -547,7 +547,6 @@ __all__ = [
     "is_exposed",
     "lift",
     "new_cell",
-    "pend",
     "pending_graph",
     "reachable",
     "realised_cell",
