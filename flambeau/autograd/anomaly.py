@@ -57,5 +57,10 @@ def set_anomaly_enabled(mode: bool, check_nan: bool = True) -> None:
     modes.anomaly, modes.check_nan = bool(mode), check_nan
 
 
-__all__: list[Any] = ["detect_anomaly", "is_anomaly_check_nan_enabled", "is_anomaly_enabled",
-                      "set_anomaly_enabled", "set_detect_anomaly"]
+__all__: list[Any] = [
+    "detect_anomaly",
+    "is_anomaly_check_nan_enabled",
+    "is_anomaly_enabled",
+    "set_anomaly_enabled",
+    "set_detect_anomaly",
+]

@@ -20,12 +20,14 @@ from flambeau.tape import GradFn, Saved, edge_of
 from flambeau.tensor import Tensor
 
 #: Linear rows that are called anew; others (that depend on strides, say) are transposed.
-_CALLED = frozenset(("permute_dims", "expand_to", "view_as_shape", "slice_dim", "select_dim",
-                     "clone", "sum_axes"))
+_CALLED = frozenset(
+    ("permute_dims", "expand_to", "view_as_shape", "slice_dim", "select_dim", "clone", "sum_axes")
+)
 
 
-def pushforward(outputs: Sequence[Tensor], inputs: Sequence[Tensor], tangents: Sequence[Tensor]
-                ) -> tuple[Tensor | None, ...]:
+def pushforward(
+    outputs: Sequence[Tensor], inputs: Sequence[Tensor], tangents: Sequence[Tensor]
+) -> tuple[Tensor | None, ...]:
     """The tangents of recorded outputs, given those of inputs they were computed from.
 
     Args:
@@ -39,8 +41,10 @@ def pushforward(outputs: Sequence[Tensor], inputs: Sequence[Tensor], tangents: S
     known: dict[tuple[GradFn, int], Any] = {}
     for x, t in zip(inputs, tangents, strict=True):
         if t._shape != x._shape:
-            raise RuntimeError(f"a tangent of shape {list(t.shape)} was given for an input of shape"
-                               f" {list(x.shape)}")
+            raise RuntimeError(
+                f"a tangent of shape {list(t.shape)} was given for an input of shape"
+                f" {list(x.shape)}"
+            )
         known[edge_of(x)] = t
     ends = {edge[0] for edge in known}
     roots = [edge_of(o) for o in outputs if o.requires_grad]
@@ -72,8 +76,11 @@ def _push(entry: GradFn, incoming: list[Any]) -> tuple[Any, ...]:
     if op.jvp == "linear" and op.name in _CALLED and op.call is not None:
         return (op.call(incoming[0], *args[1:], **entry.kwargs),)
     if op.jvp == "multilinear" and op.call is not None:
-        parts = [op.call(*args[:k], t, *args[k + 1:], **entry.kwargs)
-                 for k, t in enumerate(incoming) if t is not None]
+        parts = [
+            op.call(*args[:k], t, *args[k + 1 :], **entry.kwargs)
+            for k, t in enumerate(incoming)
+            if t is not None
+        ]
         return (sum(parts[1:], parts[0]),)
     if op.kind == "elementwise" and op.vjp is not None and op.jvp == "elementwise":
         meta = entry.metas[0]
@@ -81,8 +88,9 @@ def _push(entry: GradFn, incoming: list[Any]) -> tuple[Any, ...]:
         for k, t in enumerate(incoming):
             if t is not None:
                 wide = broadcast_to(t, meta.shape)
-                part = entry.apply([wide if wide.dtype is meta.dtype
-                                    else NAMES["to_dtype"](wide, meta.dtype)])[k]
+                part = entry.apply(
+                    [wide if wide.dtype is meta.dtype else NAMES["to_dtype"](wide, meta.dtype)]
+                )[k]
                 total = part if total is None else total + part
         return (total,)
     return _transposed(entry, incoming)
@@ -90,15 +98,21 @@ def _push(entry: GradFn, incoming: list[Any]) -> tuple[Any, ...]:
 
 def _transposed(entry: GradFn, incoming: list[Any]) -> tuple[Any, ...]:
     """Jacobian-vector products from the vector-Jacobian rule alone."""
-    duals = [NAMES["zeros"](m.shape, dtype=m.dtype, device=m.device).requires_grad_()
-             for m in entry.metas]
+    duals = [
+        NAMES["zeros"](m.shape, dtype=m.dtype, device=m.device).requires_grad_()
+        for m in entry.metas
+    ]
     pulled = entry.apply(list(duals))
-    pairs = [(p, t) for p, t in zip(pulled, incoming, strict=False)
-             if p is not None and t is not None and p.requires_grad]
+    pairs = [
+        (p, t)
+        for p, t in zip(pulled, incoming, strict=False)
+        if p is not None and t is not None and p.requires_grad
+    ]
     if not pairs:
         return tuple(NAMES["zeros_like"](d) for d in duals)
     # a rule may leave broadcasting undone
     values = [p if p._shape == t._shape else sum_to(p, t._shape) for p, t in pairs]
     found = grad(values, duals, [t for _, t in pairs], create_graph=True, allow_unused=True)
-    return tuple(NAMES["zeros_like"](d) if g is None else g
-                 for d, g in zip(duals, found, strict=True))
+    return tuple(
+        NAMES["zeros_like"](d) if g is None else g for d, g in zip(duals, found, strict=True)
+    )

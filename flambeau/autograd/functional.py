@@ -23,31 +23,39 @@ def _tuple(given: Any, what: str, function: str) -> tuple[bool, Tensors]:
     found = tuple(given) if several else (given,)
     for k, t in enumerate(found):
         if not isinstance(t, Tensor):
-            raise TypeError(f"The {what} given to {function} must be either a Tensor or a tuple of "
-                            f"Tensors but the value at index {k} has type {type(t)}.")
+            raise TypeError(
+                f"The {what} given to {function} must be either a Tensor or a tuple of "
+                f"Tensors but the value at index {k} has type {type(t)}."
+            )
     return several, found
 
 
 def _places(inputs: Tensors, create_graph: bool) -> Tensors:
     """Fresh tensors at the same values; connected to the given ones with `create_graph`."""
-    return tuple(NAMES["clone"](t) if create_graph and t.requires_grad
-                 else t.detach().requires_grad_() for t in inputs)
+    return tuple(
+        NAMES["clone"](t) if create_graph and t.requires_grad else t.detach().requires_grad_()
+        for t in inputs
+    )
 
 
 def _cotangents(v: Any, like: Tensors, function: str) -> Tensors:
     if v is None:
         if len(like) != 1 or like[0].numel() != 1:
-            raise RuntimeError(f"The vector v can only be None if the user-provided function "
-                               f"returns a single Tensor with a single element (in {function}).")
+            raise RuntimeError(
+                f"The vector v can only be None if the user-provided function "
+                f"returns a single Tensor with a single element (in {function})."
+            )
         return (NAMES["ones_like"](like[0]),)
     _, found = _tuple(v, "v", function)
     if len(found) != len(like):
-        raise RuntimeError(f"v is a tuple of invalid length: should be {len(like)} but got "
-                           f"{len(found)}.")
+        raise RuntimeError(
+            f"v is a tuple of invalid length: should be {len(like)} but got {len(found)}."
+        )
     for k, (a, b) in enumerate(zip(found, like, strict=True)):
         if a._shape != b._shape:
-            raise RuntimeError(f"Entry {k} in v has invalid size: should be {b.shape} but got "
-                               f"{a.shape}.")
+            raise RuntimeError(
+                f"Entry {k} in v has invalid size: should be {b.shape} but got {a.shape}."
+            )
     return found
 
 
@@ -56,14 +64,22 @@ def _gradients(outputs: Tensors, inputs: Tensors, v: Any, create: bool, strict: 
     used = [(o, g) for o, g in zip(outputs, v, strict=True) if o.requires_grad]
     found: tuple[Any, ...] = (None,) * len(inputs)
     if used:
-        found = grad(tuple(o for o, _ in used), inputs, tuple(g for _, g in used),
-                     retain_graph=True, create_graph=create, allow_unused=True)
+        found = grad(
+            tuple(o for o, _ in used),
+            inputs,
+            tuple(g for _, g in used),
+            retain_graph=True,
+            create_graph=create,
+            allow_unused=True,
+        )
     made = []
     for k, (g, x) in enumerate(zip(found, inputs, strict=True)):
         if g is None:
             if strict:
-                raise RuntimeError("The output of the user-provided function is independent of "
-                                   f"input {k}. This is not allowed in strict mode.")
+                raise RuntimeError(
+                    "The output of the user-provided function is independent of "
+                    f"input {k}. This is not allowed in strict mode."
+                )
             g = NAMES["zeros_like"](x)
         made.append(g)
     return tuple(made)
@@ -78,8 +94,13 @@ def _call(func: Callable[..., Any], inputs: Tensors, name: str) -> tuple[bool, T
     return _tuple(func(*inputs), "outputs of the user-provided function", name)
 
 
-def vjp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool = False,
-        strict: bool = False) -> tuple[Any, Any]:
+def vjp(
+    func: Callable[..., Any],
+    inputs: Any,
+    v: Any = None,
+    create_graph: bool = False,
+    strict: bool = False,
+) -> tuple[Any, Any]:
     """(outputs, v^T J): the product of a vector with the Jacobian, by one backward pass.
 
     Args:
@@ -100,8 +121,13 @@ def vjp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool
     return _results(outputs, many, create_graph), _results(found, several, create_graph)
 
 
-def jvp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool = False,
-        strict: bool = False) -> tuple[Any, Any]:
+def jvp(
+    func: Callable[..., Any],
+    inputs: Any,
+    v: Any = None,
+    create_graph: bool = False,
+    strict: bool = False,
+) -> tuple[Any, Any]:
     """(outputs, J v): the product of the Jacobian with a vector.
 
     By differentiating the product u^T J, which is linear in u, with respect to u.
@@ -122,12 +148,18 @@ def jvp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool
 
 def _scalar(outputs: Tensors, many: bool, name: str) -> None:
     if many or outputs[0].numel() != 1:
-        raise RuntimeError(f"The function given to {name} should return a single Tensor with a "
-                           "single element.")
+        raise RuntimeError(
+            f"The function given to {name} should return a single Tensor with a single element."
+        )
 
 
-def vhp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool = False,
-        strict: bool = False) -> tuple[Any, Any]:
+def vhp(
+    func: Callable[..., Any],
+    inputs: Any,
+    v: Any = None,
+    create_graph: bool = False,
+    strict: bool = False,
+) -> tuple[Any, Any]:
     """(output, v^T H): the product of a vector with the Hessian of a scalar function."""
     with enable_grad():
         several, given = _tuple(inputs, "inputs", "vhp")
@@ -140,8 +172,13 @@ def vhp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool
     return _results(outputs, False, create_graph), _results(found, several, create_graph)
 
 
-def hvp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool = False,
-        strict: bool = False) -> tuple[Any, Any]:
+def hvp(
+    func: Callable[..., Any],
+    inputs: Any,
+    v: Any = None,
+    create_graph: bool = False,
+    strict: bool = False,
+) -> tuple[Any, Any]:
     """(output, H v): the same values as `vhp`, for the Hessian is symmetric."""
     with enable_grad():
         several, given = _tuple(inputs, "inputs", "hvp")
@@ -165,12 +202,20 @@ def _rows(output: Tensor, places: Tensors, create: bool, strict: bool) -> Tensor
         rows.append(_gradients((flat,), places, (pick,), create, strict))
     if not rows:
         return tuple(NAMES["zeros"]((*output._shape, *p._shape), dtype=p.dtype) for p in places)
-    return tuple(NAMES["stack"](column).reshape((*output._shape, *place._shape))
-                 for column, place in zip(zip(*rows, strict=True), places, strict=True))
+    return tuple(
+        NAMES["stack"](column).reshape((*output._shape, *place._shape))
+        for column, place in zip(zip(*rows, strict=True), places, strict=True)
+    )
 
 
-def jacobian(func: Callable[..., Any], inputs: Any, create_graph: bool = False,
-             strict: bool = False, vectorize: bool = False, strategy: str = "reverse-mode") -> Any:
+def jacobian(
+    func: Callable[..., Any],
+    inputs: Any,
+    create_graph: bool = False,
+    strict: bool = False,
+    vectorize: bool = False,
+    strategy: str = "reverse-mode",
+) -> Any:
     """The Jacobian of a function: (*output, *input) for one of each, tuples of them for several.
 
     Args:
@@ -181,14 +226,20 @@ def jacobian(func: Callable[..., Any], inputs: Any, create_graph: bool = False,
         several, given = _tuple(inputs, "inputs", "jacobian")
         places = _places(given, create_graph)
         many, outputs = _call(func, places, "jacobian")
-        found = tuple(_results(_rows(o, places, create_graph, strict), several, create_graph)
-                      for o in outputs)
+        found = tuple(
+            _results(_rows(o, places, create_graph, strict), several, create_graph) for o in outputs
+        )
     return found if many else found[0]
 
 
-def hessian(func: Callable[..., Any], inputs: Any, create_graph: bool = False,
-            strict: bool = False, vectorize: bool = False,
-            outer_jacobian_strategy: str = "reverse-mode") -> Any:
+def hessian(
+    func: Callable[..., Any],
+    inputs: Any,
+    create_graph: bool = False,
+    strict: bool = False,
+    vectorize: bool = False,
+    outer_jacobian_strategy: str = "reverse-mode",
+) -> Any:
     """The Hessian of a scalar function: (*input, *input), or a tuple of tuples for several."""
     several, given = _tuple(inputs, "inputs", "hessian")
 

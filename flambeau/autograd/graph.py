@@ -34,8 +34,10 @@ def get_gradient_edge(tensor: Tensor) -> GradientEdge:
         RuntimeError: the tensor does not require grad.
     """
     if not tensor.requires_grad:
-        raise RuntimeError("It is not possible to get the gradient edge for a Tensor that does not "
-                           "require gradients")
+        raise RuntimeError(
+            "It is not possible to get the gradient edge for a Tensor that does not "
+            "require gradients"
+        )
     return GradientEdge(*edge_of(tensor))
 
 
@@ -130,8 +132,9 @@ class _Several:
         self.remove()
 
 
-def register_multi_grad_hook(tensors: Sequence[Tensor], fn: Callable[..., Any], *,
-                             mode: str = "all") -> _Several:
+def register_multi_grad_hook(
+    tensors: Sequence[Tensor], fn: Callable[..., Any], *, mode: str = "all"
+) -> _Several:
     """Call a function once a backward pass has the gradients of several tensors.
 
     Args:
@@ -165,6 +168,7 @@ def register_multi_grad_hook(tensors: Sequence[Tensor], fn: Callable[..., Any], 
                 fn(gradient)
             elif mode == "all" and last:
                 fn(found[2])
+
         return run
 
     return _Several([t.register_hook(hook(k)) for k, t in enumerate(tensors)])
@@ -185,5 +189,13 @@ def current_task() -> Any:
     return running_tasks()[-1]
 
 
-__all__ = ["GradientEdge", "Node", "disable_saved_tensors_hooks", "get_gradient_edge",
-           "increment_version", "register_multi_grad_hook", "save_on_cpu", "saved_tensors_hooks"]
+__all__ = [
+    "GradientEdge",
+    "Node",
+    "disable_saved_tensors_hooks",
+    "get_gradient_edge",
+    "increment_version",
+    "register_multi_grad_hook",
+    "save_on_cpu",
+    "saved_tensors_hooks",
+]
