@@ -34,6 +34,9 @@ from flambeau.autograd import is_grad_enabled as is_grad_enabled
 from flambeau.autograd import is_inference_mode_enabled as is_inference_mode_enabled
 from flambeau.autograd import no_grad as no_grad
 from flambeau.autograd import set_grad_enabled as set_grad_enabled
+from flambeau.autograd.anomaly import is_anomaly_check_nan_enabled as is_anomaly_check_nan_enabled
+from flambeau.autograd.anomaly import is_anomaly_enabled as is_anomaly_enabled
+from flambeau.autograd.anomaly import set_anomaly_enabled as set_anomaly_enabled
 from flambeau.compile import compile as compile
 from flambeau.deferred import attribute as __getattr__
 from flambeau.deferred import names as __dir__
