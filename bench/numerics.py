@@ -179,7 +179,7 @@ def compare(name: str) -> Accuracy | None:
                 wanted = arrays(other(*positional, **named))
                 positional, named = convert(call, as_torch)
                 theirs = arrays(other(*positional, **named))
-        except (TypeError, RuntimeError, ValueError):
+        except (TypeError, RuntimeError, ValueError, IndexError):
             continue  # a form of the call that PyTorch does not have
         try:
             ours = arrays(own(*arguments, **options))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from flambeau import dtypes
-from flambeau.ops.creation import to_dtype
+from flambeau.ops.conversion import to_dtype
 from flambeau.ops.elementwise import (
     cos,
     exp,
@@ -316,7 +316,10 @@ def rad2deg(input: Tensor) -> Tensor:
 @composite(inplace=True, out=True)
 def ldexp(input: Tensor, other: Tensor) -> Tensor:
     """input * 2 ** other."""
-    return mul(input, exp2(other))
+    power = exp2(other)
+    if input.dtype.category == 2 and other.dtype.category != 2:
+        power = cast(power, input.dtype)
+    return mul(input, power)
 
 
 # -- exponentials and logarithms -------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flambeau.ir.graph import CAST, COPY, EMPTY, VIEW, Argument, Graph, Node, reachable
+from flambeau.ir.graph import CAST, COPY, EMPTY, PICK, VIEW, Argument, Graph, Node, reachable
 from flambeau.ir.region import Map, flatten_coordinates, split_coordinates
 from flambeau.size import contiguous_strides
 
@@ -27,11 +27,14 @@ def simplify(graph: Graph) -> Graph:
             new = (
                 node if src == node.src else Node(node.op, src, node.attrs, node.shape, node.dtype)
             )
-        if new.op.kind not in ("input", "effect") and not (node in result and new is not node):
+        changed = new is not node and new.op is not PICK
+        if new.op.kind not in ("input", "effect") and not (node in result and changed):
             key = (new.op, tuple(_part(s) for s in new.src), new.attrs, new.shape, new.dtype)
             known = seen.get(key)
             if known is not None and not (node in result and known in taken):
                 new = known
+            elif known is not None and new.op is PICK:  # a result is written to one place
+                new = Node(COPY, (known,), (), new.shape, new.dtype)
             else:
                 seen[key] = new
         if node in result:

@@ -13,7 +13,13 @@ from flambeau.ops.rows import NAMES, ROWS
 from flambeau.tensor import Tensor
 from tests.table import cases
 
-INPLACE = [n for n in cases.SAMPLED if callable(getattr(Tensor, n + "_", None)) and n in NAMES]
+#: Their in-place forms change what the tensor shows, not what is in memory.
+VIEWS = {"unsqueeze", "squeeze", "transpose", "t", "permute"}
+INPLACE = [
+    n
+    for n in cases.SAMPLED
+    if callable(getattr(Tensor, n + "_", None)) and n in NAMES and n not in VIEWS
+]
 OUT = [n for n in cases.SAMPLED if (cases.public(n) is not None and "out" in inspect.signature(
     inspect.unwrap(ROWS[n].call, stop=lambda f: hasattr(f, "__signature__"))).parameters)
     or (ROWS[n].kind == "elementwise" and cases.public(n) is not None)]  # fmt: skip
