@@ -519,7 +519,7 @@ def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = Fa
     """input with values put (or added) at a tuple of index tensors; None keeps a dimension."""
     key = [slice(None) if k is None else k for k in indices]
     view, advanced = _basic(input, _expand_key(input, tuple(key)))
-    moved, tensors, rest, place = _advanced(view, advanced)
+    moved, tensors, _, place = _advanced(view, advanced)
     if place or moved is not input:
         out = NAMES["clone"](input)
         view, advanced = _basic(out, _expand_key(out, tuple(key)))
