@@ -30,9 +30,7 @@ def _outputs(func: Callable[..., Any], inputs: tuple[Any, ...]) -> tuple[Tensor,
 def _fresh(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """Leaves of their own at the same values, so that in-place functions may be checked."""
     return tuple(
-        t.detach().clone().requires_grad_(t.requires_grad)  # type: ignore[attr-defined]
-        if isinstance(t, Tensor)
-        else t
+        t.detach().clone().requires_grad_(t.requires_grad) if isinstance(t, Tensor) else t
         for t in inputs
     )
 
