@@ -133,6 +133,13 @@ class Saved:
     __slots__ = ("tensor", "version", "is_output", "packed", "unpack")
 
     def __init__(self, tensor: Any, is_output: bool) -> None:
+        if tensor._inference:
+            raise RuntimeError(
+                "Inference tensors cannot be saved for backward. Please do not use Tensors created "
+                "in inference mode in computation tracked by autograd. To work around this, you "
+                "can make a clone to get a normal tensor and use it in autograd, or use "
+                "`torch.no_grad()` instead of `torch.inference_mode()`."
+            )
         self.is_output = is_output
         self.version = tensor._cell.version
         self.unpack = None
@@ -149,14 +156,14 @@ class Saved:
             return self.unpack(self.packed)
         t = self.tensor
         if t._cell.version != self.version:
-            made_by = owner.name() if self.is_output else _origin(t)
+            made_by = (owner.name() if self.is_output else _origin(t)).partition("Backward")[0]
             hint = (
                 "the backtrace further above shows the operation that failed to compute its "
                 "gradient. The variable in question was changed in there or anywhere later. "
                 "Good luck!"
                 if owner.trace
                 else "enable anomaly detection to find the operation that failed to compute its "
-                "gradient, with torch.autograd.set_detect_anomaly(True)."
+                "gradient, with torch.autograd.set_detect_anomaly(True, check_nan=False)."
             )
             raise RuntimeError(
                 "one of the variables needed for gradient computation has been modified by an "

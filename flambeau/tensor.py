@@ -395,8 +395,9 @@ class Tensor(metaclass=_TensorMeta):
                 raise RuntimeError("can't assign Variable as its own grad")
             if value._shape != self._shape:
                 raise RuntimeError(
-                    f"assigned grad has data of a different size: got "
-                    f"{list(value._shape)}, expected {list(self._shape)}"
+                    f"attempting to assign a gradient of size '{list(value._shape)}' to a "
+                    f"tensor of size '{list(self._shape)}'. Please ensure that the gradient and "
+                    "the tensor are the same size"
                 )
             if value.dtype is not self.dtype:
                 raise RuntimeError(
@@ -498,8 +499,9 @@ class Tensor(metaclass=_TensorMeta):
         if self.grad_fn is not None:
             raise RuntimeError(
                 "Only Tensors created explicitly by the user (graph leaves) support the deepcopy "
-                "protocol at the moment. If you were attempting to deepcopy a module, this may "
-                "be because of a torch.nn.utils.weight_norm usage."
+                "protocol at the moment.  If you were attempting to deepcopy a module, this may "
+                "be because of a torch.nn.utils.weight_norm usage, see "
+                "https://github.com/pytorch/pytorch/pull/103001"
             )
         was, modes.grad = modes.grad, False
         try:

@@ -335,12 +335,12 @@ def grad(
     task.stop_at = _only_ends(task.needed, {e[0] for e in edges})
     _run(task, outs, _initial(outs, grad_outputs))
     found = []
-    for t, e in zip(wanted, edges, strict=True):
+    for k, (t, e) in enumerate(zip(wanted, edges, strict=True)):
         g = task.captured[e]
         if g is None:
             if not allow_unused:
                 raise RuntimeError(
-                    "One of the differentiated Tensors appears to not have been "
+                    f"The differentiated Tensor at index {k} appears to not have been "
                     "used in the graph. Set allow_unused=True if this is the "
                     "desired behavior."
                 )

@@ -9,6 +9,7 @@ from typing import Any
 from flambeau.ir.graph import Op
 from flambeau.ops.entries import tracks
 from flambeau.ops.rows import NAMES
+from flambeau.ops.writing import rebase
 from flambeau.record import calling_trace
 from flambeau.tape import GradFn, Saved, Spec, edge_of, modes
 from flambeau.tensor import Tensor, alias
@@ -177,6 +178,9 @@ def _attach(
     for nr, o in enumerate(tensors):
         if any(o is c for c in ctx._constant) or not o.dtype.is_floating_point:
             continue
+        if any(o is d for d in ctx._dirty):
+            _write(o, entry, nr)
+            continue
         o._grad_fn, o._output_nr, o._rg = entry, nr, True
         if o._base is not None:
             o._base = None
@@ -197,6 +201,18 @@ def _attach(
     ctx._entry = entry
     ctx._saved = ()
     return tuple(results)
+
+
+def _write(dirty: Tensor, entry: GradFn, nr: int) -> None:
+    """Give a tensor that `forward` changed in place its new history, through its base if a view."""
+    if dirty.requires_grad and dirty.is_leaf:
+        raise RuntimeError(
+            "a leaf Variable that requires grad has been used in an in-place operation."
+        )
+    value = alias(dirty)
+    value._grad_fn, value._output_nr, value._rg = entry, nr, True
+    rebase(dirty, value)
+    dirty._cell.version += 1  # as torch counts the marking itself
 
 
 def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:

@@ -43,7 +43,7 @@ def check_writable(t: Tensor) -> None:
             )
         if t._multi_view:
             raise RuntimeError(
-                "Output 0 of UnbindBackward0 is a view and is being modified "
+                "Output 0 of Unbind is a view and is being modified "
                 "inplace. This view is the output of a function that returns "
                 "multiple views. Such functions do not allow the output views to "
                 "be modified inplace. You should replace the inplace operation by "
@@ -91,7 +91,7 @@ def store(t: Tensor, value: Tensor) -> None:
     target = t._map
     exposed = record.is_exposed(value._cell)
     if modes.grad and (value.requires_grad or t.requires_grad):
-        _rebase(t, value)
+        rebase(t, value)
     record.write(t._cell, node, None if target is None else (t._shape, *target))
     if (t if t._base is None else t._base)._unseen:
         t._cell.version -= 1
@@ -99,7 +99,8 @@ def store(t: Tensor, value: Tensor) -> None:
         record.flush()
 
 
-def _rebase(t: Tensor, value: Tensor) -> None:
+def rebase(t: Tensor, value: Tensor) -> None:
+    """Give `t` (through its base, if it is a view) the history of a value written to it."""
     base = t._base
     if base is None:
         if value.dtype is not t.dtype:

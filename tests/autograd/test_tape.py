@@ -1,0 +1,258 @@
+"""What the tape keeps and says: anomaly mode, hooks, edges, versions, modes."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+
+import flambeau
+from flambeau.autograd import graph
+
+
+def leaf(*values: float) -> Any:
+    return flambeau.tensor(values, dtype=flambeau.float64, requires_grad=True)
+
+
+class TestAnomalyMode:
+    def test_a_nan_names_the_forward_call(self) -> None:
+        x = leaf(0.0, 1.0)
+        with flambeau.autograd.detect_anomaly():
+            y = x.sqrt()  # the line
+            with pytest.raises(RuntimeError, match="'SqrtBackward0' returned nan") as caught:
+                (y * 0.0).sum().backward()
+        assert "y = x.sqrt()  # the line" in caught.value.__notes__[0]
+        assert "test_tape.py" in caught.value.__notes__[0]
+
+    def test_without_it_nan_goes_through(self) -> None:
+        x = leaf(0.0, 1.0)
+        (x.sqrt() * 0.0).sum().backward()
+        assert np.isnan(x.grad.numpy()[0])
+
+    def test_without_looking_for_nan(self) -> None:
+        x = leaf(0.0, 1.0)
+        with flambeau.autograd.detect_anomaly(check_nan=False):
+            (x.sqrt() * 0.0).sum().backward()
+        assert np.isnan(x.grad.numpy()[0])
+
+    def test_an_error_of_a_rule_names_the_forward_call(self) -> None:
+        x = leaf(1.0, 2.0)
+        with flambeau.autograd.detect_anomaly():
+            y = x.exp()  # made here
+            y.add_(1.0)
+            with pytest.raises(RuntimeError, match="modified by an inplace operation") as caught:
+                y.sum().backward()
+        assert any("made here" in note for note in caught.value.__notes__)
+        assert "the backtrace further above" in str(caught.value)
+
+    def test_switches(self) -> None:
+        assert not flambeau.is_anomaly_enabled()
+        with flambeau.autograd.detect_anomaly(check_nan=False):
+            assert flambeau.is_anomaly_enabled()
+            assert not flambeau.is_anomaly_check_nan_enabled()
+            with flambeau.autograd.set_detect_anomaly(False):
+                assert not flambeau.is_anomaly_enabled()
+            assert flambeau.is_anomaly_enabled()
+        assert not flambeau.is_anomaly_enabled()
+        assert flambeau.is_anomaly_check_nan_enabled()
+
+    def test_functions_of_users(self) -> None:
+        class Broken(flambeau.autograd.Function):
+            @staticmethod
+            def forward(ctx: Any, x: Any) -> Any:
+                return x * 2
+
+            @staticmethod
+            def backward(ctx: Any, g: Any) -> Any:
+                raise RuntimeError("broken")
+
+        with flambeau.autograd.detect_anomaly():
+            y = Broken.apply(leaf(1.0))  # applied here
+            with pytest.raises(RuntimeError, match="broken") as caught:
+                y.sum().backward()
+        assert any("applied here" in note for note in caught.value.__notes__)
+
+
+class TestGraph:
+    def test_entries_and_edges(self) -> None:
+        x = leaf(1.0, 2.0)
+        y = (x * 3).exp()
+        assert isinstance(y.grad_fn, graph.Node)
+        (product, nr), *_ = y.grad_fn.next_functions
+        assert product.name() == "MulBackward0"
+        assert nr == 0
+        assert product.next_functions[0][0].name() == "AccumulateGrad"
+        assert product.next_functions[0][0].variable is x
+
+    def test_edges_of_leaves_and_results(self) -> None:
+        x = leaf(1.0, 2.0)
+        y = x * 3
+        edge = graph.get_gradient_edge(y)
+        assert edge.node is y.grad_fn
+        assert edge.output_nr == 0
+        assert graph.get_gradient_edge(x).node.variable is x
+        with pytest.raises(RuntimeError, match="does not require gradients"):
+            graph.get_gradient_edge(flambeau.ones(2))
+        a, b = flambeau.autograd.grad((y**2).sum(), [edge, graph.get_gradient_edge(x)])
+        assert a.tolist() == [6.0, 12.0]
+        assert b.tolist() == [18.0, 36.0]
+
+    def test_hooks_of_saved_tensors_nest_and_end(self) -> None:
+        packed: list[str] = []
+
+        def hooks(name: str) -> Any:
+            def pack(t: Any) -> Any:
+                packed.append(name)
+                return t.detach()
+
+            return graph.saved_tensors_hooks(pack, lambda t: t)
+
+        x = leaf(1.0, 2.0)
+        with hooks("outer"):
+            with hooks("inner"):
+                y = x.exp()
+            z = y.exp()
+        (z * z).sum().backward()
+        assert packed == ["inner", "outer"]
+        np.testing.assert_allclose(
+            x.grad.numpy(), 2 * np.exp(2 * np.exp([1.0, 2.0])) * np.exp([1.0, 2.0])
+        )
+
+    def test_hooks_of_saved_tensors_can_be_refused(self) -> None:
+        with graph.disable_saved_tensors_hooks("not here"), pytest.raises(
+            RuntimeError, match="not here"
+        ), graph.saved_tensors_hooks(lambda t: t, lambda t: t):
+            pass
+
+    def test_several_tensors_any(self) -> None:
+        x, y = leaf(1.0), leaf(2.0)
+        seen: list[Any] = []
+        handle = graph.register_multi_grad_hook([x, y], seen.append, mode="any")
+        (x * y).sum().backward()
+        assert len(seen) == 1
+        handle.remove()
+        (x * y).sum().backward()
+        assert len(seen) == 1
+        with pytest.raises(ValueError, match="'all', 'any'"):
+            graph.register_multi_grad_hook([x], seen.append, mode="some")
+
+    def test_versions_can_be_counted_by_hand(self) -> None:
+        x = leaf(1.0, 2.0)
+        y = x.exp()
+        graph.increment_version(y)
+        with pytest.raises(RuntimeError, match="is at version 1; expected version 0"):
+            y.sum().backward()
+
+    def test_a_hook_handle_is_a_context_manager(self) -> None:
+        x = leaf(1.0)
+        with x.register_hook(lambda g: g * 5):
+            (x * 1).sum().backward()
+        (x * 1).sum().backward()
+        assert x.grad.tolist() == [6.0]
+
+
+class TestAccumulation:
+    def test_the_gradient_is_memory_of_its_own(self) -> None:
+        x, y = leaf(1.0, 2.0), leaf(3.0, 4.0)
+        (x + y).sum().backward()
+        x.grad.zero_()
+        assert y.grad.tolist() == [1.0, 1.0]
+
+    def test_the_cotangent_is_not_aliased(self) -> None:
+        x = leaf(1.0, 2.0)
+        g = flambeau.ones(2, dtype=flambeau.float64)
+        (x + 0).backward(g)
+        g.zero_()
+        assert x.grad.tolist() == [1.0, 1.0]
+        (x + 0).backward(flambeau.ones(2, dtype=flambeau.float64))
+        assert x.grad.tolist() == [2.0, 2.0]
+        assert g.tolist() == [0.0, 0.0]
+
+    def test_a_gradient_handed_out_is_added_to_in_place(self) -> None:
+        x = leaf(1.0, 2.0)
+        x.sum().backward()
+        held = x.grad
+        array = held.numpy()
+        x.sum().backward()
+        assert array.tolist() == [2.0, 2.0]
+
+    def test_thousands_of_layers(self) -> None:
+        x = leaf(1.0)
+        y = x
+        for _ in range(3000):
+            y = y * 1.001
+        y.sum().backward()
+        assert x.grad.item() == pytest.approx(1.001**3000, rel=1e-9)
+
+
+class TestModes:
+    def test_nesting(self) -> None:
+        x = leaf(1.0)
+        with flambeau.no_grad():
+            assert not (x * 2).requires_grad
+            with flambeau.enable_grad():
+                assert (x * 2).requires_grad
+            assert not flambeau.is_grad_enabled()
+        assert flambeau.is_grad_enabled()
+
+    def test_an_error_restores_the_mode(self) -> None:
+        with pytest.raises(ValueError, match="x"), flambeau.no_grad():
+            raise ValueError("x")
+        assert flambeau.is_grad_enabled()
+
+    def test_decorators_of_functions_and_generators(self) -> None:
+        x = leaf(1.0)
+
+        @flambeau.no_grad()
+        def quiet() -> Any:
+            return x * 2
+
+        @flambeau.no_grad()
+        def items() -> Any:
+            for _ in range(2):
+                yield x * 2
+
+        assert not quiet().requires_grad
+        for item in items():
+            assert not item.requires_grad
+            assert (x * 2).requires_grad
+
+    def test_set_grad_enabled(self) -> None:
+        x = leaf(1.0)
+        flambeau.set_grad_enabled(False)
+        assert not (x * 2).requires_grad
+        flambeau.set_grad_enabled(True)
+        with flambeau.set_grad_enabled(False):
+            assert not (x * 2).requires_grad
+        assert (x * 2).requires_grad
+
+    def test_inference_tensors(self) -> None:
+        with flambeau.inference_mode():
+            y = flambeau.ones(2) * 2
+            assert y.is_inference()
+            y.add_(1.0)
+        with pytest.raises(RuntimeError, match="Inplace update to inference tensor outside"):
+            y.add_(1.0)
+        with pytest.raises(RuntimeError, match="Setting requires_grad=True on inference tensor"):
+            y.requires_grad_()
+        with pytest.raises(RuntimeError, match="Inference tensors cannot be saved for backward"):
+            leaf(1.0, 2.0) * y
+
+
+class TestCopies:
+    def test_deepcopy_of_a_leaf(self) -> None:
+        x = leaf(1.0, 2.0)
+        (x * 3).sum().backward()
+        y = copy.deepcopy(x)
+        assert y.requires_grad
+        assert y.grad.tolist() == [3.0, 3.0]
+        y.grad.zero_()
+        assert x.grad.tolist() == [3.0, 3.0]
+
+    def test_pickled_tensors_keep_requires_grad(self) -> None:
+        x = pickle.loads(pickle.dumps(leaf(1.0, 2.0)))
+        assert x.requires_grad
+        assert x.tolist() == [1.0, 2.0]
