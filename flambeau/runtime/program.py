@@ -23,6 +23,7 @@ from flambeau.ir.region import Region
 from flambeau.kernels import claims, scatter
 from flambeau.passes.fuse import Plan, Step, base_of, memory_sources
 from flambeau.runtime import kernels, runner
+from flambeau.runtime.fault import wrong_index
 from flambeau.runtime.host import array_of
 from flambeau.runtime.memory import Buffer, scratch
 from flambeau.size import contiguous_strides
@@ -462,7 +463,7 @@ class Program:
             first, last = self.parts[0]
             at = self.call(self.steps_address, first, last, self.base)
             if at < last:
-                self.fail()
+                self.fail(values, numbers)
             return outs
         self.run_parts(values, numbers)
         for slot, store, nbytes in self.copies:
@@ -474,7 +475,7 @@ class Program:
         for part in self.parts:
             if isinstance(part, tuple):
                 if self.call(self.steps_address, part[0], part[1], self.base) < part[1]:
-                    self.fail()
+                    self.fail(values, numbers)
                 continue
             node = part.node
             args = []
@@ -506,12 +507,17 @@ class Program:
             return int(values[0]) + store.offset
         return int(values[slot])
 
-    def fail(self) -> None:
+    def fail(self, values: Any, numbers: list[Any]) -> None:
         """Raise the error whose code a kernel has left."""
         kind, row = self.codes[int(self.table[0]) - 1]
-        raise _ERRORS[kind](
-            f"{_MESSAGES[kind]} (in {row})" if kind == "IndexError" else _MESSAGES[kind]
-        )
+        if kind != "IndexError":
+            raise _ERRORS[kind](_MESSAGES[kind])
+        inputs = [
+            array_of(int(values[1 + k]), n.shape, n.dtype)
+            for k, n in enumerate(self.graph.inputs)
+        ]
+        which = wrong_index(self.graph, inputs, numbers)
+        raise IndexError(f"{_MESSAGES[kind]} (in {row})" + (which and f": {which}"))
 
 
 def _bits(x: float) -> int:
