@@ -72,6 +72,12 @@ def _overlaps(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
     return False
 
 
+def _whole(g: Tensor) -> Tensor:
+    """A cotangent that is all of its storage in row-major order, so that strides may read it."""
+    plain = g._map is None or (g.storage_offset() == 0 and g.is_contiguous())
+    return g if plain else NAMES["clone"](g)
+
+
 @primitive("assign")
 def assign_region(
     row: Any, base: Tensor, value: Tensor, shape: Any, strides: Any, offset: int
@@ -89,7 +95,7 @@ assign_region.vjp(
             strides,
             offset,
         ),
-        as_strided(g.contiguous(), shape, strides, offset),
+        as_strided(_whole(g), shape, strides, offset),
         None,
         None,
         None,
@@ -112,7 +118,7 @@ def _assign_vjp(g: Any, out: Any, base: Any, value: Any, *, geometry: Any) -> tu
         and base_strides == contiguous_strides(base.shape)
         and math.prod(base.shape) == numel
     )
-    storage = g.contiguous() if plain else _scatter_storage(g, base_strides, base_offset, numel)
+    storage = _whole(g) if plain else _scatter_storage(g, base_strides, base_offset, numel)
     g_value = as_strided(storage, shape, strides, offset)
     zeros = NAMES["zeros"](shape, dtype=g.dtype, device=g.device)
     g_base = assign_region(storage, zeros, shape, strides, offset)

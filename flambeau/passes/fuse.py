@@ -241,10 +241,12 @@ class Fuser:
         """A region of its own for a free node that must be in memory."""
         if node in self.stored:
             return
-        region = self.new_step(lambda k: Region(k, squeezed(node.shape)))
-        region.members.append(node)
-        region.maps[node] = region.natural()
-        self.home[node] = region
+        region = Region(-1, squeezed(node.shape))
+        trial = Attempt(self, region, node)  # a free source may be read where it cannot be computed
+        if not trial.fits():
+            raise AssertionError(f"{node} of {node.src} {node.attrs} does not fit a region")
+        trial.region = self.new_step(lambda k: Region(k, region.dims, region.reduced))
+        trial.commit()
         self.store(node)
 
     def join(self, node: Node) -> None:

@@ -188,6 +188,34 @@ class TestAccumulation:
         assert x.grad.item() == pytest.approx(1.001**3000, rel=1e-9)
 
 
+class TestCotangentsThatAreViews:
+    """Rules that read a cotangent by strides must not take the storage it lies in for it."""
+
+    def test_of_a_write(self) -> None:
+        x, v = leaf(1.0, 2.0, 3.0, 4.0), leaf(5.0, 6.0)
+        y = x * 1
+        y[1:3] = v
+        cotangent = flambeau.arange(10, dtype=flambeau.float64)[3:7]
+        y.backward(cotangent)
+        assert x.grad.tolist() == [3.0, 0.0, 0.0, 6.0]
+        assert v.grad.tolist() == [4.0, 5.0]
+
+    def test_of_a_slices_derivative(self) -> None:
+        x = leaf(1.0, 2.0, 3.0, 4.0)
+        u = flambeau.ones(2, dtype=flambeau.float64, requires_grad=True)
+        (g,) = flambeau.autograd.grad(x[1:3] * 2, x, u, create_graph=True)
+        g.backward(flambeau.arange(10, dtype=flambeau.float64)[3:7])
+        assert u.grad.tolist() == [8.0, 10.0]
+
+    def test_transposed(self) -> None:
+        x, v = flambeau.zeros(2, 3, requires_grad=True), flambeau.zeros(3, requires_grad=True)
+        y = x * 1
+        y[1] = v
+        y.backward(flambeau.arange(6.0).view(3, 2).t())
+        assert x.grad.tolist() == [[0.0, 2.0, 4.0], [0.0, 0.0, 0.0]]
+        assert v.grad.tolist() == [1.0, 3.0, 5.0]
+
+
 class TestModes:
     def test_nesting(self) -> None:
         x = leaf(1.0)
