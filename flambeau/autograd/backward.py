@@ -143,8 +143,10 @@ class _Task:
         except RuntimeError as error:
             if entry.trace and not hasattr(error, "_traced"):
                 error._traced = True  # type: ignore[attr-defined]
-                error.add_note(f"Error detected in {entry.name()}. Traceback of forward call that "
-                               f"caused the error:\n{entry.trace}")
+                error.add_note(
+                    f"Error detected in {entry.name()}. Traceback of forward call that "
+                    f"caused the error:\n{entry.trace}"
+                )
             raise
         if entry.op.kind == "elementwise":
             found = tuple(
@@ -224,11 +226,14 @@ def _fit(g: Tensor, arg: Any) -> Tensor:
 def _check_nan(entry: GradFn, grads: tuple[Any, ...]) -> None:
     for k, g in enumerate(grads):
         if g is not None and g.dtype.is_floating_point and bool(NAMES["isnan"](g).any().item()):
-            error = RuntimeError(f"Function '{entry.name()}' returned nan values in its {k}th "
-                                 "output.")
+            error = RuntimeError(
+                f"Function '{entry.name()}' returned nan values in its {k}th output."
+            )
             if entry.trace:
-                error.add_note(f"Error detected in {entry.name()}. Traceback of forward call that "
-                               f"caused the error:\n{entry.trace}")
+                error.add_note(
+                    f"Error detected in {entry.name()}. Traceback of forward call that "
+                    f"caused the error:\n{entry.trace}"
+                )
             raise error
 
 

@@ -513,8 +513,7 @@ class Program:
         if kind != "IndexError":
             raise _ERRORS[kind](_MESSAGES[kind])
         inputs = [
-            array_of(int(values[1 + k]), n.shape, n.dtype)
-            for k, n in enumerate(self.graph.inputs)
+            array_of(int(values[1 + k]), n.shape, n.dtype) for k, n in enumerate(self.graph.inputs)
         ]
         which = wrong_index(self.graph, inputs, numbers)
         raise IndexError(f"{_MESSAGES[kind]} (in {row})" + (which and f": {which}"))

@@ -122,9 +122,11 @@ class TestGraph:
         )
 
     def test_hooks_of_saved_tensors_can_be_refused(self) -> None:
-        with graph.disable_saved_tensors_hooks("not here"), pytest.raises(
-            RuntimeError, match="not here"
-        ), graph.saved_tensors_hooks(lambda t: t, lambda t: t):
+        with (
+            graph.disable_saved_tensors_hooks("not here"),
+            pytest.raises(RuntimeError, match="not here"),
+            graph.saved_tensors_hooks(lambda t: t, lambda t: t),
+        ):
             pass
 
     def test_several_tensors_any(self) -> None:

@@ -484,6 +484,7 @@ def a_function_of_several(lib: Library) -> Any:
     product.sum().backward()
     return x.grad, y.grad, positive.requires_grad
 
+
 @program
 def a_function_that_writes_a_view(lib: Library) -> Any:
     class Double(lib.autograd.Function):  # type: ignore[name-defined,misc]
