@@ -120,7 +120,9 @@ def compare(call: cases.Call, gradients: bool) -> list[str]:
             problems.append(f"{call}: {got.dtype}, torch {want.dtype}")
             continue
         slack = 100 if got.dtype is flambeau.float64 else 4  # torch's own functions are no better
-        problem = cases.difference(cases.array(got), numpy(want), got.dtype.name, slack)
+        used = [t.dtype.name for t in (got, *flat((mine, options), Tensor))]
+        coarse = max(used, key=lambda d: cases.TOLERANCE.get(d, 0.0))
+        problem = cases.difference(cases.array(got), numpy(want), coarse, slack)
         if problem:
             problems.append(f"{call}: {problem}")
     if gradients and not problems:
