@@ -13,12 +13,10 @@ from flambeau.autograd.modes import (
     no_grad,
     set_grad_enabled,
 )
-from flambeau.tensor import Tensor as Variable
 
 __all__ = [
     "Function",
     "GradcheckError",
-    "Variable",
     "backward",
     "check",
     "detect_anomaly",

@@ -1,5 +1,5 @@
 """torch's `utils`: data, checkpointing, DLPack."""
 
-from flambeau.utils import data, dlpack
+from flambeau.utils import checkpoint, data, dlpack
 
-__all__ = ["data", "dlpack"]
+__all__ = ["checkpoint", "data", "dlpack"]

@@ -1,0 +1,77 @@
+"""Checkpointed functions give the gradients of plain ones, and keep only their inputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import flambeau
+from flambeau.nn import functional as F
+from flambeau.utils.checkpoint import checkpoint, checkpoint_sequential
+
+
+def block(x: Any, w: Any, scale: float = 1.0) -> Any:
+    return F.dropout((x @ w).tanh(), 0.5) * scale
+
+
+@pytest.mark.parametrize("x_requires_grad", [True, False])
+def test_gradients(x_requires_grad: bool) -> None:
+    found = []
+    x0, w0 = flambeau.randn(4, 3), flambeau.randn(3, 3)
+    for run in (block, lambda *a, **k: checkpoint(block, *a, use_reentrant=False, **k)):
+        flambeau.manual_seed(0)
+        x = x0.clone().requires_grad_(x_requires_grad)
+        w = w0.clone().requires_grad_()
+        y = run(x, w, scale=2.0)
+        after = flambeau.rand(1).item()
+        (y**2).sum().backward()
+        found.append(
+            (
+                y.tolist(),
+                w.grad.tolist(),
+                None if x.grad is None else x.grad.tolist(),
+                after,
+                flambeau.rand(1).item(),
+            )
+        )
+    for plain, kept in zip(*found, strict=True):
+        if plain is None:
+            assert kept is None
+        else:
+            np.testing.assert_allclose(kept, plain, rtol=1e-5, atol=1e-6)
+
+
+def test_parameters_inside_get_gradients_though_no_argument_wants_one() -> None:
+    layer = flambeau.nn.Linear(3, 2)
+    x = flambeau.randn(4, 3)
+    checkpoint(layer, x, use_reentrant=False).sum().backward()
+    np.testing.assert_allclose(layer.bias.grad.numpy(), [4.0, 4.0])
+
+
+def test_the_function_runs_again() -> None:
+    calls = []
+
+    def f(x: Any) -> Any:
+        calls.append(1)
+        return x.exp()
+
+    x = flambeau.ones(2, requires_grad=True)
+    y = checkpoint(f, x)
+    assert len(calls) == 1
+    y.sum().backward()
+    assert len(calls) == 2
+
+
+def test_sequences() -> None:
+    layers = [flambeau.nn.Linear(3, 3) for _ in range(4)]
+    x = flambeau.randn(2, 3, requires_grad=True)
+    y = checkpoint_sequential(layers, 2, x)
+    y.sum().backward()
+    got, x.grad = x.grad, None
+    z = x
+    for layer in layers:
+        z = layer(z)
+    z.sum().backward()
+    np.testing.assert_allclose(got.numpy(), x.grad.numpy(), rtol=1e-5)
