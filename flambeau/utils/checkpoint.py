@@ -17,7 +17,7 @@ class _Checkpoint(Function):
     """Keeps the inputs; records the function again when its gradient is wanted."""
 
     @staticmethod
-    def forward(ctx: Any, function: Any, preserve: bool, *args: Any) -> Any:  # type: ignore[override]
+    def forward(ctx: Any, function: Any, preserve: bool, *args: Any) -> Any:
         ctx.function, ctx.preserve = function, preserve
         ctx.state = default_generator.__getstate__()
         ctx.places = [k for k, a in enumerate(args) if isinstance(a, Tensor)]
