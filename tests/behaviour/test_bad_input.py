@@ -191,7 +191,7 @@ CALLS: dict[str, tuple[type[Exception], str, Call]] = {
     "too many": (IndexError, "too many indices", lambda t: t.ones(2, 3)[0, 0, 0]),
     "narrow": (RuntimeError, "exceeds dimension size", lambda t: t.ones(2, 3).narrow(0, 1, 5)),
     "backwards": (ValueError, "step must be greater", lambda t: t.ones(3)[::-1]),
-    "write of a wrong shape": (RuntimeError, "shape|expanded size", write_of_wrong_shape),
+    "write of a wrong shape": (RuntimeError, "shape|size of tensor|expanded size", write_of_wrong_shape),
     "write past the end": (IndexError, "out of bounds", write_past_the_end),
     # gradients
     "backward twice": (RuntimeError, "a second time", backward_twice),
