@@ -40,6 +40,8 @@ def _initial(outputs: tuple[Tensor, ...], grads: Any, batched: bool = False) -> 
             if t.numel() != 1:
                 raise RuntimeError("grad can be implicitly created only for scalar outputs")
             g = NAMES["ones_like"](t)
+        elif not isinstance(g, Tensor):
+            raise TypeError(f"gradients can be either Tensors or None, but got {type(g).__name__}")
         elif g._shape != t._shape:
             raise RuntimeError(
                 f"Mismatch in shape: grad_output[0] has a shape of "
@@ -310,6 +312,8 @@ def grad(
     """
     outs = _as_sequence(outputs)
     wanted = _as_sequence(inputs)
+    if not wanted:
+        raise RuntimeError("`inputs` argument to `grad()` cannot be empty.")
     if allow_unused is None:
         allow_unused = materialize_grads
     if materialize_grads and not allow_unused:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from flambeau.ops.movement import expand_to, sum_to, transpose
+from flambeau.ops.rows import NAMES
 from flambeau.ops.table import composite, emit, primitive
 from flambeau.size import broadcast_shapes
 from flambeau.tape import Spec
@@ -85,7 +86,18 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     return out.squeeze(-1) if other.ndim == 1 else out
 
 
-setattr(Tensor, "__matmul__", lambda self, other: matmul(self, other))
-setattr(Tensor, "__rmatmul__", lambda self, other: matmul(other, self))
+def _matrix_operator(reflected: bool) -> Any:
+    def call(self: Tensor, other: Any) -> Any:
+        if isinstance(other, np.ndarray):
+            other = NAMES["as_tensor"](other)
+        elif not isinstance(other, Tensor):
+            return NotImplemented
+        return matmul(other, self) if reflected else matmul(self, other)
+
+    return call
+
+
+setattr(Tensor, "__matmul__", _matrix_operator(False))
+setattr(Tensor, "__rmatmul__", _matrix_operator(True))
 setattr(Tensor, "__imatmul__", lambda self, other: self.copy_(matmul(self, other)))
 __all__ = ["expand_to"]

@@ -140,6 +140,8 @@ def full(
     if isinstance(fill_value, Tensor):
         found = broadcast_to(to_dtype(fill_value, dtype or fill_value.dtype), tuple(size))
         return clone(found)
+    if dtype is not None and isinstance(fill_value, int):
+        _check_fits(fill_value, dtype)
     return _factory(
         shape_of((size,) if isinstance(size, int) else size),
         fill_value,
@@ -402,6 +404,15 @@ def tensor(
     return _leaf(_from_data(data, dtype, resolve(device)), requires_grad)
 
 
+def _check_fits(value: Any, dtype: DType) -> None:
+    """Raise where an integer dtype cannot hold a number; unsigned ones wrap negative numbers."""
+    if dtype.category != 1:
+        return
+    info = np.iinfo(dtype.numpy)
+    if not (-info.max if info.min == 0 else info.min) <= value <= info.max:
+        raise RuntimeError(f"value cannot be converted to type {dtype.name} without overflow")
+
+
 def _from_data(data: Any, dtype: DType | None, where: Device) -> Tensor:
     _check_dtype(dtype)
     if isinstance(data, (bool, int, float)) and not isinstance(data, np.generic):
@@ -409,9 +420,7 @@ def _from_data(data: Any, dtype: DType | None, where: Device) -> Tensor:
         chosen = dtype or natural
         if chosen.category == 1 and isinstance(data, float):
             data = int(data)
-        info = np.iinfo(chosen.numpy) if chosen.category == 1 else None
-        if info is not None and not info.min <= data <= info.max:
-            raise RuntimeError(f"value cannot be converted to type {chosen.name} without overflow")
+        _check_fits(data, chosen)
         return _copy_array(np.asarray(data).astype(chosen.numpy), chosen, where)
     if isinstance(data, (np.ndarray, np.generic)):
         array = np.asarray(data)
@@ -442,6 +451,9 @@ def _from_data(data: Any, dtype: DType | None, where: Device) -> Tensor:
                 chosen = dtypes.from_numpy(array.dtype)
         else:
             chosen = dtype
+            if array.dtype.kind in "iu" and array.size and not hasattr(_first(data), "dtype"):
+                _check_fits(int(array.min()), chosen)
+                _check_fits(int(array.max()), chosen)
     if array.dtype.kind == "c":
         raise NotImplementedError("complex dtypes are not in flambeau yet")
     with np.errstate(all="ignore"):

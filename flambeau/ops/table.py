@@ -628,11 +628,11 @@ def composite(
 
 
 def _check_first(op: Op, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """After a body failed: say so when its input, or the other tensor, is not a tensor."""
-    for position, name in enumerate(op.parameters):
-        if name in ("input", "self", "other"):
+    """After a body failed: say so when what should be a tensor is something else."""
+    for position, (name, parameter) in enumerate(op.signature.parameters.items()):
+        if parameter.annotation == "Tensor" and parameter.kind is not parameter.VAR_POSITIONAL:
             given = args[position] if position < len(args) else kwargs.get(name)
-            if not isinstance(given, (Tensor, bool, int, float) if name == "other" else Tensor):
+            if not isinstance(given, Tensor):
                 raise TypeError(
                     f"{op.name}(): argument '{name}' (position {position + 1}) must be Tensor, "
                     f"not {type(given).__name__}"
@@ -706,7 +706,11 @@ def _kept(op: Op, body: Callable[..., Any]) -> Callable[..., Any]:
         key = tuple(layout)
         specs = _layouts.get(key)
         if specs is None:
-            specs = _learn(body, args)
+            try:
+                specs = _learn(body, args)
+            except AttributeError:
+                _check_first(op, args, {})
+                raise
             if len(_layouts) > 4096:
                 _layouts.clear()
             _layouts[key] = specs

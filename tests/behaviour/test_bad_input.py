@@ -177,6 +177,23 @@ CALLS: dict[str, tuple[type[Exception], str, Call]] = {
     "a fractional size": (TypeError, "size", lambda t: t.ones(2.5)),
     "a number for a tensor": (TypeError, "must be Tensor, not int", lambda t: t.relu(3)),
     "no tensor in a module": (TypeError, "must be Tensor, not str", lambda t: t.nn.ReLU()("a")),
+    "a list for an index": (TypeError, "'index'", lambda t: t.ones(2).gather(0, [0])),
+    "a list for a target": (
+        TypeError,
+        "must be Tensor, not list",
+        lambda t: t.nn.functional.cross_entropy(t.ones(2, 3), [0, 1]),
+    ),
+    "a product with a number": (TypeError, "unsupported operand", lambda t: t.ones(2, 3) @ 3),
+    "a number too large": (
+        RuntimeError,
+        "without overflow",
+        lambda t: t.tensor([300], dtype=t.uint8),
+    ),
+    "a filling too large": (
+        RuntimeError,
+        "without overflow",
+        lambda t: t.full((2,), 300, dtype=t.uint8),
+    ),
     # devices
     "an unknown device": (RuntimeError, "nope", lambda t: t.ones(2, device="nope")),
     "two devices": (RuntimeError, "device", lambda t: t.ones(2) + t.ones(2, device="meta")),
@@ -191,7 +208,11 @@ CALLS: dict[str, tuple[type[Exception], str, Call]] = {
     "too many": (IndexError, "too many indices", lambda t: t.ones(2, 3)[0, 0, 0]),
     "narrow": (RuntimeError, "exceeds dimension size", lambda t: t.ones(2, 3).narrow(0, 1, 5)),
     "backwards": (ValueError, "step must be greater", lambda t: t.ones(3)[::-1]),
-    "write of a wrong shape": (RuntimeError, "shape|size of tensor|expanded size", write_of_wrong_shape),
+    "write of a wrong shape": (
+        RuntimeError,
+        "shape|size of tensor|expanded size",
+        write_of_wrong_shape,
+    ),
     "write past the end": (IndexError, "out of bounds", write_past_the_end),
     # gradients
     "backward twice": (RuntimeError, "a second time", backward_twice),
@@ -221,6 +242,12 @@ CALLS: dict[str, tuple[type[Exception], str, Call]] = {
         lambda t: t.ones(2, requires_grad=True).zero_(),
     ),
     "no gradient": (RuntimeError, "does not require grad", lambda t: t.ones(()).backward()),
+    "gradient that is no tensor": (
+        TypeError,
+        "either Tensors or None",
+        lambda t: (t.ones(2, requires_grad=True) * 2).backward("a"),
+    ),
+    "no inputs": (RuntimeError, "cannot be empty", lambda t: t.autograd.grad([], [])),
     "gradient of the wrong shape": (RuntimeError, r"\[3\].*\[2\]", wrong_gradient),
     "unused input": (
         RuntimeError,
