@@ -189,15 +189,17 @@ def exponential_fits() -> list[Fit]:
     atanh2 = lambda u: 2 * mp.atanh(mp.sqrt(u)) / mp.sqrt(u)
     sinh = lambda u: (mp.sinh(mp.sqrt(u)) / mp.sqrt(u) - 1) / u
     table = []
-    for kind, degrees in (("f32", (4, 5, 5, 3)), ("f64", (9, 10, 10, 6))):
+    for kind, degrees in (("f32", (4, 4, 4, 3)), ("f64", (9, 9, 9, 6))):
         exp, expm1, exp2, odd = degrees
         table += [
             fit(f"EXP_{kind}", "(exp(r) - 1 - r) / r^2", quadratic, reduced, exp,
                 lambda r: r**2 / mp.exp(r)),
-            fit(f"EXPM1_{kind}", "(exp(r) - 1 - r) / r^2", quadratic, reduced, expm1,
-                lambda r: r**2 / mp.expm1(r)),
-            fit(f"EXP2_{kind}", "(2^r - 1) / r", lambda r: mp.expm1(r * mp.log(2)) / r,
-                (-0.5, 0.5), exp2, lambda r: r),
+            fit(f"EXPM1_{kind}", "(exp(r) - 1 - r - r^2/2) / r^3",
+                lambda r: (mp.expm1(r) - r - r**2 / 2) / r**3, reduced, expm1,
+                lambda r: r**3 / mp.expm1(r)),
+            fit(f"EXP2_{kind}", "(2^r - 1 - r ln 2) / r^2",
+                lambda r: (mp.expm1(r * mp.log(2)) - r * mp.log(2)) / r**2, (-0.5, 0.5), exp2,
+                lambda r: r**2),
             fit(f"SINH_{kind}", "(sinh(x) - x) / x^3, u = x^2, |x| <= 1", sinh, (0, 1), odd,
                 lambda u: u),
         ]  # fmt: skip
@@ -225,20 +227,25 @@ def trigonometric_fits() -> list[Fit]:
     arcsine = lambda u: (mp.asin(mp.sqrt(u)) / mp.sqrt(u) - 1) / u
     arctangent = lambda u: (mp.atan(mp.sqrt(u)) / mp.sqrt(u) - 1) / u
     table = []
-    for kind, degrees in (("f32", (3, 2, 2, 4, 8)), ("f64", (7, 5, 5, 11, 19))):
-        sin, sin_quarter, cos_quarter, asin, atan = degrees
+    for kind, degrees in (("f32", (3, 2, 4)), ("f64", (5, 5, 11))):
+        sin_quarter, cos_quarter, asin = degrees
         table += [
-            fit(f"SIN_{kind}", "(sin(r) - r) / r^3, u = r^2, |r| <= pi/2", sine, half, sin,
-                lambda u: u * mp.sqrt(u) / mp.sin(mp.sqrt(u))),
             fit(f"SIN_QUARTER_{kind}", "(sin(r) - r) / r^3, u = r^2, |r| <= pi/4", sine, quarter,
                 sin_quarter, lambda u: u),
             fit(f"COS_QUARTER_{kind}", "(cos(r) - 1 + r^2/2) / r^4, u = r^2, |r| <= pi/4", cosine,
                 quarter, cos_quarter, lambda u: u**2),
             fit(f"ASIN_{kind}", "(asin(x) - x) / x^3, u = x^2, |x| <= 1/2", arcsine, (0, 0.25),
                 asin, lambda u: u),
-            fit(f"ATAN_{kind}", "(atan(t) - t) / t^3, u = t^2, |t| <= 1", arctangent, (0, 1),
-                atan, lambda u: u * mp.sqrt(u) / mp.atan(mp.sqrt(u))),
         ]  # fmt: skip
+    for name, degree in (("ATAN_f64", 19), ("ATAN_FAST_f64", 9)):
+        table.append(
+            fit(name, "(atan(t) - t) / t^3, u = t^2, |t| <= 1", arctangent, (0, 1), degree,
+                lambda u: u * mp.sqrt(u) / mp.atan(mp.sqrt(u)))
+        )  # fmt: skip
+    table.append(
+        fit("SIN_f64", "(sin(r) - r) / r^3, u = r^2, |r| <= pi/2", sine, half, 7,
+            lambda u: u * mp.sqrt(u) / mp.sin(mp.sqrt(u)))
+    )  # fmt: skip
     return table
 
 
@@ -259,30 +266,39 @@ def of_argument(f: Function, power: int, center: mp.mpf) -> Function:
 
 def error_fits() -> list[Fit]:
     """The polynomials of erf, erfc and erfinv."""
-    ratio = lambda u: mp.erf(mp.sqrt(u)) / mp.sqrt(u) - 1
+    ratio = lambda v: (
+        mp.erf(mp.sqrt(v + 0.5)) / mp.sqrt(v + 0.5) - 1 if v > -0.5 else (2 / mp.sqrt(mp.pi) - 1)
+    )
     table = []
     for kind, end, degree, tail in (("f32", 4, 6, 6), ("f64", 6, 11, 17)):
         table += [
-            fit(f"ERF_{kind}", "erf(x)/x - 1, u = x^2, |x| <= 1", ratio, (0, 1), degree,
+            fit(f"ERF_{kind}", "erf(x)/x - 1, u = x^2 - 1/2, |x| <= 1", ratio, (-0.5, 0.5), degree,
                 lambda u: 1),
-            fit(f"ERF_TAIL_{kind}", "log2(erfc(x))", lambda x: mp.log(mp.erfc(x), 2), (1, end),
-                tail, lambda x: mp.erfc(x) / mp.erf(x)),
+            fit(f"ERF_TAIL_{kind}", "log2(erfc(1 + u))", lambda u: mp.log(mp.erfc(1 + u), 2),
+                (0, end - 1), tail, lambda u: mp.erfc(1 + u) / mp.erf(1 + u)),
         ]  # fmt: skip
-    for kind, k, far, degree in (("f32", 2, "10.1", 10), ("f64", 4, "27.3", 21)):
+    table.append(
+        fit("ERF_FAST_f64", "erf(x)/x - 1, u = x^2 - 1/2, |x| <= 0.46", ratio, (-0.5, "-0.288"), 4,
+            lambda u: 1)
+    )  # fmt: skip
+    for suffix, k, far, degree in (("_FAST_f64", 2, "10.1", 10), ("_f64", 4, "27.3", 21)):
         low, high = ((mp.mpf(x) - k) / (mp.mpf(x) + k) for x in ("0.46", far))
         table.append(
-            fit(f"ERFCX_{kind}", f"(1 + 2 x) exp(x^2) erfc(x), u = (x - {k}) / (x + {k})",
+            fit(f"ERFCX{suffix}", f"(1 + 2 x) exp(x^2) erfc(x), u = (x - {k}) / (x + {k})",
                 scaled_erfc(k), (low, high), degree)
         )  # fmt: skip
-    for kind, center, far, degree in (("f32", "1.25", "5", 9), ("f64", "2", "6.25", 24)):
+    for suffix, center, far, degree in (
+        ("_FAST_f64", "1.25", "5", 11),
+        ("_f64", "2", "6.25", 24),
+    ):
         c = mp.mpf(center)
         table.append(
-            fit(f"ERFINV_{kind}", f"erfinv(x) / x, u = -log(1 - x^2) - {center}",
+            fit(f"ERFINV{suffix}", f"erfinv(x) / x, u = -log(1 - x^2) - {center}",
                 of_argument(lambda x: mp.erfinv(x) / x, 1, c),
                 (-c, mp.mpf(far) - c), degree)
         )  # fmt: skip
     for name, near, far, center, degree in (
-        ("ERFINV_TAIL_f32", "2.236", "4.05", "3.125", 8),
+        ("ERFINV_TAIL_FAST_f64", "2.236", "4.05", "3.125", 8),
         ("ERFINV_TAIL_f64", "2.5", "4", "3.25", 18),
         ("ERFINV_FAR_f64", "4", "6.05", "5", 17),
     ):
@@ -328,8 +344,11 @@ def gamma_fits() -> list[Fit]:
 def constants() -> dict[str, tuple[str, tuple[float, ...]]]:
     """Split constants: name -> (meaning, parts)."""
     table: dict[str, tuple[str, tuple[float, ...]]] = {}
-    for kind in ("f32", "f64"):
+    for kind, bits in (("f32", 15), ("f64", 41)):
         table[f"LN2_{kind}"] = ("ln 2", split(mp.log(2), 2, kind))
+        short = mp.floor(mp.log(2) * 2**bits) / 2**bits
+        parts = (float(short), rounded(mp.log(2) - short, kind))
+        table[f"LN2_SHORT_{kind}"] = ("ln 2, of which exponents times the first are exact", parts)
         table[f"LOG2_E_{kind}"] = ("1 / ln 2", split(1 / mp.log(2), 2, kind))
         table[f"LOG10_E_{kind}"] = ("1 / ln 10", split(1 / mp.log(10), 2, kind))
         table[f"LOG10_2_{kind}"] = ("log10 2", split(mp.log10(2), 2, kind))
@@ -374,7 +393,7 @@ def render() -> str:
         out.append(f'    "{each.name}": (')
         out.extend(f"        {rounded(c, each.kind)!r}," for c in coefficients)
         out.append("    ),")
-        if each.name.startswith(("ERFINV", "ERFCX")):
+        if each.name.startswith(("ERFINV", "ERFCX", "ERF_TAIL")) and "FAST" not in each.name:
             rest = coefficients[0] - mp.mpf(rounded(coefficients[0], each.kind))
             out.append("    # What rounding took from the first coefficient above")
             out.append(f'    "{each.name}_LOW": ({rounded(rest, each.kind)!r},),')

@@ -497,7 +497,13 @@ def _copysign(b: Builder, node: Node, v: list[Value]) -> Value:
 
 
 def _hypot(b: Builder, node: Node, v: list[Value]) -> Value:
-    """Scaled by the larger side, so that squares neither overflow nor vanish."""
+    """In double, or scaled by the larger side, so that squares neither overflow nor vanish."""
+    if v[0].type == "float":
+        wide = [b.convert("fpext", a, "double") for a in v]
+        root = b.call("sqrt", b.call("fma", wide[0], wide[0], b.op("fmul", wide[1], wide[1])))
+        infinity = b.const(math.inf, "float", root.lanes)
+        sides = [b.compare("oeq", b.call("fabs", a), infinity) for a in v]
+        return b.select(b.op("or", *sides), infinity, b.convert("fptrunc", root, "float"))
     x, y = (b.call("fabs", a) for a in v)
     big, small = b.call("maximum", x, y), b.call("minimum", x, y)
     zero, one = b.const(0, big.type, big.lanes), b.const(1, big.type, big.lanes)

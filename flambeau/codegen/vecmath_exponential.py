@@ -64,14 +64,36 @@ def reduce_ln2(b: Builder, x: Value, x_low: Value | None = None) -> tuple[Value,
     return r, n, k
 
 
+def reduce_ln2_parts(b: Builder, x: Value) -> tuple[Value, Value, Value, Value]:
+    """(r, r_low, n, k) as `reduce_ln2`, with what rounding took from r."""
+    n, k = round_to_integer(b, x, coefficients("LOG2_E", x.kind)[0])
+    high, low = coefficients("LN2", x.kind)[:2]
+    first = b.fma(n, -high, x)  # exact: a multiple of the last place of `high` or of x
+    r = b.fma(n, -low, first)
+    return r, b.fma(n, -low, first - r), n, k
+
+
 def exp_reduced(b: Builder, r: Value) -> Value:
     """exp(r) for |r| <= ln(2)/2."""
     return b.horner(r, (1.0, 1.0, *coefficients("EXP", r.kind)))
 
 
-def expm1_reduced(b: Builder, r: Value) -> Value:
-    """exp(r) - 1 for |r| <= ln(2)/2."""
-    return b.fma(r * r, b.horner(r, coefficients("EXPM1", r.kind)), r)
+def exp_parts(b: Builder, r: Value, r_low: Value | None = None) -> tuple[Value, Value]:
+    """exp(r + r_low) for |r| <= ln(2)/2 as 1 + r, rounded, and all else."""
+    s, s_low = b.fast_two_sum(b.const(1.0, r.kind), r)
+    p = b.horner(r, coefficients("EXP", r.kind))
+    rest = s_low if r_low is None else b.fma(r_low, s, s_low)
+    return s, b.fma(r * r, p, rest)
+
+
+def expm1_scaled(b: Builder, r: Value, r_low: Value, power: Value) -> tuple[Value, Value]:
+    """2^n exp(r + r_low) - 1 for |r| <= ln(2)/2 in two parts, given 2^n."""
+    s, s_low = b.fast_two_sum(b.const(1.0, r.kind), r)
+    p, p_low = b.two_product(0.5 * r, r)
+    rest = b.fma((p + p) * r, b.horner(r, coefficients("EXPM1", r.kind)), p_low)
+    tail = p + (b.fma(r_low, s, s_low) + rest)
+    first, first_low = b.two_sum(power * s, b.const(-1.0, r.kind))
+    return b.fast_two_sum(first, b.fma(power, tail, first_low))
 
 
 def clamp(b: Builder, x: Value, low: float, high: float) -> Value:
@@ -82,53 +104,54 @@ def clamp(b: Builder, x: Value, low: float, high: float) -> Value:
 def exp(b: Builder, x: Value) -> Value:
     """exp(x) = 2^n exp(r), r = x - n ln 2."""
     x = clamp(b, x, *EXP_RANGE[x.kind])
-    r, _, k = reduce_ln2(b, x)
-    return scale(b, exp_reduced(b, r), k)
+    r, r_low, _, k = reduce_ln2_parts(b, x)
+    s, rest = exp_parts(b, r, r_low)
+    return scale(b, s + rest, k)
 
 
 def exp2_reduced(b: Builder, r: Value) -> Value:
     """2^r for |r| <= 1/2."""
-    return b.horner(r, (1.0, *coefficients("EXP2", r.kind)))
+    ln2 = coefficients("LN2", r.kind)[0]
+    return b.horner(r, (1.0, ln2, *coefficients("EXP2", r.kind)))
 
 
 def exp2(b: Builder, x: Value) -> Value:
     """2^x = 2^n 2^r, n the nearest integer; r is exact."""
     x = clamp(b, x, *{"f32": (-151.0, 129.0), "f64": (-1076.0, 1025.0)}[x.kind])
     n, k = round_to_integer(b, x)
-    return scale(b, exp2_reduced(b, x - n), k)
+    r = x - n
+    ln2, ln2_low = coefficients("LN2", x.kind)[:2]
+    p, p_low = b.two_product(r, ln2)
+    s, s_low = b.fast_two_sum(b.const(1.0, x.kind), p)
+    rest = b.fma(r, ln2_low, p_low + s_low)
+    return scale(b, s + b.fma(r * r, b.horner(r, coefficients("EXP2", x.kind)), rest), k)
 
 
 def expm1(b: Builder, x: Value) -> Value:
     """exp(x) - 1 = 2^n (exp(r) - 1) + (2^n - 1)."""
     low, high, top = {"f32": (-18.0, 89.0, 127.0), "f64": (-40.0, 710.0, 1023.0)}[x.kind]
     y = clamp(b, x, low, high)
-    r, n, _ = reduce_ln2(b, y)
-    p = expm1_reduced(b, r)
-    # 2^n (p + 1) - 1, with the one n whose 2^n overflows split in two.
+    r, r_low, n, _ = reduce_ln2_parts(b, y)
+    # The one n whose 2^n overflows is split in two.
     m = b.at_most(n, top)
-    s = power_of_two(b, b.bits(m + ROUNDER[x.kind]))
-    result = b.fma(s, p, s - 1.0)
+    result, _ = expm1_scaled(b, r, r_low, power_of_two(b, b.bits(m + ROUNDER[x.kind])))
     return b.copysign(b.fma(result, n - m, result), x)
 
 
-def expm1_positive(b: Builder, x: Value, top: float) -> Value:
-    """exp(x) - 1 for 0 <= x, confined to `top`, or NaN."""
-    r, _, k = reduce_ln2(b, b.at_most(x, top))
-    s = power_of_two(b, k)
-    return b.fma(s, expm1_reduced(b, r), s - 1.0)
-
-
 def sigmoid(b: Builder, x: Value) -> Value:
-    """1 / (1 + exp(-x)), the denominator scaled by 2^-j.
+    """1 / (1 + exp(-x)), the denominator in two parts and scaled by 2^-j.
 
-    So scaled, exp(-x) does not overflow before the result is 0; with exp(-x) = 2^n (1 + e) the
-    rounding of 2^n e + 1 is small beside that of the whole sum.
+    So scaled, exp(-x) does not overflow before the result is 0.
     """
     low, high, j = {"f32": (-60.0, 104.0, 24), "f64": (-100.0, 746.0, 53)}[x.kind]
     r, _, k = reduce_ln2(b, clamp(b, -x, low, high))
-    s = power_of_two(b, k, -j)
-    e = b.fma(r * r, b.horner(r, coefficients("EXP", x.kind)), r)
-    return 1.0 / (s + b.fma(s, e, 2.0**-j)) * 2.0**-j
+    s, rest = exp_parts(b, r)
+    power = power_of_two(b, k, -j)
+    d = b.fma(power, s + rest, 2.0**-j)
+    d_low = b.fma(power, rest, b.fma(power, s, 2.0**-j - d))  # the first difference is exact
+    reciprocal = 1.0 / d
+    error = b.fnma(reciprocal, d_low, b.fnma(reciprocal, d, 1.0))
+    return b.fma(error, reciprocal, reciprocal) * 2.0**-j
 
 
 # Hyperbolic functions
@@ -137,18 +160,15 @@ def sigmoid(b: Builder, x: Value) -> Value:
 def tanh(b: Builder, x: Value) -> Value:
     """t / (t + 2) with t = exp(2 |x|) - 1, given the sign of x."""
     magnitude = b.abs(x)
-    t = expm1_positive(b, magnitude + magnitude, {"f32": 20.0, "f64": 40.0}[x.kind])
-    return b.copysign(divide_by_sum(b, t, t, 2.0), x)
-
-
-def divide_by_sum(b: Builder, numerator: Value, t: Value, constant: float) -> Value:
-    """numerator / (t + constant), corrected for the roundings of the sum and of the quotient."""
-    d = t + constant
-    d_low = t - (d - constant)
+    limit = {"f32": 20.0, "f64": 40.0}[x.kind]
+    r, r_low, _, k = reduce_ln2_parts(b, b.at_most(magnitude + magnitude, limit))
+    t, t_low = expm1_scaled(b, r, r_low, power_of_two(b, k))
+    d, d_low = b.two_sum(t, b.const(2.0, x.kind))
+    d_low = d_low + t_low
     reciprocal = 1.0 / d
-    q = numerator * reciprocal
-    rest = b.fnma(q, d_low, b.fnma(q, d, numerator))
-    return b.fma(rest, reciprocal, q)
+    q = t * reciprocal
+    rest = b.fnma(q, d_low, b.fnma(q, d, t)) + t_low
+    return b.copysign(b.fma(rest, reciprocal, q), x)
 
 
 def half_exp(b: Builder, magnitude: Value) -> Value:
@@ -243,20 +263,27 @@ def split_positive(b: Builder, x: Value) -> tuple[Value, Value]:
     return e - b.select(subnormal, float(power), b.const(0.0, x.kind)), f
 
 
-def log1p_series(b: Builder, f: Value) -> Value:
-    """log(1 + f) - f for sqrt(1/2) <= 1 + f < sqrt(2)."""
+def log1p_series(b: Builder, f: Value) -> tuple[Value, Value]:
+    """log(1 + f) for sqrt(1/2) <= 1 + f < sqrt(2) as f - f^2/2, rounded, and all else."""
+    h, h_low = b.two_product(0.5 * f, f)
+    first, rest = b.fast_two_sum(f, -h)
     if f.kind == "f32":
-        return f * f * b.horner(f, (-0.5, *coefficients("LOG1P", "f32")))
-    s = f / (2.0 + f)
-    u = s * s
-    half_square = 0.5 * f * f
-    return s * b.fma(u, b.horner(u, coefficients("LOGS", "f64")), half_square) - half_square
+        cubic, factor = (h + h) * f, b.horner(f, coefficients("LOG1P", "f32"))
+    else:
+        cubic = f / (2.0 + f)
+        u = cubic * cubic
+        factor = b.fma(u, b.horner(u, coefficients("LOGS", "f64")), h)
+    return first, b.fma(cubic, factor, rest - h_low)
 
 
-def log_of_parts(b: Builder, e: Value, f: Value) -> Value:
-    """e ln 2 + log(1 + f)."""
-    high, low = log_split(f.kind)
-    return b.fma(e, high, f + b.fma(e, low, log1p_series(b, f)))
+def log_of_parts(b: Builder, e: Value, f: Value, f_low: Value | None = None) -> Value:
+    """e ln 2 + log(1 + f + f_low)."""
+    high, low = coefficients("LN2_SHORT", f.kind)
+    first, rest = log1p_series(b, f)
+    if f_low is not None:
+        rest = rest + b.fnma(f, f_low, f_low)
+    total, total_low = b.fast_two_sum(e * high, first)  # e * high is exact
+    return total + (total_low + b.fma(e, low, rest))
 
 
 def log_split(kind: str) -> tuple[float, float]:
@@ -280,9 +307,11 @@ def log2(b: Builder, x: Value) -> Value:
     """log2(x) = e + log(1 + f) / ln 2."""
     e, f = split_positive(b, x)
     high, low = coefficients("LOG2_E", x.kind)
-    product, rest = b.two_product(f, b.const(high, x.kind))
-    rest = b.fma(f, low, rest)
-    return log_domain(b, x, e + (product + b.fma(log1p_series(b, f), high, rest)))
+    first, rest = log1p_series(b, f)
+    product, product_low = b.two_product(first, high)
+    total, total_low = b.fast_two_sum(e, product)
+    low_parts = b.fma(first, low, product_low) + total_low
+    return log_domain(b, x, total + b.fma(rest, high, low_parts))
 
 
 def log10(b: Builder, x: Value) -> Value:
@@ -290,10 +319,12 @@ def log10(b: Builder, x: Value) -> Value:
     e, f = split_positive(b, x)
     high, low = coefficients("LOG10_E", x.kind)
     e_high, e_low = coefficients("LOG10_2", x.kind)
-    product, rest = b.two_product(f, b.const(high, x.kind))
-    rest = b.fma(e, e_low, b.fma(f, low, rest))
-    y = b.fma(e, e_high, product + b.fma(log1p_series(b, f), high, rest))
-    return log_domain(b, x, y)
+    first, rest = log1p_series(b, f)
+    product, product_low = b.two_product(first, high)
+    power, power_low = b.two_product(e, e_high)
+    total, total_low = b.fast_two_sum(power, product)
+    low_parts = b.fma(e, e_low, b.fma(first, low, product_low)) + (power_low + total_low)
+    return log_domain(b, x, total + b.fma(rest, high, low_parts))
 
 
 def log1p_finite(
@@ -305,10 +336,11 @@ def log1p_finite(
         c = c + a_low
     e, f, n = split_exponent(b, u)
     # The rounding of 1 + a, scaled like f. Where u is near 1, f + c is a itself, exactly.
-    f = b.fma(c, power_of_two(b, 0 - b.select(n > 60, 60, n)), f)
+    c = c * power_of_two(b, 0 - b.select(n > 60, 60, n))
+    f, f_low = b.two_sum(f, c)
     if bias is not None:
         e = e + bias
-    return b.select(infinite < INF, log_of_parts(b, e, f), infinite)
+    return b.select(infinite < INF, log_of_parts(b, e, f, f_low), infinite)
 
 
 def log1p(b: Builder, x: Value) -> Value:
@@ -341,19 +373,27 @@ def pow(b: Builder, x: Value, y: Value) -> Value:
     return pow_f32(b, x, y) if x.kind == "f32" else pow_f64(b, x, y)
 
 
+def log2_wide(b: Builder, x: Value) -> Value:
+    """log2(x) of a positive normal f64, to 2^-45 relative to the greater of 1 and the result."""
+    e, f, _ = split_exponent(b, x)
+    s = f / (2.0 + f)
+    return e + s * b.horner(s * s, C["LOG2S_FAST_f64"])
+
+
+def exp2_wide(b: Builder, x: Value) -> Value:
+    """2^x in f64 to 2^-34, for |x| up to 1000."""
+    n, k = round_to_integer(b, x)
+    return b.horner(x - n, C["EXP2_FAST_f64"]) * power_of_two(b, k)
+
+
 def pow_f32(b: Builder, x: Value, y: Value) -> Value:
     """2^(y log2 |x|) in f64: the product needs 8 more bits than f32 has."""
     magnitude = b.abs(x)
     wide = b.convert(magnitude, "f64")  # an f32 subnormal is a normal f64
-    e, f, _ = split_exponent(b, wide)
-    s = f / (2.0 + f)
-    log2_m = s * b.horner(s * s, C["LOG2S_FAST_f64"])
-    logarithm = b.select(wide.equals(0.0), -INF, e + log2_m)
+    logarithm = b.select(wide.equals(0.0), -INF, log2_wide(b, wide))
     logarithm = b.select(wide < INF, logarithm, wide)
     product = clamp(b, b.convert(y, "f64") * logarithm, -160.0, 140.0)
-    n, k = round_to_integer(b, product)
-    power = b.horner(product - n, C["EXP2_FAST_f64"]) * power_of_two(b, k)
-    return power_domain(b, x, y, b.convert(power, "f32"))
+    return power_domain(b, x, y, b.convert(exp2_wide(b, product), "f32"))
 
 
 def log_pair(b: Builder, x: Value) -> tuple[Value, Value]:

@@ -15,6 +15,8 @@ from flambeau.codegen.vecmath_coefficients import C
 from flambeau.codegen.vecmath_exponential import (
     coefficients,
     exp2_reduced,
+    exp2_wide,
+    log2_wide,
     log_of_parts,
     log_pair,
     power_of_two,
@@ -39,36 +41,50 @@ def split_horner(b: Builder, u: Value, name: str) -> tuple[Value, Value]:
 def erf(b: Builder, x: Value) -> Value:
     """x + x P(x^2) up to 1, then 1 - 2^(L(|x|)), L a fit of log2(erfc) until erf rounds to 1."""
     magnitude = b.abs(x)
-    u = x * x
-    small = b.fma(magnitude, b.horner(u, coefficients("ERF", x.kind)), magnitude)
+    small = b.fma(magnitude, b.horner(b.fma(x, x, -0.5), coefficients("ERF", x.kind)), magnitude)
     t = b.at_most(magnitude, {"f32": 4.0, "f64": 6.0}[x.kind])
-    power = b.horner(t, coefficients("ERF_TAIL", x.kind))
-    n, k = round_to_integer(b, power)
-    large = b.fnma(exp2_reduced(b, power - n), power_of_two(b, k), 1.0)
+    first, rest = split_horner(b, t - 1.0, f"ERF_TAIL_{x.kind}")
+    n, k = round_to_integer(b, first + rest)
+    large = b.fnma(exp2_reduced(b, (first - n) + rest), power_of_two(b, k), 1.0)
     return b.copysign(b.select(magnitude < 1.0, small, large), x)
 
 
 def erfc(b: Builder, x: Value) -> Value:
-    """1 - erf(x) near 0; exp(-x^2) P(q) / (1 + 2 x), q = (x - c)/(x + c), beyond.
+    """1 - erf(x) near 0; exp(-x^2) P(q) / (1 + 2 x), q = (x - c)/(x + c), beyond."""
+    return erfc_f32(b, x) if x.kind == "f32" else erfc_f64(b, x)
 
-    The exponential's argument and both factors are in two parts up to the last sum.
-    """
+
+def erfc_f32(b: Builder, x: Value) -> Value:
+    """`erfc` computed in f64, with shorter polynomials."""
+    y = b.convert(x, "f64")
+    magnitude = b.abs(y)
+    near = b.fnma(y, b.horner(b.fma(y, y, -0.5), C["ERF_FAST_f64"]), 1.0 - y)
+    t = b.at_most(magnitude, 10.1)
+    d, shifted = b.fma(t, 2.0, 1.0), t + 2.0
+    both = 1.0 / (d * shifted)
+    p = b.horner((t - 2.0) * (both * d), C["ERFCX_FAST_f64"])
+    tail = p * (both * shifted) * exp2_wide(b, t * t * (-1.0 / math.log(2.0)))
+    tail = b.select(y < 0.0, 2.0 - tail, tail)
+    return b.convert(b.select(magnitude < 0.46, near, tail), "f32")
+
+
+def erfc_f64(b: Builder, x: Value) -> Value:
+    """`erfc`, the exponential's argument and both factors in two parts up to the last sum."""
     magnitude = b.abs(x)
-    center, top = {"f32": (2.0, 10.1), "f64": (4.0, 27.3)}[x.kind]
-    near = b.fnma(x, b.horner(x * x, coefficients("ERF", x.kind)), 1.0 - x)
-    t = b.at_most(magnitude, top)
-    d, d_low = b.two_sum(b.const(1.0, x.kind), t + t)
+    near = b.fnma(x, b.horner(b.fma(x, x, -0.5), C["ERF_f64"]), 1.0 - x)
+    t = b.at_most(magnitude, 27.3)
+    d, d_low = b.two_sum(b.const(1.0, "f64"), t + t)
     # One division for both quotients: P hardly depends on q, and the other is corrected below.
-    shifted = t + center
+    shifted = t + 4.0
     both = 1.0 / (d * shifted)
     inverse = both * shifted
-    first, rest = split_horner(b, (t - center) * (both * d), f"ERFCX_{x.kind}")
+    first, rest = split_horner(b, (t - 4.0) * (both * d), "ERFCX_f64")
     p, p_low = b.fast_two_sum(first, rest)
     g = p * inverse
     g_low = b.fma(b.fnma(g, d_low, b.fnma(g, d, p)), inverse, p_low * inverse)
     square, square_low = b.two_product(t, t)
     r, _, k = reduce_ln2(b, -square, -square_low)
-    e = b.fma(r * r, b.horner(r, coefficients("EXP", x.kind)), r)
+    e = b.fma(r * r, b.horner(r, C["EXP_f64"]), r)
     tail = scale(b, g + b.fma(g, e, b.fma(g_low, e, g_low)), k)
     tail = b.select(x < 0.0, 2.0 - tail, tail)
     return b.select(magnitude < 0.46, near, tail)
@@ -76,22 +92,36 @@ def erfc(b: Builder, x: Value) -> Value:
 
 def erfinv(b: Builder, x: Value) -> Value:
     """x P(w) with w = -log(1 - x^2), and near the ends polynomials in sqrt(w)."""
+    y = erfinv_f32(b, x) if x.kind == "f32" else erfinv_f64(b, x)
+    magnitude = b.abs(x)
+    outside = b.select(magnitude.equals(1.0), INF, b.const(NAN, x.kind))
+    return b.copysign(b.select(magnitude < 1.0, y, outside), x)
+
+
+def erfinv_f32(b: Builder, x: Value) -> Value:
+    """`erfinv` for |x| < 1 computed in f64, with shorter polynomials."""
+    magnitude = b.convert(b.abs(x), "f64")
+    inside = b.at_least(b.fnma(magnitude, magnitude, 1.0), 2.0**-30)
+    w = log2_wide(b, inside) * -math.log(2.0)
+    central = magnitude * b.horner(w - 1.25, C["ERFINV_FAST_f64"])
+    outer = b.horner(b.sqrt(w) - 3.125, C["ERFINV_TAIL_FAST_f64"])
+    return b.convert(b.select(w < 5.0, central, outer), "f32")
+
+
+def erfinv_f64(b: Builder, x: Value) -> Value:
+    """`erfinv` for |x| < 1, its sign aside."""
     magnitude = b.abs(x)
     e, f, _ = split_exponent(b, b.fnma(x, x, 1.0))
     w = -log_of_parts(b, e, f)
-    middle, split = {"f32": (1.25, 5.0), "f64": (2.0, 6.25)}[x.kind]
-    first, rest = split_horner(b, w - middle, f"ERFINV_{x.kind}")
+    first, rest = split_horner(b, w - 2.0, "ERFINV_f64")
     p, p_low = b.fast_two_sum(first, rest)
     central = b.fma(magnitude, p, magnitude * p_low)
     s = b.sqrt(w)
-    first, rest = split_horner(b, s - {"f32": 3.125, "f64": 3.25}[x.kind], f"ERFINV_TAIL_{x.kind}")
+    first, rest = split_horner(b, s - 3.25, "ERFINV_TAIL_f64")
     outer = first + rest
-    if x.kind == "f64":
-        first, rest = split_horner(b, s - 5.0, "ERFINV_FAR_f64")
-        outer = b.select(s < 4.0, outer, first + rest)
-    y = b.select(w < split, central, outer)
-    outside = b.select(magnitude.equals(1.0), INF, b.const(NAN, x.kind))
-    return b.copysign(b.select(magnitude < 1.0, y, outside), x)
+    first, rest = split_horner(b, s - 5.0, "ERFINV_FAR_f64")
+    outer = b.select(s < 4.0, outer, first + rest)
+    return b.select(w < 6.25, central, outer)
 
 
 # Gamma functions: both precisions compute in f64, for f32 with shorter polynomials

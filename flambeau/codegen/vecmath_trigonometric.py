@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable
 
 from flambeau.codegen.vecmath_builder import Builder, Value, float_literal
-from flambeau.codegen.vecmath_coefficients import TWO_OVER_PI_WORDS
+from flambeau.codegen.vecmath_coefficients import TWO_OVER_PI_WORDS, C
 from flambeau.codegen.vecmath_exponential import coefficients, round_to_integer
 
 INF = math.inf
@@ -208,14 +208,37 @@ def reduce_large(b: Builder, x: Value) -> tuple[Value, Value, Value]:
     return high, low, q
 
 
-def reduce(b: Builder, x: Value, n: Value, name: str) -> Value:
-    """x - n times the constant `name`, which is subtracted in three parts.
+def reduce_half_pi(b: Builder, magnitude: Value) -> tuple[Value, Value, Value]:
+    """(r, r_low, k): magnitude = k pi/2 + r + r_low with |r| <= pi/4; of k the low bits count.
 
-    The first fma is exact (the remainder is below 2 and a multiple of the last place of the first
-    part), so two roundings remain, each relative to the remainder itself.
+    pi/2 is in three parts. The first fma is exact: the remainder is below 1 and a multiple of the
+    last place of the first part.
     """
-    first, second, third = coefficients(name, x.kind)[:3]
-    return b.fma(n, -third, b.fma(n, -second, b.fma(n, -first, x)))
+    n, k = round_to_integer(b, magnitude, coefficients("TWO_OVER_PI", magnitude.kind)[0])
+    first, second, third = coefficients("HALF_PI", magnitude.kind)[:3]
+    product, product_low = b.two_product(n, b.const(second, magnitude.kind))
+    r, r_low = b.two_sum(b.fma(n, -first, magnitude), -product)
+    r_low = b.fma(n, -third, r_low - product_low)
+    fast = [r, r_low, k]
+    r, r_low, k = with_large(b, magnitude, fast, lambda high, low, q: [high, low, q])
+    return r, r_low, k
+
+
+def sine_parts(b: Builder, r: Value, r_low: Value) -> tuple[Value, Value]:
+    """sin(r + r_low) for |r| <= pi/4 as r and all else."""
+    half, half_low = b.two_product(0.5 * r, r)
+    u = half + half
+    rest = b.fnma(half_low, r * (1.0 / 3.0), b.fnma(half, r_low, r_low))
+    return r, b.fma(r * u, b.horner(u, coefficients("SIN_QUARTER", r.kind)), rest)
+
+
+def cosine_parts(b: Builder, r: Value, r_low: Value) -> tuple[Value, Value]:
+    """cos(r + r_low) for |r| <= pi/4 as 1 - r^2/2, rounded, and all else."""
+    half, half_low = b.two_product(0.5 * r, r)
+    first, first_low = b.fast_two_sum(b.const(1.0, r.kind), -half)
+    u = half + half
+    rest = b.fnma(r, r_low, first_low - half_low)
+    return first, b.fma(u * u, b.horner(u, coefficients("COS_QUARTER", r.kind)), rest)
 
 
 def with_large(b: Builder, x: Value, fast: list[Value], fix: LargeFix) -> list[Value]:
@@ -230,77 +253,37 @@ def with_large(b: Builder, x: Value, fast: list[Value], fix: LargeFix) -> list[V
     return [b.phi(f.kind, [(f, "entry"), (s, "large")]) for f, s in zip(fast, slow, strict=True)]
 
 
-def shifted(b: Builder, high: Value, low: Value, q: Value, even: bool) -> tuple[Value, Value]:
-    """(r, q) with q pi/2 + r the same and q made even (or odd) by moving a quarter turn into r."""
-    half_pi, half_pi_low = coefficients("HALF_PI", high.kind)[:2]
-    move = (q & 1).equals(1 if even else 0)
-    turn = b.copysign(b.const(half_pi, high.kind), high)
-    turn_low = b.copysign(b.const(half_pi_low, high.kind), high)
-    if half_pi_low < 0:
-        turn_low = -turn_low
-    moved, rest = b.fast_two_sum(-turn, high)
-    r = b.select(move, moved + (rest + (low - turn_low)), high)
-    step = b.select(high < 0.0, -1, b.const(1, q.kind))
-    return r, b.select(move, q + step, q)
-
-
-def signed_sine(b: Builder, r: Value, sign_bits: Value) -> Value:
-    """sin(r) for |r| <= pi/2, its sign flipped where `sign_bits` has the sign bit."""
-    u = r * r
-    y = b.fma(r * u, b.horner(u, coefficients("SIN", r.kind)), r)
-    return b.bitcast(b.bits(y) ^ sign_bits, r.kind)
+def sine_of_quarters(b: Builder, magnitude: Value, quarters: int) -> tuple[Value, Value]:
+    """sin(magnitude + quarters pi/2), and an integer whose sign bit is set where it is to flip."""
+    r, r_low, k = reduce_half_pi(b, magnitude)
+    k = k + quarters if quarters else k
+    sine, sine_rest = sine_parts(b, r, r_low)
+    cosine, cosine_rest = cosine_parts(b, r, r_low)
+    odd = (k & 1).equals(1)
+    y = b.select(odd, cosine, sine) + b.select(odd, cosine_rest, sine_rest)
+    return y, (k << (WIDTH[r.kind] - 2)) & SIGN_BIT[r.kind]
 
 
 def sin(b: Builder, x: Value) -> Value:
-    """x = n pi + r gives sin(x) = (-1)^n sin(r)."""
-    magnitude = b.abs(x)
-    n, k = round_to_integer(b, magnitude, coefficients("ONE_OVER_PI", x.kind)[0])
-    r = reduce(b, magnitude, n, "PI")
-
-    def fix(high: Value, low: Value, q: Value) -> list[Value]:
-        remainder, even = shifted(b, high, low, q, even=True)
-        return [remainder, even >> 1]
-
-    r, k = with_large(b, magnitude, [r, k], fix)
-    sign = (k << (WIDTH[x.kind] - 1)) ^ (b.bits(x) & SIGN_BIT[x.kind])
-    return signed_sine(b, r, sign)
+    """By quarters, the sine or cosine of a remainder of at most pi/4."""
+    y, flip = sine_of_quarters(b, b.abs(x), 0)
+    sign = flip ^ (b.bits(x) & SIGN_BIT[x.kind])
+    return b.bitcast(b.bits(y) ^ sign, x.kind)
 
 
 def cos(b: Builder, x: Value) -> Value:
-    """x = (n + 1/2) pi + r gives cos(x) = -(-1)^n sin(r)."""
-    magnitude = b.abs(x)
-    turns = b.fma(magnitude, coefficients("ONE_OVER_PI", x.kind)[0], -0.5)
-    n, k = round_to_integer(b, turns)
-    r = reduce(b, magnitude, b.fma(n, 2.0, 1.0), "HALF_PI")
-
-    def fix(high: Value, low: Value, q: Value) -> list[Value]:
-        remainder, odd = shifted(b, high, low, q, even=False)
-        return [remainder, (odd - 1) >> 1]
-
-    r, k = with_large(b, magnitude, [r, k], fix)
-    return signed_sine(b, r, (k + 1) << (WIDTH[x.kind] - 1))
+    """sin(|x| + pi/2)."""
+    y, flip = sine_of_quarters(b, b.abs(x), 1)
+    return b.bitcast(b.bits(y) ^ flip, x.kind)
 
 
 def tan(b: Builder, x: Value) -> Value:
     """sin(r)/cos(r), or -cos(r)/sin(r) in odd quarters."""
     magnitude = b.abs(x)
-    n, k = round_to_integer(b, magnitude, coefficients("TWO_OVER_PI", x.kind)[0])
-    # The remainder in two parts: tan is steep near pi/4, and divides by it near pi/2.
-    first, second, third = coefficients("HALF_PI", x.kind)[:3]
-    product, product_low = b.two_product(n, b.const(second, x.kind))
-    r, r_low = b.two_sum(b.fma(n, -first, magnitude), -product)
-    r_low = b.fma(n, -third, r_low - product_low)
-    r, r_low, k = with_large(b, magnitude, [r, r_low, k], lambda high, low, q: [high, low, q])
-    u = r * r
-    half = 0.5 * u
-    coarse = 1.0 - half
-    tail = b.horner(u, coefficients("COS_QUARTER", x.kind))
-    cosine, cosine_low = b.fast_two_sum(
-        coarse, b.fma(u * u, tail, b.fnma(r, r_low, (1.0 - coarse) - half))
-    )
-    sine, sine_low = b.fast_two_sum(
-        r, b.fma(r * u, b.horner(u, coefficients("SIN_QUARTER", x.kind)), r_low * coarse)
-    )
+    # Everything in two parts: tan is steep near pi/4, and divides by the remainder near pi/2.
+    r, r_low, k = reduce_half_pi(b, magnitude)
+    cosine, cosine_low = b.fast_two_sum(*cosine_parts(b, r, r_low))
+    sine, sine_low = b.fast_two_sum(*sine_parts(b, r, r_low))
     # The quotient, corrected by what all three roundings took.
     odd = (k & 1).equals(1)
     top, top_low = b.select(odd, cosine, sine), b.select(odd, cosine_low, sine_low)
@@ -318,10 +301,14 @@ def tan(b: Builder, x: Value) -> Value:
 
 def arcsine_parts(b: Builder, magnitude: Value) -> tuple[Value, Value, Value]:
     """(big, s, rest): asin(|x|) is s + rest, or pi/2 - 2 (s + rest) where big (|x| > 1/2)."""
+    least = {"f32": 2.0**-60, "f64": 2.0**-500}[magnitude.kind]
     big = magnitude > 0.5
     u = b.select(big, b.fma(magnitude, -0.5, 0.5), magnitude * magnitude)
-    s = b.select(big, b.sqrt(u), magnitude)
-    rest = s * u * b.horner(u, coefficients("ASIN", magnitude.kind))
+    root = b.sqrt(u)
+    s = b.select(big, root, magnitude)
+    # What rounding took from the root.
+    s_low = b.select(big, b.fnma(root, root, u) / b.at_least(root + root, least), 0.0)
+    rest = b.fma(s * u, b.horner(u, coefficients("ASIN", magnitude.kind)), s_low)
     return big, s, rest
 
 
@@ -343,44 +330,49 @@ def acos(b: Builder, x: Value) -> Value:
     # |x| <= 1/2: pi/2 - asin(x); x > 1/2: 2 w; x < -1/2: pi - 2 w.
     s_signed = b.copysign(s, x)
     middle = half_pi - (s_signed - (half_pi_low - b.copysign(rest, x)))
-    w = s + rest
-    outer = b.select(below, 2.0 * half_pi - (w + w - 2.0 * half_pi_low), w + w)
+    base = b.select(below, 2.0 * half_pi, b.const(0.0, x.kind))
+    base_low = b.select(below, 2.0 * half_pi_low, b.const(0.0, x.kind))
+    twice = b.select(below, -2.0, b.const(2.0, x.kind))
+    total, total_low = b.fast_two_sum(base, s * twice)
+    outer = total + (total_low + b.fma(rest, twice, base_low))
     return b.select(big, outer, middle)
 
 
-def arctangent_reduced(b: Builder, t: Value) -> Value:
-    """atan(t) for 0 <= t <= 1."""
+def arctangent_reduced(b: Builder, t: Value, narrow: bool) -> Value:
+    """atan(t) for 0 <= t <= 1; a shorter polynomial is enough for a `narrow` result."""
     u = t * t
-    return b.fma(t * u, b.horner(u, coefficients("ATAN", t.kind)), t)
+    return b.fma(t * u, b.horner(u, C["ATAN_FAST_f64" if narrow else "ATAN_f64"]), t)
 
 
 def atan(b: Builder, x: Value) -> Value:
-    """An odd polynomial up to 1, pi/2 - atan(1/|x|) beyond."""
-    magnitude = b.abs(x)
+    """An odd polynomial up to 1, pi/2 - atan(1/|x|) beyond; f32 computes in f64."""
+    magnitude = b.convert(b.abs(x), "f64")
     big = magnitude > 1.0
-    w = arctangent_reduced(b, b.select(big, 1.0 / magnitude, magnitude))
-    half_pi, half_pi_low = coefficients("HALF_PI", x.kind)[:2]
-    return b.copysign(b.select(big, half_pi - (w - half_pi_low), w), x)
+    t = b.select(big, 1.0 / magnitude, magnitude)
+    w = arctangent_reduced(b, t, x.kind == "f32")
+    half_pi, half_pi_low = coefficients("HALF_PI", "f64")[:2]
+    angle = b.select(big, half_pi - (w - half_pi_low), w)
+    return b.copysign(b.convert(angle, x.kind), x)
 
 
 def atan2(b: Builder, y: Value, x: Value) -> Value:
     """Angle of the point (x, y): smaller magnitude over greater, then quadrant by quadrant."""
-    ay, ax = b.abs(y), b.abs(x)
+    ay, ax = b.convert(b.abs(y), "f64"), b.convert(b.abs(x), "f64")
     steep = ay > ax
     less, more = b.select(steep, ax, ay), b.select(steep, ay, ax)
     # 0/0 is 0 and inf/inf 1 here.
-    equal = b.select(more.equals(0.0), 0.0, b.const(1.0, x.kind))
+    equal = b.select(more.equals(0.0), 0.0, b.const(1.0, "f64"))
     t = b.select(less.equals(more), equal, less / more)
-    w = arctangent_reduced(b, t)
-    half_pi, half_pi_low = coefficients("HALF_PI", x.kind)[:2]
+    w = arctangent_reduced(b, t, x.kind == "f32")
+    half_pi, half_pi_low = coefficients("HALF_PI", "f64")[:2]
     left = b.bits(x) < 0
     # w, pi - w, pi/2 - w and pi/2 + w, by (steep, left).
-    zero = b.const(0.0, x.kind)
+    zero = b.const(0.0, "f64")
     base = b.select(steep, half_pi, b.select(left, 2.0 * half_pi, zero))
     base_low = b.select(steep, half_pi_low, b.select(left, 2.0 * half_pi_low, zero))
     signed = b.select(steep ^ left, -w, w)
     angle = b.select(steep | left, base + (signed + base_low), w)
-    return b.copysign(angle, y)
+    return b.copysign(b.convert(angle, x.kind), y)
 
 
 FUNCTIONS = {f.__name__: f for f in (sin, cos, tan, asin, acos, atan, atan2)}
