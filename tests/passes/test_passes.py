@@ -144,3 +144,13 @@ def test_the_verifier_sees_wrong_shapes_and_places():
     late = Node(ROWS["exp"], (a,), (), (2, 3), fl.float32)
     with pytest.raises(InvalidGraph, match="before"):
         verify(Graph([late, a], [a], [(late, None)], 0))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("shape", [(2, 0, 5), (0, 3, 5), (2, 3, 0)])
+def test_attention_without_elements_is_computed_and_differentiated(shape, causal):
+    q, k, v = (fl.zeros(shape).requires_grad_() for _ in range(3))
+    y = fl.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
+    assert y.detach().numpy().shape == shape
+    y.sum().backward()
+    assert [t.grad.numpy().shape for t in (q, k, v)] == [shape] * 3
