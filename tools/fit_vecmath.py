@@ -259,6 +259,11 @@ def scaled_erfc(k: int) -> Function:
     return f
 
 
+def erfc_eighth() -> mp.mpf:
+    """Where erfc is 1/8, rounded to f32."""
+    return mp.mpf(rounded(mp.findroot(lambda x: mp.erfc(x) - 0.125, 1), "f32"))
+
+
 def of_argument(f: Function, power: int, center: mp.mpf) -> Function:
     """f as a function of u, where (u + center)^power = -log(1 - x^2)."""
     return lambda u: f(mp.sqrt(-mp.expm1(-((u + center) ** power))))
@@ -269,13 +274,15 @@ def error_fits() -> list[Fit]:
     ratio = lambda v: (
         mp.erf(mp.sqrt(v + 0.5)) / mp.sqrt(v + 0.5) - 1 if v > -0.5 else (2 / mp.sqrt(mp.pi) - 1)
     )
+    eighth = erfc_eighth()
     table = []
     for kind, end, degree, tail in (("f32", 4, 6, 6), ("f64", 6, 11, 17)):
         table += [
             fit(f"ERF_{kind}", "erf(x)/x - 1, u = x^2 - 1/2, |x| <= 1", ratio, (-0.5, 0.5), degree,
                 lambda u: 1),
-            fit(f"ERF_TAIL_{kind}", "log2(erfc(1 + u))", lambda u: mp.log(mp.erfc(1 + u), 2),
-                (0, end - 1), tail, lambda u: mp.erfc(1 + u) / mp.erf(1 + u)),
+            fit(f"ERF_TAIL_{kind}", "log2(8 erfc(x)), u = x - ERFC_EIGHTH, 1 <= x",
+                lambda u: mp.log(8 * mp.erfc(eighth + u), 2), (1 - eighth, end - eighth), tail,
+                lambda u: mp.erfc(eighth + u) / mp.erf(eighth + u)),
         ]  # fmt: skip
     table.append(
         fit("ERF_FAST_f64", "erf(x)/x - 1, u = x^2 - 1/2, |x| <= 0.46", ratio, (-0.5, "-0.288"), 4,
@@ -361,6 +368,7 @@ def constants() -> dict[str, tuple[str, tuple[float, ...]]]:
     table["DIGAMMA_ROOT_f64"] = ("positive root of digamma", split(root, 2, "f64"))
     table["LGAMMA_MINIMUM_f64"] = ("lgamma at that root", split(mp.loggamma(root), 2, "f64"))
     table["STIRLING_f64"] = ("log(2 pi)/2 - 1/2", split(stirling, 2, "f64"))
+    table["ERFC_EIGHTH_f32"] = ("where erfc is 1/8, about", (float(erfc_eighth()),))
     table["TWO_THIRDS_f64"] = ("2 / 3", split(mp.mpf(2) / 3, 2, "f64"))
     return table
 
@@ -393,7 +401,7 @@ def render() -> str:
         out.append(f'    "{each.name}": (')
         out.extend(f"        {rounded(c, each.kind)!r}," for c in coefficients)
         out.append("    ),")
-        if each.name.startswith(("ERFINV", "ERFCX", "ERF_TAIL")) and "FAST" not in each.name:
+        if each.name.startswith(("ERFINV", "ERFCX")) and "FAST" not in each.name:
             rest = coefficients[0] - mp.mpf(rounded(coefficients[0], each.kind))
             out.append("    # What rounding took from the first coefficient above")
             out.append(f'    "{each.name}_LOW": ({rounded(rest, each.kind)!r},),')

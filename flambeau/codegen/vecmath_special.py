@@ -43,9 +43,10 @@ def erf(b: Builder, x: Value) -> Value:
     magnitude = b.abs(x)
     small = b.fma(magnitude, b.horner(b.fma(x, x, -0.5), coefficients("ERF", x.kind)), magnitude)
     t = b.at_most(magnitude, {"f32": 4.0, "f64": 6.0}[x.kind])
-    first, rest = split_horner(b, t - 1.0, f"ERF_TAIL_{x.kind}")
-    n, k = round_to_integer(b, first + rest)
-    large = b.fnma(exp2_reduced(b, (first - n) + rest), power_of_two(b, k), 1.0)
+    # The fit is of L + 3, which is small where the exponential counts most.
+    power = b.horner(t - C["ERFC_EIGHTH_f32"][0], coefficients("ERF_TAIL", x.kind))
+    n, k = round_to_integer(b, power)
+    large = b.fnma(exp2_reduced(b, power - n), power_of_two(b, k, -3), 1.0)
     return b.copysign(b.select(magnitude < 1.0, small, large), x)
 
 

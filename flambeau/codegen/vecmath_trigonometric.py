@@ -1,8 +1,9 @@
 """Trigonometric functions and their inverses as vector IR (see `vecmath`).
 
-sin and cos reduce by pi to one odd polynomial on [-pi/2, pi/2]; tan reduces by pi/2 to sin/cos. The
-multiple of pi is subtracted in three parts with fma; beyond `CODY_WAITE_LIMIT` any lane sends the
-vector through `fl_rem_half_pi`, a scalar Payne-Hanek reduction.
+sin, cos and tan reduce by pi/2 to sine and cosine on [-pi/4, pi/4], of which the leading terms and
+the remainder are in two parts. The multiple of pi/2 is subtracted in three parts with fma; beyond
+`CODY_WAITE_LIMIT` any lane sends the vector through `fl_rem_half_pi`, a scalar Payne-Hanek
+reduction.
 
 References: W. J. Cody and W. Waite, Software Manual for the Elementary Functions, 1980; M. Payne
 and R. Hanek, Radian reduction for trigonometric functions, SIGNUM Newsletter 18, 1983.

@@ -36,7 +36,7 @@ from flambeau.size import wrap_dim
 from flambeau.tensor import Tensor
 
 _SQRT_HALF = Constant(math.sqrt(0.5))
-_SQRT_2_OVER_PI = Constant(math.sqrt(2 / math.pi))
+_SQRT_8_OVER_PI = Constant(math.sqrt(8 / math.pi))
 _INV_SQRT_2PI = Constant(1 / math.sqrt(2 * math.pi))
 _THREE = Constant(3.0)
 _MINUS_HALF = Constant(-0.5)
@@ -452,7 +452,8 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     if approximate == "none":
         y = x * (erf(x * _SQRT_HALF) + 1.0) * 0.5
     elif approximate == "tanh":
-        y = x * (tanh((x + x * x * x * _CUBIC) * _SQRT_2_OVER_PI) + 1.0) * 0.5
+        # (1 + tanh(z)) / 2 is sigmoid(2 z), which does not cancel for negative z
+        y = x * sigmoid((x + x * x * x * _CUBIC) * _SQRT_8_OVER_PI)
     else:
         raise RuntimeError("approximate argument must be either none or tanh.")
     return cast(y, input.dtype)
@@ -464,9 +465,9 @@ def _gelu_vjp(g: Any, out: Any, input: Any, approximate: str = "none") -> tuple[
         slope = (erf(x * _SQRT_HALF) + 1.0) * 0.5 + x * exp(x * x * _MINUS_HALF) * _INV_SQRT_2PI
     else:
         square = x * x
-        t = tanh((x + square * x * _CUBIC) * _SQRT_2_OVER_PI)
-        inner = (square * _CUBIC * _THREE + 1.0) * _SQRT_2_OVER_PI
-        slope = (t + 1.0) * 0.5 + x * (1.0 - t * t) * inner * 0.5
+        s = sigmoid((x + square * x * _CUBIC) * _SQRT_8_OVER_PI)
+        inner = (square * _CUBIC * _THREE + 1.0) * _SQRT_8_OVER_PI
+        slope = s + x * s * (1.0 - s) * inner
     return cast(wide * slope, g.dtype), None
 
 

@@ -32,6 +32,10 @@ EPSILONS_LEFT_OF_ZERO = {
     ("digamma", "f64"): 8.0,
 }
 
+# Functions of more than one ulp; the leading terms of all others are compensated.
+TWO_ULPS = {(name, dtype) for name in ("sigmoid", "sinh", "cosh", "asinh") for dtype in NUMPY}
+TWO_ULPS |= {(name, "f64") for name in ("atan", "atan2", "erfc", "erfinv", "lgamma", "digamma")}
+
 SPECIAL = [0.0, -0.0, INF, -INF, NAN, 1.0, -1.0, 0.5, -0.5, 2.0, -2.0, 3.0, -3.0, 1.5, -2.5, 0.25]
 EDGES = {
     # Least subnormal, greatest subnormal, least normal, greatest; thresholds of exp.
@@ -179,7 +183,7 @@ def points(name: str, dtype: str) -> int:
 
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 @pytest.mark.parametrize("name", UNARY)
-def test_error_of_at_most_two_ulps(name: str, dtype: str) -> None:
+def test_error_of_at_most_one_or_two_ulps(name: str, dtype: str) -> None:
     if dtype == "f64" or name not in IN_NUMPY:
         require_extended_precision()
     x = arguments(name, dtype, points(name, dtype))
@@ -193,7 +197,8 @@ def test_error_of_at_most_two_ulps(name: str, dtype: str) -> None:
         assert absolute[left].max() <= bound * np.finfo(NUMPY[dtype]).eps
         error = np.where(left, 0, error)
     worst = int(error.argmax())
-    assert error[worst] <= 2, f"{name}({x[worst]!r}) = {got[worst]!r}, not {wanted[worst]!r}"
+    most = 2 if (name, dtype) in TWO_ULPS else 1
+    assert error[worst] <= most, f"{name}({x[worst]!r}) = {got[worst]!r}, not {wanted[worst]!r}"
 
 
 def operand_pairs(name: str, dtype: str, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -227,7 +232,7 @@ def test_error_of_binary_functions(name: str, dtype: str) -> None:
     got, wanted = evaluate(name, dtype, 16, x, y), exact(name, dtype, x, y)
     error = ulps(got, wanted)
     worst = int(error.argmax())
-    assert error[worst] <= 2, (
+    assert error[worst] <= (2 if (name, dtype) in TWO_ULPS else 1), (
         f"{name}({x[worst]!r}, {y[worst]!r}) = {got[worst]!r}, not {wanted[worst]!r}"
     )
 
