@@ -25,4 +25,5 @@ from flambeau.ops import (  # noqa: F401  (importing declares the rows)
     scan,
     statistics,
     table,
+    updates,
 )

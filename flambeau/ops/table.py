@@ -24,10 +24,10 @@ from typing import Any
 from flambeau import record
 from flambeau.dtype import bool as bool_dtype
 from flambeau.dtype import dtype as DType
-from flambeau.dtype import get_default_dtype, result_type, scalar_dtype
+from flambeau.dtype import float64, get_default_dtype, result_type, scalar_dtype
 from flambeau.ir.graph import CAST, COPY, PICK, Constant, Node, Op
 from flambeau.ops.entries import attach, attach_two, tracks
-from flambeau.ops.rows import FUNCTIONAL, NAMES, new_row, set_samples, set_vjp
+from flambeau.ops.rows import FUNCTIONAL, NAMES, ROWS, new_row, set_samples, set_vjp
 from flambeau.ops.writing import check_writable, write_into, write_out
 from flambeau.size import broadcast_shapes, contiguous_strides
 from flambeau.tape import modes
@@ -549,12 +549,14 @@ def emit_many(
     tensors: Iterable[Tensor],
     attrs: tuple[Any, ...],
     specs: Iterable[tuple[tuple[int, ...], DType]],
+    numbers: tuple[Any, ...] = (),
 ) -> tuple[Tensor, ...]:
-    """Record one node with several results, taken apart by `pick`."""
+    """Record one node over tensors (then numbers) with several results, taken apart by `pick`."""
     tensors = tuple(tensors)
     device = tensors[0]._cell.device
     specs = tuple(specs)
-    node = Node(op, tuple(t._node() for t in tensors), (*attrs, specs), specs[0][0], specs[0][1])
+    src = (*(t._node() for t in tensors), *numbers)
+    node = Node(op, src, (*attrs, specs), specs[0][0], specs[0][1])
     with record.tracing():  # nothing runs until every result has its tensor
         outs = tuple(
             make(Node(PICK, (node,), (k,), shape, dtype), device)
@@ -582,6 +584,7 @@ def composite(
     out: bool = False,
     keep: bool = False,
     functional: bool = False,
+    numbers: Iterable[str] = (),
     aliases: Iterable[str] = (),
 ) -> Callable[[Any], Any]:
     """Declare a row whose body is its decomposition.
@@ -595,10 +598,13 @@ def composite(
             `vjp` of its own; a target may claim it whole, otherwise the body is inlined when the
             program is compiled. Positional tensors are its sources; everything else is static and
             must be hashable. Other composites are expanded as they are recorded.
+        numbers: parameters of a kept row that are passed when the program runs, so that their
+            values compile nothing anew; the body gets them as 0-d float64 tensors.
     """
 
     def declare(body: Callable[..., Any]) -> Any:
         op = new_row(body.__name__, "composite", body, jvp="inherit")
+        op.fixed = frozenset(op.parameters.index(name) for name in numbers)
         if keep:
             call = _kept(op, body)
         else:
@@ -684,10 +690,11 @@ def _kept(op: Op, body: Callable[..., Any]) -> Callable[..., Any]:
             bound = op.signature.bind(*args, **kwargs)
             args = bound.args if not bound.kwargs else (*bound.args, *bound.kwargs.values())
         tensors = []
+        numbers: list[float] = []
         static: list[Any] = []
         layout: list[Any] = [op, get_default_dtype()]
         track = False
-        for a in args:
+        for i, a in enumerate(args):
             if isinstance(a, Tensor):
                 tensors.append(a)
                 static.append(HOLE)
@@ -695,6 +702,9 @@ def _kept(op: Op, body: Callable[..., Any]) -> Callable[..., Any]:
                 layout.append(a.dtype)
                 if a._rg or (a._base is not None and a._tracked()):
                     track = True
+            elif i in op.fixed:
+                numbers.append(float(a))
+                static.append(NUMBER)
             else:
                 static.append(tuple(a) if isinstance(a, list) else a)
         track = track and modes.grad
@@ -715,9 +725,9 @@ def _kept(op: Op, body: Callable[..., Any]) -> Callable[..., Any]:
                 _layouts.clear()
             _layouts[key] = specs
         if isinstance(specs, tuple):
-            found: Any = emit_many(op, tensors, attrs, specs)
+            found: Any = emit_many(op, tensors, attrs, specs, tuple(numbers))
         else:
-            found = emit(op, tensors, attrs, specs[0], specs[1])
+            found = emit(op, tensors, attrs, specs[0], specs[1], tuple(numbers))
         if track:
             attach(op, args, {}, found if isinstance(found, tuple) else (found,))
         return found
@@ -725,8 +735,8 @@ def _kept(op: Op, body: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-#: Stands where a tensor was among a kept composite's arguments.
-HOLE = "<tensor>"
+#: Stand where a tensor, or a run-time number, was among a kept composite's arguments.
+HOLE, NUMBER = "<tensor>", "<number>"
 
 
 def _learn(body: Callable[..., Any], args: tuple[Any, ...]) -> Any:
@@ -759,12 +769,16 @@ def expand_composite(node: Node) -> tuple[Node, ...]:
         and len(attrs) == len(node.op.parameters) + 1
     ):
         attrs, specs = attrs[:-1], attrs[-1]
-    sources = iter(node.src)
+    sources = iter([s for s in node.src if type(s) is Node])
+    numbers = iter([s for s in node.src if type(s) is not Node])
     args = []
     for a in attrs:
         if a is HOLE or a == HOLE:
             s = next(sources)
             args.append(over(record.Cell(s, _cpu()), s.shape, s.dtype))
+        elif a is NUMBER or a == NUMBER:
+            s = Node(ROWS["fill_value"], (next(numbers),), (), (), float64)
+            args.append(over(record.Cell(s, _cpu()), (), float64))
         else:
             args.append(a)
     was, modes.grad = modes.grad, False

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import flambeau
+from flambeau.ops.updates import adam_update_
 from flambeau.optim.optimizer import (
     Optimizer,
     check_fused,
@@ -166,8 +167,30 @@ class Adam(Optimizer):
         step: Any = self._count_step(param, state)
         if group["capturable"]:
             step = state["step"]
+        decoupled = group["decoupled_weight_decay"]
+        if not (group["amsgrad"] or group["differentiable"] or group["capturable"]) and (
+            param.dtype is grad.dtype is exp_avg.dtype
+            and isinstance(beta1, float)
+            and isinstance(beta2, float)
+        ):
+            if weight_decay != 0 and not decoupled:
+                grad = grad + param * weight_decay
+            decay = 1 - lr * weight_decay if decoupled else 1.0
+            correction = (1 - beta2**step) ** 0.5
+            adam_update_(
+                param,
+                grad,
+                exp_avg,
+                exp_avg_sq,
+                decay,
+                1 - beta1,
+                1 - beta2,
+                group["eps"] * correction,
+                lr * correction / (1 - beta1**step),
+            )
+            return
         if weight_decay != 0:
-            if group["decoupled_weight_decay"]:
+            if decoupled:
                 param.mul_(1 - lr * weight_decay)
             else:
                 grad = grad + param * weight_decay

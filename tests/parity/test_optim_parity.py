@@ -90,8 +90,10 @@ def train(lib: Library, optimizer: Any, loss: Callable[[], Any], steps: int) -> 
     return losses
 
 
+# Momentum buffers reach 11 here, of which 1e-5 is about ten float32 ulps: elements that cancel to
+# near 0 keep that much of it.
 @pytest.mark.parametrize(
-    ("dtype", "rtol", "atol"), [("float32", 1e-5, 5e-6), ("float64", 1e-12, 1e-13)]
+    ("dtype", "rtol", "atol"), [("float32", 1e-5, 1e-5), ("float64", 1e-12, 1e-13)]
 )
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_trajectory(name: str, dtype: str, rtol: float, atol: float) -> None:
