@@ -22,7 +22,6 @@ import threading
 import traceback
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -554,4 +553,3 @@ __all__ = [
     "view_node",
     "write",
 ]
-Executor = Callable[[Graph, Any], Any]

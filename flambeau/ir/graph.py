@@ -95,8 +95,6 @@ class Op:
         "specialise",
         "signature",
         "call",
-        "error_samples",
-        "out_arity",
         "gradcheck",
         "fixed",
     )
@@ -113,14 +111,12 @@ class Op:
         self.jvp: Any = None
         self.reference: Callable[..., Any] | None = None
         self.samples: Callable[..., Any] | None = None
-        self.error_samples: Callable[..., Any] | None = None
         self.differentiable = True
         self.parameters: tuple[str, ...] = ()
         self.module = body.__module__ if body else ""
         self.specialise: frozenset[int] = frozenset()
         self.signature: Any = None
         self.call: Callable[..., Any] | None = None
-        self.out_arity = 1
         self.gradcheck = True
         self.fixed: frozenset[int] = frozenset()
 

@@ -23,10 +23,6 @@ class Map:
     offset: int
     coefficients: tuple[int, ...]
 
-    def varies(self) -> bool:
-        """Whether the place depends on any coordinate."""
-        return any(self.coefficients)
-
 
 def common_refinement(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...] | None:
     """The coarsest split of both size lists (same product), or None where they do not nest."""

@@ -47,7 +47,8 @@ def _backward_fits(node: Node) -> bool:
     return _plain(node) and all(x.shape[:-2] == batch for x in (g, k, v))
 
 
-def _bits(x: float) -> int:
+def float_bits(x: float) -> int:
+    """The bits of a float64 as the word of a table."""
     return struct.unpack("<q", struct.pack("<d", x))[0]
 
 
@@ -76,7 +77,7 @@ def _attention_words(program: Any, node: Node, direction: str) -> list[Any]:
         "S": keys,
         "E": features,
         "V": values,
-        "scale": _bits(float(scale)),
+        "scale": float_bits(float(scale)),
         "causal": int(causal),
         "units": units,
         "grain": max(1, (1 << 16) // max(work, 1)),

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.ops.movement import expand_to, sum_to, transpose
+from flambeau.ops.movement import sum_to, transpose
 from flambeau.ops.rows import NAMES
 from flambeau.ops.table import composite, emit, primitive
 from flambeau.size import broadcast_shapes
@@ -100,4 +100,3 @@ def _matrix_operator(reflected: bool) -> Any:
 setattr(Tensor, "__matmul__", _matrix_operator(False))
 setattr(Tensor, "__rmatmul__", _matrix_operator(True))
 setattr(Tensor, "__imatmul__", lambda self, other: self.copy_(matmul(self, other)))
-__all__ = ["expand_to"]

@@ -19,7 +19,6 @@ from flambeau.device import resolve
 from flambeau.dtype import dtype as DType
 from flambeau.ir.graph import Node
 from flambeau.ops.conversion import to_dtype
-from flambeau.ops.creation import filled
 from flambeau.ops.ordering import largest_along, order_along
 from flambeau.ops.rows import NAMES, ROWS
 from flambeau.ops.table import composite, elementwise, emit, primitive
@@ -641,6 +640,3 @@ _fills = {
 for _name, _function in _fills.items():
     setattr(Tensor, _name, _function)
     NAMES[_name] = _function
-
-
-__all__ = ["filled"]

@@ -15,14 +15,13 @@ from flambeau.ops.movement import (
     diagonal_of,
     expand_to,
     flip,
-    permute_dims,
     slice_dim,
     transpose,
     view_as_shape,
 )
 from flambeau.ops.rows import NAMES
 from flambeau.ops.table import composite
-from flambeau.size import broadcast_shapes, contiguous_strides, shape_of, wrap_dim, wrap_dims
+from flambeau.size import contiguous_strides, shape_of, wrap_dim, wrap_dims
 from flambeau.tensor import Tensor
 
 # -- padding ---------------------------------------------------------------------------------------
@@ -587,6 +586,3 @@ def _combined_gradient(base: Tensor, part: Tensor, mode: str, grid: list[Tensor]
     own_change = select_where(NAMES["isfinite"](base), base - base.detach(), 0.0)
     out = value + weight * own_change
     return put_leading(out, moved * (part - part.detach()), "add", *grid)
-
-
-__all__ = ["broadcast_shapes", "permute_dims"]

@@ -124,15 +124,7 @@ class Fuser:
 
     def depend(self, step: Any, on: Any) -> None:
         """Note that `step` runs after `on`, and so does what runs after `step`."""
-        if on is step:
-            return
-        bit = 1 << step.number
-        gained = self.before[on.number] | 1 << on.number
-        self.before[step.number] |= gained
-        total = self.before[step.number]
-        for k, b in enumerate(self.before):
-            if b & bit:
-                self.before[k] = b | total
+        order_after(self.before, step.number, on.number)
 
     def needs(self, node: Node) -> list[Any]:
         """The steps whose stored results a node reads (through views and free values)."""
@@ -280,6 +272,18 @@ class Fuser:
                 if isinstance(home, Region) and home not in found:
                     found.append(home)
         return sorted(found, key=lambda r: -r.number)[:4]
+
+
+def order_after(before: list[int], step: int, on: int) -> None:
+    """Put step `step` after step `on` in the bit sets, and with it all that runs after `step`."""
+    if on == step:
+        return
+    bit = 1 << step
+    before[step] |= before[on] | 1 << on
+    total = before[step]
+    for k, b in enumerate(before):
+        if b & bit:
+            before[k] = b | total
 
 
 def base_of(node: Node) -> Node:

@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import ctypes
 import math
-import struct
 from typing import Any
 
 import numpy as np
 
 from flambeau.codegen.llvm import TILE, Kernel
 from flambeau.codegen.loops import emit_region, unit_count
-from flambeau.ir.graph import PICK, Graph, Node
+from flambeau.ir.graph import PICK, Node
 from flambeau.ir.interpret import evaluate, view_array
 from flambeau.ir.region import Region
 from flambeau.kernels import claims, scatter
-from flambeau.passes.fuse import Plan, Step, base_of, memory_sources
+from flambeau.passes.fuse import Plan, Step, base_of, order_after
 from flambeau.runtime import kernels, runner
 from flambeau.runtime.fault import wrong_index
 from flambeau.runtime.host import array_of
@@ -30,10 +29,6 @@ from flambeau.size import contiguous_strides
 
 _ERRORS = {"IndexError": IndexError, "ZeroDivisionError": RuntimeError}
 _MESSAGES = {"IndexError": "index out of range in self", "ZeroDivisionError": "ZeroDivisionError"}
-
-
-class ProgramError(Exception):
-    """Carries what had been written when a step failed."""
 
 
 class Storage:
@@ -172,12 +167,7 @@ class Program:
         if any(before[r.number] >> step.number & 1 for r in others):
             return False
         for r in others:
-            gained = before[r.number] | 1 << r.number
-            before[step.number] |= gained
-            total, bit = before[step.number], 1 << step.number
-            for k, b in enumerate(before):
-                if b & bit:
-                    before[k] = b | total
+            order_after(before, step.number, r.number)
         return True
 
     def ordered(self) -> list[Any]:
@@ -454,7 +444,7 @@ class Program:
             values[k] = buffer.ptr
             k += 1
         for x in numbers:
-            values[k] = x if type(x) is not float else _bits(x)
+            values[k] = x if type(x) is not float else claims.float_bits(x)
             k += 1
         self.table[0] = 0
         address = ctypes.addressof(values)
@@ -519,10 +509,6 @@ class Program:
         raise IndexError(f"{_MESSAGES[kind]} (in {row})" + (which and f": {which}"))
 
 
-def _bits(x: float) -> int:
-    return struct.unpack("<q", struct.pack("<d", x))[0]
-
-
 def _release(free: list[list[int]], offset: int, size: int) -> None:
     """Put a block back, merging it with its neighbours."""
     low, high = 0, len(free)
@@ -542,6 +528,3 @@ def _release(free: list[list[int]], offset: int, size: int) -> None:
 def build(plan: Plan) -> Program:
     """A program for a fused plan."""
     return Program(plan)
-
-
-__all__ = ["Graph", "Program", "Step", "build", "math", "memory_sources"]
