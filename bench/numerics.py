@@ -43,7 +43,7 @@ EQUAL_MEAN_ULPS = 0.02
 ROUNDED_ULPS = 0.5
 
 #: How often each row's samples are drawn, and how many numbers of each magnitude are added.
-DRAWS = 8
+DRAWS = 32
 DENSE_COUNT = 20_000
 
 Arguments = tuple[Any, ...]

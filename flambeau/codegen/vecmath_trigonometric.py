@@ -230,7 +230,9 @@ def sine_parts(b: Builder, r: Value, r_low: Value) -> tuple[Value, Value]:
     half, half_low = b.two_product(0.5 * r, r)
     u = half + half
     rest = b.fnma(half_low, r * (1.0 / 3.0), b.fnma(half, r_low, r_low))
-    return r, b.fma(r * u, b.horner(u, coefficients("SIN_QUARTER", r.kind)), rest)
+    cube, cube_low = b.two_product(r, u)
+    rest = b.fma(cube_low, b.const(-1.0 / 6.0, r.kind), rest)
+    return r, b.fma(cube, b.horner(u, coefficients("SIN_QUARTER", r.kind)), rest)
 
 
 def cosine_parts(b: Builder, r: Value, r_low: Value) -> tuple[Value, Value]:

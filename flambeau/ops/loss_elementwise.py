@@ -14,7 +14,7 @@ from flambeau.ops.elementwise import abs, exp, log, log1p, maximum, select_where
 from flambeau.ops.linear import pairwise_distance
 from flambeau.ops.loss import reduced, reduction_of
 from flambeau.ops.movement import view_as_shape
-from flambeau.ops.precision import cast, fit, widen
+from flambeau.ops.precision import cast, doubled, fit, widen
 from flambeau.ops.reduction import restore, sum_axes
 from flambeau.ops.rows import NAMES
 from flambeau.ops.table import composite, functional
@@ -607,7 +607,7 @@ def multi_margin_loss(
         raise ValueError("only p == 1 and p == 2 supported")
     if weight is not None and weight.ndim != 1:
         raise ValueError("weight must be one-dimensional")
-    x = widen(input if input.ndim == 2 else input.unsqueeze(0))
+    x = doubled(input if input.ndim == 2 else input.unsqueeze(0))
     rows, count = x._shape
     if target.numel() != rows:
         raise RuntimeError(
@@ -620,7 +620,7 @@ def multi_margin_loss(
     gap = clamp_min(margin - own + x, 0)
     loss = select_where(hit, 0.0, gap if p == 1 else gap * gap)
     if weight is not None:
-        loss = loss * NAMES["index_select"](widen(weight), 0, labels).unsqueeze(-1)
+        loss = loss * NAMES["index_select"](doubled(weight), 0, labels).unsqueeze(-1)
     found = sum_axes(loss, (1,)) / float(count)
     return _finish(found if input.ndim == 2 else view_as_shape(found, ()), reduction, input)
 
@@ -644,7 +644,7 @@ def multilabel_margin_loss(
         raise RuntimeError(
             f"inconsistent target size {list(target.shape)} for input of size {list(input.shape)}"
         )
-    x = widen(input if input.ndim == 2 else input.unsqueeze(0))
+    x = doubled(input if input.ndim == 2 else input.unsqueeze(0))
     rows, count = x._shape
     labels = view_as_shape(target.contiguous(), (rows, count))
     # a label counts while no -1 came before it: the number of -1 so far is 0

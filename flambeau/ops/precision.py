@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from flambeau.dtype import dtype as DType
-from flambeau.dtype import float32
+from flambeau.dtype import float32, float64
 from flambeau.ops.conversion import to_dtype
 from flambeau.ops.movement import sum_to
 from flambeau.tensor import Tensor
@@ -16,6 +16,12 @@ def widen(x: Tensor) -> Tensor:
     if x.dtype.category == 2 and x.dtype.itemsize < 4:
         return to_dtype(x, float32)
     return x
+
+
+def doubled(x: Tensor) -> Tensor:
+    """A floating-point tensor in the dtype that long sums of it are carried in: float32 for half
+    types, float64 for the others, so that one rounding is seen in the result."""
+    return cast(x, float64 if x.dtype.itemsize >= 4 else float32)
 
 
 def cast(x: Tensor, dtype: DType) -> Tensor:

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from flambeau.dtype import promote_types
 from flambeau.ops.contraction import matmul, matmul_batched
+from flambeau.ops.precision import doubled
 from flambeau.ops.rows import NAMES
 from flambeau.ops.table import composite
 from flambeau.size import broadcast_shapes, wrap_dim
@@ -421,16 +423,13 @@ def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
             f"linalg.cross: inputs dimension {dim} must have length 3. Got "
             f"{input._shape[d]} and {other._shape[d]}"
         )
-    a = [x.squeeze(d) for x in input.expand(*shape).split(1, d)]
-    b = [x.squeeze(d) for x in other.expand(*shape).split(1, d)]
-    return NAMES["stack"](
-        [
-            a[1] * b[2] - a[2] * b[1],
-            a[2] * b[0] - a[0] * b[2],
-            a[0] * b[1] - a[1] * b[0],
-        ],
-        d,
-    )
+    dtype = promote_types(input.dtype, other.dtype)
+    # products of floats are exact in a wider dtype, so that their difference is rounded once
+    left, right = (doubled(x) if dtype.category == 2 else x for x in (input, other))
+    a = [x.squeeze(d) for x in left.expand(*shape).split(1, d)]
+    b = [x.squeeze(d) for x in right.expand(*shape).split(1, d)]
+    found = [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]]
+    return NAMES["stack"](found, d).to(dtype)
 
 
 @composite()

@@ -14,6 +14,8 @@ from flambeau.dtype import dtype as DType
 from flambeau.ops.creation import from_numpy
 from flambeau.ops.elementwise import maximum, minimum, select_where
 from flambeau.ops.indexing import gather
+from flambeau.ops.movement import expand_to
+from flambeau.ops.precision import doubled
 from flambeau.ops.reduction import (
     _axes,
     argmax_axis,
@@ -163,22 +165,63 @@ def all(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
     return _truth(input, dim, keepdim, min_axes, True)
 
 
+@composite(method=False, public=False)
 def _moments(
-    input: Tensor, dim: Any, correction: Any, keepdim: bool, name: str
+    input: Tensor, axes: tuple[int, ...], denominator: float, root: bool
 ) -> tuple[Tensor, Tensor]:
-    """(variance, mean) in two passes over the values."""
+    """(sum of squared distances from the mean / denominator, mean) over axes, kept with size 1.
+
+    Args:
+        root: give the square root instead.
+
+    Numerics: two passes over the values in a wider dtype, so that one rounding is seen.
+    """
+    x = doubled(input)
+    count = math.prod(input._shape[a] for a in axes)
+    mean = NAMES["sum"](x, axes, True) / float(count) if axes else x
+    centred = x - mean
+    squares = centred * centred
+    spread = (NAMES["sum"](squares, axes, True) if axes else squares) / denominator
+    if root:
+        spread = NAMES["sqrt"](spread)
+    return spread.to(input.dtype), mean.to(input.dtype)
+
+
+def _moments_vjp(
+    g: Any, outs: Any, input: Any, axes: Any, denominator: float, root: bool
+) -> tuple[Any, ...]:
+    g_spread, g_mean = g
+    spread, mean = outs
+    found: Any = None
+    if g_spread is not None:
+        if root:
+            found = select_where(spread == 0, 0.0, g_spread / (spread * denominator))
+        else:
+            found = g_spread * (2.0 / denominator if denominator else math.inf)
+        found = found * (input - mean)
+    if g_mean is not None:
+        count = math.prod(input.shape[a] for a in axes)
+        part = expand_to(g_mean / float(count), input._shape)
+        found = part if found is None else found + part
+    return found, None, None, None
+
+
+_moments.vjp(_moments_vjp, saves="input out0 out1")
+
+
+def _spread(
+    input: Tensor, dim: Any, correction: Any, keepdim: bool, name: str, root: bool
+) -> tuple[Tensor, Tensor]:
+    """(variance or its root, mean) over dimensions."""
     if input.dtype.category != 2:
         raise RuntimeError(f"{name} only support floating point and complex dtypes")
     axes = _axes(dim, input)
-    count = math.prod(input._shape[a] for a in axes)
-    mean = NAMES["mean"](input, axes or None, True) if axes else input
-    centred = input - mean
-    total = NAMES["sum"](centred * centred, axes, True) if axes else centred * centred
-    denominator = count - correction
-    variance = total / float(denominator if denominator > 0 else 0)
-    if not keepdim and axes:
-        variance, mean = variance.squeeze(axes), mean.squeeze(axes)
-    return variance, mean
+    degrees = math.prod(input._shape[a] for a in axes) - correction
+    found = _moments(input, axes, float(degrees if degrees > 0 else 0), root)
+    if keepdim or not axes:
+        return found
+    spread, mean = found
+    return spread.squeeze(axes), mean.squeeze(axes)
 
 
 def _correction(dim: Any, unbiased: Any, correction: Any) -> tuple[Any, Any]:
@@ -201,7 +244,7 @@ def var(
 ) -> Tensor:
     """Variance over dimensions, divided by count - correction (default 1)."""
     dim, correction = _correction(dim, unbiased, correction)
-    return _moments(input, dim, correction, keepdim, "var")[0]
+    return _spread(input, dim, correction, keepdim, "var", False)[0]
 
 
 @composite(out=True)
@@ -215,7 +258,7 @@ def std(
 ) -> Tensor:
     """Standard deviation: the square root of `var`."""
     dim, correction = _correction(dim, unbiased, correction)
-    return NAMES["sqrt"](_moments(input, dim, correction, keepdim, "std")[0])
+    return _spread(input, dim, correction, keepdim, "std", True)[0]
 
 
 @composite(method=False)
@@ -229,7 +272,7 @@ def var_mean(
 ) -> Any:
     """(variance, mean) over dimensions."""
     dim, correction = _correction(dim, unbiased, correction)
-    return _moments(input, dim, correction, keepdim, "var_mean")
+    return _spread(input, dim, correction, keepdim, "var_mean", False)
 
 
 @composite(method=False)
@@ -243,8 +286,7 @@ def std_mean(
 ) -> Any:
     """(standard deviation, mean) over dimensions."""
     dim, correction = _correction(dim, unbiased, correction)
-    variance, mean = _moments(input, dim, correction, keepdim, "std_mean")
-    return NAMES["sqrt"](variance), mean
+    return _spread(input, dim, correction, keepdim, "std_mean", True)
 
 
 @composite(out=True, aliases=("special_logsumexp",))
@@ -352,7 +394,10 @@ def trace(input: Tensor) -> Tensor:
     """Sum of a matrix's diagonal."""
     if input.ndim != 2:
         raise RuntimeError("trace: expected a matrix")
-    return NAMES["sum"](input.diagonal())
+    found = input.diagonal()
+    if found.dtype.category != 2:
+        return NAMES["sum"](found)
+    return NAMES["sum"](doubled(found)).to(input.dtype)
 
 
 # -- quantiles, covariance, histograms, distances --------------------------------------------------

@@ -96,6 +96,7 @@ SAMPLES: dict[str, Samples] = {
     "std": lambda r: [*dims(empty=False)(r)[:3], (r(3, 4), 1, {"correction": 0}), (r(4, 3).t(), 0)],
     "var_mean": lambda r: [(r(3, 4),), (r(3, 4), 1), (r(2, 3, 4), (0, 2), {"keepdim": True})],
     "std_mean": lambda r: [(r(3, 4),), (r(3, 4), 1), (r(2, 3, 4), (0, 2), {"keepdim": True})],
+    "_moments": lambda r: [(r(3, 4), (1,), 3.0, False), (r(2, 3, 4), (0, 2), 7.0, True)],
     "logsumexp": lambda r: [(r(3, 4), 1), (r(2, 3, 4), (0, 2), True), (r(2, 500), 1), (r(), 0)],
     "vector_norm": lambda r: [
         *((r(3, 4, low=0.2, high=2), p, 1) for p in (2, 1, 3, float("inf"), -float("inf"), 0)),
