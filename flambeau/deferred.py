@@ -13,9 +13,29 @@ NAMES = {
     "Explanation": "flambeau.explain",
     "save": "flambeau.serialization",
     "load": "flambeau.serialization",
-    "autocast": "flambeau.interpose.standins.amp",
-    "GradScaler": "flambeau.interpose.standins.amp",
+    "autocast": "flambeau.amp",
+    "GradScaler": "flambeau.amp",
     "OutOfMemoryError": "flambeau.interpose.standins.cuda",
+    **dict.fromkeys(
+        (
+            "is_autocast_enabled",
+            "set_autocast_enabled",
+            "get_autocast_dtype",
+            "set_autocast_dtype",
+            "is_autocast_cache_enabled",
+            "set_autocast_cache_enabled",
+            "clear_autocast_cache",
+            "autocast_increment_nesting",
+            "autocast_decrement_nesting",
+            "is_autocast_cpu_enabled",
+            "set_autocast_cpu_enabled",
+            "get_autocast_cpu_dtype",
+            "set_autocast_cpu_dtype",
+            "get_autocast_gpu_dtype",
+            "set_autocast_gpu_dtype",
+        ),
+        "flambeau.amp.autocast_mode",
+    ),
 }
 
 #: Modules below the package, and those that the package has only in the form torch's programs see.
@@ -36,7 +56,6 @@ MODULES = (
 )
 STANDINS = (
     "accelerator",
-    "amp",
     "backends",
     "compiler",
     "cpu",

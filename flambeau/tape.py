@@ -18,15 +18,27 @@ _sequence = itertools.count().__next__
 
 
 class _Modes(threading.local):
-    """Per-thread switches: whether recording makes tape entries, inference, anomaly."""
+    """Per-thread switches: whether recording makes tape entries, inference, anomaly; and autocast,
+    where it is on: device type -> the dtype that its products take (None: off everywhere)."""
 
     grad = True
     inference = False
     anomaly = False
     check_nan = True
+    autocast: dict[str, Any] | None = None
 
 
 modes = _Modes()
+
+
+class without_autocast:
+    """While inside, no row converts its arguments for autocast."""
+
+    def __enter__(self) -> None:
+        self._was, modes.autocast = modes.autocast, None
+
+    def __exit__(self, *exc: object) -> None:
+        modes.autocast = self._was
 
 
 class Spec:
@@ -260,6 +272,9 @@ class GradFn:
                 "retain_graph=True if you need to backward through the graph a second time or if "
                 "you need to access saved tensors after calling backward."
             )
+        if modes.autocast is not None:  # a rule computes in the dtypes that its forward had
+            with without_autocast():
+                return self.apply(grads)
         read = [a.read(self, _number(a)) if type(a) is Saved else a for a in self.args]
         out = [o.read(self, k) if type(o) is Saved else o for k, o in enumerate(self.out)]
         assert self.op.vjp is not None

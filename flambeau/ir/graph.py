@@ -76,6 +76,9 @@ class Op:
         differentiable: False for rows whose results never carry gradients.
         specialise: positions of number sources whose integral values are compiled in (exponents).
         fixed: for elementwise rows, positions that take no part in type promotion.
+        autocast: what autocast does to a call: "lower" converts float arguments to the dtype of
+            the region, "float32" to float32, "promote" to the widest among them; "exempt"
+            leaves them, and keeps autocast from the body too. None: the body's rows decide.
     """
 
     __slots__ = (
@@ -97,6 +100,7 @@ class Op:
         "call",
         "gradcheck",
         "fixed",
+        "autocast",
     )
 
     def __init__(self, name: str, kind: str, body: Callable[..., Any] | None = None) -> None:
@@ -119,6 +123,7 @@ class Op:
         self.call: Callable[..., Any] | None = None
         self.gradcheck = True
         self.fixed: frozenset[int] = frozenset()
+        self.autocast: str | None = None
 
     def __repr__(self) -> str:
         return f"<row {self.name}>"

@@ -116,7 +116,7 @@ threshold.vjp(
 )
 
 
-@composite(functional=True)
+@composite(functional=True, autocast="lower")
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
     """x above 0, weight * x elsewhere.
 

@@ -36,7 +36,8 @@ from flambeau.ops.operators import sub
 from flambeau.ops.precision import cast, fit, widen
 from flambeau.ops.reduction import min_axes
 from flambeau.ops.rows import NAMES, ROWS
-from flambeau.ops.table import _inplace, composite, emit, primitive, record_elementwise
+from flambeau.ops.table import composite, emit, primitive, record_elementwise
+from flambeau.ops.writing import inplace_form
 from flambeau.size import broadcast_shapes
 from flambeau.tensor import Tensor
 
@@ -692,7 +693,7 @@ for _name in (
     "greater",
     "greater_equal",
 ):
-    setattr(Tensor, _name + "_", _inplace(NAMES[_name].row, NAMES[_name], _name))
+    setattr(Tensor, _name + "_", inplace_form(NAMES[_name].row, NAMES[_name], _name))
 
 for _name, _method in (
     ("where", lambda self, condition, y: where(condition, self, y)),

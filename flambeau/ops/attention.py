@@ -229,7 +229,7 @@ def _check(query: Tensor, key: Tensor, value: Tensor, mask: Any, causal: bool) -
             )
 
 
-@composite(method=False, public=False, functional=True)
+@composite(method=False, public=False, functional=True, autocast="lower")
 def scaled_dot_product_attention(
     query: Tensor,
     key: Tensor,

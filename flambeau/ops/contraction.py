@@ -55,7 +55,7 @@ def _check(a: Tensor, b: Tensor) -> None:
         raise RuntimeError(f"mat1 and mat2 shapes cannot be multiplied ({left} and {right})")
 
 
-@composite(out=True)
+@composite(out=True, autocast="lower")
 def matmul(input: Tensor, other: Tensor) -> Tensor:
     """Matrix product: dot product of vectors, matrix-vector, or batched matrix-matrix.
 

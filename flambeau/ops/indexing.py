@@ -468,7 +468,7 @@ def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: 
     return _index_op(input, dim, index, source * alpha if alpha != 1 else source, "add")
 
 
-@composite(inplace=True, out=True)
+@composite(inplace=True, out=True, autocast="promote")
 def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
     """input with source written at the entries of one dimension that index names."""
     return _index_op(input, dim, index, source, "set")

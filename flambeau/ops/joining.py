@@ -180,7 +180,7 @@ EMPTY.differentiable = False
 ROWS["empty_memory"] = EMPTY
 
 
-@composite(method=False, out=True, aliases=("concat", "concatenate"))
+@composite(method=False, out=True, aliases=("concat", "concatenate"), autocast="promote")
 def cat(tensors: Any, dim: int = 0) -> Tensor:
     """Tensors joined along an existing dimension; dtypes are promoted.
 
@@ -220,7 +220,7 @@ def cat(tensors: Any, dim: int = 0) -> Tensor:
     return join(d, *kept)
 
 
-@composite(method=False, out=True)
+@composite(method=False, out=True, autocast="promote")
 def stack(tensors: Any, dim: int = 0) -> Tensor:
     """Tensors of one shape joined along a new dimension."""
     tensors = tuple(tensors)

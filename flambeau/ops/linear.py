@@ -29,7 +29,7 @@ def _rows(x: Tensor) -> Tensor:
     return x if x.ndim == 2 else x.reshape(-1, x._shape[-1])
 
 
-@composite(keep=True, method=False, public=False, functional=True)
+@composite(keep=True, method=False, public=False, functional=True, autocast="lower")
 def linear(input: Tensor, weight: Tensor, bias: Any = None) -> Tensor:
     """input @ weight.T + bias.
 

@@ -161,7 +161,7 @@ def _cross_entropy_vjp(
 _cross_entropy.vjp(_cross_entropy_vjp, saves="input target out1 out2 out3")
 
 
-@composite(method=False, public=False, functional=True)
+@composite(method=False, public=False, functional=True, autocast="float32")
 def cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -280,7 +280,7 @@ def _by_probabilities(
     return cast(found, input.dtype)
 
 
-@composite(method=False, public=False, functional=True)
+@composite(method=False, public=False, functional=True, autocast="float32")
 def nll_loss(
     input: Tensor,
     target: Tensor,

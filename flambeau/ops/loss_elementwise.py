@@ -67,7 +67,7 @@ def square_of(x: Tensor) -> Tensor:
     return NAMES["square"](x)
 
 
-@composite(method=False, public=False, functional=True)
+@composite(method=False, public=False, functional=True, autocast="float32")
 def mse_loss(
     input: Tensor,
     target: Tensor,
@@ -90,7 +90,7 @@ def mse_loss(
     )
 
 
-@composite(method=False, public=False, functional=True)
+@composite(method=False, public=False, functional=True, autocast="float32")
 def l1_loss(
     input: Tensor,
     target: Tensor,
@@ -119,7 +119,7 @@ def _smooth_absolute_vjp(g: Any, out: Any, x: Any, width: float, slope: float) -
 smooth_absolute.vjp(_smooth_absolute_vjp, saves="input")
 
 
-@composite(method=False, public=False, functional=True)
+@composite(method=False, public=False, functional=True, autocast="float32")
 def smooth_l1_loss(
     input: Tensor,
     target: Tensor,
@@ -141,7 +141,7 @@ def smooth_l1_loss(
     return _by_distance(input, target, reduction, None, lambda d: smooth_absolute(d, beta, 1.0))
 
 
-@composite(method=False, public=False, functional=True)
+@composite(method=False, public=False, functional=True, autocast="float32")
 def huber_loss(
     input: Tensor,
     target: Tensor,
@@ -182,7 +182,7 @@ def _bernoulli_vjp(g: Any, out: Any, x: Any, t: Any) -> tuple[Any, Any]:
 bernoulli_nll.vjp(_bernoulli_vjp, saves="input target")
 
 
-@composite(method=False, public=False, functional=True)
+@composite(method=False, public=False, functional=True, autocast="float32")
 def binary_cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -220,7 +220,7 @@ logit_nll.vjp(
 )
 
 
-@composite(method=False, functional=True)
+@composite(method=False, functional=True, autocast="float32")
 def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,
@@ -261,7 +261,7 @@ def binary_cross_entropy_with_logits(
     return _finish(loss, reduction, input)
 
 
-@composite(method=False, functional=True)
+@composite(method=False, functional=True, autocast="float32")
 def kl_div(
     input: Tensor,
     target: Tensor,
@@ -294,7 +294,7 @@ def kl_div(
     return total / input._shape[0] if by_batch and input.ndim else total
 
 
-@composite(method=False, functional=True)
+@composite(method=False, functional=True, autocast="float32")
 def poisson_nll_loss(
     input: Tensor,
     target: Tensor,
@@ -368,7 +368,7 @@ def gaussian_nll_loss(
 # -- margins ---------------------------------------------------------------------------------------
 
 
-@composite(method=False, functional=True)
+@composite(method=False, functional=True, autocast="float32")
 def hinge_embedding_loss(
     input: Tensor,
     target: Tensor,
@@ -384,7 +384,7 @@ def hinge_embedding_loss(
     return reduced(far + near, reduction)
 
 
-@composite(method=False, functional=True)
+@composite(method=False, functional=True, autocast="float32")
 def margin_ranking_loss(
     input1: Tensor,
     input2: Tensor,
@@ -409,7 +409,7 @@ def margin_ranking_loss(
     return reduced(clamp_min(-target * (input1 - input2) + margin, 0), reduction)
 
 
-@composite(method=False, functional=True)
+@composite(method=False, functional=True, autocast="float32")
 def cosine_embedding_loss(
     input1: Tensor,
     input2: Tensor,
@@ -449,7 +449,7 @@ def cosine_embedding_loss(
     return _finish(near + far, reduction, input1)
 
 
-@composite(method=False, functional=True)
+@composite(method=False, functional=True, autocast="float32")
 def triplet_margin_loss(
     anchor: Tensor,
     positive: Tensor,
@@ -539,7 +539,7 @@ def triplet_margin_with_distance_loss(
     )
 
 
-@composite(method=False, public=False, functional=True)
+@composite(method=False, public=False, functional=True, autocast="float32")
 def soft_margin_loss(
     input: Tensor,
     target: Tensor,
@@ -580,7 +580,7 @@ def multilabel_soft_margin_loss(
     return _finish(rows, reduction, input)
 
 
-@composite(method=False, public=False, functional=True)
+@composite(method=False, public=False, functional=True, autocast="float32")
 def multi_margin_loss(
     input: Tensor,
     target: Tensor,
@@ -625,7 +625,7 @@ def multi_margin_loss(
     return _finish(found if input.ndim == 2 else view_as_shape(found, ()), reduction, input)
 
 
-@composite(method=False, public=False, functional=True)
+@composite(method=False, public=False, functional=True, autocast="float32")
 def multilabel_margin_loss(
     input: Tensor,
     target: Tensor,

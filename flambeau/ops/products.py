@@ -22,7 +22,7 @@ def _need(x: Tensor, ndim: int, name: str, which: str) -> None:
         raise RuntimeError(f"{name}: Expected {ndim}D tensor for {which}, got {x.ndim}D tensor")
 
 
-@composite(out=True)
+@composite(out=True, autocast="lower")
 def mm(input: Tensor, mat2: Tensor) -> Tensor:
     """Product of two matrices (N, M) @ (M, P)."""
     for x, which in ((input, "self"), (mat2, "mat2")):
@@ -31,7 +31,7 @@ def mm(input: Tensor, mat2: Tensor) -> Tensor:
     return matmul(input, mat2)
 
 
-@composite(out=True)
+@composite(out=True, autocast="lower")
 def bmm(input: Tensor, mat2: Tensor) -> Tensor:
     """Products of two batches of matrices (B, N, M) @ (B, M, P)."""
     if input.ndim != 3 or mat2.ndim != 3:
@@ -47,7 +47,7 @@ def bmm(input: Tensor, mat2: Tensor) -> Tensor:
     return matmul(input, mat2)
 
 
-@composite(out=True)
+@composite(out=True, autocast="exempt")
 def mv(input: Tensor, vec: Tensor) -> Tensor:
     """Product of a matrix and a vector."""
     if input.ndim != 2 or vec.ndim != 1:
@@ -60,7 +60,7 @@ def mv(input: Tensor, vec: Tensor) -> Tensor:
     return matmul(input, vec)
 
 
-@composite(out=True, aliases=("vdot",))
+@composite(out=True, aliases=("vdot",), autocast="exempt")
 def dot(input: Tensor, tensor: Tensor) -> Tensor:
     """Sum of the products of two vectors' elements."""
     if input.ndim != 1 or tensor.ndim != 1:
@@ -109,13 +109,13 @@ def _scaled(input: Tensor, product: Tensor, beta: Any, alpha: Any) -> Tensor:
     return product + (input if beta == 1 else input * beta)
 
 
-@composite(out=True, inplace=True)
+@composite(out=True, inplace=True, autocast="lower")
 def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """beta * input + alpha * (mat1 @ mat2)."""
     return _scaled(input, mm(mat1, mat2), beta, alpha)
 
 
-@composite(out=True, inplace=True)
+@composite(out=True, inplace=True, autocast="exempt")
 def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """beta * input + alpha * (mat @ vec)."""
     return _scaled(input, mv(mat, vec), beta, alpha)
@@ -127,7 +127,7 @@ def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Any = 1, alpha: Any
     return _scaled(input, outer(vec1, vec2), beta, alpha)
 
 
-@composite(out=True, inplace=True)
+@composite(out=True, inplace=True, autocast="lower")
 def baddbmm(
     input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1
 ) -> Tensor:
@@ -135,7 +135,7 @@ def baddbmm(
     return _scaled(input, bmm(batch1, batch2), beta, alpha)
 
 
-@composite(out=True, inplace=True)
+@composite(out=True, inplace=True, autocast="lower")
 def addbmm(
     input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1
 ) -> Tensor:
@@ -284,7 +284,7 @@ def _contract(
         shape = [sizes[c] for c in groups[0]] + [math.prod(sizes[c] for c in g) for g in groups[1:]]
         return x.reshape(shape)
 
-    product = matmul_batched(
+    product = matmul(
         arranged(a, la, [batch, left, inner_labels]), arranged(b, lb, [batch, inner_labels, right])
     )
     order = batch + left + right

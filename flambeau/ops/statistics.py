@@ -41,7 +41,7 @@ def pair(name: str, values: Tensor, indices: Tensor) -> Any:
     return Extreme(values, indices)
 
 
-@composite(out=True)
+@composite(out=True, autocast="float32")
 def prod(
     input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: DType | None = None
 ) -> Tensor:
@@ -389,7 +389,7 @@ def count_nonzero(input: Tensor, dim: Any = None) -> Tensor:
     return NAMES["sum"](input != 0, dim)
 
 
-@composite()
+@composite(autocast="float32")
 def trace(input: Tensor) -> Tensor:
     """Sum of a matrix's diagonal."""
     if input.ndim != 2:
@@ -463,7 +463,7 @@ def _between(ordered: Tensor, ranks: Tensor, interpolation: str) -> Tensor:
     return NAMES["lerp"](low, high, weight)
 
 
-@composite(out=True)
+@composite(out=True, autocast="float32")
 def quantile(
     input: Tensor,
     q: Any,
@@ -480,7 +480,7 @@ def quantile(
     return _quantile(input, q, dim, keepdim, interpolation, False)
 
 
-@composite(out=True)
+@composite(out=True, autocast="float32")
 def nanquantile(
     input: Tensor,
     q: Any,
@@ -639,7 +639,7 @@ def histogram(
     return _into(Histogram(hist, edges), out)
 
 
-@composite(method=False)
+@composite(method=False, autocast="float32")
 def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = None) -> Tensor:
     """Distances (..., P, R) in the p-norm between the rows of (..., P, M) and (..., R, M)."""
     for name, x in (("X1", x1), ("X2", x2)):

@@ -25,12 +25,13 @@ from flambeau import record
 from flambeau.dtype import bool as bool_dtype
 from flambeau.dtype import dtype as DType
 from flambeau.dtype import float64, get_default_dtype, result_type, scalar_dtype
-from flambeau.ir.graph import CAST, COPY, PICK, Constant, Node, Op
+from flambeau.ir.graph import CAST, PICK, Constant, Node, Op
+from flambeau.ops.autocast import cast_call
 from flambeau.ops.entries import attach, attach_two, tracks
 from flambeau.ops.rows import FUNCTIONAL, NAMES, ROWS, new_row, set_samples, set_vjp
-from flambeau.ops.writing import check_writable, write_into, write_out
+from flambeau.ops.writing import inplace_form, out_form, write_out
 from flambeau.size import broadcast_shapes, contiguous_strides
-from flambeau.tape import modes
+from flambeau.tape import modes, without_autocast
 from flambeau.tensor import Tensor, _new, make, over
 
 Number = (bool, int, float)
@@ -55,7 +56,7 @@ def _finish(
     if call is not body:
         functools.update_wrapper(call, body)
     if out:
-        call = _with_out(call, body)
+        call = out_form(call, body)
     op.call = call
     call.row = op  # type: ignore[attr-defined]
     call.vjp = functools.partial(set_vjp, op)  # type: ignore[attr-defined]
@@ -69,7 +70,7 @@ def _finish(
         if functional:
             FUNCTIONAL[name] = call
         if inplace:
-            write = _inplace(op, call, name)
+            write = inplace_form(op, call, name)
             if public:
                 NAMES[name + "_"] = write
             if method:
@@ -98,42 +99,6 @@ def _with_inplace(
         parameters=[*op.signature.parameters.values(), last]
     )
     return form
-
-
-def _with_out(call: Callable[..., Any], body: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(body)
-    def with_out(*args: Any, out: Any = None, **kwargs: Any) -> Any:
-        found = call(*args, **kwargs)
-        return found if out is None else write_out(out, found)
-
-    return with_out
-
-
-def _inplace(op: Op, call: Callable[..., Any], name: str) -> Callable[..., Any]:
-    def write(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        check_writable(input)
-        given = input
-        if (
-            modes.grad
-            and (tracks((input,)) or tracks(args) or tracks(kwargs.values()))
-            and (op.vjp is None or op.parameters[0] in op.saves)
-        ):
-            given = _before_writing(input)
-        write_into(input, call(given, *args, **kwargs))
-        return input
-
-    write.__name__ = write.__qualname__ = name + "_"
-    write.__signature__ = op.signature  # type: ignore[attr-defined]
-    write.__doc__ = f"In-place form of `{name}`."
-    return write
-
-
-def _before_writing(t: Tensor) -> Tensor:
-    """The value and history that `t` has now, for a derivative that reads it after the write."""
-    kept = make(Node(COPY, (t._node(),), (), t._shape, t.dtype), t._cell.device)
-    if t.requires_grad:
-        kept._grad_fn, kept._output_nr, kept._rg = t.grad_fn, t._output_nr, True
-    return kept
 
 
 # -- elementwise ----------------------------------------------------------------------------------
@@ -485,19 +450,24 @@ def primitive(
     inplace: bool = False,
     jvp: Any = None,
     differentiable: bool = True,
+    autocast: str | None = None,
 ) -> Callable[[Any], Any]:
     """Declare a primitive whose body calls `emit(op, ...)` through the row it is given.
 
     The body is called as body(row, *args) and returns the output tensor (or tuple); the tape entry
-    is made here.
+    is made here. `autocast` is as in `composite`.
     """
 
     def declare(body: Callable[..., Any]) -> Any:
-        op = new_row(body.__name__, kind, body, jvp=jvp, differentiable=differentiable)
+        op = new_row(
+            body.__name__, kind, body, jvp=jvp, differentiable=differentiable, autocast=autocast
+        )
         op.parameters = op.parameters[1:]
         op.signature = op.signature.replace(parameters=list(op.signature.parameters.values())[1:])
 
         def call(*args: Any, **kwargs: Any) -> Any:
+            if autocast is not None and modes.autocast is not None:
+                return cast_call(autocast, call, args, kwargs)
             found = body(op, *args, **kwargs)
             if op.vjp is not None and tracks(args):
                 outs = found if isinstance(found, tuple) else (found,)
@@ -585,6 +555,7 @@ def composite(
     functional: bool = False,
     numbers: Iterable[str] = (),
     aliases: Iterable[str] = (),
+    autocast: str | None = None,
 ) -> Callable[[Any], Any]:
     """Declare a row whose body is its decomposition.
 
@@ -599,16 +570,20 @@ def composite(
             must be hashable. Other composites are expanded as they are recorded.
         numbers: parameters of a kept row that are passed when the program runs, so that their
             values compile nothing anew; the body gets them as 0-d float64 tensors.
+        autocast: "lower", "float32", "promote" or "exempt": what autocast does to a call
+            (`ir.graph.Op`). The bodies of kept rows never see autocast.
     """
 
     def declare(body: Callable[..., Any]) -> Any:
-        op = new_row(body.__name__, "composite", body, jvp="inherit")
+        op = new_row(body.__name__, "composite", body, jvp="inherit", autocast=autocast)
         op.fixed = frozenset(op.parameters.index(name) for name in numbers)
         if keep:
             call = _kept(op, body)
         else:
 
             def call(*args: Any, **kwargs: Any) -> Any:
+                if autocast is not None and modes.autocast is not None:
+                    return cast_call(autocast, call, args, kwargs)
                 try:
                     if op.vjp is None or not modes.grad:
                         return body(*args, **kwargs)
@@ -684,7 +659,11 @@ _layouts: dict[Any, Any] = {}
 
 
 def _kept(op: Op, body: Callable[..., Any]) -> Callable[..., Any]:
+    policy = op.autocast or "exempt"
+
     def call(*args: Any, **kwargs: Any) -> Any:
+        if modes.autocast is not None:
+            return cast_call(policy, call, args, kwargs)
         if kwargs:
             bound = op.signature.bind(*args, **kwargs)
             args = bound.args if not bound.kwargs else (*bound.args, *bound.kwargs.values())
@@ -782,7 +761,7 @@ def expand_composite(node: Node) -> tuple[Node, ...]:
             args.append(a)
     was, modes.grad = modes.grad, False
     try:
-        with record.tracing():
+        with record.tracing(), without_autocast():
             found = node.op.body(*args)  # type: ignore[misc]
     finally:
         modes.grad = was

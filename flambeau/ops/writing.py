@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 from flambeau import record
 from flambeau.dtype import dtype as DType
-from flambeau.ir.graph import ASSIGN, CAST, COPY, VIEW, Node
-from flambeau.ops.entries import attach
+from flambeau.ir.graph import ASSIGN, CAST, COPY, VIEW, Node, Op
+from flambeau.ops.entries import attach, tracks
 from flambeau.ops.rows import NAMES
-from flambeau.tape import modes
+from flambeau.tape import modes, without_autocast
 from flambeau.tensor import Tensor, make, over
 
 
@@ -152,3 +154,57 @@ def write_out(out: Any, value: Any) -> Any:
         return out
     store(out, value)
     return out
+
+
+def out_form(call: Callable[..., Any], body: Callable[..., Any]) -> Callable[..., Any]:
+    """A row's function with the parameter `out=`, which autocast leaves alone where it is given."""
+
+    @functools.wraps(body)
+    def with_out(*args: Any, out: Any = None, **kwargs: Any) -> Any:
+        if out is None:
+            return call(*args, **kwargs)
+        with without_autocast():
+            return write_out(out, call(*args, **kwargs))
+
+    return with_out
+
+
+def inplace_form(op: Op, call: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """The form `name` + "_" of a row, which writes its result into its first argument."""
+    if op.autocast is not None:
+        call = _unconverted(call)
+
+    def write(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        check_writable(input)
+        given = input
+        if (
+            modes.grad
+            and (tracks((input,)) or tracks(args) or tracks(kwargs.values()))
+            and (op.vjp is None or op.parameters[0] in op.saves)
+        ):
+            given = _before_writing(input)
+        write_into(input, call(given, *args, **kwargs))
+        return input
+
+    write.__name__ = write.__qualname__ = name + "_"
+    write.__signature__ = op.signature  # type: ignore[attr-defined]
+    write.__doc__ = f"In-place form of `{name}`."
+    return write
+
+
+def _unconverted(call: Callable[..., Any]) -> Callable[..., Any]:
+    """A row's function that autocast leaves alone."""
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with without_autocast():
+            return call(*args, **kwargs)
+
+    return run
+
+
+def _before_writing(t: Tensor) -> Tensor:
+    """The value and history that `t` has now, for a derivative that reads it after the write."""
+    kept = make(Node(COPY, (t._node(),), (), t._shape, t.dtype), t._cell.device)
+    if t.requires_grad:
+        kept._grad_fn, kept._output_nr, kept._rg = t.grad_fn, t._output_nr, True
+    return kept

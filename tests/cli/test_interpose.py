@@ -80,7 +80,9 @@ def test_uninstall_undoes_everything(monkeypatch: pytest.MonkeyPatch) -> None:
         ("torch.version", "cuda hip __version__"),
         ("torch.cuda", "is_available device_count amp"),
         ("torch.cuda.amp", "autocast GradScaler"),
-        ("torch.amp", "autocast GradScaler"),
+        ("torch.amp", "autocast GradScaler custom_fwd custom_bwd is_autocast_available"),
+        ("torch.amp.grad_scaler", "GradScaler OptState"),
+        ("torch.cpu.amp", "autocast GradScaler"),
         ("torch.backends", "cudnn cuda mps mkl"),
         ("torch.backends.cuda", "matmul"),
         ("torch.distributed", "is_available init_process_group"),
@@ -209,14 +211,20 @@ def test_there_is_no_accelerator(torch: Any) -> None:
         torch.cuda.get_device_name()
 
 
-def test_mixed_precision_is_off_or_refused(torch: Any) -> None:
-    with torch.autocast("cpu", enabled=False):
-        pass
+def test_mixed_precision(torch: Any) -> None:
+    assert torch.autocast is flambeau.amp.autocast
+    x = torch.ones(2, 2)
+    with torch.autocast("cpu"):
+        assert torch.is_autocast_enabled("cpu")
+        assert (x @ x).dtype is torch.bfloat16
     with torch.amp.autocast(device_type="cuda", enabled=False):
-        pass
-    with pytest.warns(UserWarning, match="not available"):
+        assert (x @ x).dtype is torch.float32
+    with pytest.warns(FutureWarning, match="is deprecated"), torch.cpu.amp.autocast():
+        assert (x @ x).dtype is torch.bfloat16
+    with pytest.warns((UserWarning, FutureWarning), match="not available"):
         torch.cuda.amp.autocast()
-    scaler = torch.cuda.amp.GradScaler(enabled=False)
+    with pytest.warns(FutureWarning, match="is deprecated"):
+        scaler = torch.cuda.amp.GradScaler(enabled=False)
     loss = torch.ones(())
     assert scaler.scale(loss) is loss
     assert not scaler.is_enabled()

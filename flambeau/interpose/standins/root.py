@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from flambeau.interpose.standins.amp import autocast as autocast
 from flambeau.interpose.standins.version import TorchVersion
 from flambeau.interpose.standins.version import __version__ as _version
 
