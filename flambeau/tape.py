@@ -120,7 +120,8 @@ _TORCH_ROWS = {
     "_attention": "scaled_dot_product_attention",
     "_cross_entropy": "nll_loss",
     "_native_layer_norm": "native_layer_norm",
-    "_batch_normal": "native_batch_norm",
+    "_native_batch_norm": "native_batch_norm",
+    "_native_group_norm": "native_group_norm",
 }
 
 

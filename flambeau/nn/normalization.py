@@ -297,7 +297,7 @@ class _BatchNorm(_NormBase):
         if self.training and self.track_running_stats and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
             if self.momentum is None:
-                momentum = 1.0 / float(self.num_batches_tracked)
+                momentum = self.num_batches_tracked.to(self.running_mean.dtype).reciprocal()
         mean, var = self.running_mean, self.running_var
         if self.training and not self.track_running_stats:
             mean = var = None

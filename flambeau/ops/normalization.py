@@ -209,8 +209,8 @@ def rms_norm(
 # -- groups, instances, batches --------------------------------------------------------------------
 
 
-def _channel_shape(input: Tensor) -> tuple[int, ...]:
-    return (1, input._shape[1], *(1,) * (input.ndim - 2))
+def _channel_shape(input: Any) -> tuple[int, ...]:
+    return (1, input.shape[1], *(1,) * (input.ndim - 2))
 
 
 def _scaled(x: Tensor, input: Tensor, weight: Any, bias: Any) -> Tensor:
@@ -221,6 +221,160 @@ def _scaled(x: Tensor, input: Tensor, weight: Any, bias: Any) -> Tensor:
     if bias is not None:
         x = x + view_as_shape(widen(bias), shape)
     return cast(x, input.dtype)
+
+
+def _per_channel(x: Tensor, like: Any) -> Tensor:
+    """The sum over all dimensions but the channels, in the dtype of a weight or bias."""
+    return cast(sum_axes(x, tuple(d for d in range(x.ndim) if d != 1)), like.dtype)
+
+
+def _statistics(x: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
+    """(mean, biased variance, x - mean) over axes, which are kept with size 1."""
+    count = math.prod(x._shape[d] for d in axes)
+    mean = _row_mean(x, axes, count)
+    centered = x - mean
+    return mean, _row_mean(centered * centered, axes, count), centered
+
+
+def _normal_vjp(
+    g: Tensor, normal: Tensor, rstd: Tensor, axes: tuple[int, ...], count: int
+) -> Tensor:
+    """The cotangent of x, given that of normal = (x - mean) * rstd."""
+    return rstd * (g - _row_mean(g, axes, count) - normal * _row_mean(g * normal, axes, count))
+
+
+def _statistics_vjp(
+    g_mean: Any, g_var: Any, centered: Tensor, shape: tuple[int, ...], count: int
+) -> Any:
+    """The cotangent of x, given those of its mean and biased variance (None: zero)."""
+    found: Any = None
+    if g_mean is not None:
+        found = expand_to(view_as_shape(g_mean.contiguous(), shape), tuple(centered.shape))
+    if g_var is not None:
+        part = view_as_shape(g_var.contiguous(), shape) * centered * 2.0
+        found = part if found is None else found + part
+    return None if found is None else found * (1.0 / max(count, 1))
+
+
+#: Elements of a row from which on its own mean is worth taking.
+_ROW = 16
+
+
+def _channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of every channel of (N, C, *), of shape (1, C, 1, ..).
+
+    Every row (one channel of one sample) is centred by its own mean while it is in the cache, and
+    the rows' moments are combined, so that memory is read once.
+
+    Reference:
+        Chan, Golub and LeVeque, Updating Formulae and a Pairwise Algorithm for Computing Sample
+        Variances (1979).
+    """
+    axes = tuple(d for d in range(x.ndim) if d != 1)
+    row = math.prod(x._shape[2:])
+    if row < _ROW:
+        return _statistics(x, axes)[:2]
+    mean, var, _ = _statistics(x, tuple(range(2, x.ndim)))
+    total, between, _ = _statistics(mean, (0,))
+    return total, between + _row_mean(var, (0,), x._shape[0])
+
+
+@composite(keep=True, method=False, public=False)
+def _native_batch_norm(
+    input: Tensor, weight: Any, bias: Any, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`batch_norm` by the batch's own statistics, and its means and biased variances, (C) each."""
+    x = widen(input)
+    mean, var = _channel_statistics(x)
+    out = _scaled((x - mean) * rsqrt(var + eps), input, weight, bias)
+    flat = (x._shape[1],)
+    return out, view_as_shape(mean, flat), view_as_shape(var, flat)
+
+
+def _batch_norm_vjp(
+    gs: Any, outs: Any, input: Any, weight: Any, bias: Any, eps: float
+) -> tuple[Any, ...]:
+    g, g_mean, g_var = gs
+    _, mean, var = outs
+    axes = tuple(d for d in range(input.ndim) if d != 1)
+    count = math.prod(input.shape[d] for d in axes)
+    shape = _channel_shape(input)
+    rstd = view_as_shape(rsqrt(var + eps), shape)
+    centered = widen(input) - view_as_shape(mean, shape)
+    found: Any = None
+    g_weight = g_bias = None
+    if g is not None:
+        wide = widen(g)
+        normal = centered * rstd
+        total, moment = sum_axes(wide, axes), sum_axes(wide * normal, axes)
+        mean_g, mean_gn = (view_as_shape(s * (1.0 / max(count, 1)), shape) for s in (total, moment))
+        scale = rstd if weight is None else rstd * view_as_shape(widen(weight), shape)
+        found = scale * (wide - mean_g - normal * mean_gn)
+        if weight is not None and weight.requires_grad:
+            g_weight = cast(moment, weight.dtype)
+        if bias is not None and bias.requires_grad:
+            g_bias = cast(total, bias.dtype)
+    # mean and var enter running statistics, and this rule's own derivative
+    part = _statistics_vjp(g_mean, g_var, centered, shape, count)
+    if part is not None:
+        found = part if found is None else found + part
+    return cast(found, input.dtype), g_weight, g_bias, None
+
+
+_native_batch_norm.vjp(_batch_norm_vjp, saves="input weight out1 out2")
+
+
+@composite(keep=True, method=False, public=False)
+def _native_group_norm(
+    input: Tensor, num_groups: int, weight: Any, bias: Any, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`group_norm`, and the means and biased variances of the groups, (N, G) each."""
+    shape = input._shape
+    x = _grouped(widen(input), num_groups)
+    mean, var, centered = _statistics(x, (2,))
+    normal = view_as_shape(centered * rsqrt(var + eps), shape)
+    flat = (shape[0], num_groups)
+    return _scaled(normal, input, weight, bias), view_as_shape(mean, flat), view_as_shape(var, flat)
+
+
+def _grouped(x: Tensor, num_groups: int) -> Tensor:
+    """(N, C, *) as (N, G, elements of a group)."""
+    batch, channels = x._shape[:2]
+    size = channels // num_groups * math.prod(x._shape[2:])
+    return x.reshape(batch, num_groups, size)
+
+
+def _group_norm_vjp(
+    gs: Any, outs: Any, input: Any, num_groups: int, weight: Any, bias: Any, eps: float
+) -> tuple[Any, ...]:
+    g, g_mean, g_var = gs
+    _, mean, var = outs
+    full = tuple(input.shape)
+    x = _grouped(widen(input), num_groups)
+    count = x._shape[2]
+    shape = (full[0], num_groups, 1)
+    rstd = view_as_shape(rsqrt(var + eps), shape)
+    centered = x - view_as_shape(mean, shape)
+    found: Any = None
+    g_weight = g_bias = None
+    if g is not None:
+        wide = widen(g)
+        normal = centered * rstd
+        scaled = wide
+        if weight is not None:
+            scaled = wide * view_as_shape(widen(weight), _channel_shape(input))
+        found = _normal_vjp(_grouped(scaled, num_groups), normal, rstd, (2,), count)
+        if weight is not None and weight.requires_grad:
+            g_weight = _per_channel(wide * view_as_shape(normal, full), weight)
+        if bias is not None and bias.requires_grad:
+            g_bias = _per_channel(wide, bias)
+    part = _statistics_vjp(g_mean, g_var, centered, shape, count)
+    if part is not None:
+        found = part if found is None else found + part
+    return cast(view_as_shape(found, full), input.dtype), None, g_weight, g_bias, None
+
+
+_native_group_norm.vjp(_group_norm_vjp, saves="input weight out1 out2")
 
 
 @composite(method=False, functional=True)
@@ -269,10 +423,7 @@ def group_norm(
             )
     if not input.numel():
         return _scaled(widen(input) * 1.0, input, weight, bias)
-    size = input.numel() // (input._shape[0] * num_groups)
-    rows = widen(input).reshape(input._shape[0], num_groups, size)
-    normal = _native_layer_norm(rows, (size,), None, None, eps)[0]
-    return _scaled(view_as_shape(normal, input._shape), input, weight, bias)
+    return _native_group_norm(input, num_groups, weight, bias, eps)[0]
 
 
 @composite(method=False, public=False, functional=True)
@@ -308,20 +459,19 @@ def instance_norm(
         raise ValueError(
             f"Expected more than 1 spatial element when training, got input size {input.shape}"
         )
-    if running_mean is not None or running_var is not None:
-        axes = tuple(range(2, input.ndim))
-        x = widen(input.detach())
-        mean = _row_mean(x, axes, size)
-        var = _row_mean((x - mean) * (x - mean), axes, size) * (size / (size - 1))
-        batch = input._shape[0]
-        for running, now in ((running_mean, mean), (running_var, var)):
-            if running is not None:
-                per_channel = sum_axes(now.reshape(batch, -1), (0,)) * (1.0 / batch)
-                _move(running, per_channel, momentum)
-    return group_norm(input, input._shape[1], weight, bias, eps)
+    if not input.numel():
+        return group_norm(input, input._shape[1], weight, bias, eps)
+    batch = input._shape[0]
+    out, mean, var = _native_group_norm(input, input._shape[1], weight, bias, eps)
+    if running_mean is not None:
+        _move(running_mean, sum_axes(mean.detach(), (0,)) * (1.0 / batch), momentum)
+    if running_var is not None:
+        unbiased = size / (size - 1) / batch
+        _move(running_var, sum_axes(var.detach(), (0,)) * unbiased, momentum)
+    return out
 
 
-def _move(running: Tensor, now: Tensor, momentum: float) -> None:
+def _move(running: Tensor, now: Tensor, momentum: Any) -> None:
     """running <- (1 - momentum) * running + momentum * now, without history."""
     was, modes.grad = modes.grad, False
     try:
@@ -351,7 +501,7 @@ def batch_norm(
         weight: (C) or None.
         bias: (C) or None.
         training: take the statistics from the batch, else the running ones.
-        momentum: weight of the batch in the running statistics.
+        momentum: weight of the batch in the running statistics; a 0-d tensor is taken too.
         eps: added to the variance.
 
     Raises:
@@ -365,6 +515,7 @@ def batch_norm(
         raise RuntimeError(
             f"Expected at least 2 dimensions for input tensor but received {input.ndim}"
         )
+    floats_only("batch_norm", input)
     shape = _channel_shape(input)
     channels = input._shape[1]
     for name, given in (
@@ -375,67 +526,25 @@ def batch_norm(
     ):
         if given is not None and given.numel() != channels:
             raise RuntimeError(f"{name} should contain {channels} elements not {given.numel()}")
-    x = widen(input)
     if not training:
         if running_mean is None or running_var is None:
             raise RuntimeError(
                 "Expected running_mean and running_var to be defined when training=False"
             )
         rstd = rsqrt(widen(running_var) + eps)
-        centered = x - view_as_shape(widen(running_mean), shape)
+        centered = widen(input) - view_as_shape(widen(running_mean), shape)
         return _scaled(centered * view_as_shape(rstd, shape), input, weight, bias)
     count = input.numel() // max(channels, 1)
     if count == 1:
         raise ValueError(
             f"Expected more than 1 value per channel when training, got input size {input.shape}"
         )
-    normal, mean, var = _batch_normal(x, eps)
+    out, mean, var = _native_batch_norm(input, weight, bias, eps)
     if running_mean is not None:
         _move(running_mean, mean, momentum)
     if running_var is not None:
-        _move(running_var, var * (count / max(count - 1, 1)), momentum)
-    return _scaled(normal, input, weight, bias)
-
-
-@composite(keep=True, method=False, public=False)
-def _batch_normal(input: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """(x - mean) / sqrt(var + eps), mean and variance of every channel of (N, C, *)."""
-    axes = tuple(d for d in range(input.ndim) if d != 1)
-    count = math.prod(input._shape[d] for d in axes)
-    mean = _row_mean(input, axes, count)
-    centered = input - mean
-    var = _row_mean(centered * centered, axes, count)
-    flat = (input._shape[1],)
-    return centered * rsqrt(var + eps), view_as_shape(mean, flat), view_as_shape(var, flat)
-
-
-def _batch_normal_vjp(gs: Any, outs: Any, input: Any, eps: float) -> tuple[Any, ...]:
-    """The layer norm's rule over the other axes; mean and var only enter running statistics
-    or this rule's own derivative."""
-    g, g_mean, g_var = gs
-    _, mean, var = outs
-    axes = tuple(d for d in range(input.ndim) if d != 1)
-    count = math.prod(input.shape[d] for d in axes)
-    shape = (1, input.shape[1], *(1,) * (input.ndim - 2))
-    rstd = view_as_shape(rsqrt(var + eps), shape)
-    centered = input - view_as_shape(mean, shape)
-    found: Any = None
-    if g is not None:
-        normal = centered * rstd
-        found = rstd * (g - _row_mean(g, axes, count) - normal * _row_mean(g * normal, axes, count))
-    for extra in (
-        None
-        if g_mean is None
-        else expand_to(view_as_shape(g_mean.contiguous(), shape), tuple(input.shape)),
-        None if g_var is None else view_as_shape(g_var.contiguous(), shape) * centered * 2.0,
-    ):
-        if extra is not None:
-            part = extra * (1.0 / max(count, 1))
-            found = part if found is None else found + part
-    return found, None
-
-
-_batch_normal.vjp(_batch_normal_vjp, saves="input out1 out2")
+        _move(running_var, var.detach() * (count / max(count - 1, 1)), momentum)
+    return out
 
 
 # -- neighbourhoods and vectors --------------------------------------------------------------------

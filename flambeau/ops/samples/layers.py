@@ -37,7 +37,17 @@ SAMPLES: dict[str, Samples] = {
     ],
     "group_norm": lambda r: [(r(2, 4, 3), 2), (r(2, 4, 3, 2), 4, r(4), r(4)), (r(3, 4), 1)],
     "instance_norm": lambda r: [(r(2, 4, 3),), (r(2, 4, 3, 2), {"weight": r(4), "bias": r(4)})],
-    "_batch_normal": lambda r: [(r(5, 4), 1e-5), (r(2, 3, 4), 1e-5)],
+    "_native_batch_norm": lambda r: [
+        (r(5, 4), r(4), r(4), 1e-5),
+        (r(2, 3, 4), None, None, 1e-5),
+        (r(2, 3, 4, 5), r(3), None, 1e-5),
+        (r(4, 3, 2).permute(2, 0, 1), None, r(4), 1e-5),
+    ],
+    "_native_group_norm": lambda r: [
+        (r(2, 4, 3), 2, r(4), r(4), 1e-5),
+        (r(2, 6), 3, None, None, 1e-5),
+        (r(1, 3, 2, 3), 3, r(3), None, 1e-5),
+    ],
     "batch_norm": lambda r: [
         (r(5, 4), None, None, r(4), r(4), True),
         (r(2, 4, 3), None, None, None, None, True),
