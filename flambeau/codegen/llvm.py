@@ -64,6 +64,13 @@ class Kernel:
     reduced: frozenset[int] = frozenset()
     lanes: int = 1
     tile: int | None = None
+    last_read: dict[Any, int] = field(default_factory=dict)  # memory read -> the last phase
+    writes: dict[Node, int] = field(default_factory=dict)  # member stored -> its phase
+
+    def may_overwrite(self, node: Node, m: Map, key: Any) -> bool:
+        """Whether result `node`, stored at `m`, may take the place of what is read from `key`:
+        each element is read where it is written, and nothing reads it after that."""
+        return self.reads.get(key) == {m} and self.last_read[key] <= self.writes[node]
 
 
 class Emitter(Space):
@@ -84,6 +91,9 @@ class Emitter(Space):
         self.rows: dict[Node, Value] = {}  # row buffers
         self.labels = 0
         self.reads: dict[Any, set[Any]] = {}
+        self.last_read: dict[Any, int] = {}
+        self.writes: dict[Node, int] = {}
+        self.now = 0  # the phase that is being written
 
     # -- lines ------------------------------------------------------------------------------------
 
@@ -208,6 +218,7 @@ class Emitter(Space):
         """Load at a map: a vector, or a scalar where the vector dimension does not matter."""
         memory, compute = TYPES[dtype_name]
         self.reads.setdefault(key, set()).add(m)
+        self.last_read[key] = self.now
         m = self.fold(m)
         level = self.level_of(m.coefficients)
         memo = ("load", key, m)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from flambeau.codegen.llvm import STRETCH, TILE, Emitter, Kernel, digest
@@ -40,6 +41,8 @@ class RegionEmitter(Emitter):
             self.reduced,
             self.lanes,
             self.tile,
+            self.last_read,
+            self.writes,
         )
 
     def assemble(self, units: Value, grain: Value) -> str:
@@ -102,9 +105,7 @@ done:
 
     def scalar_unit(self) -> None:
         """A region of single elements: straight code."""
-        for node, m in self.region.stores.items():
-            v = self.value(node, self.region.maps[node], 0)
-            self.write(self.destination(node), m, node.dtype.name, v, 1)
+        self.store_all(self.region.stores, 0, 1)
 
     def map_unit(self) -> None:
         """One stretch of the innermost dimension."""
@@ -152,9 +153,16 @@ done:
 
     def map_body(self) -> None:
         """Compute and store every result at the present place."""
-        for node, m in self.region.stores.items():
-            v = self.value(node, self.region.maps[node], 0)
-            self.write(self.destination(node), m, node.dtype.name, v, 2)
+        self.store_all(self.region.stores, 0, 2)
+
+    def store_all(self, nodes: Iterable[Node], phase: int, level: int) -> None:
+        """Write results of one place, once all of them are known: what is written may be the
+        memory that another of them is computed from."""
+        maps = self.region.maps
+        values = [(n, self.value(n, maps[n], phase)) for n in nodes]
+        for n, v in values:
+            self.writes[n] = phase
+            self.write(self.destination(n), self.region.stores[n], n.dtype.name, v, level)
 
     def reducing_unit(self) -> None:
         """One row, or one block of columns: a loop per phase."""
@@ -178,6 +186,7 @@ done:
 
     def phase_loop(self, phase: int) -> None:
         """The loop of one phase: reductions gather, stores and row buffers are written."""
+        self.now = phase
         reduces = [n for n in self.members if n.op.kind == "reduce" and self.phase[n] == phase]
         stores = [n for n in self.region.stores if n in self.row_level and self.phase[n] == phase]
         buffers = [n for n in self.buffered if self.phase[n] == phase]
@@ -190,9 +199,7 @@ done:
                 self.accumulate(n, accumulators[n], phase)
             for n in buffers:
                 self.write_row(n, self.member(n, phase))
-            for n in stores:
-                v = self.member(n, phase)
-                self.write(self.destination(n), self.region.stores[n], n.dtype.name, v, 2)
+            self.store_all(stores, phase, 2)
 
         inner = sorted(self.reduced)
         if self.form == "rows":
@@ -207,11 +214,8 @@ done:
 
     def stores_after(self, phase: int) -> None:
         """Store the results that are known once the row has been reduced."""
-        for node, m in self.region.stores.items():
-            if node in self.row_level:
-                continue
-            v = self.value(node, self.region.maps[node], phase)
-            self.write(self.destination(node), m, node.dtype.name, v, 1)
+        self.now = phase
+        self.store_all([n for n in self.region.stores if n not in self.row_level], phase, 1)
 
     # -- loops ------------------------------------------------------------------------------------
 

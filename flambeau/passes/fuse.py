@@ -141,7 +141,7 @@ class Fuser:
         """Place every node, store the outputs; -> the plan."""
         for node in self.graph.nodes:
             self.place(node)
-        for node in self.outputs:
+        for node, _ in self.graph.outputs:  # in order, so that equal programs make equal kernels
             self.store(node)
         return Plan(self.graph, self.steps, self.stored, self.free, self.writes, self.before)
 
