@@ -21,7 +21,7 @@ from flambeau.ir.interpret import evaluate, view_array
 from flambeau.ir.region import Region
 from flambeau.kernels import claims, scatter
 from flambeau.passes.fuse import Plan, Step, base_of, order_after
-from flambeau.runtime import kernels, runner
+from flambeau.runtime import kernels, profile, runner
 from flambeau.runtime.fault import wrong_index
 from flambeau.runtime.host import array_of
 from flambeau.runtime.memory import Buffer, scratch
@@ -46,6 +46,8 @@ class Storage:
 
 class Program:
     """Runs one plan. Slots of the value array: 0 the arena, then inputs, outputs, numbers."""
+
+    rows: tuple[str, ...] = ()  # of the recorded program, which nodes' origins count
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -249,6 +251,7 @@ class Program:
         patches: list[int] = []
         native: list[tuple[str, int]] = []  # (kernel name, table start)
         self.parts: list[Any] = []  # (first, last) native runs and host steps, in order
+        self.native: list[Any] = []  # the steps that native runs count
         texts: dict[str, Kernel] = {}
         gemms: set[str] = set()
         scatters: dict[str, tuple[Any, ...]] = {}
@@ -279,6 +282,8 @@ class Program:
                     self.parts.append((first, len(native)))
                 first = len(native)
                 self.parts.append(step)
+                continue
+            self.native.append(step)
         if first < len(native):
             self.parts.append((first, len(native)))
         addresses = kernels.addresses(list(texts.values()), gemms, scatters, claimed)
@@ -449,25 +454,37 @@ class Program:
         self.table[0] = 0
         address = ctypes.addressof(values)
         self.patch(self.patch_address, self.n_patches, self.base, address)
+        call = self.call if profile.active is None else self.timed
         if self.simple:
             first, last = self.parts[0]
-            at = self.call(self.steps_address, first, last, self.base)
+            at = call(self.steps_address, first, last, self.base)
             if at < last:
                 self.fail(values, numbers)
             return outs
-        self.run_parts(values, numbers)
+        self.run_parts(values, numbers, call)
         for slot, store, nbytes in self.copies:
             ctypes.memmove(values[slot], self.place(store, values), nbytes)
         return outs
 
-    def run_parts(self, values: Any, numbers: list[Any]) -> None:
+    def timed(self, steps: int, first: int, last: int, error: int) -> int:
+        """What `self.call` does, with the time of each step reported: Note [Profiling]."""
+        times = np.empty(last - first + 1, np.int64)
+        _, run = runner.timed()
+        at: int = run(steps, first, last, error, times.ctypes.data)
+        if (watch := profile.active) is not None:
+            watch.ran(self, first, times[: min(at + 1, last) - first + 1])
+        return at
+
+    def run_parts(self, values: Any, numbers: list[Any], call: Any) -> None:
         """Run stretches of native steps and the host's calls between them, in order."""
         for part in self.parts:
             if isinstance(part, tuple):
-                if self.call(self.steps_address, part[0], part[1], self.base) < part[1]:
+                if call(self.steps_address, part[0], part[1], self.base) < part[1]:
                     self.fail(values, numbers)
                 continue
             node = part.node
+            watch = profile.active
+            start = 0 if watch is None else profile.clock()
             args = []
             for s in node.src:
                 if type(s) is Node:
@@ -483,6 +500,8 @@ class Program:
             else:
                 target = self.storage(node)
                 array_of(self.place(target, values), node.shape, node.dtype)[...] = found
+            if watch is not None:
+                watch.add(node.op.name, "host", start)
 
     def array(self, s: Node, values: Any) -> Any:
         """A node's value as a NumPy array over its memory."""
