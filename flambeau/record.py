@@ -40,6 +40,7 @@ from flambeau.ir.graph import (
     reachable,
     specialised,
 )
+from flambeau.runtime import profile
 
 #: Flush by itself past this many recorded cells, or (checked now and then) this many bytes of
 #: live pending results.
@@ -410,6 +411,7 @@ def lift(key: tuple[Any, ...], nodes: list[Node], inputs: list[Node]) -> Graph:
                     src.append(Argument(count, "f" if type(s) is float else "i"))
                     count += 1
             fresh = Node(node.op, tuple(src), node.attrs, node.shape, node.dtype)
+        fresh.origin = len(result)
         made[node] = fresh
         result.append(fresh)
     outputs: list[tuple[Node, int | None]] = []
@@ -418,6 +420,7 @@ def lift(key: tuple[Any, ...], nodes: list[Node], inputs: list[Node]) -> Graph:
         node = result[i]
         if node in taken:  # two cells hold one value; each has memory of its own
             node = Node(COPY, (node,), (), node.shape, node.dtype)
+            node.origin = i
             result.append(node)
         taken.add(node)
         outputs.append((node, home))
@@ -453,6 +456,8 @@ def _run(kind: str, live: list[Cell]) -> None:
 
 def _execute(kind: str, live: list[Cell], wanted: list[Node]) -> list[Any]:
     """Find or compile the program of some cells and run it; -> one buffer per cell."""
+    watch = profile.active
+    start = 0 if watch is None else profile.clock()
     key, nodes, inputs, numbers = canonical(live, wanted)
     full = (kind, key)
     program = _programs.get(full)
@@ -468,7 +473,12 @@ def _execute(kind: str, live: list[Cell], wanted: list[Node]) -> list[Any]:
             _programs.move_to_end(full)
     counters.flushes += 1
     counters.nodes += len(nodes)
-    return program.run([n.buffer for n in inputs], numbers, [c.home for c in live])
+    buffers = [n.buffer for n in inputs]
+    homes = [c.home for c in live]
+    if watch is None:
+        return program.run(buffers, numbers, homes)
+    with watch.flushing(start, nodes):
+        return program.run(buffers, numbers, homes)
 
 
 def _settle(cell: Cell, node: Node, buffer: Any) -> None:

@@ -21,9 +21,10 @@ Kinds of operation, which say how sources meet and how a target may compute them
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from flambeau.dtype import dtype as DType
@@ -133,10 +134,11 @@ class Node:
     """One value: `op` applied to `src` (nodes or numbers) with static `attrs`.
 
     A realised node has a `buffer` and no sources. `order` is the place in the program as
-    recorded; sources always come earlier.
+    recorded; sources always come earlier. `origin` is set in graphs only: Note [Origins].
     """
 
-    __slots__ = ("op", "src", "attrs", "shape", "dtype", "buffer", "order", "__weakref__")
+    __slots__ = ("op", "src", "attrs", "shape", "dtype", "buffer", "order", "origin", "__weakref__")
+    origin: int
 
     def __init__(
         self,
@@ -211,6 +213,34 @@ EMPTY = Op("empty_memory", "elementwise")
 PICK = Op("pick", "host")
 
 
+# Note [Origins]
+# A node of a graph knows which node of the recorded program it goes back to, as an index, so that
+# a profile can say which rows and lines a kernel came from. A pass takes its nodes from
+# `Graph.walk`, which notes the number that nodes made from then on have at least, and gives what it
+# made to `Graph.rewritten`, which tells by the numbers what was made for which node.
+
+
+def origin_of(node: Node) -> int:
+    """The index of the recorded node that a graph's node stands for; -1 where it is not known."""
+    return getattr(node, "origin", -1)
+
+
+def watch_nodes(hook: Callable[[Node], None] | None) -> None:
+    """Have `hook` called with every node that is made from now on; None ends it.
+
+    The class's initialiser is replaced for as long, so that nothing is paid without a hook.
+    """
+
+    def watched(node: Node, *args: Any, **kwargs: Any) -> None:
+        _initialise(node, *args, **kwargs)
+        hook(node)  # type: ignore[misc]
+
+    Node.__init__ = _initialise if hook is None else watched  # type: ignore[assignment,method-assign]
+
+
+_initialise = Node.__init__
+
+
 def placeholder(shape: tuple[int, ...], dtype: DType, index: int) -> Node:
     """An input of a graph: buffer number `index` of the call."""
     return Node(INPUT, (), (index,), shape, dtype)
@@ -244,6 +274,28 @@ class Graph:
             f"<Graph of {len(self.nodes)} nodes, {len(self.inputs)} inputs, "
             f"{len(self.outputs)} outputs>"
         )
+
+    def walk(self) -> Iterator[Node]:
+        """The nodes in order, for a pass that makes others of them: Note [Origins]."""
+        self._trail: list[tuple[int, int]] = []
+        for node in self.nodes:
+            self._trail.append((_sequence(), origin_of(node)))
+            yield node
+
+    def rewritten(self, made: dict[Node, Node]) -> Graph:
+        """The graph in which each node is what a pass has made of it, without what is not needed.
+
+        Args:
+            made: node of this graph, taken from `walk` -> its replacement.
+        """
+        outputs = [(made[n], home) for n, home in self.outputs]
+        inputs = [made[n] for n in self.inputs]
+        nodes = reachable([*inputs, *(n for n, _ in outputs)])
+        for node in nodes:
+            if not hasattr(node, "origin"):
+                at = bisect.bisect(self._trail, (node.order, 0)) - 1
+                node.origin = self._trail[at][1] if at >= 0 else -1
+        return Graph(nodes, inputs, outputs, self.arguments)
 
     def users(self) -> dict[Node, list[Node]]:
         """Each node's readers, in order (a node once per reading source)."""

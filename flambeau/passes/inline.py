@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flambeau.ir.graph import PICK, Graph, Node, reachable
+from flambeau.ir.graph import PICK, Graph, Node
 from flambeau.ops.table import expand_composite
 
 
@@ -19,12 +19,9 @@ def inline(graph: Graph, claims: Callable[[Node], bool] = lambda node: False) ->
             return node
         return Node(node.op, src, node.attrs, node.shape, node.dtype)
 
-    work = list(graph.nodes)
-    while work:
+    while True:
         again = False
-        for node in work:
-            if node in made:
-                continue
+        for node in graph.walk():
             if node.op is PICK and node.src[0] in parts:
                 made[node] = parts[node.src[0]][node.attrs[0]]
             elif node.op.kind == "composite" and not claims(rebuilt(node)):
@@ -34,12 +31,7 @@ def inline(graph: Graph, claims: Callable[[Node], bool] = lambda node: False) ->
                 again = True
             else:
                 made[node] = rebuilt(node)
-        outputs = [(made[n], home) for n, home in graph.outputs]
-        inputs = [made[n] for n in graph.inputs]
-        nodes = reachable([*inputs, *(n for n, _ in outputs)])
-        graph = Graph(nodes, inputs, outputs, graph.arguments)
-        if not again or not any(n.op.kind == "composite" and not claims(n) for n in nodes):
+        graph = graph.rewritten(made)
+        if not again or not any(n.op.kind == "composite" and not claims(n) for n in graph.nodes):
             return graph
-        work = nodes
         made, parts = {}, {}
-    return graph

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from flambeau.ir.graph import ASSIGN, COPY, EMPTY, Graph, Node, reachable
+from flambeau.ir.graph import ASSIGN, COPY, EMPTY, Graph, Node
 
 
 def own(graph: Graph) -> Graph:
@@ -16,7 +16,7 @@ def own(graph: Graph) -> Graph:
     users = graph.users()
     outputs = {n for n, _ in graph.outputs}
     made: dict[Node, Node] = {}
-    for node in graph.nodes:
+    for node in graph.walk():
         src = tuple(made[s] if type(s) is Node else s for s in node.src)
         if node.op is ASSIGN:
             base, value = src
@@ -42,9 +42,7 @@ def own(graph: Graph) -> Graph:
             made[node] = (
                 node if src == node.src else Node(node.op, src, node.attrs, node.shape, node.dtype)
             )
-    final = [(made[n], home) for n, home in graph.outputs]
-    inputs = [made[n] for n in graph.inputs]
-    return Graph(reachable([*inputs, *(n for n, _ in final)]), inputs, final, graph.arguments)
+    return graph.rewritten(made)
 
 
 def _owned(base: Node, original: Node, users: dict[Node, list[Node]], outputs: set[Node]) -> Node:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flambeau.ir.graph import CAST, COPY, EMPTY, PICK, VIEW, Argument, Graph, Node, reachable
+from flambeau.ir.graph import CAST, COPY, EMPTY, PICK, VIEW, Argument, Graph, Node
 from flambeau.ir.region import Map, flatten_coordinates, split_coordinates
 from flambeau.size import contiguous_strides
 
@@ -20,7 +20,7 @@ def simplify(graph: Graph) -> Graph:
     outputs = [n for n, _ in graph.outputs]
     taken: set[Node] = set()
     result = set(outputs)
-    for node in graph.nodes:
+    for node in graph.walk():
         src = tuple(made[s] if type(s) is Node else s for s in node.src)
         new = _rewrite(node, src, node in result, taken)
         if new is None:
@@ -42,9 +42,7 @@ def simplify(graph: Graph) -> Graph:
                 new = Node(COPY, (new,), (), new.shape, new.dtype)
             taken.add(new)
         made[node] = new
-    final = [(made[n], home) for n, home in graph.outputs]
-    inputs = [made[n] for n in graph.inputs]
-    return Graph(reachable([*inputs, *(n for n, _ in final)]), inputs, final, graph.arguments)
+    return graph.rewritten(made)
 
 
 def _part(s: Any) -> Any:

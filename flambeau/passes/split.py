@@ -7,7 +7,7 @@ import math
 
 from flambeau.dtype import dtype as DType
 from flambeau.dtype import float32
-from flambeau.ir.graph import CAST, VIEW, Graph, Node, reachable
+from flambeau.ir.graph import CAST, VIEW, Graph, Node
 from flambeau.ops.rows import ROWS
 from flambeau.size import contiguous_strides
 
@@ -21,7 +21,7 @@ _COLUMN_LIMIT = 256  # rows added one after another when columns are reduced
 def split(graph: Graph) -> Graph:
     """The graph with every reduction bounded and over adjacent axes."""
     made: dict[Node, Node] = {}
-    for node in graph.nodes:
+    for node in graph.walk():
         src = tuple(made[s] if type(s) is Node else s for s in node.src)
         if node.op.kind == "reduce":
             made[node] = _reduce(node, src[0])
@@ -29,9 +29,7 @@ def split(graph: Graph) -> Graph:
             made[node] = (
                 node if src == node.src else Node(node.op, src, node.attrs, node.shape, node.dtype)
             )
-    outputs = [(made[n], home) for n, home in graph.outputs]
-    inputs = [made[n] for n in graph.inputs]
-    return Graph(reachable([*inputs, *(n for n, _ in outputs)]), inputs, outputs, graph.arguments)
+    return graph.rewritten(made)
 
 
 def _shaped(x: Node, shape: tuple[int, ...]) -> Node:

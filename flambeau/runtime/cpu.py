@@ -13,6 +13,7 @@ from flambeau.ir.text import graph_text, plan_text
 from flambeau.kernels import claims
 from flambeau.passes.fuse import fuse
 from flambeau.passes.pipeline import lower
+from flambeau.runtime import profile
 from flambeau.runtime.host import array_of
 from flambeau.runtime.kernels import module
 from flambeau.runtime.memory import Buffer
@@ -56,12 +57,17 @@ def compile(graph: Graph, key: Any) -> Any:
     if "graph" in show:
         print(graph_text(graph, "recorded"), file=sys.stderr)
     interpreted = os.environ.get("FLAMBEAU_TARGET") == "interpret"
-    lowered = lower(graph) if interpreted else lower(graph, claims.claims)
+    with profile.span("rewrite", "compile", nodes=len(graph.nodes)):
+        lowered = lower(graph) if interpreted else lower(graph, claims.claims)
     if "lower" in show:
         print(graph_text(lowered, "lowered"), file=sys.stderr)
     if interpreted:
         return Interpreted(lowered)
-    program = build(fuse(lowered))
+    with profile.span("fuse", "compile", nodes=len(lowered.nodes)):
+        plan = fuse(lowered)
+    with profile.span("plan and generate", "compile", steps=len(plan.steps)):
+        program = build(plan)
+    program.rows = tuple(n.op.name for n in graph.nodes)
     if "fuse" in show:
         print(plan_text(program.plan, program.order), file=sys.stderr)
     if "llvm" in show:

@@ -31,7 +31,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from flambeau.runtime import cpuinfo, objects, softfloat
+from flambeau.runtime import cpuinfo, objects, profile, softfloat
 
 _PIPELINE = (
     "always_inliner",
@@ -130,11 +130,16 @@ def _load_all(
     wanted = {key: text for key, text in zip(keys, ir_texts, strict=True) if not found[key]}
     code = {key: objects.get(key) for key in wanted}
     missing = [key for key, stored in code.items() if stored is None]
-    compiled = _compile_all([wanted[key] for key in missing], name, optimize)
-    for key, fresh in zip(missing, compiled, strict=True):
-        code[key] = fresh
-        objects.put(key, fresh)
-    linked = {key: _link(text, code[key] or b"", key, name) for key, text in wanted.items()}
+    if missing:
+        with profile.span("compile modules", "compile", modules=len(missing)):
+            compiled = _compile_all([wanted[key] for key in missing], name, optimize)
+        for key, fresh in zip(missing, compiled, strict=True):
+            code[key] = fresh
+            objects.put(key, fresh)
+    if not wanted:
+        return [library for key in keys if (library := found[key])]
+    with profile.span("link modules", "compile", modules=len(wanted)):
+        linked = {key: _link(text, code[key] or b"", key, name) for key, text in wanted.items()}
     return [found[key] or linked[key] for key in keys]
 
 

@@ -12,6 +12,9 @@ _YIELDS = 50
 # Byte offsets in @pool; what different threads write often lies on different pairs of cache lines.
 _WORD, _FN, _ARG, _N, _GRAIN, _RANGES, _PER = 0, 128, 136, 144, 152, 160, 168
 _LEFT, _BUSY, WORKERS, _WAITING, SPIN, HOOK = 256, 384, 512, 520, 528, 536
+# Of a profile: where workers note their times (null: nowhere), for how many workers, how many
+# times each, by which clock.
+TIMES, ROWS, CAPACITY, CLOCK = 544, 552, 560, 568
 _SLOTS, _SLOT = 1024, 512  # then a slot a worker; the caller (slot 0) sleeps there for the others:
 _NEXT, _SLEEPING, _MUTEX, _COND = 0, 128, 192, 256
 POOL_BYTES = _SLOTS + MAX_THREADS * _SLOT
@@ -145,6 +148,46 @@ out:
   ret void
 }}
 
+; `work`, and its begin and end in the worker's row of times where a profile listens.
+define internal void @share(i64 %worker) nounwind {{
+entry:
+  %times = load atomic ptr, ptr {_at(TIMES)} acquire, align 8
+  %some = icmp ne ptr %times, null
+  %rows = load i64, ptr {_at(ROWS)}, align 8
+  %known = icmp slt i64 %worker, %rows
+  %watched = and i1 %some, %known
+  br i1 %watched, label %timed, label %plain
+plain:
+  call void @work(i64 %worker)
+  ret void
+timed:
+  %clock = load ptr, ptr {_at(CLOCK)}, align 8
+  %capacity = load i64, ptr {_at(CAPACITY)}, align 8
+  %pairs = shl i64 %capacity, 1
+  %width = add i64 %pairs, 1
+  %begin = call i64 %clock()
+  call void @work(i64 %worker)
+  %end = call i64 %clock()
+  %o = mul i64 %worker, %width
+  %row = getelementptr i64, ptr %times, i64 %o
+  %count = load i64, ptr %row, align 8
+  %room = icmp slt i64 %count, %capacity
+  br i1 %room, label %note, label %out
+note:
+  %twice = shl i64 %count, 1
+  %b = add i64 %twice, 1
+  %e = add i64 %twice, 2
+  %pb = getelementptr i64, ptr %row, i64 %b
+  %pe = getelementptr i64, ptr %row, i64 %e
+  store i64 %begin, ptr %pb, align 8
+  store i64 %end, ptr %pe, align 8
+  %count1 = add i64 %count, 1
+  store i64 %count1, ptr %row, align 8
+  br label %out
+out:
+  ret void
+}}
+
 ; Chunks from the own range, then from each of the others', until none is left.
 define internal void @work(i64 %worker) nounwind {{
 entry:
@@ -268,7 +311,7 @@ open:
   %word = or i64 %high, {_OPEN}
   store atomic i64 %word, ptr {_at(_WORD)} seq_cst, align 8
   call void @wake_children(i64 0, i64 %ranges)
-  call void @work(i64 0)
+  call void @share(i64 0)
   %closed = atomicrmw and ptr {_at(_WORD)}, i64 {~_OPEN} acq_rel
   %joined = and i64 %closed, {_OPEN - 1}
   %spins = load i64, ptr {_at(SPIN)}, align 8
@@ -387,7 +430,7 @@ join:
   br i1 %ok, label %joined, label %awake
 joined:
   call void @wake_children(i64 %i, i64 %ranges)
-  call void @work(i64 %i)
+  call void @share(i64 %i)
   %x1 = atomicrmw add ptr {_at(_LEFT)}, i64 1 seq_cst
   %waiting = load atomic i64, ptr {_at(_WAITING)} seq_cst, align 8
   %asked = icmp ne i64 %waiting, 0

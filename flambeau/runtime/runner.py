@@ -1,4 +1,7 @@
-"""The native loop that runs a program's steps: fill in addresses and numbers, call kernels."""
+"""The native loop that runs a program's steps: fill in addresses and numbers, call kernels.
+
+`fl_run_timed` is the loop of a profile: it notes the time before the first step and after each.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from flambeau.runtime import jit
+from flambeau.runtime import jit, profile
 
 _IR = """
 define void @fl_patch(ptr %words, i64 %count, ptr %table, ptr %values) {
@@ -65,6 +68,57 @@ done:
 """
 
 
+_NOW_IR = f"""
+declare i32 @clock_gettime(i32, ptr)
+
+define i64 @fl_now() nounwind {{
+ %t = alloca [2 x i64], align 8
+ %r = call i32 @clock_gettime(i32 {profile.CLOCK}, ptr %t)
+ %s = load i64, ptr %t
+ %p = getelementptr i64, ptr %t, i64 1
+ %n = load i64, ptr %p
+ %ns = mul i64 %s, 1000000000
+ %sum = add i64 %ns, %n
+ ret i64 %sum
+}}
+"""
+
+_TIMED_IR = """
+declare i64 @fl_now()
+
+define i64 @fl_run_timed(ptr %steps, i64 %first, i64 %last, ptr %error, ptr %times) {
+entry:
+ %t0 = call i64 @fl_now()
+ store i64 %t0, ptr %times
+ br label %head
+head:
+ %i = phi i64 [%first, %entry], [%i1, %next]
+ %go = icmp slt i64 %i, %last
+ br i1 %go, label %body, label %done
+body:
+ %at = mul i64 %i, 2
+ %p = getelementptr i64, ptr %steps, i64 %at
+ %fn = load ptr, ptr %p
+ %q = getelementptr i64, ptr %p, i64 1
+ %table = load ptr, ptr %q
+ call void %fn(ptr %table)
+ %t = call i64 @fl_now()
+ %ran = sub i64 %i, %first
+ %slot = add i64 %ran, 1
+ %w = getelementptr i64, ptr %times, i64 %slot
+ store i64 %t, ptr %w
+ %e = load volatile i64, ptr %error
+ %bad = icmp ne i64 %e, 0
+ br i1 %bad, label %done, label %next
+next:
+ %i1 = add i64 %i, 1
+ br label %head
+done:
+ ret i64 %i
+}
+"""
+
+
 @functools.cache
 def functions() -> tuple[Any, Callable[..., None], Callable[..., int]]:
     """-> (the library, patch(words, count, table, values), run(steps, first, last, error))."""
@@ -75,3 +129,23 @@ def functions() -> tuple[Any, Callable[..., None], Callable[..., int]]:
         "fl_run", ctypes.c_int64, pointer, ctypes.c_int64, ctypes.c_int64, pointer
     )
     return library, patch, run
+
+
+@functools.cache
+def _clock() -> Any:
+    return jit.load(_NOW_IR, "clock")
+
+
+def clock_address() -> int:
+    """The address of the native `i64 fl_now()`, which reads `profile.clock`."""
+    address: int = _clock().address("fl_now")
+    return address
+
+
+@functools.cache
+def timed() -> tuple[Any, Callable[..., int]]:
+    """-> (the library, run(steps, first, last, error, times)), times in ns by `profile.clock`."""
+    jit.provide("fl_now", clock_address)
+    library = jit.load(_TIMED_IR, "timed runner")
+    pointer, word = ctypes.c_void_p, ctypes.c_int64
+    return library, library.function("fl_run_timed", word, pointer, word, word, pointer, pointer)

@@ -118,6 +118,24 @@ def parallel_for_address() -> int:
 jit.provide("fl_parallel_for", parallel_for_address)
 
 
+def watch_workers(address: int, rows: int = 0, capacity: int = 0, clock: int = 0) -> None:
+    """Have workers note when they begin and end their share of a loop; nothing with address 0.
+
+    Args:
+        address: a table of int64 with a row of 1 + 2 * capacity words for each thread of the pool:
+            a count, then pairs of begin and end. It must stay until another call of this function.
+        rows: threads the table has rows for.
+        capacity: pairs a row has room for; what comes later is not noted.
+        clock: address of a native `i64 clock()`.
+    """
+    with _pool.lock, _held() as native:
+        assert native is not None
+        native.field(pool_ir.ROWS).value = rows
+        native.field(pool_ir.CLOCK).value = clock
+        native.field(pool_ir.CAPACITY).value = capacity
+        native.field(pool_ir.TIMES).value = address
+
+
 def default_num_threads() -> int:
     """FLAMBEAU_NUM_THREADS or OMP_NUM_THREADS when set, else the cores this process may run on."""
     for name in ("FLAMBEAU_NUM_THREADS", "OMP_NUM_THREADS"):
@@ -164,16 +182,28 @@ def set_num_threads(num_threads: int) -> None:
 
 
 @contextlib.contextmanager
-def _stopped(patience: float | None = None) -> Iterator[bool]:
-    """No loop runs and no worker lives in the body; yields False if not so after `patience` s."""
+def _held(deadline: float | None = None) -> Iterator[_Native | None]:
+    """No loop runs in the body; yields None if one still does at `deadline`."""
     native = _native()
-    deadline = None if patience is None else time.monotonic() + patience
     while not native.try_lock():
         if deadline is not None and time.monotonic() > deadline:
-            yield False
+            yield None
             return
         time.sleep(20e-6)
     try:
+        yield native
+    finally:
+        native.unlock()
+
+
+@contextlib.contextmanager
+def _stopped(patience: float | None = None) -> Iterator[bool]:
+    """No loop runs and no worker lives in the body; yields False if not so after `patience` s."""
+    deadline = None if patience is None else time.monotonic() + patience
+    with _held(deadline) as native:
+        if native is None:
+            yield False
+            return
         native.set_workers(0, len(_pool.threads))
         for thread in _pool.threads:
             thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
@@ -181,8 +211,6 @@ def _stopped(patience: float | None = None) -> Iterator[bool]:
         yield not _pool.threads
         if not _pool.threads:
             native.prepare()
-    finally:
-        native.unlock()
 
 
 def _live(worker: Callable[[int], Any], index: int) -> None:

@@ -22,7 +22,7 @@ LAYERS = (
     "codegen",
     "kernels",
     "runtime",
-    "compile deferred explain legacy random settings",
+    "compile deferred explain legacy profiler random settings",
     "nn optim data utils amp distributed export archive unpickle checkpoint safetensors "
     "serialization tensorboard",
     "cli commands interpose __main__",
@@ -32,7 +32,16 @@ RANK = {f"flambeau.{name}": rank for rank, names in enumerate(LAYERS) for name i
 #: Parts of the runtime that every layer may stand on: they know about dtypes and nothing else.
 GROUND = {
     f"flambeau.runtime.{name}"
-    for name in ("cpuinfo", "jit", "memory", "objects", "pool_ir", "softfloat", "threads")
+    for name in (
+        "cpuinfo",
+        "jit",
+        "memory",
+        "objects",
+        "pool_ir",
+        "profile",
+        "softfloat",
+        "threads",
+    )
 }
 
 #: Written in the public API only, so they import the package itself.
