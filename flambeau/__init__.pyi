@@ -357,6 +357,20 @@ def concatenate(tensors: Any, dim: _builtins.int = 0) -> Tensor:
     """Tensors joined along an existing dimension; dtypes are promoted."""
 def contiguous(input: Tensor, memory_format: Any = None) -> Tensor:
     """The tensor itself if it is row-major, else a copy that is."""
+def conv1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: _builtins.int = 1) -> Tensor:
+    """Convolution along one dimension."""
+def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: _builtins.int = 1) -> Tensor:
+    """Convolution of images: as `conv1d`, with (N, C, H, W) and (M, C / groups, KH, KW)."""
+def conv3d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: _builtins.int = 1) -> Tensor:
+    """Convolution of volumes: as `conv1d`, with (N, C, D, H, W) and (M, C / groups, KD, KH, KW)."""
+def conv_transpose1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: _builtins.int = 1, dilation: Any = 1) -> Tensor:
+    """Transposed convolution along one dimension."""
+def conv_transpose2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: _builtins.int = 1, dilation: Any = 1) -> Tensor:
+    """Transposed convolution of images: as `conv_transpose1d`, with (C, M / groups, KH, KW)."""
+def conv_transpose3d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: _builtins.int = 1, dilation: Any = 1) -> Tensor:
+    """Transposed convolution of volumes: as `conv_transpose1d`, weight (C, M / groups, KD, KH, KW)."""
+def convolution(input: Tensor, weight: Tensor, bias: Any, stride: Any, padding: Any, dilation: Any, transposed: _builtins.bool, output_padding: Any, groups: _builtins.int) -> Tensor:
+    """Sums of products of a kernel with the parts of an image that it covers."""
 def copy_(self: Tensor, src: Any, non_blocking: _builtins.bool = False) -> Tensor:
     """Overwrite this tensor with `src`, broadcast and converted; -> self."""
 def copysign(input: Tensor | _builtins.float, other: Tensor | _builtins.float) -> Tensor:

@@ -42,6 +42,16 @@ from flambeau.nn.containers import (
     ParameterList,
     Sequential,
 )
+from flambeau.nn.convolution import (
+    Conv1d,
+    Conv2d,
+    Conv3d,
+    ConvTranspose1d,
+    ConvTranspose2d,
+    ConvTranspose3d,
+    Fold,
+    Unfold,
+)
 from flambeau.nn.distance import CosineSimilarity, PairwiseDistance
 from flambeau.nn.dropout import (
     AlphaDropout,
@@ -107,6 +117,12 @@ __all__ = [
     "Bilinear",
     "Buffer",
     "CELU",
+    "Conv1d",
+    "Conv2d",
+    "Conv3d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
+    "ConvTranspose3d",
     "CosineEmbeddingLoss",
     "CosineSimilarity",
     "CrossEntropyLoss",
@@ -118,6 +134,7 @@ __all__ = [
     "Embedding",
     "FeatureAlphaDropout",
     "Flatten",
+    "Fold",
     "GELU",
     "GLU",
     "GaussianNLLLoss",
@@ -184,6 +201,7 @@ __all__ = [
     "TripletMarginLoss",
     "TripletMarginWithDistanceLoss",
     "Unflatten",
+    "Unfold",
     "functional",
     "init",
     "utils",

@@ -34,6 +34,18 @@ def celu(input: Tensor, alpha: _builtins.float = ..., inplace: Any = False) -> T
     """x above 0, alpha * (exp(x / alpha) - 1) elsewhere."""
 def celu_(input: Tensor, alpha: _builtins.float = ...) -> Tensor:
     """In-place form of `celu`."""
+def conv1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: _builtins.int = 1) -> Tensor:
+    """Convolution along one dimension."""
+def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: _builtins.int = 1) -> Tensor:
+    """Convolution of images: as `conv1d`, with (N, C, H, W) and (M, C / groups, KH, KW)."""
+def conv3d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: _builtins.int = 1) -> Tensor:
+    """Convolution of volumes: as `conv1d`, with (N, C, D, H, W) and (M, C / groups, KD, KH, KW)."""
+def conv_transpose1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: _builtins.int = 1, dilation: Any = 1) -> Tensor:
+    """Transposed convolution along one dimension."""
+def conv_transpose2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: _builtins.int = 1, dilation: Any = 1) -> Tensor:
+    """Transposed convolution of images: as `conv_transpose1d`, with (C, M / groups, KH, KW)."""
+def conv_transpose3d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: _builtins.int = 1, dilation: Any = 1) -> Tensor:
+    """Transposed convolution of volumes: as `conv_transpose1d`, weight (C, M / groups, KD, KH, KW)."""
 def cosine_embedding_loss(input1: Tensor, input2: Tensor, target: Tensor, margin: _builtins.float = 0, size_average: _builtins.bool | None = None, reduce: _builtins.bool | None = None, reduction: _builtins.str = "mean") -> Tensor:
     """1 - cos where the target is 1, max(0, cos - margin) where it is -1."""
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: _builtins.int = 1, eps: _builtins.float = ...) -> Tensor:
@@ -56,6 +68,8 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: _builtins.int | None =
     """The rows of a table that integers name."""
 def feature_alpha_dropout(input: Tensor, p: _builtins.float = ..., training: _builtins.bool = False, inplace: _builtins.bool = False) -> Tensor:
     """`alpha_dropout` of whole channels: one draw for each (n, c) of (N, C, ..)."""
+def fold(input: Tensor, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Tensor:
+    """Sliding blocks added up into images."""
 def gaussian_nll_loss(input: Tensor, target: Tensor, var: Any, full: _builtins.bool = False, eps: _builtins.float = ..., reduction: _builtins.str = "mean") -> Tensor:
     """(log(var) + (input - target)^2 / var) / 2, var at least eps."""
 def gelu(input: Tensor, approximate: _builtins.str = "none") -> Tensor:
@@ -182,3 +196,5 @@ def triplet_margin_loss(anchor: Tensor, positive: Tensor, negative: Tensor, marg
     """max(0, d(anchor, positive) - d(anchor, negative) + margin) with the p-norm's distance."""
 def triplet_margin_with_distance_loss(anchor: Tensor, positive: Tensor, negative: Tensor, *, distance_function: Any = None, margin: _builtins.float = ..., swap: _builtins.bool = False, reduction: _builtins.str = "mean") -> Tensor:
     """`triplet_margin_loss` with a distance of one's own."""
+def unfold(input: Tensor, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Tensor:
+    """The sliding blocks of images as columns."""

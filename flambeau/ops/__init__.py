@@ -6,6 +6,7 @@ from flambeau.ops import (  # noqa: F401  (importing declares the rows)
     attention,
     contraction,
     conversion,
+    convolution,
     creation,
     elementwise,
     indexing,
