@@ -97,25 +97,37 @@ def _attention_words(program: Any, node: Node, direction: str) -> list[Any]:
     return [known[name] for name in attention.fields(direction)]
 
 
-CLAIMS: dict[str, Claim] = {
-    "_attention": Claim(
-        "fl_attention_forward",
-        attention.module_text,
-        ("fl_gemm_f32",),
-        _forward_fits,
-        lambda program, node: _attention_words(program, node, "forward"),
+#: Row -> the kernels that may compute it; the first that fits a node does.
+CLAIMS: dict[str, tuple[Claim, ...]] = {
+    "_attention": (
+        Claim(
+            "fl_attention_forward",
+            attention.module_text,
+            ("fl_gemm_f32",),
+            _forward_fits,
+            lambda program, node: _attention_words(program, node, "forward"),
+        ),
     ),
-    "_attention_backward": Claim(
-        "fl_attention_backward",
-        attention.module_text,
-        ("fl_gemm_f32",),
-        _backward_fits,
-        lambda program, node: _attention_words(program, node, "backward"),
+    "_attention_backward": (
+        Claim(
+            "fl_attention_backward",
+            attention.module_text,
+            ("fl_gemm_f32",),
+            _backward_fits,
+            lambda program, node: _attention_words(program, node, "backward"),
+        ),
     ),
 }
 
 
+def claim_of(node: Node) -> Claim | None:
+    """The kernel that computes a composite node whole, or None."""
+    for claim in CLAIMS.get(node.op.name, ()):
+        if claim.fits(node):
+            return claim
+    return None
+
+
 def claims(node: Node) -> bool:
     """Whether the CPU computes this composite node by a kernel of its own."""
-    claim = CLAIMS.get(node.op.name)
-    return claim is not None and claim.fits(node)
+    return claim_of(node) is not None

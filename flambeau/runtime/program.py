@@ -264,7 +264,8 @@ class Program:
                 native.append((kernel.name, len(table)))
                 self.region_words(kernel, table, patches)
             elif step.kind == "composite":
-                claim = claims.CLAIMS[step.node.op.name]
+                claim = claims.claim_of(step.node)
+                assert claim is not None
                 claimed[claim.symbol] = claim
                 native.append((claim.symbol, len(table)))
                 self.add_words(claim.words(self, step.node), table, patches)
