@@ -484,7 +484,7 @@ def _transposed(
     return out if there else out.squeeze(0)
 
 
-@composite(method=False, functional=True)
+@composite(method=False, functional=True, autocast="lower")
 def conv1d(
     input: Tensor,
     weight: Tensor,
@@ -512,7 +512,7 @@ def conv1d(
     return _forward(1, input, weight, bias, stride, padding, dilation, groups)
 
 
-@composite(method=False, functional=True)
+@composite(method=False, functional=True, autocast="lower")
 def conv2d(
     input: Tensor,
     weight: Tensor,
@@ -526,7 +526,7 @@ def conv2d(
     return _forward(2, input, weight, bias, stride, padding, dilation, groups)
 
 
-@composite(method=False, functional=True)
+@composite(method=False, functional=True, autocast="lower")
 def conv3d(
     input: Tensor,
     weight: Tensor,
@@ -540,7 +540,7 @@ def conv3d(
     return _forward(3, input, weight, bias, stride, padding, dilation, groups)
 
 
-@composite(method=False, functional=True)
+@composite(method=False, functional=True, autocast="lower")
 def conv_transpose1d(
     input: Tensor,
     weight: Tensor,
@@ -569,7 +569,7 @@ def conv_transpose1d(
     return _transposed(1, input, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
-@composite(method=False, functional=True)
+@composite(method=False, functional=True, autocast="lower")
 def conv_transpose2d(
     input: Tensor,
     weight: Tensor,
@@ -584,7 +584,7 @@ def conv_transpose2d(
     return _transposed(2, input, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
-@composite(method=False, functional=True)
+@composite(method=False, functional=True, autocast="lower")
 def conv_transpose3d(
     input: Tensor,
     weight: Tensor,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from flambeau.dtype import promote_types
-from flambeau.ops.contraction import matmul, matmul_batched
+from flambeau.ops.contraction import matmul
 from flambeau.ops.precision import doubled
 from flambeau.ops.rows import NAMES
 from flambeau.ops.table import composite
@@ -78,6 +78,8 @@ def inner(input: Tensor, other: Tensor) -> Tensor:
             f"inner() the last dimension must match on both input tensors but got "
             f"shapes {list(input.shape)} and {list(other.shape)}"
         )
+    if input.ndim == 1 and other.ndim == 1:
+        return dot(input, other)
     return tensordot(input, other, dims=([-1], [-1]))
 
 
@@ -175,7 +177,7 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
         -1 if k else math.prod(b._shape[d] for d in b_rest),
     )
     shape = [a._shape[d] for d in a_rest] + [b._shape[d] for d in b_rest]
-    return matmul_batched(x, y).reshape(shape)
+    return matmul(x, y).reshape(shape)
 
 
 def _parse(equation: str, operands: tuple[Tensor, ...]) -> tuple[list[list[Any]], list[Any]]:

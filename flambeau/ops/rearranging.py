@@ -57,9 +57,21 @@ def pad(input: Tensor, pad: Any, mode: str = "constant", value: float | None = N
         raise NotImplementedError(f"Unrecognised padding mode {mode}")
     if value is not None and value != 0:
         raise ValueError(f'Padding mode "{mode}" doesn\'t take in value argument')
+    if mode == "replicate" or (mode == "reflect" and len(sides) < 3):
+        return _edge_pad(input, tuple(sides), mode)
+    return _index_pads(input, sides, mode)
+
+
+@composite(method=False, public=False, autocast="float32")
+def _edge_pad(input: Tensor, sides: Any, mode: str) -> Tensor:
+    """`pad` by elements of the tensor, in the forms that autocast computes in float32."""
+    return _index_pads(input, sides, mode)
+
+
+def _index_pads(x: Tensor, sides: Any, mode: str) -> Tensor:
     for d, before, after in sides:
-        input = _index_pad(input, d, before, after, mode)
-    return input
+        x = _index_pad(x, d, before, after, mode)
+    return x
 
 
 def _constant_pad(x: Tensor, sides: list[tuple[int, int, int]], value: Any) -> Tensor:

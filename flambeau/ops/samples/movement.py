@@ -84,6 +84,10 @@ SAMPLES: dict[str, Samples] = {
     "stack": lambda r: [*lists(r), ([r(2, 3), r(2, 3)], -1), ([r(), r()],)],
     "flip": shapes(((3, 4), (0,)), ((3, 4), (0, 1)), ((2, 3, 4), (1, -1)), ((0, 2), (0,))),
     "contiguous": unary(),
+    "_edge_pad": lambda r: [
+        (r(3, 4), ((1, 2, 1),), "reflect"),
+        (r(2, 3, 4).transpose(0, 2), ((2, 1, 0), (1, 2, 2)), "replicate"),
+    ],
     "pad": lambda r: [
         (r(3, 4), (1, 2)),
         (r(3, 4), (1, 0, 2, 1), "constant", 1.5),
