@@ -101,11 +101,15 @@ def _title(step: Any) -> str:
 
 def _lines(step: Any) -> list[str]:
     if not isinstance(step, Region):
+        carried = _lines(step.epilogue) if step.epilogue is not None else []
         return [
-            f"{'x'.join(map(str, s.shape))} {s.dtype.name}"
-            for s in step.node.src
-            if type(s) is Node
-        ][:3]
+            *[
+                f"{'x'.join(map(str, s.shape))} {s.dtype.name}"
+                for s in step.node.src
+                if type(s) is Node
+            ][:3],
+            *carried,
+        ]
     names = [n.op.name for n in step.members if n.op.name not in ("copy", "cast")]
     rows, line = [], ""
     for name in names:

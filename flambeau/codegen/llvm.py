@@ -76,8 +76,10 @@ class Kernel:
 class Emitter(Space):
     """Builds one region's kernel."""
 
-    def __init__(self, region: Region, free: set[Node], vector_bytes: int) -> None:
-        super().__init__(region, free, vector_bytes)
+    def __init__(
+        self, region: Region, free: set[Node], vector_bytes: int, inner: int | None = None
+    ) -> None:
+        super().__init__(region, free, vector_bytes, inner)
         self.b = Builder()
         self.entry: list[str] = []
         self.unit: list[str] = []

@@ -64,7 +64,7 @@ entry:
 {outside} call void @fl_parallel_for(ptr @KERNEL_body, ptr %table, i64 %w0, i64 %w1)
  ret void
 }}
-define internal void @KERNEL_body(ptr %table, i64 %begin, i64 %end, i64 %worker) {{
+define void @KERNEL_body(ptr %table, i64 %begin, i64 %end, i64 %worker) {{
 entry:
 {entry}
  store i64 %begin, ptr {self.counter.name}
@@ -113,13 +113,14 @@ done:
         order: list[Any] = [(d, ("size", d) if d != self.tile else ("tiles",)) for d in range(last)]
         self.coordinates([*order, ("chunk", ("chunks",))])
         size = self.slot(("size", last))
+        stretch = self.slot(("stretch",))
         self.at(1)
         start = self.b.op(
             "mul",
             self.index.pop("chunk"),  # type: ignore[call-overload]
-            self.b.const(STRETCH, "i64", 1),
+            stretch,
         )
-        stop = self.b.op("add", start, self.b.const(STRETCH, "i64", 1))
+        stop = self.b.op("add", start, stretch)
         stop = self.b.call("smin", stop, size)
         if self.tile is None:
             self.vector_loop(start, stop, self.map_body)
@@ -501,25 +502,27 @@ done:
         return at
 
 
-def emit_region(region: Region, free: set[Node], vector_bytes: int) -> Kernel:
-    """The kernel of a region."""
-    return RegionEmitter(region, free, vector_bytes).build()
+def emit_region(
+    region: Region, free: set[Node], vector_bytes: int, inner: int | None = None
+) -> Kernel:
+    """The kernel of a region; `inner` as in `Space`."""
+    return RegionEmitter(region, free, vector_bytes, inner).build()
 
 
-def unit_count(kernel: Kernel) -> tuple[int, int, int, int]:
+def unit_count(kernel: Kernel, stretch: int = STRETCH) -> tuple[int, int, int, int]:
     """-> (units, chunks of the innermost dimension, blocks of lanes, grain)."""
     dims = kernel.dims
     if not dims:
         return 1, 1, 1, 1
     last = dims[-1]
-    chunks = -(-last // STRETCH)
+    chunks = -(-last // stretch)
     blocks = -(-last // kernel.lanes)
     if not kernel.reduced:
         rest = [-(-n // TILE) if d == kernel.tile else n for d, n in enumerate(dims[:-1])]
         units = math.prod(rest) * chunks
         if kernel.tile is not None:
-            return units, chunks, blocks, max(1, GRAIN // (min(last, STRETCH) * TILE))
-        return units, chunks, blocks, max(1, GRAIN // max(min(last, STRETCH), 1))
+            return units, chunks, blocks, max(1, GRAIN // (min(last, stretch) * TILE))
+        return units, chunks, blocks, max(1, GRAIN // max(min(last, stretch), 1))
     row = math.prod(dims[d] for d in kernel.reduced)
     kept = [n for d, n in enumerate(dims) if d not in kernel.reduced]
     if len(dims) - 1 in kernel.reduced:

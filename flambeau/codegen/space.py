@@ -51,8 +51,12 @@ def member_reads(region: Region, node: Node, free: set[Node]) -> list[Node]:
 class Space:
     """The loops of a region, and what is computed in which."""
 
-    def __init__(self, region: Region, free: set[Node], vector_bytes: int) -> None:
+    def __init__(
+        self, region: Region, free: set[Node], vector_bytes: int, inner: int | None = None
+    ) -> None:
+        """`inner`: elements of the trailing dimensions that stay apart from the leading ones."""
         self.region = region
+        self.inner = inner
         self.free = free - region.forced
         self.dims = region.dims
         self.form = (
@@ -89,6 +93,7 @@ class Space:
             size = math.prod(region.dims[x] for x in groups[k + 1])
             inner = groups[k + 1][-1]
             same = (d in region.reduced) == (e in region.reduced)
+            same = same and math.prod(region.dims[e:]) != self.inner
             if same and all(m.coefficients[d] == m.coefficients[inner] * size for m in maps):
                 groups[k : k + 2] = [groups[k] + groups[k + 1]]
             k -= 1

@@ -65,15 +65,23 @@ def plan_text(plan: Any, order: list[Any]) -> str:
         name(n)
     lines = [f"plan ({len(order)} steps)"]
     for step in order:
-        if not isinstance(step, Region):
-            lines.append(f"  {step.kind}: {line(step.node, name)}")
+        if isinstance(step, Region):
+            lines += region_lines(step, name, "  ")
             continue
-        dims = (
-            " x ".join(f"({n})" if d in step.reduced else str(n) for d, n in enumerate(step.dims))
-            or "1"
-        )
-        lines.append(f"  region {step.number} over {dims}:")
-        for n in step.members:
-            stored = f"  => memory[{_map_text(step.stores[n])}]" if n in step.stores else ""
-            lines.append(f"    {line(n, name)}{stored}")
+        lines.append(f"  {step.kind}: {line(step.node, name)}")
+        if step.epilogue is not None:
+            lines += region_lines(step.epilogue, name, "    with ")
     return "\n".join(lines)
+
+
+def region_lines(region: Region, name: Names, lead: str) -> list[str]:
+    """A region: its iteration space, reduced dimensions in parentheses, its members and stores."""
+    dims = (
+        " x ".join(f"({n})" if d in region.reduced else str(n) for d, n in enumerate(region.dims))
+        or "1"
+    )
+    lines = [f"{lead}region {region.number} over {dims}:"]
+    for n in region.members:
+        stored = f"  => memory[{_map_text(region.stores[n])}]" if n in region.stores else ""
+        lines.append(f"{' ' * len(lead)}  {line(n, name)}{stored}")
+    return lines

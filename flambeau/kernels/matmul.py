@@ -33,6 +33,12 @@ Note [Memory of products]
     partial sums. They are borrowed from shelves (`workspace.py`), so calls may come from several
     threads at once; a shelf keeps what was used at the same time, for the life of the module.
 
+Note [Epilogues]
+    A product may carry a region (`kernels/epilogue.py`): its kernel's body is called on every strip
+    of columns of a tile of C as soon as that strip is complete, while it is in a near cache. Where
+    nobody else reads C it is never written as a whole: a tile's rows of it live in a block of
+    scratch memory, which needs K in one block.
+
 Note [Special shapes]
     N == 1, M == 1 and few rows with a large B are matrix-vector products (`gemm_vector.py`).
     K == 0 gives the bias or zero. Batches run one matrix a task; large ones one after another with
@@ -64,11 +70,25 @@ DESCRIPTOR = (
     "a", "b", "c", "bias", "m", "n", "k", "rsa", "csa", "rsb", "csb", "rsc", "batch_dims",
     "size0", "size1", "size2", "size3", "a0", "a1", "a2", "a3", "b0", "b1", "b2", "b3",
     "c0", "c1", "c2", "c3", "flags",
+    "finish", "table", "words", "place", "unit_rows", "units", "unit_cols", "strip",
 )  # fmt: skip
 """Places of the i64 descriptor: addresses (bias 0 for none; N elements of C's dtype, added to each
 row), sizes, strides in elements (C's column stride is 1), number of batch dims, their sizes, the
-strides of A, B and C along them, flags (bit 0: add to C).
+strides of A, B and C along them, flags (bit 0: add to C; bit 1: there is an epilogue, and the
+places after the flags are there; no batch then, M > 8, N > 1, K > 0).
+
+The epilogue's places: `finish(table, begin, end, worker)` and its table of so many `words`; the
+place in it of C's address, or -1 if C is written as a whole; a unit covers `unit_rows` rows by
+`unit_cols` columns, `units` of them all columns; it is called on `strip` columns at a time.
 """
+
+WITH_EPILOGUE = 2
+"""The flag of a descriptor with an epilogue."""
+
+EPILOGUE = DESCRIPTOR[DESCRIPTOR.index("flags") + 1 :]
+
+WORDS = 256
+"""Words an epilogue's table may have."""
 
 SHARED = 4 << 20
 """Bytes of packed B that a call may hold."""
@@ -97,6 +117,7 @@ PROBLEM = (
     "a", "b", "c", "bias", "m", "n", "k", "rsa", "csa", "rsb", "csb", "rsc", "flags", "parallel",
     "i0", "rows", "j0", "cols", "k0", "depth", "slots", "bbase", "bstep", "ldb", "adirect",
     "tile_rows", "row_tiles", "group", "p", "ldp", "c_base", "ldc", "bias_base", "mflags", "a_base",
+    "last", *EPILOGUE,
 )  # fmt: skip
 PLACE = {name: n for n, name in enumerate(PROBLEM)}
 
@@ -362,6 +383,7 @@ def tile_task(form: Form) -> str:
     with f.when(f.op(f"xor i1 {direct}, true")):
         f.store("ptr", f.op("call ptr @take_panels()"), room, 8)
     panels = f.load("ptr", room, 8)
+    epilogue = Epilogue(f, form, g, v)
     rs = f.select(direct, f.mul(v["rsa"], form.stored_size), part)
     cs = f.select(direct, f.mul(v["csa"], form.stored_size), mr * part)
     panel_step = f.select(direct, f.mul(rs, mr), f.mul(v["slots"], mr * part))
@@ -388,7 +410,7 @@ def tile_task(form: Form) -> str:
                 )
         a = f.select(direct, source, panels, "ptr")
         upcoming = Upcoming(f, form, v, source, f.sub(f.sub(v["rows"], top), v["tile_rows"]))
-        c = f.gep("i8", c_base, f.mul(top, v["ldc"]))
+        c = epilogue.tile(f.gep("i8", c_base, f.mul(top, v["ldc"])), top, rows)
         p = f.gep("i8", p_base, f.mul(top, v["ldp"])) if form.widened else "null"
         with f.loop(right, start=left, step=nr) as column:
             cols = f.min(nr, f.sub(right, column.index))
@@ -423,10 +445,80 @@ def tile_task(form: Form) -> str:
                     f"i64 {v['adirect']})"
                 )
                 f.label(f"{tag}.end")
+            epilogue.finish(left, f.add(column.index, cols), right)
     with f.when(f.op(f"xor i1 {direct}, true")):
         f.do(f"call void @give_panels(ptr {panels})")
+    epilogue.done()
     f.ret()
     return f.text()
+
+
+class Epilogue:
+    """What a tile's task does for a product with an epilogue. See Note [Epilogues]."""
+
+    def __init__(self, f: Function, form: Form, g: Problem, v: dict[str, str]) -> None:
+        self.f, self.form, self.v = f, form, v
+        self.given = {name: g[name] for name in (*EPILOGUE, "j0", "last")}
+        given = self.given
+        self.wanted = f.both(f.cmp("ne", given["finish"], 0), f.cmp("ne", given["last"], 0))
+        self.hidden = f.both(self.wanted, f.cmp("sge", given["place"], 0))
+        self.table, self.own = f.alloca("ptr"), f.alloca("i64", WORDS)
+        f.store("ptr", f.op(f"inttoptr i64 {given['table']} to ptr"), self.table, 8)
+        room = f.alloca("ptr")
+        f.store("ptr", "null", room, 8)
+        with f.when(self.hidden):
+            f.store("ptr", f.op("call ptr @take_shared()"), room, 8)
+            source = f.load("ptr", self.table, 8)
+            with f.loop(given["words"]) as word:
+                f.store(
+                    "i64",
+                    f.load("i64", f.gep("i64", source, word.index), 8),
+                    f.gep("i64", self.own, word.index),
+                    8,
+                )
+            f.store("ptr", self.own, self.table, 8)
+        self.room = f.load("ptr", room, 8)
+
+    def tile(self, c: str, top: Value, rows: Value) -> str:
+        """Where the tile of `rows` rows from `top` on goes: C itself (`c`) or scratch memory."""
+        f, form, v = self.f, self.form, self.v
+        self.row = f.add(v["i0"], top)
+        self.rows = rows
+        with f.when(self.hidden):
+            start = f.op(f"ptrtoint ptr {self.room} to i64")
+            first = f.sub(start, f.mul(self.row, v["ldc"]))
+            f.store("i64", first, f.gep("i64", self.own, self.given["place"]), 8)
+        inside = f.gep("i8", self.room, f.mul(self.given["j0"], form.stored_size))
+        return f.select(self.hidden, inside, c, "ptr")
+
+    def finish(self, left: Value, stop: Value, right: Value) -> None:
+        """Call the epilogue if columns [left, stop) of [left, right) end a strip."""
+        f, given = self.f, self.given
+        wide, deep = given["unit_cols"], given["unit_rows"]
+        strip = f.max(given["strip"], 1)
+        strips = f.udiv(f.sub(f.sub(stop, left), 1), strip)
+        start = f.add(left, f.mul(strips, strip))
+        full = f.cmp("eq", f.sub(stop, start), strip)
+        ends = f.either(full, f.cmp("sge", stop, right))
+        with f.when(f.both(self.wanted, ends)):
+            function = f.op(f"inttoptr i64 {given['finish']} to ptr")
+            table = f.load("ptr", self.table, 8)
+            low = f.udiv(f.add(given["j0"], start), wide)
+            high = f.ceildiv(f.add(given["j0"], stop), wide)
+            first = f.udiv(self.row, deep)
+            last = f.ceildiv(f.add(self.row, self.rows), deep)
+            with f.loop(last, start=first) as row:
+                unit = f.mul(row.index, given["units"])
+                f.do(
+                    f"call void {function}(ptr {table}, i64 {f.add(unit, low)}, "
+                    f"i64 {f.add(unit, high)}, i64 %worker)"
+                )
+
+    def done(self) -> None:
+        """Give back what was taken."""
+        f = self.f
+        with f.when(self.hidden):
+            f.do(f"call void @give_shared(ptr {self.room})")
 
 
 def blocked(form: Form) -> str:
@@ -442,6 +534,10 @@ def blocked(form: Form) -> str:
     depth = f.select(one_block, k, depth)
     slots_max = f.ceildiv(depth, step)
     nc = f.mul(f.udiv(SHARED, f.mul(slots_max, nr * part)), nr)
+    finish, strip = g["finish"], g["strip"]
+    finished = f.cmp("ne", finish, 0)
+    strips = f.mul(f.udiv(nc, f.max(strip, 1)), strip)
+    nc = f.select(f.both(finished, f.cmp("slt", nc, n)), f.max(strips, strip), nc)
     if form.widened:
         several = f.op(f"xor i1 {one_block}, true")
         nc = f.select(several, f.min(nc, PARTIAL_ROWS), nc)
@@ -491,6 +587,7 @@ def blocked(form: Form) -> str:
             g["a_base"] = f.op(f"ptrtoint ptr {f.gep(form.stored, a, offset)} to i64")
             first = f.cmp("eq", block.index, 0)
             last = f.cmp("sge", f.add(block.index, depth), k)
+            g["last"] = f.op(f"zext i1 {last} to i64")
             offset = f.add(f.mul(block.index, rsb), f.mul(left.index, csb))
             base = f.select(b_direct, f.gep(form.stored, b, offset), shared, "ptr")
             g["bbase"] = f.op(f"ptrtoint ptr {base} to i64")
@@ -526,13 +623,21 @@ def tiling(
     bands = f.ceildiv(rows, form.mr)
     share = f.min(whole, f.max(4, f.udiv(bands, 32)))
     height = f.select(f.cmp("ne", parallel, 0), share, whole)
+    # Tiles of an epilogue hold whole units.
+    finished = f.cmp("ne", g["finish"], 0)
+    unit = f.max(1, f.udiv(g["unit_rows"], form.mr))
+    fitting = f.max(unit, f.mul(f.udiv(height, unit), unit))
+    height = f.select(finished, fitting, height)
     row_tiles = f.ceildiv(bands, height)
     # Columns are split only when rows alone give too few tiles, as each group packs A again.
     groups = f.max(1, f.min(f.udiv(16, row_tiles), f.udiv(panels, 8)))
     groups = f.select(f.cmp("ne", parallel, 0), groups, 1)
     g["tile_rows"] = f.mul(height, form.mr)
     g["row_tiles"] = row_tiles
-    g["group"] = f.ceildiv(panels, groups)
+    # Groups of an epilogue are made of whole strips.
+    strip = f.max(1, f.udiv(g["strip"], form.nr))
+    strip = f.select(finished, strip, 1)
+    g["group"] = f.mul(f.ceildiv(f.ceildiv(panels, groups), strip), strip)
 
 
 def one(form: Form) -> str:
@@ -624,6 +729,8 @@ def batch_task(form: Form) -> str:
     whole, part = Problem(f), Problem(f, mine)
     for name in ("bias", "m", "n", "k", "rsa", "csa", "rsb", "csb", "rsc", "flags", "parallel"):
         part[name] = whole[name]
+    for name in EPILOGUE:
+        part[name] = 0
     places = {name: n for n, name in enumerate(DESCRIPTOR)}
 
     def given(name: str) -> str:
@@ -666,6 +773,11 @@ def entry(form: Form) -> str:
     g = Problem(f, problem)
     for name in ("a", "b", "c", "bias", "m", "n", "k", "rsa", "csa", "rsb", "csb", "rsc", "flags"):
         g[name] = given(name)
+    for name in EPILOGUE:
+        g[name] = 0
+    with f.when(f.cmp("ne", f.op(f"and i64 {given('flags')}, {WITH_EPILOGUE}"), 0)):
+        for name in EPILOGUE:
+            g[name] = given(name)
     work = f.mul(f.mul(m, n), k)
     vector = f.either(f.cmp("eq", m, 1), f.cmp("eq", n, 1))
     # A matrix-vector product waits for memory, so its multiply-adds are worth more threads.

@@ -73,11 +73,15 @@ _EXPENSIVE = frozenset(
 
 @dataclass(eq=False)
 class Step:
-    """A step that is not a loop region: a matrix product, scatter, write, or library call."""
+    """A step that is not a loop region: a matrix product, scatter, write, or library call.
+
+    A product may carry a region that it computes on its result (`kernels/epilogue.py`).
+    """
 
     number: int
     node: Node
     kind: str
+    epilogue: Region | None = None
 
 
 @dataclass

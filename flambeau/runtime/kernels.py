@@ -45,6 +45,10 @@ class Addresses(dict[str, int]):
 
     libraries: list[Any]
 
+    def body(self, name: str) -> int:
+        """The address of the body of a region's kernel, (table, begin, end, worker)."""
+        return int(_loaded[name].address(f"{name}_body"))
+
 
 @functools.cache
 def _gemm(name: str) -> Any:

@@ -2,8 +2,11 @@
 
 Note [Program memory]
 Values that live only inside a program share one arena, planned by the steps that write first and
-read last. Results have buffers of their own. A result whose cell has memory already (its home) is
-written there directly when every earlier reader of the old value comes first, else at the end.
+read last (`layout.py`), after the steps were ordered for it (`passes/schedule.py`). A result of a
+loop lies where a source of it dies, if each element is read where it is written. Results have
+buffers of their own, which until they are first written hold values that die before. A result whose
+cell has memory already (its home) is written there directly when every earlier reader of the old
+value comes first, else at the end.
 """
 
 from __future__ import annotations
@@ -14,34 +17,25 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.codegen.llvm import TILE, Kernel
+from flambeau.codegen.llvm import STRETCH, TILE, Kernel
 from flambeau.codegen.loops import emit_region, unit_count
 from flambeau.ir.graph import PICK, Node
 from flambeau.ir.interpret import evaluate, view_array
 from flambeau.ir.region import Region
 from flambeau.kernels import claims, scatter
+from flambeau.kernels.epilogue import Attach, Epilogue, epilogue
+from flambeau.kernels.matmul import EPILOGUE, WITH_EPILOGUE
 from flambeau.passes.fuse import Plan, Step, base_of, order_after
-from flambeau.runtime import kernels, profile, runner
+from flambeau.passes.schedule import Task, schedule
+from flambeau.runtime import cpuinfo, kernels, profile, runner
 from flambeau.runtime.fault import wrong_index
 from flambeau.runtime.host import array_of
+from flambeau.runtime.layout import Storage, place
 from flambeau.runtime.memory import Buffer, scratch
 from flambeau.size import contiguous_strides
 
 _ERRORS = {"IndexError": IndexError, "ZeroDivisionError": RuntimeError}
 _MESSAGES = {"IndexError": "index out of range in self", "ZeroDivisionError": "ZeroDivisionError"}
-
-
-class Storage:
-    """Memory of one or more nodes: an arena place, an input, a result."""
-
-    __slots__ = ("nbytes", "first", "last", "slot", "offset")
-
-    def __init__(self, nbytes: int) -> None:
-        self.nbytes = nbytes
-        self.first = -1
-        self.last = -1
-        self.slot: int | None = None
-        self.offset = 0
 
 
 class Program:
@@ -73,8 +67,18 @@ class Program:
             for s in plan.steps
             if isinstance(s, Region) and s.stores
         }
+        self.carriers: dict[int, Step] = {}
+        self.epilogues: dict[int, Epilogue] = {}
+        features = cpuinfo.host_features()
+        attached = Attach(
+            plan,
+            self.kernels,
+            self.reads,
+            lambda node, region: epilogue(node, region, plan.free, vector_bytes, features),
+        )
+        self.carriers, self.epilogues = attached.carriers, attached.epilogues
         self.bind_outputs()
-        self.order = self.ordered()
+        self.order = self.scheduled()
         self.lay_out()
         self.link()
 
@@ -103,12 +107,19 @@ class Program:
             if kernel is None:
                 return []
             return [s[1] for s in kernel.slots if s[0] == "address" and isinstance(s[1], Node)]
-        return [base_of(s) for s in step.node.src if type(s) is Node]
+        found = [base_of(s) for s in step.node.src if type(s) is Node]
+        carried = self.epilogues.get(step.number)
+        if carried is not None:
+            found += [n for n in self.reads(carried.region) if n is not step.node]
+        return found
 
     def writes(self, step: Any) -> list[Node]:
         """Nodes whose memory a step writes."""
         if isinstance(step, Region):
             return [self.plan.writes.get(n, n) for n in step.stores]
+        carried = self.epilogues.get(step.number)
+        if carried is not None:
+            return [*([] if carried.hidden else [step.node]), *self.writes(carried.region)]
         if step.node in self.picks:
             return list(self.picks[step.node].values())
         return [step.node]
@@ -124,11 +135,13 @@ class Program:
     def bind_outputs(self) -> None:
         """Give outputs their slots; a home that is read elsewhere is written only when safe."""
         readers: dict[Node, list[Any]] = {}
-        for step in self.plan.steps:
+        steps = [s for s in self.plan.steps if s.number not in self.carriers]
+        for step in steps:
             for n in self.reads(step):
                 if n.op.kind == "input":
                     readers.setdefault(n, []).append(step)
-        risky = [s for s in self.plan.steps if self.may_raise(s)]
+        risky = [s for s in steps if self.may_raise(s)]
+        self.fresh: set[Storage] = set()  # results in memory of their own
         for k, (node, home) in enumerate(self.graph.outputs):
             slot = 1 + self.n_inputs + k
             store = self.storage(node)
@@ -136,20 +149,28 @@ class Program:
                 self.copies.append((slot, store, node.nbytes))
                 continue
             store.slot = slot
+            if home is None:
+                self.fresh.add(store)
 
     def may_raise(self, step: Any) -> bool:
         """Whether a step can end the program with an error."""
         if isinstance(step, Region):
             kernel = self.kernels.get(step.number)
             return kernel is not None and any(slot[0] == "error" for slot in kernel.slots)
+        carried = self.epilogues.get(step.number)
+        if carried is not None:
+            return self.may_raise(carried.region)
         return step.kind in ("index_put", "host", "effect")
 
     def safe(self, node: Node, home: int, readers: dict[Node, list[Any]], risky: list[Any]) -> bool:
         """Whether a node may be written straight over home `home`; orders the readers of the old
         value and all that may raise before it, so that a program that fails has written nothing."""
-        step = self.plan.stored.get(node)
         if home < 0 and not risky:
             return True
+        step = self.plan.stored.get(node)
+        region = step if isinstance(step, Region) else None
+        if region is not None:
+            step = self.carriers.get(region.number, step)
         if any(r is step for r in risky):
             return False
         source = self.graph.inputs[home] if home >= 0 else None
@@ -158,10 +179,12 @@ class Program:
         others = []
         for reader in (*readers.get(source, ()), *risky):  # type: ignore[arg-type]
             if reader is step:
-                if not isinstance(step, Region) or step.reduced:
+                if region is None:
                     return False
-                kernel = self.kernels[step.number]
-                if kernel.reads.get(source) != {step.stores[node]}:
+                if step is not region and any(base_of(s) is source for s in step.node.src):
+                    return False
+                kernel = self.kernels[region.number]
+                if not kernel.may_overwrite(node, region.stores[node], source):
                     return False
             else:
                 others.append(reader)
@@ -172,31 +195,26 @@ class Program:
             order_after(before, step.number, r.number)
         return True
 
-    def ordered(self) -> list[Any]:
-        """Steps with work, each after those it depends on, otherwise as recorded."""
-        done = 0
-        result: list[Any] = []
-        before = self.plan.before
-        for start in range(len(self.plan.steps)):
-            stack = [start]
-            while stack:
-                k = stack[-1]
-                if done >> k & 1:
-                    stack.pop()
-                    continue
-                waiting = before[k] & ~done
-                if waiting:
-                    stack.append((waiting & -waiting).bit_length() - 1)
-                    continue
-                done |= 1 << k
-                stack.pop()
-                result.append(self.plan.steps[k])
-        return [s for s in result if self.has_work(s)]
+    def scheduled(self) -> list[Any]:
+        """Steps with work, in an order that needs little memory."""
+        tasks = []
+        sizes: dict[Any, int] = {}
+        for step in self.plan.steps:
+            if not self.has_work(step):
+                continue
+            read = tuple(self.storage(n) for n in self.reads(step))
+            written = tuple(self.storage(n) for n in self.writes(step))
+            tasks.append(Task(step, read, written))
+            for s in (*read, *written):
+                if s.slot is None or s in self.fresh:
+                    sizes[s] = s.nbytes
+        kept = self.fresh.union(store for _, store, _ in self.copies)
+        return [t.step for t in schedule(tasks, self.plan.before, sizes, kept)]
 
     def has_work(self, step: Any) -> bool:
         """Whether a step does anything when it runs."""
         if isinstance(step, Region):
-            return bool(step.stores)
+            return bool(step.stores) and step.number not in self.carriers
         if step.kind == "index_put" and step.node.src[1].numel == 0:
             return False
         return step.node.op.name != "empty_memory" and (
@@ -204,8 +222,8 @@ class Program:
         )
 
     def lay_out(self) -> None:
-        """Places in the arena by first write and last read."""
-        self.values: dict[Node, Any] = {}
+        """Places for what lives inside the program only: over what dies where it is made, in
+        results' memory before their first write, in the arena."""
         for at, step in enumerate(self.order):
             for n in (*self.reads(step), *self.writes(step)):
                 s = self.storage(n)
@@ -213,35 +231,45 @@ class Program:
                 s.last = at
         for _, store, _ in self.copies:
             store.last = len(self.order)
-        starting: dict[int, list[Storage]] = {}
-        ending: dict[int, list[Storage]] = {}
-        for s in self.storages.values():
-            if s.slot is None and s.first >= 0:
-                starting.setdefault(s.first, []).append(s)
-                ending.setdefault(s.last, []).append(s)
-        free: list[list[int]] = []  # [offset, size], by offset
-        top = 0
-        for at in range(len(self.order) + 1):
-            for s in starting.get(at, ()):
-                size = max(-(-s.nbytes // 64) * 64, 64)
-                fits = [b for b in free if b[1] >= size]
-                if fits:
-                    block = min(fits, key=lambda b: b[1])
-                    s.offset = block[0]
-                    block[0] += size
-                    block[1] -= size
-                    if not block[1]:
-                        free.remove(block)
-                elif free and free[-1][0] + free[-1][1] == top:
-                    s.offset = free[-1][0]
-                    top = s.offset + size
-                    free.pop()
-                else:
-                    s.offset = top
-                    top += size
-            for s in ending.get(at, ()):
-                _release(free, s.offset, max(-(-s.nbytes // 64) * 64, 64))
-        self.arena_bytes = top
+        self.take_over()
+        storages = dict.fromkeys(self.storages.values())
+        self.arena_bytes = place(storages, [s for s in storages if s in self.fresh])
+
+    def take_over(self) -> None:
+        """Have results of loops lie where a source of theirs dies, element over element."""
+        owners: dict[Storage, list[Node]] = {}
+        for n, s in self.storages.items():
+            owners.setdefault(s, []).append(n)
+        fixed = {store for _, store, _ in self.copies}
+        for at, step in enumerate(self.order):
+            if not isinstance(step, Region):
+                continue
+            kernel = self.kernels[step.number]
+            used = [self.storage(n) for n in (*self.reads(step), *self.writes(step))]
+            for n, m in step.stores.items():
+                new = self.storage(n)
+                if new.first != at or new in fixed or n in self.plan.writes:
+                    continue
+                if new.slot is not None and new not in self.fresh:
+                    continue
+                for source in kernel.reads:
+                    if not isinstance(source, Node):
+                        continue
+                    old = self.storage(source)
+                    if (
+                        old.slot is None
+                        and old.last == at
+                        and old.first < at
+                        and old.nbytes == new.nbytes
+                        and source.dtype.itemsize == n.dtype.itemsize
+                        and used.count(old) == 1
+                        and kernel.may_overwrite(n, m, source)
+                    ):
+                        new.first = old.first
+                        for owner in owners[old]:
+                            self.storages[owner] = new
+                        owners[new] += owners.pop(old)
+                        break
 
     # -- tables -----------------------------------------------------------------------------------
 
@@ -249,6 +277,8 @@ class Program:
         """Compile what is new, write the table, the patches and the list of native runs."""
         table: list[int] = [0]
         patches: list[int] = []
+        self.functions: list[tuple[int, str]] = []  # table words that are kernels' bodies
+        self.tables: list[tuple[int, int]] = []  # table words that are places in the table
         native: list[tuple[str, int]] = []  # (kernel name, table start)
         self.parts: list[Any] = []  # (first, last) native runs and host steps, in order
         self.native: list[Any] = []  # the steps that native runs count
@@ -273,9 +303,16 @@ class Program:
                 scatters[put[0]] = put[1]
                 native.append((put[0], len(table)))
                 self.add_words(put[2], table, patches)
-            elif step.kind == "contraction" and (words := self.gemm(step.node)) is not None:
+            elif (
+                step.kind == "contraction"
+                and (words := self.gemm(step.node, step.number in self.epilogues)) is not None
+            ):
                 name, entries = words
                 gemms.add(name)
+                carried = self.epilogues.get(step.number)
+                if carried is not None:
+                    texts[carried.kernel.name] = carried.kernel
+                    entries += self.epilogue_words(step, carried, table, patches)
                 native.append((name, len(table)))
                 self.add_words(entries, table, patches)
             else:
@@ -291,6 +328,10 @@ class Program:
         self.table = np.array(table, np.int64)
         self.patch_words = np.array(patches, np.int64)
         base = self.table.ctypes.data
+        for at, name in self.functions:
+            self.table[at] = addresses.body(name)
+        for at, start in self.tables:
+            self.table[at] = base + 8 * start
         self.steps = np.array(
             [x for name, start in native for x in (addresses[name], base + 8 * start)], np.int64
         )
@@ -305,24 +346,27 @@ class Program:
         self.results = [(max(node.nbytes, 0)) for node, _ in self.graph.outputs]
         self.array_type = ctypes.c_int64 * self.value_count
 
-    def region_words(self, kernel: Kernel, table: list[int], patches: list[int]) -> None:
+    def region_words(
+        self, kernel: Kernel, table: list[int], patches: list[int], stretch: int = STRETCH
+    ) -> None:
         """A region's launch and its kernel's argument table."""
-        units, chunks, blocks, grain = unit_count(kernel)
+        units, chunks, blocks, grain = unit_count(kernel, stretch)
+        known = {
+            "units": units,
+            "grain": grain,
+            "chunks": chunks,
+            "blocks": blocks,
+            "stretch": stretch,
+        }
         entries: list[Any] = []
         for slot in kernel.slots:
             kind = slot[0]
-            if kind == "size":
+            if kind in known:
+                entries.append(known[kind])
+            elif kind == "size":
                 entries.append(kernel.dims[slot[1]])
             elif kind == "stride":
                 entries.append(slot[1])
-            elif kind == "units":
-                entries.append(units)
-            elif kind == "grain":
-                entries.append(grain)
-            elif kind == "chunks":
-                entries.append(chunks)
-            elif kind == "blocks":
-                entries.append(blocks)
             elif kind == "tiles":
                 assert kernel.tile is not None
                 entries.append(-(-kernel.dims[kernel.tile] // TILE))
@@ -339,6 +383,26 @@ class Program:
                 entries.append((self.storage(node), offset * node.dtype.itemsize))
         self.add_words(entries, table, patches)
 
+    def epilogue_words(
+        self, step: Step, carried: Epilogue, table: list[int], patches: list[int]
+    ) -> list[Any]:
+        """The places of a product's descriptor that tell its epilogue, whose table is written."""
+        start = len(table)
+        slots = carried.kernel.slots
+        self.region_words(carried.kernel, table, patches, carried.stretch)
+        place = slots.index(("address", step.node, 0)) if carried.hidden else -1
+        known: dict[str, Any] = {
+            "finish": ("body", carried.kernel.name),
+            "table": ("table", start),
+            "words": len(slots),
+            "place": place,
+            "unit_rows": carried.unit_rows,
+            "units": carried.units,
+            "unit_cols": carried.unit_cols,
+            "strip": carried.strip,
+        }
+        return [known[name] for name in EPILOGUE]
+
     def add_words(self, entries: list[Any], table: list[int], patches: list[int]) -> None:
         """Append words to the table; those that depend on where memory is become patches."""
         for e in entries:
@@ -349,16 +413,17 @@ class Program:
             table.append(0)
             if e == "error":
                 patches += [at, -1, 0]
+            elif e[0] == "body":
+                self.functions.append((at, e[1]))
+            elif e[0] == "table":
+                self.tables.append((at, e[1]))
             elif e[0] is None:
                 patches += [at, e[1], 0]
             else:
                 store, offset = e
-                if store.slot is None:
-                    patches += [at, 0, store.offset + offset]
-                else:
-                    patches += [at, store.slot, offset]
+                patches += [at, store.slot or 0, store.offset + offset]
 
-    def gemm(self, node: Node) -> tuple[str, list[Any]] | None:
+    def gemm(self, node: Node, carried: bool) -> tuple[str, list[Any]] | None:
         """The descriptor of a matrix product, or None where NumPy computes it."""
         name = kernels.GEMM.get(node.dtype.name)
         a, b = node.src
@@ -393,7 +458,7 @@ class Program:
             *pad,
             *c_strides[:-2],
             *pad,
-            0,
+            WITH_EPILOGUE if carried else 0,
         ]
         return name, words
 
@@ -512,10 +577,7 @@ class Program:
 
     def place(self, store: Storage, values: Any) -> int:
         """The address of a storage in this run."""
-        slot = store.slot
-        if slot is None:
-            return int(values[0]) + store.offset
-        return int(values[slot])
+        return int(values[store.slot or 0]) + store.offset
 
     def fail(self, values: Any, numbers: list[Any]) -> None:
         """Raise the error whose code a kernel has left."""
@@ -527,22 +589,6 @@ class Program:
         ]
         which = wrong_index(self.graph, inputs, numbers)
         raise IndexError(f"{_MESSAGES[kind]} (in {row})" + (which and f": {which}"))
-
-
-def _release(free: list[list[int]], offset: int, size: int) -> None:
-    """Put a block back, merging it with its neighbours."""
-    low, high = 0, len(free)
-    while low < high:
-        middle = (low + high) // 2
-        if free[middle][0] < offset:
-            low = middle + 1
-        else:
-            high = middle
-    free.insert(low, [offset, size])
-    if low + 1 < len(free) and offset + size == free[low + 1][0]:
-        free[low][1] += free.pop(low + 1)[1]
-    if low and free[low - 1][0] + free[low - 1][1] == offset:
-        free[low - 1][1] += free.pop(low)[1]
 
 
 def build(plan: Plan) -> Program:
