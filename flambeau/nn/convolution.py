@@ -84,13 +84,13 @@ class _ConvNd(Module):
         self.groups = groups
         self.padding_mode = padding_mode
         self._reversed_padding_repeated_twice = self._sides()
-        channels = (
+        lead = (
             (in_channels, out_channels // groups)
             if transposed
             else (out_channels, in_channels // groups)
         )
         self.weight = Parameter(
-            flambeau.empty((*channels, *self.kernel_size), device=device, dtype=dtype)
+            flambeau.empty((*lead, *self.kernel_size), device=device, dtype=dtype)
         )
         if bias:
             self.bias = Parameter(flambeau.empty(out_channels, device=device, dtype=dtype))
@@ -174,7 +174,7 @@ class _Convolution(_ConvNd):
 
     def _conv_forward(self, input: Any, weight: Any, bias: Any) -> Any:
         convolve = getattr(F, f"conv{self._count}d")
-        padding = self.padding
+        padding: Any = self.padding
         if self.padding_mode != "zeros":
             input = F.pad(input, self._reversed_padding_repeated_twice, mode=self.padding_mode)
             padding = 0
