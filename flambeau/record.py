@@ -88,7 +88,17 @@ _let_go = 0  # cells that died pending since the last flush
 _lock = threading.RLock()
 _programs: OrderedDict[Any, Any] = OrderedDict()
 sync = os.environ.get("FLAMBEAU_SYNC", "0") not in ("", "0")
-_flushing = threading.local()
+
+
+class _Thread(threading.local):
+    """What a thread is doing: how deep it records rewriting material, and who watches it record
+    (`compile`)."""
+
+    tracing = 0
+    watcher: Any = None
+
+
+thread = _Thread()
 
 
 def _after_fork() -> None:
@@ -104,8 +114,10 @@ if hasattr(os, "register_at_fork"):
 def _bound() -> None:
     """Now and then: let go of cells that died, and flush by itself when much is pending."""
     global _next_check, _let_go
-    if getattr(_flushing, "tracing", 0):
+    if thread.tracing or thread.watcher is not None:
         _next_check = len(_pending) + _CHECK_EVERY
+        if thread.watcher is not None and len(_pending) > MAX_PENDING:
+            thread.watcher.refuse("it records more than fits in one program")
         return
     if sync:
         flush()
@@ -182,19 +194,52 @@ def write(cell: Cell, node: Node, region: tuple[Any, ...] | None = None) -> None
         _bound()
 
 
+def live_since(mark: int) -> list[tuple[Cell, Node]]:
+    """The cells recorded by place `mark` of the pending list or later that are still needed, with
+    their values: what a flush would execute of them."""
+    refs = sys.getrefcount
+    found: dict[Cell, Node] = {}
+    cell = None
+    for cell in _pending[mark:]:
+        # the slice, the loop variable and the call's argument account for three references, and
+        # the list of what is pending for one
+        if (refs(cell) > 4 or cell in found) and cell.node.buffer is None:
+            found[cell] = cell.node
+    return list(found.items())
+
+
+def place(made: list[Cell], written: list[tuple[Cell, Node]]) -> None:
+    """Enter new cells, and give cells that exist new values, all at once: no flush, of this thread
+    or another, sees some of them alone."""
+    seen = False
+    with _lock:
+        _pending.extend(made)
+        for cell, node in written:
+            if cell.home is None and cell.before is None:
+                cell.before = cell.node
+            cell.node = node
+            cell.version += 1
+            _pending.append(cell)
+            seen = seen or (cell.exposed is not None and is_exposed(cell))
+    if seen or sync:
+        flush()
+    elif len(_pending) >= _next_check:
+        _bound()
+
+
 class tracing:
     """While inside, bodies are recorded as rewriting material and nothing flushes by itself."""
 
     def __enter__(self) -> None:
-        _flushing.tracing = getattr(_flushing, "tracing", 0) + 1
+        thread.tracing += 1
 
     def __exit__(self, *exc: object) -> None:
-        _flushing.tracing -= 1
+        thread.tracing -= 1
 
 
 def settle() -> None:
     """Flush, unless bodies are being recorded as rewriting material."""
-    if not getattr(_flushing, "tracing", 0):
+    if not thread.tracing:
         flush()
 
 
@@ -205,7 +250,7 @@ def flush() -> None:
         IndexError, RuntimeError: a value error found while running, naming its operation.
     """
     global _next_check, _let_go
-    if not _pending:
+    if not _pending or thread.watcher is not None:  # a watcher flushes where values are read
         return
     with _lock:
         cells = _pending[:]
@@ -504,6 +549,8 @@ def realise(cell: Cell) -> Any:
     Raises:
         Whatever its computation raised, also when that was at an earlier flush.
     """
+    if thread.watcher is not None:
+        thread.watcher.memory_used()
     if cell.node.buffer is None:
         if cell.device.type == "meta":
             raise NotImplementedError("Cannot copy out of meta tensor; no data!")

@@ -264,24 +264,23 @@ class Tensor(metaclass=_TensorMeta):
             raise RuntimeError(
                 f"a Tensor with {self.numel()} elements cannot be converted to Scalar"
             )
-        return (
-            self._array().reshape(()).item()
-            if self.dtype.name != "bfloat16"
-            else float(self._array().reshape(()))
-        )
+        if record.thread.watcher is not None:
+            return record.thread.watcher.read(self, _item)
+        return _item(self)
 
     def tolist(self) -> Any:
         """The elements as nested lists of Python numbers."""
-        array = self._array()
-        if self.dtype.name == "bfloat16":
-            array = array.astype(np.float32)
-        return array.tolist()
+        if record.thread.watcher is not None:
+            return record.thread.watcher.read(self, _list)
+        return _list(self)
 
     def __bool__(self) -> bool:
         if self.numel() != 1:
             what = "no values" if self.numel() == 0 else "more than one value"
             raise RuntimeError(f"Boolean value of Tensor with {what} is ambiguous")
-        return bool(self.item())
+        if record.thread.watcher is not None:
+            return bool(record.thread.watcher.read(self, _truth))
+        return _truth(self)
 
     def _scalar(self) -> Any:
         if self.numel() != 1:
@@ -579,6 +578,23 @@ def _as_array(memory: _Memory) -> np.ndarray[Any, Any]:
 
 
 _BFLOAT16 = __import__("ml_dtypes").bfloat16
+
+
+def _item(t: Tensor) -> Any:
+    """The only element, executed."""
+    array = t._array().reshape(())
+    return array.item() if t.dtype.name != "bfloat16" else float(array)
+
+
+def _truth(t: Tensor) -> bool:
+    """Whether the only element is not 0."""
+    return bool(_item(t))
+
+
+def _list(t: Tensor) -> Any:
+    """The elements as nested lists, executed."""
+    array = t._array()
+    return (array.astype(np.float32) if t.dtype.name == "bfloat16" else array).tolist()
 
 
 def make(node: Node, device: Device = cpu) -> Tensor:

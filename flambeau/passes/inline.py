@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from flambeau.ir.graph import PICK, Graph, Node
+from flambeau.ir.recorded import Recorded
 from flambeau.ops.table import expand_composite
 
 
@@ -25,7 +26,12 @@ def inline(graph: Graph, claims: Callable[[Node], bool] = lambda node: False) ->
             if node.op is PICK and node.src[0] in parts:
                 made[node] = parts[node.src[0]][node.attrs[0]]
             elif node.op.kind == "composite" and not claims(rebuilt(node)):
-                outs = expand_composite(rebuilt(node))
+                whole = rebuilt(node)
+                outs = (
+                    whole.op.expand(whole)
+                    if isinstance(whole.op, Recorded)
+                    else expand_composite(whole)
+                )
                 parts[node] = outs
                 made[node] = outs[0]
                 again = True

@@ -1,0 +1,117 @@
+"""A recorded graph as one operation: what `compile` replays a call with.
+
+A `Recorded` is an operation whose meaning is a graph. A node of it has the graph's inputs and then
+its numbers as sources; its results are taken apart by `pick`. The inline pass puts the graph in the
+node's place, so that a replayed call becomes the same program as a recorded one, fused with
+whatever stands around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from flambeau.ir.graph import INPUT, PICK, Argument, Constant, Node, Op, specialised
+
+
+class Recorded(Op):
+    """An operation that stands for a graph.
+
+    Args:
+        name: shown where the graph is printed.
+        nodes: sources before users; a node of kind `input` has its position as attribute, a
+            number that is passed when the node is made is an `Argument`.
+        outputs: the results' nodes.
+        inputs: how many inputs there are; a node's numbers follow them among its sources.
+
+    Attributes:
+        specs: the results' shapes and dtypes.
+    """
+
+    __slots__ = ("inputs", "nodes", "outputs", "specs")
+
+    def __init__(
+        self, name: str, nodes: Iterable[Node], outputs: Iterable[Node], inputs: int
+    ) -> None:
+        super().__init__(name, "composite")
+        self.nodes = tuple(nodes)
+        self.outputs = tuple(outputs)
+        self.inputs = inputs
+        self.specs = tuple((n.shape, n.dtype) for n in self.outputs)
+
+    def over(self, sources: tuple[Any, ...]) -> Node:
+        """A node of this operation; its own value is the first result's."""
+        shape, dtype = self.specs[0]
+        return Node(self, sources, (), shape, dtype)
+
+    def pick(self, node: Node, which: int) -> Node:
+        """One result of a node of this operation."""
+        shape, dtype = self.specs[which]
+        return Node(PICK, (node,), (which,), shape, dtype)
+
+    def expand(self, node: Node) -> tuple[Node, ...]:
+        """The graph over a node's sources; -> the results."""
+        made: dict[Node, Node] = {}
+        numbers = node.src[self.inputs :]
+        for each in self.nodes:
+            if each.op is INPUT:
+                made[each] = node.src[each.attrs[0]]
+                continue
+            src = tuple(
+                made[s] if type(s) is Node else numbers[s.index] if type(s) is Argument else s
+                for s in each.src
+            )
+            made[each] = Node(each.op, src, each.attrs, each.shape, each.dtype)
+        return tuple(made[n] for n in self.outputs)
+
+
+class Lifting:
+    """Makes a `Recorded` of recorded nodes.
+
+    Args:
+        own: whether a number source is passed by the caller whatever its value is (the place in a
+            stream of random numbers), given its node.
+
+    Attributes:
+        inputs: recorded nodes that became inputs, in order.
+        numbers: the numbers that are passed, as recorded, with their nodes and positions.
+    """
+
+    def __init__(self, own: frozenset[str] = frozenset()) -> None:
+        self.own = own
+        self.inputs: list[Node] = []
+        self.numbers: list[tuple[Node, int, Any]] = []
+
+    def lift(self, name: str, outputs: list[Node], ends: set[Node]) -> Recorded:
+        """The graph below some nodes, down to what has memory or is one of `ends`."""
+        nodes = _below(outputs, ends)
+        made: dict[Node, Node] = {}
+        for node in nodes:
+            if node.buffer is not None or node in ends:
+                made[node] = Node(INPUT, (), (len(self.inputs),), node.shape, node.dtype)
+                self.inputs.append(node)
+                continue
+            src: list[Any] = []
+            for at, s in enumerate(node.src):
+                if type(s) is Node:
+                    src.append(made[s])
+                elif node.op.name not in self.own and specialised(node.op, at, s):
+                    src.append(float(s) if type(s) is Constant else s)
+                else:
+                    src.append(Argument(len(self.numbers), "f" if type(s) is float else "i"))
+                    self.numbers.append((node, at, s))
+            made[node] = Node(node.op, tuple(src), node.attrs, node.shape, node.dtype)
+        return Recorded(name, made.values(), [made[n] for n in outputs], len(self.inputs))
+
+
+def _below(outputs: list[Node], ends: set[Node]) -> list[Node]:
+    seen: set[Node] = set()
+    stack = list(outputs)
+    while stack:
+        node = stack.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if node.buffer is None and node not in ends:
+            stack.extend(s for s in node.src if type(s) is Node and s not in seen)
+    return sorted(seen, key=lambda n: n.order)
