@@ -543,7 +543,7 @@ class Emitter(Space):
             self.b.declared.add(f"declare i1 @llvm.vector.reduce.or.v{n}i1(<{n} x i1>)")
             bad = self.b.set(f"call i1 @llvm.vector.reduce.or.v{n}i1({bad})", "i1", 1)
         word = self.slot(("error",))
-        code = self.slot(("code", what, node.op.name))
+        code = self.slot(("code", what, node))
         self.at(level)
         yes, on = self.label("bad"), self.label("ok")
         self.b.emit(f"br i1 {bad.name}, label %{yes}, label %{on}")

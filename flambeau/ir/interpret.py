@@ -8,6 +8,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from flambeau.ir.fault import index_error
 from flambeau.ir.graph import Argument, Graph, Node
 
 _NARROW = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
@@ -50,6 +51,10 @@ def evaluate(node: Node, args: list[Any]) -> Any:
         reference = node.op.reference
         if reference is None:
             raise NotImplementedError(f"row {node.op.name!r} has no reference")
+        if kind in ("index", "index_put"):
+            wrong = index_error(node, args[1 if kind == "index" else 2 :])
+            if wrong is not None:
+                raise wrong
         if kind == "index_put":
             return reference(*args, mode=node.attrs[0]).astype(target)
         if kind == "host":

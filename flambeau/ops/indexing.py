@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from flambeau import dtypes
+from flambeau.ir.fault import PLAIN, Fault
 from flambeau.ops.elementwise import select_where
 from flambeau.ops.movement import (
     expand_to,
@@ -25,32 +26,24 @@ from flambeau.tensor import Tensor
 
 
 @primitive("index", jvp="linear")
-def index_leading(row: Any, input: Tensor, *indices: Tensor) -> Tensor:
+def index_leading(row: Any, input: Tensor, *indices: Tensor, fault: Fault = PLAIN) -> Tensor:
     """input at integer tensors of one shape over its first len(indices) dimensions.
 
-    Indices must be in [0, size); others raise IndexError at the flush.
+    Indices must be in [0, size); others raise what `fault` says at the flush.
     """
     k = len(indices)
     shape = indices[0]._shape + input._shape[k:]
-    return emit(row, (input, *indices), (), shape, input.dtype)
+    return emit(row, (input, *indices), (fault,), shape, input.dtype)
 
 
 def _index_reference(x: Any, *indices: Any) -> Any:
-    for k, i in enumerate(indices):
-        _check_range(i, x.shape[k], k)
     return x[indices]
-
-
-def _check_range(index: Any, size: int, dim: int) -> None:
-    if index.size and (index.min() < 0 or index.max() >= size):
-        bad = index[(index < 0) | (index >= size)].flat[0]
-        raise IndexError(f"index {bad} is out of bounds for dimension {dim} with size {size}")
 
 
 index_leading.reference(_index_reference)
 
 
-def _index_vjp(g: Any, out: Any, x: Any, *indices: Any) -> tuple[Any, ...]:
+def _index_vjp(g: Any, out: Any, x: Any, *indices: Any, fault: Fault = PLAIN) -> tuple[Any, ...]:
     zeros = NAMES["zeros"](tuple(x.shape), dtype=g.dtype, device=g.device)
     return (put_leading(zeros, g, "add", *indices), *(None for _ in indices))
 
@@ -59,18 +52,18 @@ index_leading.vjp(_index_vjp, saves="indices")
 
 
 @primitive("index_put")
-def put_leading(row: Any, input: Tensor, value: Tensor, mode: str, *indices: Tensor) -> Tensor:
+def put_leading(
+    row: Any, input: Tensor, value: Tensor, mode: str, *indices: Tensor, fault: Fault = PLAIN
+) -> Tensor:
     """A copy of input with value put at integer tensors over its first dimensions.
 
     Args:
         mode: "set" (the last write wins), "add", "mul", "max" or "min", applied in index order.
     """
-    return emit(row, (input, value, *indices), (mode,), input._shape, input.dtype)
+    return emit(row, (input, value, *indices), (mode, fault), input._shape, input.dtype)
 
 
 def _put_reference(x: Any, value: Any, *indices: Any, mode: str) -> Any:
-    for k, i in enumerate(indices):
-        _check_range(i, x.shape[k], k)
     out = x.copy()
     if mode == "set":
         out[indices] = value
@@ -83,7 +76,9 @@ def _put_reference(x: Any, value: Any, *indices: Any, mode: str) -> Any:
 put_leading.reference(_put_reference)
 
 
-def _put_vjp(g: Any, out: Any, x: Any, value: Any, mode: str, *indices: Any) -> tuple[Any, ...]:
+def _put_vjp(
+    g: Any, out: Any, x: Any, value: Any, mode: str, *indices: Any, fault: Fault = PLAIN
+) -> tuple[Any, ...]:
     rest = (None, *(None for _ in indices))
     if mode == "add":
         return (g, index_leading(g, *indices), *rest)
@@ -205,10 +200,10 @@ def _wrap_negative(index: Tensor, n: int) -> Tensor:
     return select_where(index < 0, index + n, index)
 
 
-def _advanced(t: Tensor, advanced: list[Any]) -> tuple[Tensor, list[Tensor], list[int], int]:
+def _advanced(t: Tensor, advanced: list[Any]) -> tuple[Tensor, list[Tensor], Fault, int]:
     """Index tensors broadcast together and their dimensions moved to the front.
 
-    -> (permuted tensor, indices, inverse order for the result, place of the index dimensions)
+    -> (permuted tensor, indices, what a wrong index raises, place of the index dimensions)
     """
     dims = [d for d, k in enumerate(advanced) if k is not None]
     try:
@@ -225,7 +220,7 @@ def _advanced(t: Tensor, advanced: list[Any]) -> tuple[Tensor, list[Tensor], lis
     moved = permute_dims(t, tuple(dims + rest)) if dims + rest != list(range(t.ndim)) else t
     adjacent = dims == list(range(dims[0], dims[-1] + 1))
     place = dims[0] if adjacent else 0
-    return moved, indices, rest, place
+    return moved, indices, Fault(dims=tuple(dims), wraps=True), place
 
 
 def getitem(t: Tensor, key: Any) -> Tensor:
@@ -243,8 +238,8 @@ def getitem(t: Tensor, key: Any) -> Tensor:
     view, advanced = _basic(t, _expand_key(t, key))
     if all(k is None for k in advanced):
         return view if view is not t else view_as_shape(t, t._shape)
-    moved, indices, _, place = _advanced(view, advanced)
-    out = index_leading(moved, *indices)
+    moved, indices, fault, place = _advanced(view, advanced)
+    out = index_leading(moved, *indices, fault=fault)
     k = indices[0].ndim
     if place:
         order = (*range(k, k + place), *range(k), *range(k + place, out.ndim))
@@ -275,8 +270,8 @@ def setitem(t: Tensor, key: Any, value: Any) -> None:
         target = view if view is not t else view_as_shape(t, t._shape)
         target.copy_(_trim(value, target._shape))
         return
-    moved, indices, _, place = _advanced(view, advanced)
-    _put_into(moved, indices, value, "set", place)
+    moved, indices, fault, place = _advanced(view, advanced)
+    _put_into(moved, indices, value, "set", place, fault)
 
 
 def _trim(value: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -286,7 +281,9 @@ def _trim(value: Tensor, shape: tuple[int, ...]) -> Tensor:
     return value
 
 
-def _put_into(moved: Tensor, indices: list[Tensor], value: Tensor, mode: str, place: int) -> None:
+def _put_into(
+    moved: Tensor, indices: list[Tensor], value: Tensor, mode: str, place: int, fault: Fault
+) -> None:
     check_writable(moved)
     k = indices[0].ndim
     shape = indices[0]._shape + moved._shape[len(indices) :]
@@ -302,7 +299,7 @@ def _put_into(moved: Tensor, indices: list[Tensor], value: Tensor, mode: str, pl
     value = _broadcast_value(value, shape)
     if value.dtype is not moved.dtype:
         value = NAMES["to_dtype"](value, moved.dtype)
-    store(moved, put_leading(moved, value, mode, *indices))
+    store(moved, put_leading(moved, value, mode, *indices, fault=fault))
 
 
 def _broadcast_value(value: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -326,6 +323,15 @@ setattr(Tensor, "__setitem__", setitem)
 
 
 # -- named gathers and scatters --------------------------------------------------------------------
+
+#: What torch raises is told apart by the operation, and for some by the tensor's rank.
+ALONG = Fault(error=RuntimeError)
+LOOKUP = Fault("index out of range in self: " + PLAIN.message)
+_INNER = Fault("INDICES element is out of DATA bounds, id={index} axis_dim={size}", RuntimeError)
+_COPIED = Fault("index_copy_(): " + PLAIN.message)
+_FLAT = Fault(
+    "out of range: tried to access index {index} on a tensor of {size} elements.", wraps=True
+)
 
 
 def _check_index(index: Any, name: str) -> None:
@@ -365,7 +371,7 @@ def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False)
                 f"{list(index.shape)} to be no larger than self "
                 f"{list(input.shape)} apart from dimension {d}"
             )
-    return index_leading(input, *_grid(index._shape, d, index))
+    return index_leading(input, *_grid(index._shape, d, index), fault=ALONG)
 
 
 def _check_rank(input: Tensor, index: Tensor, what: str) -> None:
@@ -394,13 +400,14 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
         raise IndexError("index_select(): Index is supposed to be a vector")
     _check_index(index, "index_select")
     if input.ndim == 0:
-        return index_leading(input.reshape(1), index.reshape(-1).long()).reshape(())
+        flat = index.reshape(-1).long()
+        return index_leading(input.reshape(1), flat, fault=LOOKUP).reshape(())
     d = wrap_dim(dim, input.ndim)
     flat = index.reshape(-1).long()
     if d == 0:
-        return index_leading(input, flat)
+        return index_leading(input, flat, fault=LOOKUP)
     order = (d, *(i for i in range(input.ndim) if i != d))
-    out = index_leading(permute_dims(input, order), flat)
+    out = index_leading(permute_dims(input, order), flat, fault=_INNER)
     return permute_dims(out, (*range(1, d + 1), 0, *range(d + 1, input.ndim)))
 
 
@@ -408,7 +415,7 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
 def take(input: Tensor, index: Tensor) -> Tensor:
     """Elements of the flattened input at integer positions; the shape of `index`."""
     flat = input.reshape(-1)
-    return index_leading(flat, _wrap_negative(index, flat._shape[0]))
+    return index_leading(flat, _wrap_negative(index, flat._shape[0]), fault=_FLAT)
 
 
 def _scatter(name: str, input: Tensor, dim: int, index: Tensor, src: Any, mode: str) -> Tensor:
@@ -435,7 +442,7 @@ def _scatter(name: str, input: Tensor, dim: int, index: Tensor, src: Any, mode: 
     for i, n in enumerate(index._shape):
         if src._shape[i] != n:
             src = slice_dim(src, i, 0, n, 1)
-    return put_leading(input, src, mode, *_grid(index._shape, d, index))
+    return put_leading(input, src, mode, *_grid(index._shape, d, index), fault=ALONG)
 
 
 @composite(inplace=True, out=True)
@@ -465,13 +472,14 @@ def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
 @composite(inplace=True, out=True)
 def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any = 1) -> Tensor:
     """input with alpha * source added at the entries of one dimension that index names."""
-    return _index_op(input, dim, index, source * alpha if alpha != 1 else source, "add")
+    fault = ALONG if input.ndim > 1 else LOOKUP
+    return _index_op(input, dim, index, source * alpha if alpha != 1 else source, "add", fault)
 
 
 @composite(inplace=True, out=True, autocast="promote")
 def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
     """input with source written at the entries of one dimension that index names."""
-    return _index_op(input, dim, index, source, "set")
+    return _index_op(input, dim, index, source, "set", _COPIED)
 
 
 @composite(inplace=True)
@@ -484,11 +492,14 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
         if isinstance(value, Tensor)
         else NAMES["full"]((), value, dtype=input.dtype, device=input.device)
     )
-    return _index_op(input, dim, index, expand_to(given, shape), "set")
+    return _index_op(input, dim, index, expand_to(given, shape), "set", PLAIN)
 
 
-def _index_op(input: Tensor, dim: int, index: Tensor, source: Tensor, mode: str) -> Tensor:
+def _index_op(
+    input: Tensor, dim: int, index: Tensor, source: Tensor, mode: str, fault: Fault
+) -> Tensor:
     d = wrap_dim(dim, input.ndim)
+    fault = fault._replace(dims=(d,))
     _check_index(index, "index_" + mode)
     if source.dtype is not input.dtype:
         raise RuntimeError(
@@ -496,7 +507,8 @@ def _index_op(input: Tensor, dim: int, index: Tensor, source: Tensor, mode: str)
         )
     flat = index.reshape(-1).long()
     if input.ndim == 0:
-        return put_leading(input.reshape(1), source.reshape(1), mode, flat).reshape(())
+        found = put_leading(input.reshape(1), source.reshape(1), mode, flat, fault=fault)
+        return found.reshape(())
     wanted = (*input._shape[:d], flat._shape[0], *input._shape[d + 1 :])
     if source._shape != wanted:
         raise RuntimeError(
@@ -505,12 +517,11 @@ def _index_op(input: Tensor, dim: int, index: Tensor, source: Tensor, mode: str)
             f"source.shape = {list(source.shape)}"
         )
     if d == 0:
-        return put_leading(input, source, mode, flat)
+        return put_leading(input, source, mode, flat, fault=fault)
     order = (d, *(i for i in range(input.ndim) if i != d))
     inverse = tuple(sorted(range(input.ndim), key=order.__getitem__))
-    out = put_leading(
-        permute_dims(input, order).contiguous(), permute_dims(source, order), mode, flat
-    )
+    base = permute_dims(input, order).contiguous()
+    out = put_leading(base, permute_dims(source, order), mode, flat, fault=fault)
     return permute_dims(out, inverse).contiguous()
 
 
@@ -519,12 +530,12 @@ def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = Fa
     """input with values put (or added) at a tuple of index tensors; None keeps a dimension."""
     key = [slice(None) if k is None else k for k in indices]
     view, advanced = _basic(input, _expand_key(input, tuple(key)))
-    moved, tensors, _, place = _advanced(view, advanced)
+    moved, tensors, fault, place = _advanced(view, advanced)
     if place or moved is not input:
         out = NAMES["clone"](input)
         view, advanced = _basic(out, _expand_key(out, tuple(key)))
-        moved, tensors, _, place = _advanced(view, advanced)
-        _put_into(moved, tensors, values, "add" if accumulate else "set", place)
+        moved, tensors, fault, place = _advanced(view, advanced)
+        _put_into(moved, tensors, values, "add" if accumulate else "set", place, fault)
         return out
     shape = tensors[0]._shape + input._shape[len(tensors) :]
     if values.dtype is not input.dtype:
@@ -532,9 +543,8 @@ def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = Fa
             f"Index put requires the source and destination dtypes match, got "
             f"{input.dtype} for the destination and {values.dtype} for the source."
         )
-    return put_leading(
-        input, _broadcast_value(values, shape), "add" if accumulate else "set", *tensors
-    )
+    mode = "add" if accumulate else "set"
+    return put_leading(input, _broadcast_value(values, shape), mode, *tensors, fault=fault)
 
 
 @composite(inplace=True)

@@ -11,7 +11,7 @@ from flambeau.ops.activation import SELU_ALPHA, SELU_SCALE, floats_only
 from flambeau.ops.arithmetic import dtype_word
 from flambeau.ops.contraction import matmul_batched
 from flambeau.ops.elementwise import maximum, select_where, sqrt
-from flambeau.ops.indexing import index_leading, put_leading
+from flambeau.ops.indexing import LOOKUP, index_leading, put_leading
 from flambeau.ops.movement import expand_to, permute_dims, sum_to, view_as_shape
 from flambeau.ops.precision import cast, widen
 from flambeau.ops.random import keep_mask
@@ -143,7 +143,7 @@ def _embedding(weight: Tensor, indices: Tensor, padding_idx: int) -> Tensor:
         )
     if weight.ndim != 2:
         raise RuntimeError("'weight' must be 2-D")
-    return index_leading(weight, indices)
+    return index_leading(weight, indices, fault=LOOKUP)
 
 
 def _embedding_vjp(

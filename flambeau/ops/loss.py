@@ -10,6 +10,7 @@ import warnings
 from typing import Any
 
 from flambeau import dtypes
+from flambeau.ir.fault import Fault
 from flambeau.ops.activation import _log_softmax, floats_only
 from flambeau.ops.arithmetic import dtype_word
 from flambeau.ops.elementwise import exp, log, select_where
@@ -20,6 +21,8 @@ from flambeau.ops.reduction import max_axes, restore, sum_axes
 from flambeau.ops.rows import NAMES
 from flambeau.ops.table import composite
 from flambeau.tensor import Tensor
+
+_TARGET = Fault("Target {index} is out of bounds.")
 
 
 def reduction_of(reduction: str, size_average: bool | None, reduce: bool | None) -> str:
@@ -97,7 +100,7 @@ def _checked(input: Tensor, target: Tensor, ignore_index: int) -> tuple[Tensor, 
         target = view_as_shape(target.contiguous(), shape)
     counts = target != ignore_index
     classes = NAMES["arange"](input._shape[dim], device=input.device)
-    return index_leading(classes, select_where(counts, target, 0)), counts
+    return index_leading(classes, select_where(counts, target, 0), fault=_TARGET), counts
 
 
 def _hits(input: Tensor, classes: Tensor) -> Tensor:

@@ -7,10 +7,12 @@ import warnings
 from typing import Any
 
 from flambeau.dtype import promote_types
+from flambeau.ir.fault import Fault
 from flambeau.ops.activation import logsigmoid
 from flambeau.ops.arithmetic import clamp_min, xlogy
 from flambeau.ops.conversion import to_dtype
 from flambeau.ops.elementwise import abs, exp, log, log1p, maximum, select_where, sigmoid, sign
+from flambeau.ops.indexing import index_leading
 from flambeau.ops.linear import pairwise_distance
 from flambeau.ops.loss import reduced, reduction_of
 from flambeau.ops.movement import view_as_shape
@@ -21,6 +23,8 @@ from flambeau.ops.table import composite, functional
 from flambeau.size import broadcast_shapes
 from flambeau.tensor import Tensor
 
+_NO_CLASS = Fault("target out of range", RuntimeError)
+_NO_LABEL = Fault("argument #2 'target' is out of range", RuntimeError)
 _OLD = "Using a target size ({}) that is different to the input size ({}). "
 
 
@@ -614,7 +618,7 @@ def multi_margin_loss(
             f"inconsistent target size, expected {rows} but got {list(target.shape)}"
         )
     labels = view_as_shape(target.contiguous(), (rows,))
-    labels = NAMES["index_select"](NAMES["arange"](count), 0, labels)  # refuses what is no class
+    labels = index_leading(NAMES["arange"](count), labels, fault=_NO_CLASS)
     hit = NAMES["arange"](count) == labels.unsqueeze(-1)
     own = restore(sum_axes(select_where(hit, x, 0.0), (1,)), x._shape, (1,), True)
     gap = clamp_min(margin - own + x, 0)
@@ -649,6 +653,7 @@ def multilabel_margin_loss(
     labels = view_as_shape(target.contiguous(), (rows, count))
     # a label counts while no -1 came before it: the number of -1 so far is 0
     place = NAMES["arange"](count)
+    labels = index_leading(NAMES["arange"](-1, count), labels + 1, fault=_NO_LABEL)
     ends = cast(labels < 0, place.dtype)
     sofar = sum_axes(
         select_where(place.unsqueeze(0) <= place.unsqueeze(1), ends.unsqueeze(1), 0), (2,)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from flambeau import dtypes
+from flambeau.ir.fault import Fault
 from flambeau.ops.creation import _copy_array
 from flambeau.ops.elementwise import select_where
 from flambeau.ops.indexing import gather, index_leading
@@ -28,6 +29,8 @@ KthValue = namedtuple("KthValue", ("values", "indices"))
 Median = namedtuple("Median", ("values", "indices"))
 NanMedian = namedtuple("NanMedian", ("values", "indices"))
 Mode = namedtuple("Mode", ("values", "indices"))
+
+_TOO_FEW = Fault("Number of elements of source < number of ones in mask", RuntimeError)
 
 
 # -- primitives ------------------------------------------------------------------------------------
@@ -356,7 +359,7 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
 
     Raises:
         RuntimeError: another dtype, or a mask that is not bool.
-        IndexError: source has too few elements; raised when the result is computed.
+        RuntimeError: source has too few elements; raised when the result is computed.
     """
     if mask.dtype is not dtypes.bool:
         raise RuntimeError(
@@ -369,11 +372,10 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
         )
     shape = broadcast_shapes(input._shape, mask._shape)
     base, where = expand_to(input, shape), expand_to(mask, shape)
-    if source.numel() == 0:
-        source = NAMES["zeros"]((1,), dtype=source.dtype, device=source.device)
-    rank = cumsum(where.reshape(-1), 0) - 1
-    rank = select_where(where.reshape(-1), rank, 0)
-    moved = index_leading(source.reshape(-1), rank).reshape(shape)
+    nothing = NAMES["zeros"]((1,), dtype=source.dtype, device=source.device)
+    given = NAMES["cat"]([nothing, source.reshape(-1)])  # at 0 what the mask leaves out looks
+    rank = select_where(where.reshape(-1), cumsum(where.reshape(-1), 0), 0)
+    moved = index_leading(given, rank, fault=_TOO_FEW).reshape(shape)
     return select_where(where, moved, base)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from typing import Any
 
 from flambeau import dtypes
 from flambeau.ops.elementwise import select_where
-from flambeau.ops.indexing import _grid, index_leading, put_leading
+from flambeau.ops.indexing import ALONG, _grid, index_leading, put_leading
 from flambeau.ops.joining import cat, stack
 from flambeau.ops.movement import (
     assign_region,
@@ -23,6 +24,9 @@ from flambeau.ops.rows import NAMES
 from flambeau.ops.table import composite
 from flambeau.size import contiguous_strides, shape_of, wrap_dim, wrap_dims
 from flambeau.tensor import Tensor
+
+_get = functools.partial(index_leading, fault=ALONG)
+_put = functools.partial(put_leading, fault=ALONG)
 
 # -- padding ---------------------------------------------------------------------------------------
 
@@ -559,16 +563,16 @@ def scatter_reduce(
             info = dtypes.iinfo(input.dtype)
             neutral = info.min if reduce == "amax" else info.max
         start = NAMES["full"](index._shape, neutral, dtype=input.dtype, device=input.device)
-        base = put_leading(input, start, "set", *grid)
+        base = _put(input, start, "set", *grid)
     if mode in ("max", "min", "mul") and (base.requires_grad or part.requires_grad):
         return _combined_gradient(base, part, mode, grid)
-    out = put_leading(base, part, mode, *grid)
+    out = _put(base, part, mode, *grid)
     if reduce == "mean":
         ones = NAMES["ones"](index._shape, dtype=input.dtype, device=input.device)
         start = NAMES["ones_like"](input)
         if not include_self:
-            start = put_leading(start, NAMES["zeros_like"](ones), "set", *grid)
-        count = put_leading(start, ones, "add", *grid)
+            start = _put(start, NAMES["zeros_like"](ones), "set", *grid)
+        count = _put(start, ones, "add", *grid)
         count = select_where(count == 0, 1, count)
         out = out / count if input.dtype.category == 2 else out // count
     return out
@@ -576,25 +580,20 @@ def scatter_reduce(
 
 def _combined_gradient(base: Tensor, part: Tensor, mode: str, grid: list[Tensor]) -> Tensor:
     """max, min and prod in a form whose derivative follows from additions."""
-    value = put_leading(base.detach(), part.detach(), mode, *grid)
+    value = _put(base.detach(), part.detach(), mode, *grid)
     own = base == value
-    hit = part == index_leading(value, *grid)
+    hit = part == _get(value, *grid)
     if mode == "mul":
-        others = index_leading(value, *grid) / part.detach()
+        others = _get(value, *grid) / part.detach()
         moved = part * others
         shift = moved - moved.detach()
         own_others = value / base.detach()
         total = base * own_others
         out = value + (total - total.detach())
-        return put_leading(out, shift, "add", *grid)
-    count = put_leading(
-        own.to(base.dtype),
-        hit.to(base.dtype),
-        "add",
-        *grid,
-    )
+        return _put(out, shift, "add", *grid)
+    count = _put(own.to(base.dtype), hit.to(base.dtype), "add", *grid)
     weight = own.to(base.dtype) / count
-    moved = hit.to(part.dtype) / index_leading(count, *grid)
+    moved = hit.to(part.dtype) / _get(count, *grid)
     own_change = select_where(NAMES["isfinite"](base), base - base.detach(), 0.0)
     out = value + weight * own_change
-    return put_leading(out, moved * (part - part.detach()), "add", *grid)
+    return _put(out, moved * (part - part.detach()), "add", *grid)

@@ -462,8 +462,9 @@ def primitive(
         op = new_row(
             body.__name__, kind, body, jvp=jvp, differentiable=differentiable, autocast=autocast
         )
-        op.parameters = op.parameters[1:]
-        op.signature = op.signature.replace(parameters=list(op.signature.parameters.values())[1:])
+        given = list(op.signature.parameters.values())[1:]
+        op.parameters = tuple(p.name for p in given if p.kind is not p.KEYWORD_ONLY)
+        op.signature = op.signature.replace(parameters=given)
 
         def call(*args: Any, **kwargs: Any) -> Any:
             if autocast is not None and modes.autocast is not None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from flambeau.ir.graph import Argument, Graph, Node, reachable
+from flambeau.ir.fault import fault_of, index_error
+from flambeau.ir.graph import Argument, Node, reachable
 from flambeau.ir.interpret import evaluate
 
 #: Give up past this many elements of index arithmetic.
@@ -16,28 +17,21 @@ MAX_ELEMENTS = 1 << 22
 _PURE = ("elementwise", "copy", "view")
 
 
-def wrong_index(graph: Graph, inputs: list[Any], numbers: list[Any]) -> str:
-    """Words for the first index of a program that is out of range; "" where it is not found.
+def wrong_index(node: Node, inputs: list[Any], numbers: list[Any]) -> Exception:
+    """The error of a node one of whose indices is out of range.
 
     Args:
-        inputs: one NumPy array per input of the graph.
+        inputs: one NumPy array per input of the program's graph.
         numbers: the run-time numbers of the graph's arguments.
     """
     known: dict[Node, Any] = {}
-    for node in graph.nodes:
-        if node.op.kind not in ("index", "index_put"):
-            continue
-        first = 1 if node.op.kind == "index" else 2
-        for dim, index in enumerate(node.src[first:]):
-            size = node.src[0].shape[dim]
-            found = _value(index, inputs, numbers, known)
-            if found is None or not found.size:
-                continue
-            wrong = found[(found < 0) | (found >= size)]
-            if wrong.size:
-                given = int(wrong.flat[0])
-                return f"index {given} is out of bounds for dimension {dim} with size {size}"
-    return ""
+    indices = node.src[1 if node.op.kind == "index" else 2 :]
+    found = index_error(node, [_value(index, inputs, numbers, known) for index in indices])
+    if found is None:  # it takes more than arithmetic to know which
+        fault = fault_of(node)
+        known_words = fault.message if "{" not in fault.message else "index out of range in self"
+        found = fault.error(known_words)
+    return found
 
 
 def _value(node: Node, inputs: list[Any], numbers: list[Any], known: dict[Node, Any]) -> Any:

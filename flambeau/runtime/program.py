@@ -34,9 +34,6 @@ from flambeau.runtime.layout import Storage, place
 from flambeau.runtime.memory import Buffer, scratch
 from flambeau.size import contiguous_strides
 
-_ERRORS = {"IndexError": IndexError, "ZeroDivisionError": RuntimeError}
-_MESSAGES = {"IndexError": "index out of range in self", "ZeroDivisionError": "ZeroDivisionError"}
-
 
 class Program:
     """Runs one plan. Slots of the value array: 0 the arena, then inputs, outputs, numbers."""
@@ -48,7 +45,7 @@ class Program:
         graph = plan.graph
         self.graph = graph
         self.storages: dict[Node, Storage] = {}
-        self.codes: list[tuple[str, str]] = []
+        self.codes: list[tuple[str, Node]] = []
         self.copies: list[tuple[int, Storage, int]] = []
         self.n_inputs = len(graph.inputs)
         self.n_outputs = len(graph.outputs)
@@ -469,7 +466,7 @@ class Program:
         if not scatter.supported(*what[:2]) or any(i.dtype.name != "int64" for i in indices):
             return None
         inner = math.prod(base.shape[len(indices) :])
-        self.codes.append(("IndexError", node.op.name))
+        self.codes.append(("IndexError", node))
         units = -(-inner // scatter.STRETCH)
         count = indices[0].numel
         entries: list[Any] = [
@@ -581,14 +578,13 @@ class Program:
 
     def fail(self, values: Any, numbers: list[Any]) -> None:
         """Raise the error whose code a kernel has left."""
-        kind, row = self.codes[int(self.table[0]) - 1]
+        kind, node = self.codes[int(self.table[0]) - 1]
         if kind != "IndexError":
-            raise _ERRORS[kind](_MESSAGES[kind])
+            raise RuntimeError(kind)
         inputs = [
             array_of(int(values[1 + k]), n.shape, n.dtype) for k, n in enumerate(self.graph.inputs)
         ]
-        which = wrong_index(self.graph, inputs, numbers)
-        raise IndexError(f"{_MESSAGES[kind]} (in {row})" + (which and f": {which}"))
+        raise wrong_index(node, inputs, numbers)
 
 
 def build(plan: Plan) -> Program:
