@@ -1,4 +1,4 @@
-"""What is said of an index that is out of range: the class and the words of the public operation."""
+"""What an index out of range raises: the class and the words of the public operation."""
 
 from __future__ import annotations
 
