@@ -19,7 +19,7 @@ import numpy as np
 
 from flambeau.codegen.llvm import STRETCH, TILE, Kernel
 from flambeau.codegen.loops import emit_region, unit_count
-from flambeau.ir.graph import PICK, Node
+from flambeau.ir.graph import COPY, PICK, Node
 from flambeau.ir.interpret import evaluate, view_array
 from flambeau.ir.region import Region
 from flambeau.kernels import claims, scatter
@@ -137,6 +137,13 @@ class Program:
             for n in self.reads(step):
                 if n.op.kind == "input":
                     readers.setdefault(n, []).append(step)
+        # a gather raises for a wrong index, and the scatter of its gradient need not be waited for
+        self.checked = {
+            (_values(i), size)
+            for n in self.graph.nodes
+            if n.op.kind == "index"
+            for i, size in zip(n.src[1:], n.src[0].shape, strict=False)
+        }
         risky = [s for s in steps if self.may_raise(s)]
         self.fresh: set[Storage] = set()  # results in memory of their own
         for k, (node, home) in enumerate(self.graph.outputs):
@@ -157,7 +164,10 @@ class Program:
         carried = self.epilogues.get(step.number)
         if carried is not None:
             return self.may_raise(carried.region)
-        return step.kind in ("index_put", "host", "effect")
+        if step.kind == "index_put":
+            found = zip(step.node.src[2:], step.node.shape, strict=False)
+            return any((_values(i), size) not in self.checked for i, size in found)
+        return step.kind in ("host", "effect")
 
     def safe(self, node: Node, home: int, readers: dict[Node, list[Any]], risky: list[Any]) -> bool:
         """Whether a node may be written straight over home `home`; orders the readers of the old
@@ -585,6 +595,13 @@ class Program:
             array_of(int(values[1 + k]), n.shape, n.dtype) for k, n in enumerate(self.graph.inputs)
         ]
         raise wrong_index(node, inputs, numbers)
+
+
+def _values(node: Node) -> Node:
+    """The node that a copy has its values from."""
+    while node.op is COPY and type(node.src[0]) is Node and node.shape == node.src[0].shape:
+        node = node.src[0]
+    return node
 
 
 def build(plan: Plan) -> Program:
