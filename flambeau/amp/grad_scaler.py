@@ -66,7 +66,7 @@ def update_scale(
     """
     bad = found_inf > 0
     count = growth_tracker + 1
-    full = count >= growth_interval
+    full = count == growth_interval
     larger = scale * growth_factor
     grown = flambeau.where(full & flambeau.isfinite(larger), larger, scale)
     smaller = scale * backoff_factor
