@@ -10,6 +10,7 @@ from typing import Any
 from flambeau.autograd.graph import GradientEdge, running_tasks
 from flambeau.ops.movement import sum_to
 from flambeau.ops.rows import NAMES
+from flambeau.runtime import profile
 from flambeau.tape import AccumulateGrad, GradFn, Saved, edge_of, modes
 from flambeau.tensor import Tensor
 
@@ -124,7 +125,11 @@ class _Task:
                 self.captured[key] = grads[nr]
         if entry in self.stop_at:
             return
-        found = self._apply(entry, grads)
+        if profile.active is None:
+            found = self._apply(entry, grads)
+        else:
+            with profile.span(entry.name(), "autograd", row=entry.op.name):
+                found = self._apply(entry, grads)
         if entry.hooks:
             for hook in list(entry.hooks.values()):
                 changed = hook(found, tuple(grads))
@@ -249,7 +254,8 @@ def _run(task: _Task, outputs: Sequence[Tensor], grads: Sequence[Any]) -> None:
         task.roots = [e[0] for e in edges]
         for edge, g in zip(edges, grads, strict=True):
             task.send(edge, g)
-        task.run()
+        with profile.span("backward", "autograd"):
+            task.run()
     finally:
         running.pop()
         modes.grad = was

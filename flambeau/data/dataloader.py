@@ -38,6 +38,7 @@ from flambeau.data.worker import (
     open_channels,
     worker_main,
 )
+from flambeau.runtime import profile
 
 T = TypeVar("T", covariant=True)
 
@@ -346,7 +347,8 @@ class _Iterator:
         raise NotImplementedError
 
     def __next__(self) -> Any:
-        data = self._next_data()
+        with profile.span(f"enumerate(DataLoader)#{type(self).__name__}.__next__", "user"):
+            data = self._next_data()
         self._yielded += 1
         if (
             self._is_iterable

@@ -77,6 +77,7 @@ class Op:
         differentiable: False for rows whose results never carry gradients.
         specialise: positions of number sources whose integral values are compiled in (exponents).
         fixed: for elementwise rows, positions that take no part in type promotion.
+        flops: node -> floating-point operations, for rows that are more than one an element.
         autocast: what autocast does to a call: "lower" converts float arguments to the dtype of
             the region, "float32" to float32, "promote" to the widest among them; "exempt"
             leaves them, and keeps autocast from the body too. None: the body's rows decide.
@@ -102,6 +103,7 @@ class Op:
         "gradcheck",
         "fixed",
         "autocast",
+        "flops",
     )
 
     def __init__(self, name: str, kind: str, body: Callable[..., Any] | None = None) -> None:
@@ -125,6 +127,7 @@ class Op:
         self.gradcheck = True
         self.fixed: frozenset[int] = frozenset()
         self.autocast: str | None = None
+        self.flops: Callable[[Node], int] | None = None
 
     def __repr__(self) -> str:
         return f"<row {self.name}>"

@@ -189,6 +189,19 @@ def _attention_vjp(
 _attention.vjp(_attention_vjp, saves="out0 out1 query key value mask keep")
 
 
+def _flops(node: Any, first: int, of_query: int, of_value: int) -> int:
+    """Floating-point operations of that many products over the query's features and over the
+    value's, at each place of the (L, S) matrix that counts; source `first` is the query."""
+    q, k, v = (s.shape for s in node.src[first : first + 3])
+    places = math.prod(q[:-1]) * int(k[-2])
+    work = 2 * places * (of_query * int(q[-1]) + of_value * int(v[-1]))
+    return work // 2 if node.attrs[node.op.parameters.index("causal")] else work
+
+
+_attention.flops(lambda node: _flops(node, 0, 1, 1))
+_attention_backward.flops(lambda node: _flops(node, 3, 3, 2))
+
+
 def _check_sizes(query: Tensor, key: Tensor, value: Tensor) -> None:
     """Refuse features and keys that do not pair up; the batch is checked by the products."""
     if query.dtype.category != 2:

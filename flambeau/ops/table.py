@@ -62,6 +62,7 @@ def _finish(
     call.vjp = functools.partial(set_vjp, op)  # type: ignore[attr-defined]
     call.reference = functools.partial(setattr, op, "reference")  # type: ignore[attr-defined]
     call.samples = functools.partial(set_samples, op)  # type: ignore[attr-defined]
+    call.flops = functools.partial(setattr, op, "flops")  # type: ignore[attr-defined]
     for name in (body.__name__, *aliases):
         if public:
             NAMES[name] = call

@@ -15,6 +15,7 @@ from flambeau import record
 from flambeau.nn.hooks import Hook, RemovableHandle, add_hook
 from flambeau.nn.module import reset_grad
 from flambeau.nn.parameter import typename
+from flambeau.runtime import profile
 
 _global_pre_hooks: dict[int, Hook] = OrderedDict()
 _global_post_hooks: dict[int, Hook] = OrderedDict()
@@ -150,7 +151,8 @@ def _hooked(step: Callable[..., Any]) -> Callable[..., Any]:
     def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
         if _global_pre_hooks or self._optimizer_step_pre_hooks:
             (self, *args), kwargs = _run_pre_hooks(step, self, args, kwargs)
-        out = step(self, *args, **kwargs)
+        with profile.span(f"Optimizer.step#{type(self).__name__}.step", "user"):
+            out = step(self, *args, **kwargs)
         self._optimizer_step_code()
         if _global_post_hooks or self._optimizer_step_post_hooks:
             own = self._optimizer_step_post_hooks.values()
@@ -411,9 +413,10 @@ class Optimizer:
         Args:
             set_to_none: drop them in place of filling them with zeros.
         """
-        for group in self.param_groups:
-            for param in group["params"]:
-                reset_grad(param, set_to_none)
+        with profile.span(f"Optimizer.zero_grad#{type(self).__name__}.zero_grad", "user"):
+            for group in self.param_groups:
+                for param in group["params"]:
+                    reset_grad(param, set_to_none)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update the parameters once.

@@ -30,6 +30,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 ALIGNMENT = 64
@@ -315,6 +316,31 @@ class Buffer:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.nbytes} bytes at {self.ptr:#x}>"
+
+
+def observe(hook: Callable[[int, int, int], None] | None) -> None:
+    """Have `hook(address, bytes, allocated)` called whenever a Buffer takes memory (bytes > 0) or
+    gives it back (bytes < 0), with what is allocated then; None ends it.
+
+    The class's methods are replaced for as long, so that nothing is paid without a hook.
+    """
+
+    def take(buffer: Buffer, nbytes: int) -> None:
+        _take(buffer, nbytes)
+        hook(buffer.ptr, buffer._bin.size, _state.allocated)  # type: ignore[misc]
+
+    def give(buffer: Buffer) -> None:
+        address, size = buffer.ptr, buffer._bin.size
+        _give(buffer)
+        if size:
+            hook(address, -size, _state.allocated)  # type: ignore[misc]
+
+    watched = hook is not None
+    Buffer.__init__ = take if watched else _take  # type: ignore[assignment,method-assign]
+    Buffer.__del__ = give if watched else _give  # type: ignore[assignment,method-assign]
+
+
+_take, _give = Buffer.__init__, Buffer.__del__
 
 
 class ForeignBuffer(Buffer):

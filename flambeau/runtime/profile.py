@@ -96,7 +96,7 @@ class Session:
     @contextlib.contextmanager
     def span(self, name: str, category: str, **args: Any) -> Iterator[dict[str, Any]]:
         """The time of a body; the body may add to what is yielded."""
-        start = clock()
+        start = self._local.last = clock()
         try:
             yield args
         finally:
@@ -110,10 +110,6 @@ class Session:
     def last(self) -> int:
         """When this thread's last event ended, or the profile began."""
         return getattr(self._local, "last", self.start)
-
-    def mark(self) -> None:
-        """Count what follows on this thread from now."""
-        self._local.last = clock()
 
     @contextlib.contextmanager
     def flushing(self, start: int, nodes: list[Any]) -> Iterator[None]:
@@ -136,11 +132,9 @@ class Session:
 active: Session | None = None
 
 
-@contextlib.contextmanager
-def span(name: str, category: str, **args: Any) -> Iterator[dict[str, Any]]:
+def span(name: str, category: str, **args: Any) -> contextlib.AbstractContextManager[Any]:
     """The time of a body, where a profile records."""
-    if active is None:
-        yield args
-        return
-    with active.span(name, category, **args) as known:
-        yield known
+    return _nothing if active is None else active.span(name, category, **args)
+
+
+_nothing: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
