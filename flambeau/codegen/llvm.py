@@ -43,7 +43,7 @@ from flambeau.ir.region import (
     through_view,
 )
 
-TILE = 16  # coordinates of a tile's second dimension
+TILE = 16  # at least as many as lanes; coordinates of a tile's second dimension
 STRETCH = 4096  # elements of the innermost dimension in one unit of a map
 
 
@@ -73,6 +73,21 @@ class Kernel:
         return self.reads.get(key) == {m} and self.last_read[key] <= self.writes[node]
 
 
+@dataclass
+class Block:
+    """The tile at hand, lanes by coordinates of the tile's dimension.
+
+    Attributes:
+        low: its first coordinate.
+        lines: code that goes before the loop over its coordinates.
+        places: (memory, map) -> where it is kept, the lanes of a coordinate side by side.
+    """
+
+    low: Value
+    lines: list[str] = field(default_factory=list)
+    places: dict[Any, Value] = field(default_factory=dict)
+
+
 class Emitter(Space):
     """Builds one region's kernel."""
 
@@ -92,6 +107,7 @@ class Emitter(Space):
         self.results: dict[Node, Value] = {}
         self.rows: dict[Node, Value] = {}  # row buffers
         self.labels = 0
+        self.block: Block | None = None
         self.reads: dict[Any, set[Any]] = {}
         self.last_read: dict[Any, int] = {}
         self.writes: dict[Node, int] = {}
@@ -227,6 +243,12 @@ class Emitter(Space):
         known = self.memos[level].get(memo)
         if known is not None:
             return known
+        place = self.transposed(key, m, memory)
+        if place is not None:
+            value = self.widen(self.load_vector(place, memory), memory, compute)
+            value = Value(value.name, value.type, value.lanes, level)
+            self.memos[level][memo] = value
+            return value
         pointer, along = self.address(key, m, memory)
         self.at(level)
         if not along or (self.lanes == 1 and self.vector is None):
@@ -245,6 +267,70 @@ class Emitter(Space):
         value = Value(value.name, value.type, value.lanes, level)
         self.memos[level][memo] = value
         return value
+
+    def transposed(self, key: Any, m: Map, memory: str) -> Value | None:
+        """Where the present vector of a read across the vector dimension lies, transposed.
+
+        None if there is no whole tile, or the read is not contiguous in its dimension. The tile is
+        transposed in registers before the loop over its coordinates.
+        """
+        block, tile, v = self.block, self.tile, self.vector
+        if block is None or tile is None or v is None or BITS[memory] < 8:
+            return None
+        if m.coefficients[tile] != 1 or m.coefficients[v] in (0, 1):
+            return None
+        n = self.lanes
+        place = block.places.get((key, m))
+        if place is None:
+            self.at(0)
+            place = self.b.set(f"alloca [{TILE * n} x {memory}], align 64", "ptr", 1)
+            block.places[key, m] = place
+            loop, self.loop = self.loop, block.lines
+            at, self.index[tile] = self.index[tile], block.low
+            self.transpose(self.address(key, m, memory), memory, place)
+            self.loop, self.index[tile] = loop, at
+        self.at(2)
+        row = self.b.op("sub", self.index[tile], block.low)
+        row = self.b.op("mul", row, self.b.const(n, "i64", 1))
+        return self.b.set(f"getelementptr {memory}, ptr {place.name}, i64 {row.name}", "ptr", 1, 2)
+
+    def transpose(self, source: tuple[Value, int], memory: str, place: Value) -> None:
+        """Read lanes of `TILE` neighbours each and write `TILE` vectors of lanes at `place`."""
+        pointer, along = source
+        n, size = self.lanes, max(BITS[memory] // 8, 1)
+        step = self.slot(("stride", along))
+        self.at(2)
+        lane = self.b.op("mul", self.first_lane, step)
+        rows = []
+        for _ in range(n):
+            rows.append(
+                self.b.set(f"getelementptr {memory}, ptr {pointer.name}, i64 {lane.name}", "ptr", 1)
+            )
+            lane = self.b.op("add", lane, step)
+        whole = vector_type(memory, n)
+        for start in range(0, TILE, n):
+            square = []
+            for row in rows:
+                at = self.b.set(f"getelementptr {memory}, ptr {row.name}, i64 {start}", "ptr", 1)
+                square.append(self.b.set(f"load {whole}, ptr {at.name}, align {size}", memory, n))
+            # log2(n) rounds of interleaving row i with row i + n/2
+            for _ in range(n.bit_length() - 1):
+                pairs = zip(square[: n // 2], square[n // 2 :], strict=True)
+                square = [
+                    self.interleave(a, b, half, memory) for a, b in pairs for half in range(2)
+                ]
+            for k, column in enumerate(square):
+                at = self.b.set(
+                    f"getelementptr {memory}, ptr {place.name}, i64 {(start + k) * n}", "ptr", 1
+                )
+                self.b.emit(f"store {column}, ptr {at.name}, align {size}")
+
+    def interleave(self, a: Value, b: Value, half: int, memory: str) -> Value:
+        """Lanes of the lower or upper half of a and b by turns."""
+        n = self.lanes
+        order = (k // 2 + half * (n // 2) + (k % 2) * n for k in range(n))
+        picks = ", ".join(f"i32 {k}" for k in order)
+        return self.b.set(f"shufflevector {a}, {b}, <{n} x i32> <{picks}>", memory, n)
 
     def load_vector(self, place: Value, memory: str) -> Value:
         """A vector of neighbours at `place`; lanes that the mask leaves out are zero."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from flambeau.codegen.llvm import STRETCH, TILE, Emitter, Kernel, digest
+from flambeau.codegen.llvm import STRETCH, TILE, Block, Emitter, Kernel, digest
 from flambeau.codegen.lowerings import TYPES, Value, is_float, vector_type
 from flambeau.codegen.space import member_reads
 from flambeau.ir.graph import Node
@@ -130,7 +130,32 @@ done:
         low = self.b.op("mul", self.index[self.tile], self.b.const(TILE, "i64", 1))
         high = self.b.call("smin", self.b.op("add", low, self.b.const(TILE, "i64", 1)), tile_size)
         counter = self.alloca("i64")
-        self.vector_loop(start, stop, lambda: self.tile_loop(counter, low, high))
+        self.vector_loop(start, stop, lambda: self.tile_body(counter, low, high))
+
+    def tile_body(self, counter: Value, low: Value, high: Value) -> None:
+        """A tile: with whole vectors and all coordinates by way of transposed blocks."""
+        if self.mask is not None:
+            self.tile_loop(counter, low, high)
+            return
+        self.at(1)
+        span = self.b.op("sub", high, low)
+        whole = self.b.compare("eq", span, self.b.const(TILE, "i64", 1))
+        full, part, out = (self.label(k) for k in ("full", "part", "out"))
+        self.at(2)
+        self.b.emit(f"br i1 {whole.name}, label %{full}, label %{part}")
+        self.loop.append(f"{full}:")
+        before, self.loop = self.loop, []
+        self.block = Block(low)
+        self.tile_loop(counter, low, high)
+        self.loop, self.block = [*before, *self.block.lines, *self.loop], None
+        self.at(2)
+        self.b.emit(f"br label %{out}")
+        self.loop.append(f"{part}:")
+        self.memos[2] = {}
+        self.tile_loop(counter, low, high)
+        self.at(2)
+        self.b.emit(f"br label %{out}")
+        self.loop.append(f"{out}:")
 
     def tile_loop(self, counter: Value, low: Value, high: Value) -> None:
         """The innermost loop of a tiled map, inside a vector loop's body."""

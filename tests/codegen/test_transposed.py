@@ -1,0 +1,38 @@
+"""Reads across the vector dimension: whole tiles by transposed blocks, ends one by one."""
+
+import numpy as np
+import pytest
+
+import flambeau as fl
+
+RNG = np.random.default_rng(0)
+DTYPES = [np.float32, np.float64, np.float16, np.int64, np.int32, np.int16, np.int8, np.bool_]
+SHAPES = [(64, 48), (33, 70), (16, 16), (300, 130), (5, 7), (100, 256), (1, 40), (40, 1)]
+
+
+def values(shape, dtype):
+    return (RNG.standard_normal(shape) * 10).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_matrix_is_transposed(shape, dtype):
+    x = values(shape, dtype)
+    assert np.array_equal(fl.tensor(x).t().contiguous().numpy(), x.T)
+
+
+@pytest.mark.parametrize("order", [(2, 0, 1), (0, 2, 1), (2, 1, 0), (1, 2, 0)])
+def test_dimensions_of_a_batch_are_permuted(order):
+    x = values((6, 40, 50), np.float32)
+    assert np.array_equal(fl.tensor(x).permute(*order).contiguous().numpy(), x.transpose(order))
+
+
+def test_transposed_reads_take_part_in_a_region():
+    a, b, c = values((70, 90), np.float32), values((90, 70), np.float32), values(70, np.float32)
+    found = fl.tensor(a) * fl.tensor(b).t() + fl.tensor(c)[:, None] - fl.tensor(b).t()
+    np.testing.assert_allclose(found.numpy(), a * b.T + c[:, None] - b.T, rtol=1e-6, atol=1e-5)
+
+
+def test_bfloat16_is_transposed():
+    x = fl.tensor(values((64, 100), np.float32)).bfloat16()
+    assert bool((x.t().contiguous() == x.float().t()).all())
