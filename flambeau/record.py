@@ -46,7 +46,8 @@ from flambeau.runtime import profile
 #: live pending results.
 MAX_PENDING = 20_000
 MAX_PENDING_BYTES = 4 << 30
-_CHECK_EVERY = 512
+#: Cells between two looks at what died: so few that the collector of cycles is not called for them.
+_CHECK_EVERY = 192
 MAX_PROGRAMS = 1024
 
 #: Device type -> module with `compile(graph, key) -> Program`; the device protocol of `runtime/`.
@@ -129,7 +130,7 @@ def _bound() -> None:
         live = [c for c in _pending[:count] if refs(c) > 4]
         _pending[:count] = live
         _let_go += count - len(live)
-        _next_check = len(_pending) + _CHECK_EVERY
+        _next_check = len(_pending) + max(_CHECK_EVERY, len(_pending) // 2)
         many = _let_go + len(live) >= MAX_PENDING
         if many or sum(c.node.nbytes for c in live) > MAX_PENDING_BYTES:
             flush()
