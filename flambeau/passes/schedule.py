@@ -15,7 +15,7 @@ the one with the smaller peak is taken.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -31,13 +31,22 @@ class Task:
         writes: memory that it writes, also in part.
         seconds: about how long it takes (Note [Costs] in `passes/rematerialise.py`).
         again: whether it gives the same values when it runs a second time, into other memory.
+        spoils: inputs whose memory it overwrites.
     """
 
     step: Any
-    reads: tuple[Hashable, ...]
-    writes: tuple[Hashable, ...]
+    reads: tuple[Any, ...]
+    writes: tuple[Any, ...]
     seconds: float = 0.0
     again: bool = False
+    spoils: tuple[Any, ...] = ()
+
+    def with_memory(
+        self, reads: tuple[Any, ...], writes: tuple[Any, ...] | None = None
+    ) -> Task:
+        """The same step on other memory."""
+        changed = self.writes if writes is None else writes
+        return Task(self.step, reads, changed, self.seconds, self.again, self.spoils)
 
 
 def spans(

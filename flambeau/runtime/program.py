@@ -1,282 +1,59 @@
 """Programs: a fused plan with its memory laid out, its kernels compiled, ready to run in one call.
 
-Note [Program memory]
-Values that live only inside a program share one arena, planned by the steps that write first and
-read last (`layout.py`), after the steps were ordered for it (`passes/schedule.py`). A result of a
-loop lies where a source of it dies, if each element is read where it is written. Results have
-buffers of their own, which until they are first written hold values that die before. A result whose
-cell has memory already (its home) is written there directly when every earlier reader of the old
-value comes first, else at the end.
+What is known before anything has an address is in `planning.py`; here are the tables that kernels
+read, and the calls.
 """
 
 from __future__ import annotations
 
 import ctypes
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from flambeau.codegen.llvm import STRETCH, TILE, Kernel
-from flambeau.codegen.loops import emit_region, unit_count
-from flambeau.ir.graph import COPY, PICK, Node
+from flambeau.codegen.loops import unit_count
+from flambeau.ir.graph import Argument, Node
 from flambeau.ir.interpret import evaluate, view_array
 from flambeau.ir.region import Region
 from flambeau.kernels import claims, scatter
-from flambeau.kernels.epilogue import Attach, Epilogue, epilogue
+from flambeau.kernels.epilogue import Epilogue
 from flambeau.kernels.matmul import EPILOGUE, WITH_EPILOGUE
-from flambeau.passes.fuse import Plan, Step, base_of, order_after
-from flambeau.passes.schedule import Task, schedule
-from flambeau.runtime import cpuinfo, kernels, profile, runner
+from flambeau.passes.fuse import Plan, Step, base_of
+from flambeau.runtime import kernels, profile, runner
 from flambeau.runtime.fault import wrong_index
 from flambeau.runtime.host import array_of
-from flambeau.runtime.layout import Storage, place
+from flambeau.runtime.layout import Storage
 from flambeau.runtime.memory import Buffer, scratch
+from flambeau.runtime.planning import Planning
 from flambeau.size import contiguous_strides
 
 
-class Program:
+@dataclass(eq=False)
+class HostCall:
+    """A library call between native steps.
+
+    Attributes:
+        node: what is called.
+        sources: its sources, each with the memory of the values it reads; numbers have none.
+        results: by number, the node of each result that is wanted, and its memory.
+    """
+
+    node: Node
+    sources: list[tuple[Any, Storage | None]]
+    results: dict[int, tuple[Node, Storage]]
+
+
+class Program(Planning):
     """Runs one plan. Slots of the value array: 0 the arena, then inputs, outputs, numbers."""
 
-    rows: tuple[str, ...] = ()  # of the recorded program, which nodes' origins count
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        graph = plan.graph
-        self.graph = graph
-        self.storages: dict[Node, Storage] = {}
+    def __init__(self, plan: Plan, budget: int | None = None) -> None:
+        super().__init__(plan, budget)
         self.codes: list[tuple[str, Node]] = []
-        self.copies: list[tuple[int, Storage, int]] = []
-        self.n_inputs = len(graph.inputs)
-        self.n_outputs = len(graph.outputs)
         self.number_slot = 1 + self.n_inputs + self.n_outputs
-        self.picks: dict[Node, dict[int, Node]] = {}
-        for n in graph.nodes:
-            if n.op is PICK:
-                self.picks.setdefault(n.src[0], {})[n.attrs[0]] = n
-        for step in plan.steps:
-            if isinstance(step, Step) and step.node.op.kind == "composite":
-                for which in range(len(step.node.attrs[-1])):
-                    self.result(step.node, which)
-        vector_bytes = kernels.vector_bytes()
-        self.kernels: dict[int, Kernel] = {
-            s.number: emit_region(s, plan.free, vector_bytes)
-            for s in plan.steps
-            if isinstance(s, Region) and s.stores
-        }
-        self.carriers: dict[int, Step] = {}
-        self.epilogues: dict[int, Epilogue] = {}
-        features = cpuinfo.host_features()
-        attached = Attach(
-            plan,
-            self.kernels,
-            self.reads,
-            lambda node, region: epilogue(node, region, plan.free, vector_bytes, features),
-        )
-        self.carriers, self.epilogues = attached.carriers, attached.epilogues
-        self.bind_outputs()
-        self.order = self.scheduled()
-        self.lay_out()
         self.link()
-
-    # -- storage ----------------------------------------------------------------------------------
-
-    def root(self, node: Node) -> Node:
-        """The node whose storage a node lives in: an assign lives in its base's."""
-        while node.op.kind in ("assign", "index_put"):
-            node = node.src[0]
-        return node
-
-    def storage(self, node: Node) -> Storage:
-        """The memory of a node's value: an input's slot, or a place in the arena."""
-        node = self.root(node)
-        found = self.storages.get(node)
-        if found is None:
-            found = self.storages[node] = Storage(node.nbytes)
-            if node.op.kind == "input":
-                found.slot = 1 + node.attrs[0]
-        return found
-
-    def reads(self, step: Any) -> list[Node]:
-        """Nodes whose memory a step reads."""
-        if isinstance(step, Region):
-            kernel = self.kernels.get(step.number)
-            if kernel is None:
-                return []
-            return [s[1] for s in kernel.slots if s[0] == "address" and isinstance(s[1], Node)]
-        found = [base_of(s) for s in step.node.src if type(s) is Node]
-        carried = self.epilogues.get(step.number)
-        if carried is not None:
-            found += [n for n in self.reads(carried.region) if n is not step.node]
-        return found
-
-    def writes(self, step: Any) -> list[Node]:
-        """Nodes whose memory a step writes."""
-        if isinstance(step, Region):
-            return [self.plan.writes.get(n, n) for n in step.stores]
-        carried = self.epilogues.get(step.number)
-        if carried is not None:
-            return [*([] if carried.hidden else [step.node]), *self.writes(carried.region)]
-        if step.node in self.picks:
-            return list(self.picks[step.node].values())
-        return [step.node]
-
-    def result(self, node: Node, which: int) -> Storage:
-        """Where result `which` of a step with several goes; its own place if nobody reads it."""
-        parts = self.picks.setdefault(node, {})
-        if which not in parts:
-            shape, dtype = node.attrs[-1][which]
-            parts[which] = Node(PICK, (node,), (which,), shape, dtype)
-        return self.storage(parts[which])
-
-    def bind_outputs(self) -> None:
-        """Give outputs their slots; a home that is read elsewhere is written only when safe."""
-        readers: dict[Node, list[Any]] = {}
-        steps = [s for s in self.plan.steps if s.number not in self.carriers]
-        for step in steps:
-            for n in self.reads(step):
-                if n.op.kind == "input":
-                    readers.setdefault(n, []).append(step)
-        # a gather raises for a wrong index, and the scatter of its gradient need not be waited for
-        self.checked = {
-            (_values(i), size)
-            for n in self.graph.nodes
-            if n.op.kind == "index"
-            for i, size in zip(n.src[1:], n.src[0].shape, strict=False)
-        }
-        risky = [s for s in steps if self.may_raise(s)]
-        self.fresh: set[Storage] = set()  # results in memory of their own
-        for k, (node, home) in enumerate(self.graph.outputs):
-            slot = 1 + self.n_inputs + k
-            store = self.storage(node)
-            if home is not None and not self.safe(node, home, readers, risky):
-                self.copies.append((slot, store, node.nbytes))
-                continue
-            store.slot = slot
-            if home is None:
-                self.fresh.add(store)
-
-    def may_raise(self, step: Any) -> bool:
-        """Whether a step can end the program with an error."""
-        if isinstance(step, Region):
-            kernel = self.kernels.get(step.number)
-            return kernel is not None and any(slot[0] == "error" for slot in kernel.slots)
-        carried = self.epilogues.get(step.number)
-        if carried is not None:
-            return self.may_raise(carried.region)
-        if step.kind == "index_put":
-            found = zip(step.node.src[2:], step.node.shape, strict=False)
-            return any((_values(i), size) not in self.checked for i, size in found)
-        return step.kind in ("host", "effect")
-
-    def safe(self, node: Node, home: int, readers: dict[Node, list[Any]], risky: list[Any]) -> bool:
-        """Whether a node may be written straight over home `home`; orders the readers of the old
-        value and all that may raise before it, so that a program that fails has written nothing."""
-        if home < 0 and not risky:
-            return True
-        step = self.plan.stored.get(node)
-        region = step if isinstance(step, Region) else None
-        if region is not None:
-            step = self.carriers.get(region.number, step)
-        if any(r is step for r in risky):
-            return False
-        source = self.graph.inputs[home] if home >= 0 else None
-        if node.op.kind == "assign" or step is None:
-            return False
-        others = []
-        for reader in (*readers.get(source, ()), *risky):  # type: ignore[arg-type]
-            if reader is step:
-                if region is None:
-                    return False
-                if step is not region and any(base_of(s) is source for s in step.node.src):
-                    return False
-                kernel = self.kernels[region.number]
-                if not kernel.may_overwrite(node, region.stores[node], source):
-                    return False
-            else:
-                others.append(reader)
-        before = self.plan.before
-        if any(before[r.number] >> step.number & 1 for r in others):
-            return False
-        for r in others:
-            order_after(before, step.number, r.number)
-        return True
-
-    def scheduled(self) -> list[Any]:
-        """Steps with work, in an order that needs little memory."""
-        tasks = []
-        sizes: dict[Any, int] = {}
-        for step in self.plan.steps:
-            if not self.has_work(step):
-                continue
-            read = tuple(self.storage(n) for n in self.reads(step))
-            written = tuple(self.storage(n) for n in self.writes(step))
-            tasks.append(Task(step, read, written))
-            for s in (*read, *written):
-                if s.slot is None or s in self.fresh:
-                    sizes[s] = s.nbytes
-        kept = self.fresh.union(store for _, store, _ in self.copies)
-        return [t.step for t in schedule(tasks, self.plan.before, sizes, kept)]
-
-    def has_work(self, step: Any) -> bool:
-        """Whether a step does anything when it runs."""
-        if isinstance(step, Region):
-            return bool(step.stores) and step.number not in self.carriers
-        if step.kind == "index_put" and step.node.src[1].numel == 0:
-            return False
-        return step.node.op.name != "empty_memory" and (
-            step.node.numel > 0 or step.kind in ("host", "effect")
-        )
-
-    def lay_out(self) -> None:
-        """Places for what lives inside the program only: over what dies where it is made, in
-        results' memory before their first write, in the arena."""
-        for at, step in enumerate(self.order):
-            for n in (*self.reads(step), *self.writes(step)):
-                s = self.storage(n)
-                s.first = at if s.first < 0 else s.first
-                s.last = at
-        for _, store, _ in self.copies:
-            store.last = len(self.order)
-        self.take_over()
-        storages = dict.fromkeys(self.storages.values())
-        self.arena_bytes = place(storages, [s for s in storages if s in self.fresh])
-
-    def take_over(self) -> None:
-        """Have results of loops lie where a source of theirs dies, element over element."""
-        owners: dict[Storage, list[Node]] = {}
-        for n, s in self.storages.items():
-            owners.setdefault(s, []).append(n)
-        fixed = {store for _, store, _ in self.copies}
-        for at, step in enumerate(self.order):
-            if not isinstance(step, Region):
-                continue
-            kernel = self.kernels[step.number]
-            used = [self.storage(n) for n in (*self.reads(step), *self.writes(step))]
-            for n, m in step.stores.items():
-                new = self.storage(n)
-                if new.first != at or new in fixed or n in self.plan.writes:
-                    continue
-                if new.slot is not None and new not in self.fresh:
-                    continue
-                for source in kernel.reads:
-                    if not isinstance(source, Node):
-                        continue
-                    old = self.storage(source)
-                    if (
-                        old.slot is None
-                        and old.last == at
-                        and old.first < at
-                        and old.nbytes == new.nbytes
-                        and source.dtype.itemsize == n.dtype.itemsize
-                        and used.count(old) == 1
-                        and kernel.may_overwrite(n, m, source)
-                    ):
-                        new.first = old.first
-                        for owner in owners[old]:
-                            self.storages[owner] = new
-                        owners[new] += owners.pop(old)
-                        break
 
     # -- tables -----------------------------------------------------------------------------------
 
@@ -294,7 +71,9 @@ class Program:
         scatters: dict[str, tuple[Any, ...]] = {}
         claimed: dict[str, Any] = {}
         first = 0
-        for step in self.order:
+        for task in self.tasks:
+            step = task.step
+            self.bind(task)
             if isinstance(step, Region):
                 kernel = self.kernels[step.number]
                 texts[kernel.name] = kernel
@@ -326,7 +105,7 @@ class Program:
                 if first < len(native):
                     self.parts.append((first, len(native)))
                 first = len(native)
-                self.parts.append(step)
+                self.parts.append(self.call_of(step.node))
                 continue
             self.native.append(step)
         if first < len(native):
@@ -352,6 +131,12 @@ class Program:
         self.simple = not self.copies and len(self.parts) == 1 and isinstance(self.parts[0], tuple)
         self.results = [(max(node.nbytes, 0)) for node, _ in self.graph.outputs]
         self.array_type = ctypes.c_int64 * self.value_count
+
+    def call_of(self, node: Node) -> HostCall:
+        """A library call with the memory it reads and writes."""
+        sources = [(s, self.storage(base_of(s)) if type(s) is Node else None) for s in node.src]
+        results = self.picks.get(node, {0: node})
+        return HostCall(node, sources, {k: (n, self.storage(n)) for k, n in results.items()})
 
     def region_words(
         self, kernel: Kernel, table: list[int], patches: list[int], stretch: int = STRETCH
@@ -558,28 +343,25 @@ class Program:
             node = part.node
             watch = profile.active
             start = 0 if watch is None else profile.clock()
-            args = []
-            for s in node.src:
-                if type(s) is Node:
-                    args.append(self.array(s, values))
-                else:
-                    args.append(numbers[s.index] if hasattr(s, "index") else s)
+            args = [
+                numbers[s.index]
+                if type(s) is Argument
+                else s
+                if memory is None
+                else self.array(s, memory, values)
+                for s, memory in part.sources
+            ]
             found = evaluate(node, args)
-            if isinstance(found, tuple):
-                for which, pick in self.picks.get(node, {}).items():
-                    array_of(self.place(self.storage(pick), values), pick.shape, pick.dtype)[
-                        ...
-                    ] = found[which]
-            else:
-                target = self.storage(node)
-                array_of(self.place(target, values), node.shape, node.dtype)[...] = found
+            for which, (result, memory) in part.results.items():
+                target = array_of(self.place(memory, values), result.shape, result.dtype)
+                target[...] = found[which] if isinstance(found, tuple) else found
             if watch is not None:
                 watch.add(node.op.name, "host", start)
 
-    def array(self, s: Node, values: Any) -> Any:
+    def array(self, s: Node, memory: Storage, values: Any) -> Any:
         """A node's value as a NumPy array over its memory."""
         base = base_of(s)
-        flat = array_of(self.place(self.storage(base), values), base.shape, base.dtype)
+        flat = array_of(self.place(memory, values), base.shape, base.dtype)
         return flat if base is s else view_array(flat, s.shape, *s.attrs)
 
     def place(self, store: Storage, values: Any) -> int:
@@ -597,13 +379,6 @@ class Program:
         raise wrong_index(node, inputs, numbers)
 
 
-def _values(node: Node) -> Node:
-    """The node that a copy has its values from."""
-    while node.op is COPY and type(node.src[0]) is Node and node.shape == node.src[0].shape:
-        node = node.src[0]
-    return node
-
-
-def build(plan: Plan) -> Program:
-    """A program for a fused plan."""
-    return Program(plan)
+def build(plan: Plan, budget: int | None = None) -> Program:
+    """A program for a fused plan, within `budget` bytes of memory if that can be done."""
+    return Program(plan, budget)
