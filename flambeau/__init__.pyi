@@ -511,7 +511,7 @@ def fix_(input: Tensor) -> Tensor:
     """In-place form of `fix`."""
 def flatten(input: Tensor, start_dim: _builtins.int = 0, end_dim: _builtins.int = -1) -> Tensor:
     """Dimensions start_dim..end_dim merged into one."""
-def flip(input: Tensor, *dims: Any) -> Tensor:
+def flip(input: Tensor, *args: Any, dims: Any = None) -> Tensor:
     """A copy with dimensions in reverse order."""
 def fliplr(input: Tensor) -> Tensor:
     """Columns in reverse order."""
@@ -923,7 +923,7 @@ def rsqrt_(input: Tensor) -> Tensor:
     """In-place form of `rsqrt`."""
 def rsub(input: Tensor, other: Any, *, alpha: Any = 1) -> Tensor:
     """other - alpha * input."""
-def scalar_tensor(s: Any, *, dtype: _DType | None = None, device: Any = None) -> Tensor:
+def scalar_tensor(s: Any, *, dtype: _DType | None = None, layout: Any = None, device: Any = None, pin_memory: _builtins.bool = False, requires_grad: _builtins.bool = False) -> Tensor:
     """A 0-d tensor of the default float dtype."""
 def scatter(input: Tensor, dim: _builtins.int, index: Tensor, src: Any = None, *, value: Any = None, reduce: _builtins.str | None = None) -> Tensor:
     """input with src written at out[index[i][j]][j] (dim 0), and so on."""
@@ -1077,6 +1077,8 @@ def subtract_(input: Any, other: Any, *, alpha: Any = 1, out: Any = None) -> Any
     """In-place form of `subtract`."""
 def sum(input: Tensor, dim: Any = None, keepdim: _builtins.bool = False, *, dtype: _DType | None = None) -> Tensor:
     """Sum over dimensions (all by default). Integers and bools are summed as int64."""
+def sum_to_size(input: Tensor, *size: Any) -> Tensor:
+    """Summed over dimensions so that the result has `size`, from which input's shape broadcasts."""
 def swapaxes(input: Tensor, dim0: _builtins.int, dim1: _builtins.int) -> Tensor:
     """Two dimensions exchanged."""
 def swapdims(input: Tensor, dim0: _builtins.int, dim1: _builtins.int) -> Tensor:

@@ -606,7 +606,7 @@ class Tensor(metaclass=_TensorMeta):
         """In-place form of `fix`."""
     def flatten(self, start_dim: _builtins.int = 0, end_dim: _builtins.int = -1) -> Tensor:
         """Dimensions start_dim..end_dim merged into one."""
-    def flip(self, *dims: Any) -> Tensor:
+    def flip(self, *args: Any, dims: Any = None) -> Tensor:
         """A copy with dimensions in reverse order."""
     def fliplr(self) -> Tensor:
         """Columns in reverse order."""
@@ -1143,6 +1143,8 @@ class Tensor(metaclass=_TensorMeta):
         """In-place form of `subtract`."""
     def sum(self, dim: Any = None, keepdim: _builtins.bool = False, *, dtype: _DType | None = None) -> Tensor:
         """Sum over dimensions (all by default). Integers and bools are summed as int64."""
+    def sum_to_size(self, *size: Any) -> Tensor:
+        """Summed over dimensions so that the result has `size`, from which input's shape broadcasts."""
     def swapaxes(self, dim0: _builtins.int, dim1: _builtins.int) -> Tensor:
         """Two dimensions exchanged."""
     def swapdims(self, dim0: _builtins.int, dim1: _builtins.int) -> Tensor:
@@ -1257,6 +1259,12 @@ class _Memory:
 def _as_array(memory: Any) -> np.ndarray[Any, Any]:
     ...
 _BFLOAT16: Any
+def _item(t: Tensor) -> Any:
+    ...
+def _truth(t: Tensor) -> _builtins.bool:
+    ...
+def _list(t: Tensor) -> Any:
+    ...
 def make(node: _Node, device: _Device=...) -> Tensor:
     ...
 def over(cell: _record.Cell, shape: _builtins.tuple[_builtins.int, ...], dtype: _DType, map: _builtins.tuple[_builtins.tuple[_builtins.int, ...], _builtins.int] | None=None) -> Tensor:

@@ -77,6 +77,7 @@ class Op:
         differentiable: False for rows whose results never carry gradients.
         specialise: positions of number sources whose integral values are compiled in (exponents).
         fixed: for elementwise rows, positions that take no part in type promotion.
+        tensors: for elementwise rows, positions at which users may give no number.
         flops: node -> floating-point operations, for rows that are more than one an element.
         autocast: what autocast does to a call: "lower" converts float arguments to the dtype of
             the region, "float32" to float32, "promote" to the widest among them; "exempt"
@@ -102,6 +103,7 @@ class Op:
         "call",
         "gradcheck",
         "fixed",
+        "tensors",
         "autocast",
         "flops",
     )
@@ -126,6 +128,7 @@ class Op:
         self.call: Callable[..., Any] | None = None
         self.gradcheck = True
         self.fixed: frozenset[int] = frozenset()
+        self.tensors: frozenset[int] = frozenset()
         self.autocast: str | None = None
         self.flops: Callable[[Node], int] | None = None
 

@@ -133,6 +133,11 @@ def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
     Raises:
         RuntimeError: neither bound is given.
     """
+    if not isinstance(input, Tensor):
+        raise TypeError(
+            f"clamp() received an invalid combination of arguments - got input of type "
+            f"{input.__class__.__name__}, but expected a Tensor"
+        )
     if min is None and max is None:
         raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None")
     if min is not None:
@@ -278,7 +283,7 @@ def dist(input: Tensor, other: Tensor, p: Any = 2) -> Tensor:
 # -- rounding and angles ---------------------------------------------------------------------------
 
 
-@composite(inplace=True, out=True, aliases=("special_round",))
+@composite(inplace=True, out="exact", aliases=("special_round",))
 def round(input: Tensor, *, decimals: int = 0) -> Tensor:
     """The nearest multiple of 10 ** -decimals, halves to even."""
     if not decimals:
@@ -291,7 +296,7 @@ def round(input: Tensor, *, decimals: int = 0) -> Tensor:
     return round_even(input / scale) * scale
 
 
-@composite(inplace=True, out=True)
+@composite(inplace=True, out="exact")
 def frac(input: Tensor) -> Tensor:
     """input - trunc(input)."""
     if input.dtype.category != 2:
@@ -351,15 +356,26 @@ def _log_add(input: Tensor, other: Tensor, base2: bool) -> Tensor:
     return cast(found, dtypes.promote_types(input.dtype, other.dtype))
 
 
+def _two_tensors(name: str, input: Any, other: Any) -> None:
+    for position, (word, given) in enumerate((("input", input), ("other", other)), 1):
+        if not isinstance(given, Tensor):
+            raise TypeError(
+                f"{name}(): argument '{word}' (position {position}) must be Tensor, not "
+                f"{given.__class__.__name__}"
+            )
+
+
 @composite(out=True)
 def logaddexp(input: Tensor, other: Tensor) -> Tensor:
     """log(exp(input) + exp(other)) without overflow."""
+    _two_tensors("logaddexp", input, other)
     return _log_add(input, other, False)
 
 
 @composite(out=True)
 def logaddexp2(input: Tensor, other: Tensor) -> Tensor:
     """log2(2 ** input + 2 ** other) without overflow."""
+    _two_tensors("logaddexp2", input, other)
     return _log_add(input, other, True)
 
 
@@ -511,7 +527,7 @@ def lcm(input: Tensor, other: Tensor) -> Tensor:
 # -- special values --------------------------------------------------------------------------------
 
 
-@composite(inplace=True, out=True)
+@composite(inplace=True, out="exact")
 def heaviside(input: Tensor, values: Tensor) -> Tensor:
     """0 below 0, 1 above, `values` at 0.
 
@@ -524,7 +540,7 @@ def heaviside(input: Tensor, values: Tensor) -> Tensor:
     return select_where(input == 0, values, above).detach()
 
 
-@composite(inplace=True, out=True)
+@composite(inplace=True, out="exact")
 def nan_to_num(
     input: Tensor,
     nan: float | None = None,
@@ -542,7 +558,7 @@ def nan_to_num(
     return select_where(input == -math.inf, low, x)
 
 
-@composite(inplace=True, out=True)
+@composite(inplace=True, out="exact")
 def sgn(input: Tensor) -> Tensor:
     """-1, 0 or 1."""
     return sign(input)
@@ -560,13 +576,13 @@ def positive(input: Tensor) -> Tensor:
     return input
 
 
-@composite(out=True)
+@composite(out="exact")
 def isposinf(input: Tensor) -> Tensor:
     """Whether each element is +inf."""
     return input == math.inf
 
 
-@composite(out=True)
+@composite(out="exact")
 def isneginf(input: Tensor) -> Tensor:
     """Whether each element is -inf."""
     return input == -math.inf

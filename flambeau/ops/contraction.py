@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ def _check(a: Tensor, b: Tensor) -> None:
         raise RuntimeError(f"mat1 and mat2 shapes cannot be multiplied ({left} and {right})")
 
 
-@composite(out=True, autocast="lower")
+@composite(out="exact", autocast="lower")
 def matmul(input: Tensor, other: Tensor) -> Tensor:
     """Matrix product: dot product of vectors, matrix-vector, or batched matrix-matrix.
 
@@ -78,7 +79,7 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
         )
     _check(a, b)
     if b.ndim == 2 and a.ndim > 2 and a.is_contiguous():
-        out = matmul_batched(a.reshape(-1, a._shape[-1]), b)
+        out = matmul_batched(a.reshape(math.prod(a._shape[:-1]), a._shape[-1]), b)
         out = out.view(*a._shape[:-1], b._shape[-1])
     else:
         out = matmul_batched(a, b)

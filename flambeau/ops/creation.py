@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import math
 from builtins import type as type_of  # `type` is a row below
 from collections.abc import Sequence
@@ -282,6 +283,8 @@ def arange(
     )
     if step == 0:
         raise RuntimeError("step must be nonzero")
+    if not (math.isfinite(start) and math.isfinite(end)):
+        raise RuntimeError(f"unsupported range: {start:g} -> {end:g}")
     if (end - start) * (1 if step > 0 else -1) < 0:
         raise RuntimeError("upper bound and lower bound inconsistent with step sign")
     if dtype is None:
@@ -313,6 +316,10 @@ def linspace(
     requires_grad: bool = False,
 ) -> Tensor:
     """`steps` values evenly spaced from start to end, both included."""
+    if isinstance(steps, builtins.bool) or not isinstance(steps, (builtins.int, np.integer)):
+        raise TypeError(
+            f"linspace(): argument 'steps' (position 3) must be int, not {type(steps).__name__}"
+        )
     if steps < 0:
         raise RuntimeError("number of steps must be non-negative")
     start, end = (v.item() if isinstance(v, Tensor) else v for v in (start, end))
@@ -323,7 +330,8 @@ def linspace(
     # from both ends, so that the last value is `end` exactly
     low = wide * step + float(start)
     high = float(end) - (float(steps - 1) - wide) * step
-    found = to_dtype(NAMES["where"](index < steps // 2, low, high), dtype)
+    found = low if steps == 1 else NAMES["where"](index < steps // 2, low, high)
+    found = to_dtype(found, dtype)
     return _leaf(found, requires_grad) if out is None else write_out(out, found)
 
 
@@ -540,9 +548,17 @@ def frombuffer(
 
 
 @composite(method=False)
-def scalar_tensor(s: Any, *, dtype: DType | None = None, device: Any = None) -> Tensor:
+def scalar_tensor(
+    s: Any,
+    *,
+    dtype: DType | None = None,
+    layout: Any = None,
+    device: Any = None,
+    pin_memory: bool = False,
+    requires_grad: bool = False,
+) -> Tensor:
     """A 0-d tensor of the default float dtype."""
-    return _factory((), s, dtype, device, False)
+    return _factory((), s, dtype, device, requires_grad)
 
 
 # -- in place ------------------------------------------------------------------------------------

@@ -94,7 +94,7 @@ def remainder(input: Tensor, other: Tensor) -> Tensor:
     """input - floor(input / other) * other: the sign of `other`, as Python's %."""
 
 
-@elementwise(result="number")
+@elementwise(result="number", tensors=(0,))
 def fmod(input: Tensor, other: Tensor) -> Tensor:
     """input - trunc(input / other) * other: the sign of `input`, as C's fmod."""
 
@@ -104,22 +104,22 @@ def pow(input: Tensor, exponent: Tensor) -> Tensor:
     """input ** exponent."""
 
 
-@elementwise()
+@elementwise(tensors=(0, 1))
 def maximum(input: Tensor, other: Tensor) -> Tensor:
     """The larger of two; NaN when either is. The gradient is shared equally on ties."""
 
 
-@elementwise()
+@elementwise(tensors=(0, 1))
 def minimum(input: Tensor, other: Tensor) -> Tensor:
     """The smaller of two; NaN when either is. The gradient is shared equally on ties."""
 
 
-@elementwise()
+@elementwise(tensors=(0, 1))
 def fmax(input: Tensor, other: Tensor) -> Tensor:
     """The larger of two, ignoring a NaN."""
 
 
-@elementwise()
+@elementwise(tensors=(0, 1))
 def fmin(input: Tensor, other: Tensor) -> Tensor:
     """The smaller of two, ignoring a NaN."""
 
@@ -129,17 +129,17 @@ def select_where(condition: Tensor, input: Tensor, other: Tensor) -> Tensor:
     """input where the condition holds, other elsewhere; `where` is this with checks."""
 
 
-@elementwise(result="float")
+@elementwise(result="float", tensors=(0,))
 def copysign(input: Tensor, other: Tensor) -> Tensor:
     """The magnitude of input with the sign of other."""
 
 
-@elementwise(result="floating")
+@elementwise(result="floating", tensors=(0, 1))
 def nextafter(input: Tensor, other: Tensor) -> Tensor:
     """The next representable value after input towards other."""
 
 
-@elementwise(result="float")
+@elementwise(result="float", tensors=(0, 1))
 def hypot(input: Tensor, other: Tensor) -> Tensor:
     """sqrt(input**2 + other**2)."""
 
@@ -253,7 +253,7 @@ def atan(input: Tensor) -> Tensor:
     """Inverse tangent."""
 
 
-@elementwise(result="float", aliases=("arctan2",))
+@elementwise(result="float", aliases=("arctan2",), tensors=(0, 1))
 def atan2(input: Tensor, other: Tensor) -> Tensor:
     """Angle of the point (other, input), in (-pi, pi]."""
 
@@ -324,32 +324,32 @@ def digamma(input: Tensor) -> Tensor:
 # -- comparison and logic -------------------------------------------------------------------------
 
 
-@elementwise(result="bool")
+@elementwise(result="bool", tensors=(0,))
 def eq(input: Tensor, other: Tensor) -> Tensor:
     """input == other."""
 
 
-@elementwise(result="bool", aliases=("not_equal",))
+@elementwise(result="bool", aliases=("not_equal",), tensors=(0,))
 def ne(input: Tensor, other: Tensor) -> Tensor:
     """input != other."""
 
 
-@elementwise(result="bool", aliases=("less",))
+@elementwise(result="bool", aliases=("less",), tensors=(0,))
 def lt(input: Tensor, other: Tensor) -> Tensor:
     """input < other."""
 
 
-@elementwise(result="bool", aliases=("less_equal",))
+@elementwise(result="bool", aliases=("less_equal",), tensors=(0,))
 def le(input: Tensor, other: Tensor) -> Tensor:
     """input <= other."""
 
 
-@elementwise(result="bool", aliases=("greater",))
+@elementwise(result="bool", aliases=("greater",), tensors=(0,))
 def gt(input: Tensor, other: Tensor) -> Tensor:
     """input > other."""
 
 
-@elementwise(result="bool", aliases=("greater_equal",))
+@elementwise(result="bool", aliases=("greater_equal",), tensors=(0,))
 def ge(input: Tensor, other: Tensor) -> Tensor:
     """input >= other."""
 
@@ -369,17 +369,17 @@ def isfinite(input: Tensor) -> Tensor:
     """Whether each element is neither NaN nor infinite."""
 
 
-@elementwise(result="bool")
+@elementwise(result="bool", tensors=(0, 1))
 def logical_and(input: Tensor, other: Tensor) -> Tensor:
     """Whether both are nonzero."""
 
 
-@elementwise(result="bool")
+@elementwise(result="bool", tensors=(0, 1))
 def logical_or(input: Tensor, other: Tensor) -> Tensor:
     """Whether either is nonzero."""
 
 
-@elementwise(result="bool")
+@elementwise(result="bool", tensors=(0, 1))
 def logical_xor(input: Tensor, other: Tensor) -> Tensor:
     """Whether exactly one is nonzero."""
 

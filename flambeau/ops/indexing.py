@@ -351,13 +351,15 @@ def _grid(shape: tuple[int, ...], dim: int, index: Tensor) -> list[Tensor]:
     return grid
 
 
-@composite(out=True)
+@composite(out="exact apart")
 def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False) -> Tensor:
     """out[i][j] = input[index[i][j]][j] for dim 0, and so on; the shape of `index`.
 
     Raises:
         RuntimeError: index of another rank or dtype, or larger than input outside `dim`.
     """
+    if index.numel() == 0:
+        return expand_to(NAMES["sum"](input).to(input.dtype), index._shape).clone()
     _check_index(index, "gather")
     if input.ndim == 0 or index.ndim == 0:
         flat = gather(input.reshape(-1), 0, index.reshape(-1))
@@ -379,12 +381,24 @@ def _check_rank(input: Tensor, index: Tensor, what: str) -> None:
         raise RuntimeError(f"Index tensor must have the same number of dimensions as {what} tensor")
 
 
-@composite(out=True)
+@composite(out="exact")
 def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
     """`gather` whose input and indices broadcast against each other outside `dim`."""
     if dim is None:
         return gather(input.reshape(-1), 0, indices.reshape(-1))
+    if indices.dtype.category != 1:
+        raise RuntimeError(
+            "torch.take_along_dim(): dtype of indices should be Long but got "
+            f"{indices.type()[6:-6]}"
+        )
     d = wrap_dim(dim, input.ndim)
+    if input.ndim != indices.ndim:
+        raise RuntimeError(
+            "torch.take_along_dim(): input and indices should have the same number of "
+            f"dimensions, but got {input.ndim} dimensions for input, and {indices.ndim} "
+            "dimensions for indices"
+        )
+    indices = _wrap_negative(indices, input._shape[d])
     a, b = list(input._shape), list(indices._shape)
     a[d] = b[d] = 1
     shape = list(broadcast_shapes(tuple(a), tuple(b)))
@@ -393,7 +407,7 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
     return gather(expand_to(input, tuple(x_shape)), d, expand_to(indices, tuple(i_shape)))
 
 
-@composite(out=True)
+@composite(out="exact")
 def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """Entries of one dimension chosen by a 1-d integer tensor."""
     if index.ndim > 1:
@@ -411,7 +425,7 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     return permute_dims(out, (*range(1, d + 1), 0, *range(d + 1, input.ndim)))
 
 
-@composite(out=True)
+@composite(out="exact apart")
 def take(input: Tensor, index: Tensor) -> Tensor:
     """Elements of the flattened input at integer positions; the shape of `index`."""
     flat = input.reshape(-1)
@@ -445,7 +459,7 @@ def _scatter(name: str, input: Tensor, dim: int, index: Tensor, src: Any, mode: 
     return put_leading(input, src, mode, *_grid(index._shape, d, index), fault=ALONG)
 
 
-@composite(inplace=True, out=True)
+@composite(inplace=True, out="exact")
 def scatter(
     input: Tensor,
     dim: int,
@@ -463,20 +477,20 @@ def scatter(
     return _scatter("scatter", input, dim, index, given, mode)
 
 
-@composite(inplace=True, out=True)
+@composite(inplace=True, out="exact")
 def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     """input with src added at out[index[i][j]][j] (dim 0), and so on; deterministic."""
     return _scatter("scatter_add", input, dim, index, src, "add")
 
 
-@composite(inplace=True, out=True)
+@composite(inplace=True, out="exact")
 def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any = 1) -> Tensor:
     """input with alpha * source added at the entries of one dimension that index names."""
     fault = ALONG if input.ndim > 1 else LOOKUP
     return _index_op(input, dim, index, source * alpha if alpha != 1 else source, "add", fault)
 
 
-@composite(inplace=True, out=True, autocast="promote")
+@composite(inplace=True, out="exact", autocast="promote")
 def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
     """input with source written at the entries of one dimension that index names."""
     return _index_op(input, dim, index, source, "set", _COPIED)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from flambeau import record
+from flambeau.dtype import int64
 from flambeau.ir.graph import ASSIGN, EMPTY, VIEW, Node
 from flambeau.ops.entries import attach, tracks
 from flambeau.ops.movement import slice_dim, unsqueeze, view_as_shape
@@ -31,6 +32,8 @@ ROWS["split_sections"] = _SPLIT
 
 
 def _split_vjp(gs: Any, outs: Any, x: Any, sizes: Any, dim: int) -> tuple[Any, ...]:
+    if len(sizes) == 1:
+        return gs, None, None
     like = next(g for g in gs if g is not None)
     parts = []
     for g, n in zip(gs, sizes, strict=True):
@@ -108,9 +111,19 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
 @composite()
 def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
     """Views split at indices, or into a number of nearly equal sections."""
+    if input.ndim == 0:
+        raise RuntimeError(
+            "tensor_split expected at least a 1-dimensional tensor, but got a tensor with 0 dims"
+        )
     d = wrap_dim(dim, input.ndim)
     n = input._shape[d]
     if isinstance(indices_or_sections, Tensor):
+        if indices_or_sections.ndim > 1 or indices_or_sections.dtype is not int64:
+            raise RuntimeError(
+                "tensor_split expected tensor_indices_or_sections to be a zero-dimensional or "
+                f"one-dimensional int64 tensor, but got {indices_or_sections.ndim} dims of "
+                f"{indices_or_sections.dtype}"
+            )
         indices_or_sections = indices_or_sections.tolist()
     if isinstance(indices_or_sections, int):
         k = indices_or_sections
@@ -187,6 +200,10 @@ def cat(tensors: Any, dim: int = 0) -> Tensor:
     Raises:
         RuntimeError: no tensors, or sizes that differ outside `dim`.
     """
+    if isinstance(tensors, Tensor):
+        raise TypeError(
+            "cat(): argument 'tensors' (position 1) must be tuple of Tensors, not Tensor"
+        )
     tensors = tuple(tensors)
     if not tensors:
         raise ValueError("torch.cat(): expected a non-empty list of Tensors")
@@ -223,6 +240,10 @@ def cat(tensors: Any, dim: int = 0) -> Tensor:
 @composite(method=False, out=True, autocast="promote")
 def stack(tensors: Any, dim: int = 0) -> Tensor:
     """Tensors of one shape joined along a new dimension."""
+    if isinstance(tensors, Tensor):
+        raise TypeError(
+            "cat(): argument 'tensors' (position 1) must be tuple of Tensors, not Tensor"
+        )
     tensors = tuple(tensors)
     if not tensors:
         raise RuntimeError("stack expects a non-empty TensorList")

@@ -37,6 +37,19 @@ def _finish(loss: Tensor, reduction: str, like: Tensor) -> Tensor:
     )
 
 
+def _as_rows(x: Tensor) -> Tensor:
+    """Scores as (N, C): a vector is one row, a number one score."""
+    return x if x.ndim == 2 else view_as_shape(x.contiguous(), (1, x.numel()))
+
+
+def _not_empty_rows(x: Tensor) -> None:
+    if x.ndim > 2 or (x.ndim and x._shape[-1] == 0):
+        raise RuntimeError(
+            "Expected non-empty vector or matrix with optional 0-dim batch size, but got: "
+            f"{list(x.shape)}"
+        )
+
+
 def _check_same_size(input: Tensor, target: Tensor) -> None:
     if input._shape != target._shape:
         warnings.warn(
@@ -611,7 +624,8 @@ def multi_margin_loss(
         raise ValueError("only p == 1 and p == 2 supported")
     if weight is not None and weight.ndim != 1:
         raise ValueError("weight must be one-dimensional")
-    x = doubled(input if input.ndim == 2 else input.unsqueeze(0))
+    _not_empty_rows(input)
+    x = doubled(_as_rows(input))
     rows, count = x._shape
     if target.numel() != rows:
         raise RuntimeError(
@@ -644,11 +658,12 @@ def multilabel_margin_loss(
         target: labels, the same shape: class indices up to the first -1.
     """
     reduction = reduction_of(reduction, size_average, reduce)
+    _not_empty_rows(input)
     if input._shape != target._shape:
         raise RuntimeError(
             f"inconsistent target size {list(target.shape)} for input of size {list(input.shape)}"
         )
-    x = doubled(input if input.ndim == 2 else input.unsqueeze(0))
+    x = doubled(_as_rows(input))
     rows, count = x._shape
     labels = view_as_shape(target.contiguous(), (rows, count))
     # a label counts while no -1 came before it: the number of -1 so far is 0

@@ -574,6 +574,10 @@ def reshape_as(input: Tensor, other: Tensor) -> Tensor:
 @composite()
 def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     """Elements start .. start + length of one dimension."""
+    if input.ndim == 0:
+        raise RuntimeError("narrow() cannot be applied to a 0-dim tensor.")
+    if isinstance(start, Tensor) and (start.ndim or start.dtype.category != 1):
+        raise RuntimeError("start must be an 0-dim integral Tensor.")
     d = wrap_dim(dim, input.ndim)
     n = input._shape[d]
     start = int(start)
@@ -637,9 +641,11 @@ def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
 
 
 @composite()
-def flip(input: Tensor, *dims: Any) -> Tensor:
+def flip(input: Tensor, *args: Any, dims: Any = None) -> Tensor:
     """A copy with dimensions in reverse order."""
-    return NAMES["clone"](flip_dims(input, wrap_dims(shape_of(dims), input.ndim)))
+    return NAMES["clone"](
+        flip_dims(input, wrap_dims(shape_of(args if dims is None else (dims,)), input.ndim))
+    )
 
 
 @composite(aliases=("clone_contiguous",))
@@ -660,6 +666,24 @@ def sum_to(g: Tensor, shape: Any) -> Tensor:
     if axes:
         g = NAMES["sum"](g, axes)
     return g if g._shape == shape else view_as_shape(g, shape)
+
+
+@composite()
+def sum_to_size(input: Tensor, *size: Any) -> Tensor:
+    """Summed over dimensions so that the result has `size`, from which input's shape broadcasts.
+
+    Raises:
+        RuntimeError: input's shape is none that `size` broadcasts to.
+    """
+    shape = shape_of(size)
+    lead = input.ndim - len(shape)
+    fits = zip(shape, input._shape[max(lead, 0) :], strict=False)
+    if lead < 0 or any(a not in (1, b) for a, b in fits):
+        raise RuntimeError(
+            f"size {{{list(shape)}}} is not expandable to size {{{list(input._shape)}}}."
+        )
+    found = sum_to(input, shape)
+    return NAMES["clone"](found) if found is input else found
 
 
 def _rebuild_history(v: Tensor) -> None:

@@ -22,7 +22,7 @@ def add(input: Any, other: Any, *, alpha: Any = 1, out: Any = None) -> Any:
     if alpha != 1:
         other = mul(other, alpha) if isinstance(other, Tensor) else other * alpha
     found = _plus(input, other)
-    return found if out is None else write_out(out, found)
+    return found if out is None else write_out(out, found, (input, other))
 
 
 def sub(input: Any, other: Any, *, alpha: Any = 1, out: Any = None) -> Any:
@@ -37,7 +37,7 @@ def sub(input: Any, other: Any, *, alpha: Any = 1, out: Any = None) -> Any:
     if alpha != 1:
         other = mul(other, alpha) if isinstance(other, Tensor) else other * alpha
     found = _minus(input, other)
-    return found if out is None else write_out(out, found)
+    return found if out is None else write_out(out, found, (input, other))
 
 
 _plus, _minus = binary(ROWS["plus"]), binary(ROWS["minus"])
@@ -90,7 +90,7 @@ def _minus_operator(self: Any, other: Any) -> Any:
 
 
 def _minus_reflected(self: Any, other: Any) -> Any:
-    return sub(other, self) if isinstance(other, (float, int, np.generic)) else NotImplemented
+    return sub(other, self) if isinstance(other, _OPERANDS) else NotImplemented
 
 
 setattr(Tensor, "__sub__", _minus_operator)

@@ -151,7 +151,7 @@ membership.reference(
 # -- sorting ---------------------------------------------------------------------------------------
 
 
-@composite(out=True)
+@composite(out="exact")
 def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Any:
     """(values, indices) in order along a dimension; always stable, NaN as the largest."""
     d = wrap_dim(dim, input.ndim)
@@ -171,13 +171,13 @@ def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool
     return sort(input, dim, descending)[1]
 
 
-@composite(out=True)
+@composite(out="exact")
 def msort(input: Tensor) -> Tensor:
     """The values sorted along the first dimension."""
     return sort(input, 0)[0]
 
 
-@composite(out=True)
+@composite(out="exact")
 def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
     """(values, indices) of the k largest (or smallest) elements of a dimension, in order.
 
@@ -201,7 +201,7 @@ def _chosen(kind: Any, input: Tensor, d: int, places: Tensor, keepdim: bool) -> 
     return kind(values, kept) if keepdim else kind(values.squeeze(d), places)
 
 
-@composite(out=True)
+@composite(out="exact apart")
 def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any:
     """(values, indices) of the k-th smallest element of a dimension, k from 1."""
     d = wrap_dim(dim, input.ndim)
@@ -256,7 +256,7 @@ def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> Any:
 
 
 def _given(array: Any, dtype: Any, like: Tensor) -> Tensor:
-    return _copy_array(np.ascontiguousarray(array).astype(dtype.numpy), dtype, like.device)
+    return _copy_array(np.asarray(array, dtype.numpy, order="C"), dtype, like.device)
 
 
 def _unique_results(
@@ -342,7 +342,7 @@ def argwhere(input: Tensor) -> Tensor:
     return nonzero(input)
 
 
-@composite(out=True)
+@composite(out="exact apart")
 def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     """The elements where the mask holds, as a vector; both broadcast."""
     if mask.dtype is not dtypes.bool:
@@ -432,7 +432,7 @@ def bucketize(
     return searchsorted(boundaries, input, out_int32=out_int32, right=right)
 
 
-@composite(method=False, out=True)
+@composite(method=False, out="exact")
 def isin(
     elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False
 ) -> Tensor:

@@ -22,7 +22,7 @@ def _need(x: Tensor, ndim: int, name: str, which: str) -> None:
         raise RuntimeError(f"{name}: Expected {ndim}D tensor for {which}, got {x.ndim}D tensor")
 
 
-@composite(out=True, autocast="lower")
+@composite(out="exact", autocast="lower")
 def mm(input: Tensor, mat2: Tensor) -> Tensor:
     """Product of two matrices (N, M) @ (M, P)."""
     for x, which in ((input, "self"), (mat2, "mat2")):
@@ -31,7 +31,7 @@ def mm(input: Tensor, mat2: Tensor) -> Tensor:
     return matmul(input, mat2)
 
 
-@composite(out=True, autocast="lower")
+@composite(out="exact", autocast="lower")
 def bmm(input: Tensor, mat2: Tensor) -> Tensor:
     """Products of two batches of matrices (B, N, M) @ (B, M, P)."""
     if input.ndim != 3 or mat2.ndim != 3:
@@ -47,7 +47,7 @@ def bmm(input: Tensor, mat2: Tensor) -> Tensor:
     return matmul(input, mat2)
 
 
-@composite(out=True, autocast="exempt")
+@composite(out="exact", autocast="exempt")
 def mv(input: Tensor, vec: Tensor) -> Tensor:
     """Product of a matrix and a vector."""
     if input.ndim != 2 or vec.ndim != 1:
@@ -60,7 +60,7 @@ def mv(input: Tensor, vec: Tensor) -> Tensor:
     return matmul(input, vec)
 
 
-@composite(out=True, aliases=("vdot",), autocast="exempt")
+@composite(out="exact", aliases=("vdot",), autocast="exempt")
 def dot(input: Tensor, tensor: Tensor) -> Tensor:
     """Sum of the products of two vectors' elements."""
     if input.ndim != 1 or tensor.ndim != 1:
@@ -68,7 +68,7 @@ def dot(input: Tensor, tensor: Tensor) -> Tensor:
     return matmul(input, tensor)
 
 
-@composite(out=True)
+@composite(out="exact")
 def inner(input: Tensor, other: Tensor) -> Tensor:
     """Sums of products over the last dimensions."""
     if input.ndim == 0 or other.ndim == 0:
@@ -111,13 +111,13 @@ def _scaled(input: Tensor, product: Tensor, beta: Any, alpha: Any) -> Tensor:
     return product + (input if beta == 1 else input * beta)
 
 
-@composite(out=True, inplace=True, autocast="lower")
+@composite(out="exact", inplace=True, autocast="lower")
 def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """beta * input + alpha * (mat1 @ mat2)."""
     return _scaled(input, mm(mat1, mat2), beta, alpha)
 
 
-@composite(out=True, inplace=True, autocast="exempt")
+@composite(out="exact", inplace=True, autocast="exempt")
 def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """beta * input + alpha * (mat @ vec)."""
     return _scaled(input, mv(mat, vec), beta, alpha)
@@ -129,7 +129,7 @@ def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Any = 1, alpha: Any
     return _scaled(input, outer(vec1, vec2), beta, alpha)
 
 
-@composite(out=True, inplace=True, autocast="lower")
+@composite(out="exact", inplace=True, autocast="lower")
 def baddbmm(
     input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1
 ) -> Tensor:
@@ -137,7 +137,7 @@ def baddbmm(
     return _scaled(input, bmm(batch1, batch2), beta, alpha)
 
 
-@composite(out=True, inplace=True, autocast="lower")
+@composite(out="exact", inplace=True, autocast="lower")
 def addbmm(
     input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1
 ) -> Tensor:
@@ -145,7 +145,7 @@ def addbmm(
     return _scaled(input, bmm(batch1, batch2).sum(0), beta, alpha)
 
 
-@composite(method=False, out=True)
+@composite(method=False, out="exact")
 def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
     """Sums of products over pairs of dimensions of a and b."""
     if isinstance(dims, Tensor):
@@ -158,8 +158,14 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
     else:
         left = [wrap_dim(d, a.ndim) for d in ([dims[0]] if isinstance(dims[0], int) else dims[0])]
         right = [wrap_dim(d, b.ndim) for d in ([dims[1]] if isinstance(dims[1], int) else dims[1])]
+    if len(left) != len(right):
+        raise RuntimeError("both dimension lists should have same length")
     for i, j in zip(left, right, strict=True):
-        if a._shape[i] != b._shape[j]:
+        if a._shape[i] == 1 != b._shape[j]:  # as torch: one of size 1 stands for all
+            b = b.sum(j, keepdim=True)
+        elif b._shape[j] == 1 != a._shape[i]:
+            a = a.sum(i, keepdim=True)
+        elif a._shape[i] != b._shape[j]:
             raise RuntimeError(
                 f"contracted dimensions need to match, but first has size "
                 f"{a._shape[i]} in dim {i} and second has size {b._shape[j]} in dim "
@@ -410,9 +416,11 @@ def kron(input: Tensor, other: Tensor) -> Tensor:
     return (a * b).reshape(shape)
 
 
-@composite(out=True)
+@composite(out="exact")
 def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
     """Cross product of 3-vectors along a dimension (by default the first of size 3)."""
+    if input.ndim != other.ndim:
+        raise RuntimeError("linalg.cross: inputs must have the same number of dimensions.")
     shape = broadcast_shapes(input._shape, other._shape)
     if dim is None:
         dims = [d for d, n in enumerate(shape) if n == 3]
@@ -420,7 +428,7 @@ def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
             raise RuntimeError("no dimension of size 3 in input")
         dim = dims[0]
     d = wrap_dim(dim, len(shape))
-    if shape[d] != 3:
+    if not input._shape[d] == other._shape[d] == 3:
         raise RuntimeError(
             f"linalg.cross: inputs dimension {dim} must have length 3. Got "
             f"{input._shape[d]} and {other._shape[d]}"

@@ -198,7 +198,7 @@ def normal01(
         u = to_dtype((raw >> 32) & 0xFFFFFFFF, wide) * 2.0**-32 + 2.0**-33
         v = to_dtype(raw & 0xFFFFFF, wide) * 2.0**-24
     radius = NAMES["sqrt"](
-        NAMES["log"](NAMES["minimum"](u, 1.0 - 2.0**-24 if wide is not dtypes.float64 else 1.0))
+        NAMES["log"](NAMES["clamp_max"](u, 1.0 - 2.0**-24 if wide is not dtypes.float64 else 1.0))
         * -2.0
     )
     return to_dtype(radius * NAMES["cos"](v * 6.283185307179586), dtype)

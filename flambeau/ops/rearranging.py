@@ -141,6 +141,8 @@ def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
         raise RuntimeError(
             f"shifts and dimensions must align. shifts: {len(shifts)}, dims:{len(dims)}"
         )
+    if input.ndim == 0:
+        raise IndexError("Dimension specified as 0 but tensor has no dimensions")
     for s, dim in zip(shifts, dims, strict=True):
         d = wrap_dim(dim, input.ndim)
         n = input._shape[d] if input.ndim else 0
@@ -153,6 +155,10 @@ def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
 @composite()
 def rot90(input: Tensor, k: int = 1, dims: Any = (0, 1)) -> Tensor:
     """Rotation by k quarter turns in the plane of two dimensions."""
+    if len(dims) != 2:
+        raise RuntimeError(f"expected total rotation dims == 2, but got dims = {len(dims)}")
+    if input.ndim < 2:
+        raise RuntimeError(f"expected total dims >= 2, but got total dims = {input.ndim}")
     a, b = wrap_dims(dims, input.ndim)
     k %= 4
     if k == 0:
@@ -189,7 +195,7 @@ def _distance(input: Tensor) -> Tensor:
     return column - row.unsqueeze(-1)
 
 
-@composite(inplace=True, out=True)
+@composite(inplace=True, out="exact")
 def tril(input: Tensor, diagonal: int = 0) -> Tensor:
     """The lower triangle of matrices, zeros above the diagonal."""
     if input.ndim < 2:
@@ -197,7 +203,7 @@ def tril(input: Tensor, diagonal: int = 0) -> Tensor:
     return select_where(_distance(input) <= diagonal, input, _zero(input))
 
 
-@composite(inplace=True, out=True)
+@composite(inplace=True, out="exact")
 def triu(input: Tensor, diagonal: int = 0) -> Tensor:
     """The upper triangle of matrices, zeros below the diagonal."""
     if input.ndim < 2:
@@ -269,7 +275,7 @@ def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -
 builtin_abs = abs
 
 
-@composite(out=True)
+@composite(out="exact")
 def diag(input: Tensor, diagonal: int = 0) -> Tensor:
     """A vector as a diagonal matrix, or a matrix's diagonal."""
     if input.ndim == 1:
@@ -449,23 +455,45 @@ def _atleast(ndim: int) -> Any:
 atleast_1d, atleast_2d, atleast_3d = _atleast(1), _atleast(2), _atleast(3)
 
 
+def _some(tensors: Any, name: str) -> Any:
+    if not isinstance(tensors, Tensor) and not len(tensors):
+        raise RuntimeError(f"{name} expects a non-empty TensorList")
+    return tensors
+
+
+def _split_along(input: Tensor, parts: Any, dim: int, least: int, name: str) -> tuple[Tensor, ...]:
+    """`tensor_split` of tensors with at least `least` dimensions, into equal sections."""
+    if input.ndim < least:
+        raise RuntimeError(
+            f"torch.{name} requires a tensor with at least {least} dimension, but got a tensor "
+            f"with {input.ndim} dimensions!"
+        )
+    n = input._shape[dim]
+    if isinstance(parts, int) and parts > 0 and n % parts:
+        raise RuntimeError(
+            f"torch.{name} attempted to split along dimension {dim}, but the size of the "
+            f"dimension {n} is not divisible by the split_size {parts}!"
+        )
+    return tuple(NAMES["tensor_split"](input, parts, dim))
+
+
 @composite(method=False, out=True)
 def hstack(tensors: Any) -> Tensor:
     """Joined along the second dimension (the first for vectors)."""
-    items = [_at_least(x, 1) for x in tensors]
+    items = [_at_least(x, 1) for x in _some(tensors, "hstack")]
     return cat(items, 0 if items[0].ndim == 1 else 1)
 
 
 @composite(method=False, out=True, aliases=("row_stack",))
 def vstack(tensors: Any) -> Tensor:
     """Joined along the first dimension, vectors as rows."""
-    return cat([_at_least(x, 2) for x in tensors], 0)
+    return cat([_at_least(x, 2) for x in _some(tensors, "vstack")], 0)
 
 
 @composite(method=False, out=True)
 def dstack(tensors: Any) -> Tensor:
     """Joined along the third dimension."""
-    return cat([_at_least(x, 3) for x in tensors], 2)
+    return cat([_at_least(x, 3) for x in _some(tensors, "dstack")], 2)
 
 
 @composite(method=False, out=True)
@@ -477,19 +505,19 @@ def column_stack(tensors: Any) -> Tensor:
 @composite()
 def hsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
     """Split along the second dimension (the first for vectors)."""
-    return NAMES["tensor_split"](input, indices_or_sections, 0 if input.ndim == 1 else 1)
+    return _split_along(input, indices_or_sections, 0 if input.ndim == 1 else 1, 1, "hsplit")
 
 
 @composite()
 def vsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
     """Split along the first dimension."""
-    return NAMES["tensor_split"](input, indices_or_sections, 0)
+    return _split_along(input, indices_or_sections, 0, 2, "vsplit")
 
 
 @composite()
 def dsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
     """Split along the third dimension."""
-    return NAMES["tensor_split"](input, indices_or_sections, 2)
+    return _split_along(input, indices_or_sections, 2, 3, "dsplit")
 
 
 # -- writes that return a new tensor ---------------------------------------------------------------
@@ -552,6 +580,11 @@ def scatter_reduce(
             f"reduce argument must be either sum, prod, mean, amax or amin, got {reduce}"
         )
     mode, neutral = modes[reduce]
+    if input.ndim == 0:
+        parts = (x.reshape(1) for x in (input, index, src))
+        vector, place, part = parts
+        found = scatter_reduce(vector, 0, place, part, reduce, include_self=include_self)
+        return found.reshape(())
     d = wrap_dim(dim, input.ndim)
     grid = _grid(index._shape, d, index)
     part = src

@@ -148,6 +148,8 @@ def sum(
 
 
 def _axes(dim: Any, input: Tensor) -> tuple[int, ...]:
+    if input.ndim > 64:
+        raise RuntimeError("only tensors with up to 64 dims are supported")
     if dim is None or (isinstance(dim, (tuple, list)) and not dim):
         return tuple(range(input.ndim))
     return tuple(sorted(wrap_dims(dim, input.ndim)))
@@ -186,9 +188,18 @@ def mean(
     )
 
 
+def _need_dim(input: Tensor, dim: Any, name: str) -> None:
+    if input.numel() == 0 and (dim is None or (isinstance(dim, (tuple, list)) and not dim)):
+        raise RuntimeError(
+            f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify "
+            "the reduction dim with the 'dim' argument."
+        )
+
+
 @composite(out=True)
 def amax(input: Tensor, dim: Any = (), keepdim: bool = False) -> Tensor:
     """Largest elements over dimensions; the gradient is shared equally on ties."""
+    _need_dim(input, dim, "amax")
     axes = _axes(dim, input)
     return restore(
         max_axes(input, axes) if axes else NAMES["clone"](input), input._shape, axes, keepdim
@@ -198,6 +209,7 @@ def amax(input: Tensor, dim: Any = (), keepdim: bool = False) -> Tensor:
 @composite(out=True)
 def amin(input: Tensor, dim: Any = (), keepdim: bool = False) -> Tensor:
     """Smallest elements over dimensions; the gradient is shared equally on ties."""
+    _need_dim(input, dim, "amin")
     axes = _axes(dim, input)
     return restore(
         min_axes(input, axes) if axes else NAMES["clone"](input), input._shape, axes, keepdim
@@ -222,13 +234,13 @@ def _arg(input: Tensor, dim: Any, keepdim: bool, row: Any, name: str) -> Tensor:
     return restore(row(input, axes), input._shape, axes, keepdim)
 
 
-@composite(out=True)
+@composite(out="exact")
 def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """Index of the largest element (of the flattened tensor when dim is None), int64."""
     return _arg(input, dim, keepdim, argmax_axis, "argmax")
 
 
-@composite(out=True)
+@composite(out="exact")
 def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """Index of the smallest element (of the flattened tensor when dim is None), int64."""
     return _arg(input, dim, keepdim, argmin_axis, "argmin")

@@ -162,19 +162,19 @@ def _extreme(input: Tensor, dim: int, largest: bool) -> tuple[Tensor, Tensor]:
     return gather(input, d, place), place
 
 
-@composite(out=True)
+@composite(out="exact")
 def cummax(input: Tensor, dim: int) -> Any:
     """(values, indices) of the largest element up to each one along a dimension."""
     return CumulativeMax(*_extreme(input, dim, True))
 
 
-@composite(out=True)
+@composite(out="exact")
 def cummin(input: Tensor, dim: int) -> Any:
     """(values, indices) of the smallest element up to each one along a dimension."""
     return CumulativeMin(*_extreme(input, dim, False))
 
 
-@composite(out=True)
+@composite(out="exact")
 def logcumsumexp(input: Tensor, dim: int) -> Tensor:
     """log(cumsum(exp(input))) along a dimension, without overflow."""
     if input.dtype.category != 2:
@@ -184,7 +184,7 @@ def logcumsumexp(input: Tensor, dim: int) -> Tensor:
     return _along(input, dim, scan_logsumexp)
 
 
-@composite(out=True)
+@composite(out="exact")
 def diff(
     input: Tensor,
     n: int = 1,
@@ -205,6 +205,8 @@ def diff(
     if n < 0:
         raise RuntimeError(f"order must be non-negative but got {n}")
     d = wrap_dim(dim, input.ndim)
+    if n == 0:
+        return NAMES["zeros_like"](input) if input.dtype is dtypes.bool else NAMES["clone"](input)
     parts = [t for t in (prepend, input, append) if t is not None]
     x = NAMES["cat"](parts, d) if len(parts) > 1 else input
     for _ in range(min(n, x._shape[d])):

@@ -60,6 +60,10 @@ def _extreme(input: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any], name:
     whole, place, two = (
         (max_axes, argmax_axis, maximum) if name == "max" else (min_axes, argmin_axis, minimum)
     )
+    if not isinstance(input, Tensor):
+        raise TypeError(
+            f"{name}(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}"
+        )
     dim = kwargs.pop("dim", None)
     other = kwargs.pop("other", None)
     keepdim = kwargs.pop("keepdim", False)
@@ -121,10 +125,17 @@ def _into(found: Any, out: Any) -> Any:
     return out
 
 
-@composite(out=True)
+@composite(out="exact")
 def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> Any:
     """(smallest, largest) elements, of all or over one dimension."""
     axes = _axes(dim, input)
+    if any_zero(input._shape, axes):
+        if dim is not None:
+            raise IndexError(f"aminmax: Expected reduction dim {axes[0]} to have non-zero size.")
+        raise RuntimeError(
+            "aminmax(): cannot compute aminmax over an empty dimension as the operation has no "
+            "identity."
+        )
     if not axes:
         return AMinMax(NAMES["clone"](input), NAMES["clone"](input))
     return AMinMax(
@@ -463,7 +474,7 @@ def _between(ordered: Tensor, ranks: Tensor, interpolation: str) -> Tensor:
     return NAMES["lerp"](low, high, weight)
 
 
-@composite(out=True, autocast="float32")
+@composite(out="exact", autocast="float32")
 def quantile(
     input: Tensor,
     q: Any,
@@ -480,7 +491,7 @@ def quantile(
     return _quantile(input, q, dim, keepdim, interpolation, False)
 
 
-@composite(out=True, autocast="float32")
+@composite(out="exact", autocast="float32")
 def nanquantile(
     input: Tensor,
     q: Any,
@@ -509,8 +520,7 @@ def cov(
         )
     if input.dtype is dtypes.bool:
         raise RuntimeError("cov(): bool dtype is not supported for input")
-    scalar = input.ndim < 2
-    x = input.reshape(1, -1) if scalar else input
+    x = input.reshape(1, -1) if input.ndim < 2 else input
     if x.dtype.category != 2:
         x = x.to(dtypes.get_default_dtype())
     weights: Any = None
@@ -522,6 +532,14 @@ def cov(
                 f"cov(): expected {what} to have the same numel as there are "
                 f"observations in the input but got {w.numel()} != {x._shape[1]}"
             )
+        whole = w.dtype.category == 1
+        if whole is not (what == "fweights"):
+            kind = "integral" if what == "fweights" else "floating point"
+            raise RuntimeError(
+                f"cov(): expected {what} to have {kind} dtype but got {what} with {w.dtype} dtype"
+            )
+        if builtins.bool((w < 0).any()):
+            raise RuntimeError(f"cov(): {what} cannot be negative")
         weights = w if weights is None else weights * w
     count: Any = float(x._shape[1])
     if weights is None:
@@ -536,7 +554,7 @@ def cov(
         divisor = NAMES["clamp"](count - square / count * float(correction), min=0)
         right = (x - mean) * weights
     found = NAMES["matmul"](x - mean, right.t()) / divisor
-    return found.reshape(()) if scalar else found
+    return found.reshape(()) if found.numel() == 1 else found
 
 
 @composite()
@@ -606,7 +624,7 @@ def _edges(input: Tensor, bins: int, low: Any, high: Any) -> Tensor:
     return NAMES["linspace"](low, high, bins + 1, dtype=input.dtype)
 
 
-@composite(out=True)
+@composite(out="exact")
 def histc(input: Tensor, bins: int = 100, min: Any = 0, max: Any = 0) -> Tensor:
     """Counts of the elements in equal bins over [min, max], or over their range if equal."""
     if bins <= 0:

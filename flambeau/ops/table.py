@@ -29,7 +29,7 @@ from flambeau.ir.graph import CAST, PICK, Constant, Node, Op
 from flambeau.ops.autocast import cast_call
 from flambeau.ops.entries import attach, attach_two, tracks
 from flambeau.ops.rows import FUNCTIONAL, NAMES, ROWS, new_row, set_samples, set_vjp
-from flambeau.ops.writing import inplace_form, out_form, write_out
+from flambeau.ops.writing import inplace_form, out_form, strict_form, write_out
 from flambeau.size import broadcast_shapes, contiguous_strides
 from flambeau.tape import modes, without_autocast
 from flambeau.tensor import Tensor, _new, make, over
@@ -48,7 +48,7 @@ def _finish(
     public: bool = True,
     method: bool = True,
     inplace: bool = False,
-    out: bool = False,
+    out: bool | str = False,
     functional: bool = False,
     aliases: Iterable[str] = (),
 ) -> Any:
@@ -56,7 +56,7 @@ def _finish(
     if call is not body:
         functools.update_wrapper(call, body)
     if out:
-        call = out_form(call, body)
+        call = out_form(call, body, str(out).split())
     op.call = call
     call.row = op  # type: ignore[attr-defined]
     call.vjp = functools.partial(set_vjp, op)  # type: ignore[attr-defined]
@@ -114,6 +114,7 @@ def elementwise(
     aliases: Iterable[str] = (),
     fixed: Iterable[int] = (),
     specialise: Iterable[int] = (),
+    tensors: Iterable[int] = (),
     jvp: Any = "elementwise",
     differentiable: bool = True,
 ) -> Callable[[Any], Any]:
@@ -125,6 +126,7 @@ def elementwise(
             "integral" refuses floats, "power" integers to negative powers.
         fixed: positions outside promotion (the condition of `where`).
         specialise: positions of numbers whose integral values are compiled in.
+        tensors: positions at which users may give no number; other rows' bodies may.
     """
 
     def declare(body: Callable[..., Any]) -> Any:
@@ -136,6 +138,7 @@ def elementwise(
             jvp=jvp,
             fixed=frozenset(fixed),
             specialise=frozenset(specialise),
+            tensors=frozenset(tensors),
             differentiable=differentiable and result != "bool",
         )
         arity = len(op.parameters)
@@ -143,7 +146,7 @@ def elementwise(
 
             def unary(input: Any, *, out: Any = None) -> Any:
                 found = record_elementwise(op, (input,))
-                return found if out is None else write_out(out, found)
+                return found if out is None else write_out(out, found, (input,))
 
             call: Callable[..., Any] = unary
         elif arity == 2:
@@ -151,22 +154,26 @@ def elementwise(
 
             def of_two(input: Any, other: Any, *, out: Any = None) -> Any:
                 found = fast(input, other)
-                return found if out is None else write_out(out, found)
+                return found if out is None else write_out(out, found, (input, other))
 
             call = of_two
             if op.parameters[1] != "other" or op.parameters[0] != "input":
                 call = _by_name(op)
         else:
             call = _by_name(op)
-        return _finish(
+        functools.update_wrapper(call, body)
+        published = strict_form(op, call) if op.tensors else call
+        _finish(
             op,
-            call,
+            published,
             body,
             method=method,
             inplace=inplace and result != "bool",
             public=public,
             aliases=aliases,
         )
+        call.__dict__.update(published.__dict__)
+        return call
 
     return declare
 
@@ -192,7 +199,7 @@ def _by_name(op: Op) -> Callable[..., Any]:
         if kwargs or len(args) > len(names):
             raise TypeError(f"{op.name}() got unexpected arguments {list(kwargs)}")
         found = record_elementwise(op, args)
-        return found if out is None else write_out(out, found)
+        return found if out is None else write_out(out, found, args)
 
     return call
 
@@ -552,7 +559,7 @@ def composite(
     method: bool = True,
     public: bool = True,
     inplace: bool = False,
-    out: bool = False,
+    out: bool | str = False,
     keep: bool = False,
     functional: bool = False,
     numbers: Iterable[str] = (),
@@ -564,6 +571,8 @@ def composite(
     A row with a `vjp` of its own is one tape entry; otherwise its body's rows are.
 
     Args:
+        out: whether there is a form with `out=`; "apart" and "exact" say what it may be (see
+            `write_out`).
         functional: the name also stands in `nn.functional` (with `public=False`: only there),
             where a row with `inplace` has that as its last parameter.
         keep: record one node under the row's name when no gradient is needed or the row has a

@@ -15,8 +15,7 @@ from flambeau.tape import modes, without_autocast
 from flambeau.tensor import Tensor, make, over
 
 
-def check_writable(t: Tensor) -> None:
-    """Refuse in-place writes that torch refuses, before anything is recorded."""
+def _refuse_twice(t: Tensor) -> None:
     if t._map is not None and any(
         s == 0 and n > 1 for n, s in zip(t._shape, t._map[0], strict=True)
     ):
@@ -25,6 +24,11 @@ def check_writable(t: Tensor) -> None:
             "refers to a single memory location. Please clone() the tensor before "
             "performing the operation."
         )
+
+
+def check_writable(t: Tensor) -> None:
+    """Refuse in-place writes that torch refuses, before anything is recorded."""
+    _refuse_twice(t)
     if t._inference and not modes.inference:
         raise RuntimeError(
             "Inplace update to inference tensor outside InferenceMode is not "
@@ -128,16 +132,54 @@ def rebase(t: Tensor, value: Tensor) -> None:
     base._generation += 1
 
 
-def write_out(out: Any, value: Any) -> Any:
-    """Store a result in the tensor(s) given as `out=`, which take its shape."""
+def _refuse_overlap(out: Any, args: Any, apart: bool) -> None:
+    """Refuse an `out=` that shows one place twice, or shares some of an argument's places.
+
+    Args:
+        apart: refuse also what is the argument itself.
+    """
+    if isinstance(args, (tuple, list)):
+        for a in args:
+            _refuse_overlap(out, a, apart)
+        return
+    if not isinstance(args, Tensor) or args._cell is not out._cell or not args.numel():
+        return
+    mine, other = (
+        (t.storage_offset(), tuple((n, s) for n, s in zip(t._shape, t._strides) if n != 1))
+        for t in (out, args)
+    )
+    if mine == other and not apart:
+        return
+    ends = [o + sum((n - 1) * s for n, s in walk) for o, walk in (mine, other)]
+    if mine[0] <= ends[1] and other[0] <= ends[0]:
+        raise RuntimeError(
+            "unsupported operation: some elements of the input tensor and the written-to tensor "
+            "refer to a single memory location. Please clone() the tensor before performing the "
+            "operation."
+        )
+
+
+def write_out(out: Any, value: Any, args: Any = (), how: Any = ()) -> Any:
+    """Store a result in the tensor(s) given as `out=`, which take its shape.
+
+    Args:
+        args: the arguments of the call, which `out` must not share some places with.
+        how: "apart": nor may it be one of them; "exact": it must have the result's dtype.
+    """
     if isinstance(value, tuple):
-        outs = tuple(write_out(o, v) for o, v in zip(out, value, strict=True))
+        outs = tuple(write_out(o, v, args, how) for o, v in zip(out, value, strict=True))
         return type(value)(*outs) if hasattr(value, "_fields") else outs
     if out.requires_grad or value.requires_grad:
         raise RuntimeError(
             f"{value.grad_fn.name() if value.grad_fn else 'out'}(): functions with "
             "out=... arguments don't support automatic differentiation, but one of "
             "the arguments requires grad."
+        )
+    _refuse_twice(out)
+    _refuse_overlap(out, args, "apart" in how)
+    if "exact" in how and value.dtype is not out.dtype:
+        raise RuntimeError(
+            f"Expected out tensor to have dtype {value.dtype}, but got {out.dtype} instead"
         )
     if value.dtype.category > out.dtype.category:
         raise RuntimeError(
@@ -156,7 +198,9 @@ def write_out(out: Any, value: Any) -> Any:
     return out
 
 
-def out_form(call: Callable[..., Any], body: Callable[..., Any]) -> Callable[..., Any]:
+def out_form(
+    call: Callable[..., Any], body: Callable[..., Any], how: list[str]
+) -> Callable[..., Any]:
     """A row's function with the parameter `out=`, which autocast leaves alone where it is given."""
 
     @functools.wraps(body)
@@ -164,9 +208,27 @@ def out_form(call: Callable[..., Any], body: Callable[..., Any]) -> Callable[...
         if out is None:
             return call(*args, **kwargs)
         with without_autocast():
-            return write_out(out, call(*args, **kwargs))
+            return write_out(out, call(*args, **kwargs), (*args, *kwargs.values()), how)
 
     return with_out
+
+
+def strict_form(op: Op, call: Callable[..., Any]) -> Callable[..., Any]:
+    """What users call where a row wants tensors at some positions."""
+    names = op.parameters
+
+    @functools.wraps(call)
+    def strict(*args: Any, **kwargs: Any) -> Any:
+        for i in op.tensors:
+            given = args[i] if i < len(args) else kwargs.get(names[i])
+            if type(given) is not Tensor and not isinstance(given, Tensor):
+                raise TypeError(
+                    f"{op.name}(): argument '{names[i]}' (position {i + 1}) must be Tensor, not "
+                    f"{type(given).__name__}"
+                )
+        return call(*args, **kwargs)
+
+    return strict
 
 
 def inplace_form(op: Op, call: Callable[..., Any], name: str) -> Callable[..., Any]:

@@ -55,6 +55,7 @@ SAMPLES: dict[str, Samples] = {
     "movedim": shapes(((2, 3, 4), 0, -1), ((2, 3, 4), (0, 1), (1, 2))),
     "expand": shapes(((3, 1), 3, 4), ((3, 1), (2, -1, 4)), ((), 2)),
     "expand_as": lambda r: [(r(3, 1), r(3, 4).detach())],
+    "sum_to_size": shapes(((3, 4), (1, 4)), ((2, 3, 4), (3, 1)), ((2, 3), (2, 3))),
     "broadcast_to": shapes(((3, 1), (2, 3, 4)), ((), (2,))),
     "broadcast_tensors": lambda r: [(r(3, 1), r(4)), (r(), r(2, 2), r(2))],
     "unsqueeze": shapes(((3, 4), 0), ((3, 4), -1), ((), 0)),
