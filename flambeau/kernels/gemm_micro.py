@@ -120,7 +120,12 @@ def narrow(f: Function, form: Form, value: str, lanes: int) -> str:
     if form.dtype == "f16":
         half = "half" if lanes == 1 else f"<{lanes} x half>"
         return f.op(f"bitcast {half} {f.op(f'fptrunc {wide} {value} to {half}')} to {short}")
-    # Integer rounding rather than vcvtneps2bf16, which would flush subnormal numbers to zero.
+    if form.pairs and lanes > 1:  # vcvtneps2bf16; like the products it flushes subnormal numbers
+        short = f"<{lanes} x bfloat>"
+        return f.op(
+            f"bitcast {short} {f.op(f'fptrunc {wide} {value} to {short}')} to <{lanes} x i16>"
+        )
+    # Integer rounding, which keeps subnormal numbers.
     bits = f.op(f"bitcast {wide} {value} to {word}")
     high = f.op(f"lshr {word} {bits}, {constant(word, lanes, 16)}")
     odd = f.op(f"and {word} {high}, {constant(word, lanes, 1)}")

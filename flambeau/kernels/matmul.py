@@ -135,7 +135,8 @@ def form_of(dtype: str, features: frozenset[str]) -> Form:
     short = dtype in ("bf16", "f16")
     if {"avx512f", "avx512bw", "avx512vl", "avx512dq"} <= features:
         pairs = dtype == "bf16" and "avx512bf16" in features
-        return Form(dtype, 16 // halves, 2, 8, 4, True, pairs, 2 * kc if pairs else kc, 192)
+        # Pairs take half a slot an element, and their partial sums would take another pass.
+        return Form(dtype, 16 // halves, 2, 8, 4, True, pairs, 4 * kc if pairs else kc, 192)
     if {"avx2", "fma"} <= features:
         return Form(dtype, 8 // halves, 2, 6, 3, not short, False, kc, 192)
     # 128-bit vectors; NEON and its kin have 32 registers, SSE2 has 16.
