@@ -25,6 +25,8 @@ class _Modes(threading.local):
     inference = False
     anomaly = False
     check_nan = True
+    #: where tensors that need gradients are noted when they are used, or None
+    seen: list[Any] | None = None
     autocast: dict[str, Any] | None = None
 
 

@@ -585,10 +585,10 @@ def cast(b: Builder, v: Value, source: DType, target: DType) -> Value:
 def _random_bits(b: Builder, seed: Value, counter: Value) -> Value:
     """Threefry-2x32-20; see ops/random.py."""
     n = counter.lanes
-    shift = b.const(32, "i64", 1)
+    shift = b.const(32, "i64", seed.lanes)
     low_key = b.convert("trunc", seed, "i32")
     high_key = b.convert("trunc", b.op("lshr", seed, shift), "i32")
-    mixed = b.op("xor", b.op("xor", low_key, high_key), b.const(0x1BD11BDA, "i32", 1))
+    mixed = b.op("xor", b.op("xor", low_key, high_key), b.const(0x1BD11BDA, "i32", seed.lanes))
     keys = [b.splat(k, n) for k in (low_key, high_key, mixed)]
     x0 = b.op("add", b.convert("trunc", counter, "i32"), keys[0])
     high = b.op("lshr", counter, b.const(32, "i64", n))
@@ -656,6 +656,7 @@ LOWERINGS: dict[str, Lowering] = {
     "bitwise_left_shift": _shift("shl"),
     "bitwise_right_shift": _shift("shr"),
     "copy": lambda b, node, v: v[0],
+    "random_at": lambda b, node, v: _random_bits(b, v[1], v[0]),
     **{name: _math(name) for name in vecmath.NAMES if name != "pow"},
 }
 

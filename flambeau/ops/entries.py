@@ -68,6 +68,8 @@ def attach(op: Op, args: tuple[Any, ...], kwargs: dict[str, Any], outs: tuple[An
         )
     if modes.anomaly:
         entry.trace = record.calling_trace()
+    if modes.seen is not None:
+        modes.seen += [a for a in args if isinstance(a, Tensor) and a._rg]
 
 
 def attach_two(op: Op, a: Any, b: Any, out: Any, track_a: bool, track_b: bool) -> None:
@@ -99,6 +101,8 @@ def attach_two(op: Op, a: Any, b: Any, out: Any, track_a: bool, track_b: bool) -
         entry.out = (Saved(out, True),)
     if modes.anomaly:
         entry.trace = record.calling_trace()
+    if modes.seen is not None:
+        modes.seen += [t for t, track in ((a, track_a), (b, track_b)) if track]
 
 
 def _needs(a: Any) -> bool:

@@ -62,6 +62,24 @@ def _bits_reference(seed: int, offset: int, shape: tuple[int, ...]) -> Any:
 random_bits.reference(_bits_reference)
 
 
+@elementwise(public=False, method=False, inplace=False, differentiable=False)
+def random_at(place: Any, key: Any) -> Tensor:
+    """64 random bits (int64) of a place in the stream of a key: Threefry of (key, place)."""
+
+
+def _bits_at(place: Any, key: Any) -> Any:
+    place, key = np.broadcast_arrays(np.asarray(place, np.int64), np.asarray(key, np.int64))
+    found = np.empty(place.shape, np.int64)
+    for k in np.unique(key):
+        here = key == k
+        bits_ = threefry(int(k) & (1 << 64) - 1, place[here].view(np.uint64))
+        found[here] = bits_.view(np.int64)
+    return found
+
+
+random_at.reference(_bits_at)
+
+
 class Generator:
     """A stream of random numbers: a 64-bit seed and a counter.
 

@@ -755,7 +755,7 @@ def expand_composite(node: Node) -> tuple[Node, ...]:
         and isinstance(attrs[-1], tuple)
         and attrs[-1]
         and isinstance(attrs[-1][0], tuple)
-        and len(attrs) == len(node.op.parameters) + 1
+        and isinstance(attrs[-1][0][-1], DType)
     ):
         attrs, specs = attrs[:-1], attrs[-1]
     sources = iter([s for s in node.src if type(s) is Node])

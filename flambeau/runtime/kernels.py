@@ -64,7 +64,7 @@ def _scatter(dtype_name: str, mode: str, count: int) -> Any:
 
 @functools.cache
 def _claimed(text: Any) -> Any:
-    return jit.load(text(), "claimed")
+    return jit.load(text(cpuinfo.host_features()), "claimed")
 
 
 def module(kernel: Kernel) -> str:

@@ -69,6 +69,10 @@ SAMPLES: dict[str, Samples] = {
     "rsqrt": unary(0.3, 2.0),
     "sqrt": unary(0.3, 4.0),
     "true_div": lambda r: apart(r),
+    "random_at": lambda r: [
+        (r(3, 4, dtype=int64, low=0, high=99), r(dtype=int64, low=0, high=9)),
+        (r(5, dtype=int64, low=-9, high=9), r(5, dtype=int64, low=0, high=9)),
+    ],
 }
 for _name in ("mul", "plus", "minus", "maximum", "minimum", "fmax", "fmin", "copysign"):
     SAMPLES[_name] = either()

@@ -1,9 +1,12 @@
-"""Samples of `ops/normalization.py`, `ops/linear.py` and `ops/attention.py`."""
+"""Samples of `ops/normalization.py`, `ops/linear.py`, `ops/attention.py` and `ops/flex.py`."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from flambeau.ops.attention import score_dtype
+from flambeau.ops.flex import How
+from flambeau.ops.mods import trace
 from flambeau.ops.rows import ROWS
 from flambeau.ops.samples.arithmetic import Samples, truths, unary, with_numbers
 from flambeau.ops.samples.loss import classes
@@ -12,6 +15,16 @@ from flambeau.ops.samples.loss import classes
 def triple(r: Any, *batch: int, queries: int = 4, keys: int = 6) -> tuple[Any, Any, Any]:
     """Query, key and value."""
     return (r(*batch, queries, 5), r(*batch, keys, 5), r(*batch, keys, 3))
+
+
+def with_mods(r: Any, score: Any, mask: Any = None) -> tuple[Any, ...]:
+    """Attention with a score_mod of a captured tensor of three numbers, and a mask_mod."""
+    q, k, v = triple(r, 1, 2)
+    wide = score_dtype(q.dtype)
+    table = r(3, low=0.5, high=1.5)
+    of_score, captured = trace(score(table), wide, True)
+    of_mask = None if mask is None else trace(mask, wide, False)[0]
+    return (q, k, v, How(0.5, score=of_score, mask=of_mask), *captured)
 
 
 SAMPLES: dict[str, Samples] = {
@@ -90,9 +103,11 @@ SAMPLES: dict[str, Samples] = {
     "cosine_similarity": lambda r: [(r(3, 4), r(3, 4)), (r(2, 3, 4), r(4), -1)],
     "pairwise_distance": lambda r: [(r(3, 4), r(3, 4)), (r(3, 4), r(4), 1.0)],
     "_attention": lambda r: [
-        (*triple(r, 2), None, None, 1.0, True, 0.5),
-        (*triple(r, 2, 3), r(4, 6), None, 1.0, False, 0.5),
-        (*triple(r, 2), None, truths(r, 2, 4, 6), 2.0, False, 0.5),
+        (*triple(r, 1, 2), How(0.5, causal=True)),
+        (*triple(r, 2, 1), How(0.5)),
+        (r(1, 4, 4, 5), r(1, 2, 6, 5), r(1, 2, 6, 3), How(-0.5)),
+        with_mods(r, lambda t: lambda s, b, h, q, k: s * t[h] + t[b + 1] * (q - k)),
+        with_mods(r, lambda t: lambda s, b, h, q, k: (s * t[h]).tanh(), lambda b, h, q, k: q >= k),
     ],
     "scaled_dot_product_attention": lambda r: [
         triple(r, 2, 3),

@@ -1,0 +1,468 @@
+"""Attention backward: keys along the lanes, queries one row after another.
+
+Probabilities are computed again from the log-sum-exp (Dao et al., FlashAttention,
+arXiv:2205.14135, algorithm 4): P = exp(S - lse), dV = P^T dO, dP = dO V^T,
+dS = P * (dP - rowsum(O * dO) + dlse), dQ = dS K, dK = dS^T Q.
+
+One unit of parallel work is a head of keys and a share of its blocks of keys: every share has a dQ
+of its own, and these are added in order, so results depend on neither threads nor chance. For a
+block of keys, K^T and V^T stand in panels; tiles of queries pass by.
+"""
+
+from __future__ import annotations
+
+from flambeau.kernels import attention_tiles as tiles
+from flambeau.kernels.attention_problem import KEYS, Problem, Table, base
+from flambeau.kernels.attention_tiles import LOG2_E, NEGATIVE_INFINITY, Machine
+from flambeau.kernels.emit import Function, Value
+
+#: queries of a tile
+QUERIES = 64
+
+
+def padded(f: Function, machine: Machine, n: Value) -> Value:
+    """n rounded up to whole vectors."""
+    return f.mul(f.ceildiv(n, machine.lanes), machine.lanes)
+
+
+class Room:
+    """A unit's scratch memory: addresses of its parts by name.
+
+    kt, vt: panels of keys, features in rows. k, q, g: rows of keys, queries and the output's
+    cotangents, padded to whole vectors. p, ds: a tile's probabilities and the scores' gradients, a
+    row a query. dk, dv: the block's gradients so far.
+    """
+
+    def __init__(self, f: Function, machine: Machine, start: str, features: Value, values: Value):
+        e, v = padded(f, machine, features), padded(f, machine, values)
+        self.e, self.v = f.mul(e, 4), f.mul(v, 4)
+        wide = machine.panel * 4
+        self.kt_step, self.vt_step = f.mul(e, wide), f.mul(v, wide)
+        panels = KEYS // machine.panel
+        offset: Value = 0
+        self.at: dict[str, str] = {}
+        sizes: dict[str, Value] = {
+            "p": QUERIES * KEYS * 4,
+            "ds": QUERIES * KEYS * 4,
+            "kt": f.mul(self.kt_step, panels),
+            "vt": f.mul(self.vt_step, panels),
+            "k": f.mul(self.e, KEYS),
+            "q": f.mul(self.e, QUERIES),
+            "g": f.mul(self.v, QUERIES),
+            "dk": f.mul(self.e, KEYS),
+            "dv": f.mul(self.v, KEYS),
+        }
+        for name, size in sizes.items():
+            self.at[name] = f.gep("i8", start, offset)
+            offset = f.add(offset, size)
+        self.size = offset
+
+    def __getitem__(self, name: str) -> str:
+        return self.at[name]
+
+
+def pack_rows(machine: Machine) -> str:
+    """void pack_rows(to, from, rs, cs, rows, cols, room): rows in float32, zeros up to whole
+    vectors and up to `room` rows."""
+    names = ("rs", "cs", "rows", "cols", "room")
+    f = Function(
+        "pack_rows",
+        [("ptr", "to"), ("ptr", "from"), *(("i64", n) for n in names)],
+        "void",
+        "nounwind noinline",
+    )
+    vec, lanes = machine.vec, machine.lanes
+    wide = f.mul(padded(f, machine, "%cols"), 4)
+    near = f.cmp("eq", "%cs", 1)
+    with f.loop("%room") as row:
+        inside = f.cmp("slt", row.index, "%rows")
+        start = f.gep("float", "%from", f.mul(f.select(inside, row.index, 0), "%rs"))
+        to = f.gep("i8", "%to", f.mul(row.index, wide))
+        with f.loop("%cols", step=lanes) as col:
+            place = f.gep("float", to, col.index)
+            count = f.select(f.both(inside, near), f.sub("%cols", col.index), 0)
+            mask = tiles.first_lanes(f, machine, count)
+            x = tiles.masked_load(f, machine, f.gep("float", start, col.index), mask)
+            f.store(vec, x, place, machine.width)
+        with f.when(f.both(inside, f.op(f"xor i1 {near}, true"))), f.loop("%cols") as col:
+            x = f.load("float", f.gep("float", start, f.mul(col.index, "%cs")), 4)
+            f.store("float", x, f.gep("float", to, col.index), 4)
+    f.ret()
+    return f.text()
+
+
+def write_rows(machine: Machine) -> str:
+    """void write_rows(to, from, parts, step, rows, cols, factor): to = factor * the sum of `parts`
+    padded row matrices, `step` bytes apart, in order."""
+    names = ("parts", "step", "rows", "cols")
+    f = Function(
+        "write_rows",
+        [("ptr", "to"), ("ptr", "from"), *(("i64", n) for n in names), ("float", "factor")],
+        "void",
+        "nounwind noinline",
+    )
+    vec, lanes = machine.vec, machine.lanes
+    wide = f.mul(padded(f, machine, "%cols"), 4)
+    factor = f.splat(lanes, "float", "%factor")
+    with f.loop("%rows") as row, f.loop("%cols", step=lanes) as col:
+        start = f.gep("i8", "%from", f.add(f.mul(row.index, wide), f.mul(col.index, 4)))
+        first = f.load(vec, start, machine.width)
+        with f.loop("%parts", start=1, carry=[(vec, first)]) as part:
+            x = f.load(vec, f.gep("i8", start, f.mul(part.index, "%step")), machine.width)
+            part.carry(f.op(f"fadd {vec} {part.carried[0]}, {x}"))
+        total = f.op(f"fmul {vec} {part.carried[0]}, {factor}")
+        mask = tiles.first_lanes(f, machine, f.sub("%cols", col.index))
+        place = f.gep("float", "%to", f.add(f.mul(row.index, "%cols"), col.index))
+        tiles.masked_store(f, machine, total, place, mask)
+    f.ret()
+    return f.text()
+
+
+def gradients(machine: Machine, causal: bool) -> str:
+    """void gradients(p, ds, rows, keys, shift, delta, factor, ahead): p (scores) becomes
+    P = exp2(factor * p + shift), ds (dP) becomes P * (ds - delta). `ahead` is the number of row 0's
+    query less that of lane 0's key; with causal, later keys get 0.
+    """
+    f = Function(
+        f"gradients{'_causal' if causal else ''}",
+        [("ptr", "p"), ("ptr", "ds"), ("i64", "rows"), ("i64", "keys"), ("ptr", "shift"),
+         ("ptr", "delta"), ("float", "factor"), ("i64", "ahead")],
+        "void",
+        "nounwind noinline",
+    )  # fmt: skip
+    vec, lanes = machine.vec, machine.lanes
+    factor = f.splat(lanes, "float", "%factor")
+    with f.loop("%keys", step=lanes) as lane, f.loop("%rows") as row:
+        at = f.add(f.mul(row.index, KEYS), lane.index)
+        place, slope = f.gep("float", "%p", at), f.gep("float", "%ds", at)
+        shift = f.splat(lanes, "float", f.load("float", f.gep("float", "%shift", row.index), 4))
+        delta = f.splat(lanes, "float", f.load("float", f.gep("float", "%delta", row.index), 4))
+        x = tiles.fma(f, machine, f.load(vec, place, machine.width), factor, shift)
+        p = tiles.exp2(f, machine, x)
+        if causal:
+            number = f.sub(f.add("%ahead", row.index), lane.index)
+            own = f.splat(lanes, "i32", f.op(f"trunc i64 {number} to i32"))
+            seen = f.op(f"icmp sle {machine.ints} {tiles.lane_numbers(machine)}, {own}")
+            p = f.op(f"select {machine.bits} {seen}, {vec} {p}, {vec} zeroinitializer")
+        d = f.op(f"fsub {vec} {f.load(vec, slope, machine.width)}, {delta}")
+        f.store(vec, p, place, machine.width)
+        f.store(vec, f.op(f"fmul {vec} {p}, {d}"), slope, machine.width)
+    f.ret()
+    return f.text()
+
+
+def prepare(machine: Machine, problem: Problem) -> str:
+    """The first parallel part, a unit a head: shift = -lse in base 2 and
+    delta = rowsum(O * dO) - dlse.
+
+    A query that saw nothing has lse -inf and keeps it as its shift: its probabilities are 0.
+    """
+    f = Function(
+        "prepare_task", [("ptr", "t"), ("i64", "begin"), ("i64", "end"), ("i64", "worker")]
+    )
+    t = Table(f, problem)
+    t.preload("Hq", "L", "V", "lse", "dlse", "shift", "delta", "o", "g")
+    t.preload(*(f"{x}_{a}" for x in "og" for a in "bhlv"))
+    t.preload(*(f"{x}_{a}" for x in ("lse", "dlse") for a in "bhl"))
+    some = f.op(f"icmp ne ptr {t['dlse']}, null")
+    vec, lanes = machine.vec, machine.lanes
+    near = f.both(f.cmp("eq", t["o_v"], 1), f.cmp("eq", t["g_v"], 1))
+    whole = f.select(near, f.op(f"and i64 {t['V']}, {-lanes}"), 0)
+    with f.loop("%end", start="%begin") as unit:
+        b, h = f.udiv(unit.index, t["Hq"]), f.urem(unit.index, t["Hq"])
+        o, g = base(f, t, "o", b, h), base(f, t, "g", b, h)
+        sums_, slopes = base(f, t, "lse", b, h), base(f, t, "dlse", b, h)
+        with f.loop(t["L"]) as row:
+            x = f.gep("float", o, f.mul(row.index, t["o_l"]))
+            y = f.gep("float", g, f.mul(row.index, t["g_l"]))
+            with f.loop(whole, step=lanes, carry=[(vec, "zeroinitializer")]) as col:
+                a = f.load(vec, f.gep("float", x, col.index), 4)
+                c = f.load(vec, f.gep("float", y, col.index), 4)
+                col.carry(tiles.fma(f, machine, a, c, col.carried[0]))
+            total = f.op(
+                f"call reassoc float @llvm.vector.reduce.fadd.v{lanes}f32(float 0.0, "
+                f"{vec} {col.carried[0]})"
+            )
+            with f.loop(t["V"], start=whole, carry=[("float", total)]) as col:
+                a = f.load("float", f.gep("float", x, f.mul(col.index, t["o_v"])), 4)
+                c = f.load("float", f.gep("float", y, f.mul(col.index, t["g_v"])), 4)
+                term = f.op(f"fmul float {a}, {c}")
+                col.carry(f.op(f"fadd float {col.carried[0]}, {term}"))
+            place = f.add(f.mul(unit.index, t["L"]), row.index)
+            with f.merge(some, ["float"], [col.carried[0]]) as sums:
+                slope = f.load("float", f.gep("float", slopes, f.mul(row.index, t["dlse_l"])), 4)
+                sums[0] = f.op(f"fsub float {sums[0]}, {slope}")
+            f.store("float", sums[0], f.gep("float", t["delta"], place), 4)
+            lse = f.load("float", f.gep("float", sums_, f.mul(row.index, t["lse_l"])), 4)
+            none = f.op(f"fcmp oeq float {lse}, {NEGATIVE_INFINITY}")
+            shift = f.op(f"fmul float {lse}, {tiles.scalar(-LOG2_E)}")
+            shift = f.op(f"select i1 {none}, float {NEGATIVE_INFINITY}, float {shift}")
+            f.store("float", shift, f.gep("float", t["shift"], place), 4)
+    f.ret()
+    return f.text()
+
+
+def wide_product(
+    f: Function, machine: Machine, m: Value, columns: Value, k: Value, a: str, rs: Value,
+    cs: Value, b: str, c: str,
+) -> None:  # fmt: skip
+    """C += A B for rows of B and C that are `columns` bytes: panels, then perhaps one vector.
+
+    m is rounded up to whole tiles: C has room.
+    """
+    wide, full = machine.panel * 4, tiles.tile_rows(machine)[0]
+    most = f.mul(f.ceildiv(m, full), full)
+
+    def part(at: Value, nv: int) -> None:
+        with f.loop(most, step=full) as row:
+            f.do(
+                f"call void @{tiles.tile_name('add', full, nv)}(i64 {k}, "
+                f"ptr {f.gep('i8', a, f.mul(rs, row.index))}, i64 {rs}, i64 {cs}, "
+                f"ptr {f.gep('i8', b, at)}, i64 {columns}, "
+                f"ptr {f.gep('i8', f.gep('i8', c, f.mul(columns, row.index)), at)}, i64 {columns})"
+            )
+
+    whole = f.op(f"and i64 {columns}, {-wide}")
+    with f.loop(whole, step=wide) as col:
+        part(col.index, 2)
+    with f.when(f.cmp("slt", whole, columns)):
+        part(whole, 1)
+
+
+def block(machine: Machine, problem: Problem) -> str:
+    """void block(t, room, q, g, dq, line, first, count, key, keys): a tile of queries against the
+    room's block of keys. q, g and dq point at the tile; `line` is its place in lse."""
+    f = Function(
+        "block",
+        [("ptr", "t"), ("ptr", "room"), ("ptr", "q"), ("ptr", "g"), ("ptr", "dq"),
+         ("i64", "line"), ("i64", "first"), ("i64", "count"), ("i64", "key"), ("i64", "keys"),
+         ("float", "factor")],
+        "void",
+        "nounwind noinline",
+    )  # fmt: skip
+    t = Table(f, problem)
+    t.preload("E", "V", "q_l", "q_e", "g_l", "g_v", "shift", "delta")
+    room = Room(f, machine, "%room", t["E"], t["V"])
+    wide, full = machine.panel * 4, tiles.tile_rows(machine)[0]
+    causal = problem.cover == "causal"
+    rows = f.mul(f.ceildiv("%count", full), full)
+    for x, features, values in (("q", "E", "e"), ("g", "V", "v")):
+        f.do(
+            f"call void @pack_rows(ptr {room[x]}, ptr %{x}, i64 {t[f'{x}_l']}, "
+            f"i64 {t[f'{x}_{values}']}, i64 %count, i64 {t[features]}, i64 {rows})"
+        )
+    ahead = f.sub("%first", "%key")
+    # scores and dP: a panel of keys at a time; with causal from the first query that sees it
+    with f.loop("%keys", step=machine.panel) as panel:
+        start: Value = 0
+        if causal:
+            start = f.op(f"and i64 {f.min(f.max(f.sub(panel.index, ahead), 0), rows)}, {-full}")
+        index = f.udiv(panel.index, machine.panel)
+        to = f.mul(panel.index, 4)
+        for x, a, values in (("kt", "q", "E"), ("vt", "g", "V")):
+            b = f.gep("i8", room[x], f.mul(index, room.kt_step if x == "kt" else room.vt_step))
+            stride = room.e if a == "q" else room.v
+            c = room["p" if x == "kt" else "ds"]
+            with f.loop(rows, start=start, step=full) as row:
+                a_at = f.gep("i8", room[a], f.mul(stride, row.index))
+                c_at = f.gep("i8", f.gep("i8", c, f.mul(row.index, KEYS * 4)), to)
+                f.do(
+                    f"call void @{tiles.tile_name('set', full, 2)}(i64 {t[values]}, ptr {a_at}, "
+                    f"i64 {stride}, i64 4, ptr {b}, i64 {wide}, ptr {c_at}, i64 {KEYS * 4})"
+                )
+        shift = f.gep("float", t["shift"], f.add("%line", start))
+        delta = f.gep("float", t["delta"], f.add("%line", start))
+        at = f.add(f.mul(start, KEYS), panel.index)
+        p, ds = f.gep("float", room["p"], at), f.gep("float", room["ds"], at)
+        left = f.sub("%count", start)
+        many = f.min(f.sub("%keys", panel.index), machine.panel)
+        own = f.sub(f.add(ahead, start), panel.index)
+        numbers = (
+            f"(ptr {p}, ptr {ds}, i64 {left}, i64 {many}, ptr {shift}, ptr {delta}, "
+            f"float %factor, i64 {own})"
+        )
+        if causal:
+            crossing = f.cmp("slt", own, f.sub(many, 1))
+            with f.when(crossing):
+                f.do(f"call void @gradients_causal{numbers}")
+            with f.when(f.op(f"xor i1 {crossing}, true")):
+                f.do(f"call void @gradients{numbers}")
+        else:
+            f.do(f"call void @gradients{numbers}")
+    # dV += P^T dO and dK += dS^T Q, a tile of keys at a time over the queries that see it
+    step = full
+    with f.loop("%keys", step=step) as key:
+        start = 0
+        if causal:
+            panel_start = f.op(f"and i64 {key.index}, {-machine.panel}")
+            start = f.op(f"and i64 {f.max(f.sub(key.index, ahead), 0)}, {-full}")
+            del panel_start
+        left = f.sub("%count", start)
+        with f.when(f.cmp("sgt", left, 0)):
+            for x, source, to, columns in (("p", "g", "dv", room.v), ("ds", "q", "dk", room.e)):
+                a = f.gep("float", room[x], f.add(f.mul(start, KEYS), key.index))
+                b = f.gep("i8", room[source], f.mul(columns, start))
+                c = f.gep("i8", room[to], f.mul(columns, key.index))
+                wide_product(f, machine, full, columns, left, a, 4, KEYS * 4, b, c)
+    # dQ += dS K
+    with f.loop(rows, step=full) as row:
+        seen: Value = "%keys"
+        if causal:
+            seen = f.min(seen, f.add(f.add(ahead, row.index), full))
+        with f.when(f.cmp("sgt", seen, 0)):
+            a = f.gep("float", room["ds"], f.mul(row.index, KEYS))
+            c = f.gep("i8", "%dq", f.mul(room.e, row.index))
+            wide_product(f, machine, full, room.e, seen, a, KEYS * 4, 4, room["k"], c)
+    f.ret()
+    return f.text()
+
+
+def pack_keys(
+    f: Function, machine: Machine, t: Table, room: Room, k: str, v: str, keys: Value
+) -> None:
+    """Panels of a block's keys and values, rows of its keys, and gradients of 0."""
+    panel = machine.panel
+    with f.loop(keys, step=panel) as part:
+        index = f.udiv(part.index, panel)
+        left = f.sub(keys, part.index)
+        for x, to, source, features in (("k", "kt", k, "e"), ("v", "vt", v, "v")):
+            step = room.kt_step if x == "k" else room.vt_step
+            start = f.gep("float", source, f.mul(part.index, t[f"{x}_s"]))
+            f.do(
+                f"call void @pack_panel(ptr {f.gep('i8', room[to], f.mul(index, step))}, "
+                f"ptr {start}, i64 {t[f'{x}_s']}, i64 {t[f'{x}_{features}']}, i64 {left}, "
+                f"i64 {t[features.upper()]}, float 1.0)"
+            )
+    f.do(
+        f"call void @pack_rows(ptr {room['k']}, ptr {k}, i64 {t['k_s']}, i64 {t['k_e']}, "
+        f"i64 {keys}, i64 {t['E']}, i64 {keys})"
+    )
+    for x, columns in (("dk", room.e), ("dv", room.v)):
+        size = f.mul(columns, KEYS)
+        f.do(f"call void @llvm.memset.p0.i64(ptr align 64 {room[x]}, i8 0, i64 {size}, i1 false)")
+
+
+def dq_rows(f: Function, t: Table) -> Value:
+    """Rows of one share's dQ: the group's queries, each head's rounded up to whole tiles."""
+    group = f.udiv(t["Hq"], t["Hk"])
+    return f.mul(group, f.mul(f.ceildiv(t["L"], QUERIES), QUERIES))
+
+
+def task(machine: Machine, problem: Problem) -> str:
+    """The second parallel part: units [begin, end); a unit is a share of a head's keys."""
+    f = Function(
+        "backward_task", [("ptr", "t"), ("i64", "begin"), ("i64", "end"), ("i64", "worker")]
+    )
+    t = Table(f, problem)
+    t.preload(*(x for x in problem.fields if x not in ("units", "dlse", "o", "lse")))
+    scale = f.op(f"fptrunc double {t['scale']} to float")
+    factor = f.op(f"fmul float {scale}, {tiles.scalar(LOG2_E)}")
+    size = Room(f, machine, "%t", t["E"], t["V"]).size
+    raw = f.op(f"call ptr @malloc(i64 {f.add(size, 64)})")
+    address = f.op(f"ptrtoint ptr {raw} to i64")
+    start = f.op(f"inttoptr i64 {f.op(f'and i64 {f.add(address, 63)}, -64')} to ptr")
+    room = Room(f, machine, start, t["E"], t["V"])
+    group = f.udiv(t["Hq"], t["Hk"])
+    head_rows = f.mul(f.ceildiv(t["L"], QUERIES), QUERIES)
+    blocks = f.ceildiv(t["S"], KEYS)
+    with f.loop("%end", start="%begin") as unit:
+        head, share = f.udiv(unit.index, t["chunks"]), f.urem(unit.index, t["chunks"])
+        b, h = f.udiv(head, t["Hk"]), f.urem(head, t["Hk"])
+        k, v = base(f, t, "k", b, h), base(f, t, "v", b, h)
+        rows = dq_rows(f, t)
+        own = f.gep("i8", t["parts"], f.mul(f.mul(unit.index, rows), room.e))
+        f.do(
+            f"call void @llvm.memset.p0.i64(ptr align 64 {own}, i8 0, "
+            f"i64 {f.mul(rows, room.e)}, i1 false)"
+        )
+        with f.loop(blocks, start=share, step=t["chunks"]) as turn:
+            key = f.mul(turn.index, KEYS)
+            keys = f.min(f.sub(t["S"], key), KEYS)
+            k_at = f.gep("float", k, f.mul(key, t["k_s"]))
+            v_at = f.gep("float", v, f.mul(key, t["v_s"]))
+            pack_keys(f, machine, t, room, k_at, v_at, keys)
+            with f.loop(group, nonempty=True) as member:
+                hq = f.add(f.mul(h, group), member.index)
+                q, g = base(f, t, "q", b, hq), base(f, t, "g", b, hq)
+                line = f.mul(f.add(f.mul(b, t["Hq"]), hq), t["L"])
+                dq_head = f.gep("i8", own, f.mul(f.mul(member.index, head_rows), room.e))
+                from_: Value = 0
+                if problem.cover == "causal":
+                    from_ = f.op(f"and i64 {key}, {-QUERIES}")
+                with f.loop(t["L"], start=from_, step=QUERIES) as query:
+                    count = f.min(f.sub(t["L"], query.index), QUERIES)
+                    q_at = f.gep("float", q, f.mul(query.index, t["q_l"]))
+                    g_at = f.gep("float", g, f.mul(query.index, t["g_l"]))
+                    dq = f.gep("i8", dq_head, f.mul(query.index, room.e))
+                    f.do(
+                        f"call void @block(ptr %t, ptr {start}, ptr {q_at}, ptr {g_at}, ptr {dq}, "
+                        f"i64 {f.add(line, query.index)}, i64 {query.index}, i64 {count}, "
+                        f"i64 {key}, i64 {keys}, float {factor})"
+                    )
+            place = f.add(f.mul(head, t["S"]), key)
+            for x, features, how in (("dk", "E", scale), ("dv", "V", "1.0")):
+                to = f.gep("float", t[x], f.mul(place, t[features]))
+                f.do(
+                    f"call void @write_rows(ptr {to}, ptr {room[x]}, i64 1, i64 0, i64 {keys}, "
+                    f"i64 {t[features]}, float {how})"
+                )
+    f.do(f"call void @free(ptr {raw})")
+    f.ret()
+    return f.text()
+
+
+def gather(machine: Machine, problem: Problem) -> str:
+    """The last parallel part, a unit a head of queries: the shares' dQ added up."""
+    f = Function("gather_task", [("ptr", "t"), ("i64", "begin"), ("i64", "end"), ("i64", "worker")])
+    t = Table(f, problem)
+    t.preload("Hq", "Hk", "L", "E", "V", "parts", "chunks", "dq", "scale")
+    scale = f.op(f"fptrunc double {t['scale']} to float")
+    room = Room(f, machine, "%t", t["E"], t["V"])
+    group = f.udiv(t["Hq"], t["Hk"])
+    head_rows = f.mul(f.ceildiv(t["L"], QUERIES), QUERIES)
+    step = f.mul(dq_rows(f, t), room.e)
+    with f.loop("%end", start="%begin") as unit:
+        head, member = f.udiv(unit.index, group), f.urem(unit.index, group)
+        first = f.mul(f.mul(head, t["chunks"]), step)
+        own = f.gep("i8", t["parts"], f.add(first, f.mul(f.mul(member, head_rows), room.e)))
+        to = f.gep("float", t["dq"], f.mul(f.mul(unit.index, t["L"]), t["E"]))
+        f.do(
+            f"call void @write_rows(ptr {to}, ptr {own}, i64 {t['chunks']}, i64 {step}, "
+            f"i64 {t['L']}, i64 {t['E']}, float {scale})"
+        )
+    f.ret()
+    return f.text()
+
+
+def entry(machine: Machine, problem: Problem, symbol: str) -> str:
+    """void symbol(t): the three parallel parts and the memory between them."""
+    f = Function(symbol, [("ptr", "t")], linkage="")
+    t = Table(f, problem)
+    heads = f.mul(t["B"], t["Hq"])
+    rows = f.add(f.mul(heads, t["L"]), QUERIES)
+    for name in ("shift", "delta"):
+        f.store("ptr", f.op(f"call ptr @malloc(i64 {f.mul(rows, 4)})"), t.place(name), 8)
+    e = f.mul(padded(f, machine, t["E"]), 4)
+    size = f.mul(f.mul(dq_rows(f, t), e), t["units"])
+    raw = f.op(f"call ptr @malloc(i64 {f.add(size, 64)})")
+    address = f.op(f"ptrtoint ptr {raw} to i64")
+    f.store("i64", f.op(f"and i64 {f.add(address, 63)}, -64"), t.place("parts"), 8)
+    for name, units in (("prepare", heads), ("backward", t["units"]), ("gather", heads)):
+        f.do(f"call void @fl_parallel_for(ptr @{name}_task, ptr %t, i64 {units}, i64 1)")
+    f.do(f"call void @free(ptr {raw})")
+    for name in ("shift", "delta"):
+        f.do(f"call void @free(ptr {f.load('ptr', t.place(name), 8)})")
+    f.ret()
+    return f.text()
+
+
+def functions(machine: Machine, problem: Problem) -> list[str]:
+    """LLVM IR of the backward kernel's functions, but for pack_panel."""
+    full = tiles.tile_rows(machine)[0]
+    parts = [pack_rows(machine), write_rows(machine), prepare(machine, problem)]
+    parts += [gradients(machine, False)]
+    if problem.cover == "causal":
+        parts.append(gradients(machine, True))
+    parts += [tiles.tile(machine, "set", full, 2)]
+    parts += [tiles.tile(machine, "add", full, nv) for nv in (1, 2)]
+    return [*parts, block(machine, problem), task(machine, problem), gather(machine, problem)]

@@ -1,0 +1,377 @@
+"""Attention forward: queries along the lanes, keys one row after another.
+
+A unit of parallel work is a tile of queries of one head. It is turned once into panels of queries
+whose features lie in rows; keys and values are then read where they lie, element by element. Per
+block of keys: scores S^T = K Q^T, whose maxima and sums are taken lane by lane, probabilities with
+the base-2 exponent, and the output O^T = alpha O^T + V^T P^T, alpha the factor by which an earlier
+maximum was too small (Dao, FlashAttention-2, arXiv:2307.08691, algorithm 1).
+"""
+
+from __future__ import annotations
+
+from flambeau.kernels import attention_tiles as tiles
+from flambeau.kernels.attention_problem import KEYS, Problem, Table, base
+from flambeau.kernels.attention_tiles import LN_2, LOG2_E, NEGATIVE_INFINITY, Machine
+from flambeau.kernels.emit import Function, Value
+
+#: panels of queries in a unit
+PANELS = 4
+
+
+def unit_queries(machine: Machine) -> int:
+    """Queries of a unit."""
+    return PANELS * machine.panel
+
+
+class Room:
+    """A unit's scratch memory: addresses of its parts by name.
+
+    qt: panels of queries, features in rows. ot: the output so far, likewise. s: scores of a block.
+    top, sum: per query the greatest score and the sum of probabilities. alpha: what to multiply
+    the output with.
+    """
+
+    def __init__(self, f: Function, machine: Machine, start: str, features: Value, values: Value):
+        wide = machine.panel * 4
+        lanes = machine.lanes
+        self.qt_step = f.mul(f.mul(f.ceildiv(features, lanes), lanes), wide)
+        self.ot_step = f.mul(f.mul(f.ceildiv(values, lanes), lanes), wide)
+        self.s = start
+        self.alpha = f.gep("i8", start, KEYS * wide)
+        self.top = f.gep("i8", start, (KEYS + 1) * wide)
+        self.sum = f.gep("i8", self.top, PANELS * wide)
+        self.qt = f.gep("i8", self.sum, PANELS * wide)
+        self.ot = f.gep("i8", self.qt, f.mul(self.qt_step, PANELS))
+        fixed = (KEYS + 1 + 2 * PANELS) * wide
+        self.size = f.add(f.mul(f.add(self.qt_step, self.ot_step), PANELS), fixed)
+
+
+def pack_panel(machine: Machine) -> str:
+    """void pack_panel(to, from, rs, cs, rows, cols, sign): features of up to a panel of rows become
+    rows of lanes; zeros where there are no more rows. Strides in elements.
+    """
+    names = ("rs", "cs", "rows", "cols")
+    f = Function(
+        "pack_panel",
+        [("ptr", "to"), ("ptr", "from"), *(("i64", n) for n in names), ("float", "sign")],
+        "void",
+        "nounwind noinline",
+    )
+    vec, lanes, wide = machine.vec, machine.lanes, machine.panel * 4
+    sign = f.splat(lanes, "float", "%sign")
+    with f.when(f.cmp("ne", "%cs", 1)):
+        # features apart: one element after another
+        with f.loop("%cols") as col, f.loop(machine.panel) as row:
+            inside = f.cmp("slt", row.index, "%rows")
+            at = f.select(inside, row.index, 0)
+            place = f.add(f.mul(at, "%rs"), f.mul(col.index, "%cs"))
+            x = f.load("float", f.gep("float", "%from", place), 4)
+            x = f.op(f"select i1 {inside}, float {x}, float 0.0")
+            to = f.gep("float", f.gep("i8", "%to", f.mul(col.index, wide)), row.index)
+            f.store("float", f.op(f"fmul float {x}, %sign"), to, 4)
+        f.ret()
+    with f.loop("%cols", step=lanes) as col:
+        left = f.sub("%cols", col.index)
+        for half in range(2):
+            rows = []
+            for k in range(half * lanes, half * lanes + lanes):
+                count = f.select(f.cmp("sgt", "%rows", k), left, 0)
+                mask = tiles.first_lanes(f, machine, count)
+                start = f.gep("float", "%from", f.add(f.mul("%rs", k), col.index))
+                x = tiles.masked_load(f, machine, start, mask)
+                rows.append(f.op(f"fmul {vec} {x}, {sign}"))
+            start = f.gep("i8", "%to", f.add(f.mul(col.index, wide), half * machine.width))
+            for k, x in enumerate(tiles.transposed(f, machine, rows)):
+                f.store(vec, x, f.gep("i8", start, k * wide), machine.width)
+    f.ret()
+    return f.text()
+
+
+def unpack_panel(machine: Machine) -> str:
+    """void unpack_panel(to, from, rows, cols, factors): rows of lanes times a factor a lane become
+    up to a panel of row-major rows of `cols`."""
+    f = Function(
+        "unpack_panel",
+        [("ptr", "to"), ("ptr", "from"), ("i64", "rows"), ("i64", "cols"), ("ptr", "factors")],
+        "void",
+        "nounwind noinline",
+    )
+    vec, lanes, wide = machine.vec, machine.lanes, machine.panel * 4
+    with f.loop("%cols", step=lanes) as col:
+        left = f.sub("%cols", col.index)
+        for half in range(2):
+            factor = f.load(vec, f.gep("i8", "%factors", half * machine.width), machine.width)
+            start = f.gep("i8", "%from", f.add(f.mul(col.index, wide), half * machine.width))
+            columns = []
+            for k in range(lanes):
+                x = f.load(vec, f.gep("i8", start, k * wide), machine.width)
+                columns.append(f.op(f"fmul {vec} {x}, {factor}"))
+            for k, x in enumerate(tiles.transposed(f, machine, columns)):
+                row = half * lanes + k
+                count = f.select(f.cmp("sgt", "%rows", row), left, 0)
+                mask = tiles.first_lanes(f, machine, count)
+                to = f.gep("float", "%to", f.add(f.mul("%cols", row), col.index))
+                tiles.masked_store(f, machine, x, to, mask)
+    f.ret()
+    return f.text()
+
+
+def causal_scores(machine: Machine) -> str:
+    """void causal_scores(s, from, to, first): rows [from, to) become -inf in lanes whose query is
+    before the row's key; `first` is the number of lane 0's query less that of row 0's key."""
+    names = ("from", "to", "first")
+    f = Function("causal_scores", [("ptr", "s"), *(("i64", n) for n in names)])
+    vec, lanes, wide = machine.vec, machine.lanes, machine.panel * 4
+    with f.loop("%to", start="%from") as row:
+        short = f.op(f"trunc i64 {f.sub(row.index, '%first')} to i32")
+        own = f.splat(lanes, "i32", short)
+        for j in range(2):
+            numbers = "<" + ", ".join(f"i32 {j * lanes + k}" for k in range(lanes)) + ">"
+            gone = f.op(f"icmp sgt {machine.ints} {own}, {numbers}")
+            place = f.gep("i8", f.gep("i8", "%s", f.mul(row.index, wide)), j * machine.width)
+            x = f.load(vec, place, machine.width)
+            minus = f"splat (float {NEGATIVE_INFINITY})"
+            x = f.op(f"select {machine.bits} {gone}, {vec} {minus}, {vec} {x}")
+            f.store(vec, x, place, machine.width)
+    f.ret()
+    return f.text()
+
+
+def softmax(machine: Machine) -> str:
+    """void softmax(s, n, top, sum, alpha, factor): n rows become exp2(factor * (s - top)).
+
+    top and sum are brought up to date; alpha is what earlier sums were multiplied with.
+    """
+    f = Function(
+        "softmax",
+        [("ptr", "s"), ("i64", "n"), ("ptr", "top"), ("ptr", "sum"), ("ptr", "alpha"),
+         ("float", "factor")],
+        "void",
+        "nounwind noinline",
+    )  # fmt: skip
+    vec, width, wide = machine.vec, machine.width, machine.panel * 4
+    factor = f.splat(machine.lanes, "float", "%factor")
+    lowest = f"splat (float {NEGATIVE_INFINITY})"
+    old = [f.load(vec, f.gep("i8", "%top", j * width), width) for j in range(2)]
+    with f.loop("%n", carry=[(vec, x) for x in old]) as row:
+        start = f.gep("i8", "%s", f.mul(row.index, wide))
+        best = [
+            tiles.greatest(f, machine, f.load(vec, f.gep("i8", start, j * width), width), c)
+            for j, c in enumerate(row.carried)
+        ]
+        row.carry(*best)
+    shifts = []
+    for j, top in enumerate(row.carried):
+        f.store(vec, top, f.gep("i8", "%top", j * width), width)
+        empty = f.op(f"fcmp oeq {vec} {top}, {lowest}")
+        safe = f.op(f"select {machine.bits} {empty}, {vec} zeroinitializer, {vec} {top}")
+        shift = f.op(f"fneg {vec} {f.op(f'fmul {vec} {safe}, {factor}')}")
+        shifts.append(shift)
+        alpha = tiles.exp2(f, machine, tiles.fma(f, machine, old[j], factor, shift))
+        f.store(vec, alpha, f.gep("i8", "%alpha", j * width), width)
+    with f.loop("%n", carry=[(vec, "zeroinitializer")] * 2) as row:
+        start = f.gep("i8", "%s", f.mul(row.index, wide))
+        sums = []
+        for j, c in enumerate(row.carried):
+            place = f.gep("i8", start, j * width)
+            x = tiles.fma(f, machine, f.load(vec, place, width), factor, shifts[j])
+            p = tiles.exp2(f, machine, x)
+            f.store(vec, p, place, width)
+            sums.append(f.op(f"fadd {vec} {c}, {p}"))
+        row.carry(*sums)
+    for j, c in enumerate(row.carried):
+        place = f.gep("i8", "%sum", j * width)
+        alpha = f.load(vec, f.gep("i8", "%alpha", j * width), width)
+        f.store(vec, tiles.fma(f, machine, f.load(vec, place, width), alpha, c), place, width)
+    f.ret()
+    return f.text()
+
+
+def finish(machine: Machine) -> str:
+    """void finish(top, sum, lse, count, factor): 1 / sum into `sum`, the log-sum-exp out.
+
+    A query that saw nothing has sum 0: its factor is 0 and its log-sum-exp -inf.
+    """
+    f = Function(
+        "finish",
+        [("ptr", "top"), ("ptr", "sum"), ("ptr", "lse"), ("i64", "count"), ("float", "factor")],
+        "void",
+        "nounwind noinline",
+    )
+    vec, lanes, width = machine.vec, machine.lanes, machine.width
+    factor = f.splat(lanes, "float", "%factor")
+    for j in range(2):
+        total = f.load(vec, f.gep("i8", "%sum", j * width), width)
+        top = f.load(vec, f.gep("i8", "%top", j * width), width)
+        none = f.op(f"fcmp oeq {vec} {total}, zeroinitializer")
+        inverse = f.op(f"fdiv {vec} splat (float 1.0), {total}")
+        inverse = f.op(f"select {machine.bits} {none}, {vec} zeroinitializer, {vec} {inverse}")
+        f.store(vec, inverse, f.gep("i8", "%sum", j * width), width)
+        log = f.op(f"call {vec} @fl_log_f32_{lanes}({vec} {total})")
+        # the factor that shifts were rounded with, in natural units
+        shift = f.op(
+            f"fmul {vec} {f.op(f'fmul {vec} {top}, {factor}')}, {tiles.constant(machine, LN_2)}"
+        )
+        lse = f.op(f"fadd {vec} {log}, {shift}")
+        lowest = f"splat (float {NEGATIVE_INFINITY})"
+        lse = f.op(f"select {machine.bits} {none}, {vec} {lowest}, {vec} {lse}")
+        mask = tiles.first_lanes(f, machine, f.sub("%count", j * lanes))
+        tiles.masked_store(f, machine, lse, f.gep("float", "%lse", j * lanes), mask)
+    f.ret()
+    return f.text()
+
+
+def block(machine: Machine, problem: Problem) -> str:
+    """void block(t, room, k, v, first, count, key, keys, factor): one block of keys for all panels
+    of a unit. k and v point at the head's key 0."""
+    f = Function(
+        "block",
+        [("ptr", "t"), ("ptr", "room"), ("ptr", "k"), ("ptr", "v"), ("i64", "first"),
+         ("i64", "count"), ("i64", "key"), ("i64", "keys"), ("float", "factor")],
+        "void",
+        "nounwind noinline",
+    )  # fmt: skip
+    t = Table(f, problem)
+    t.preload("E", "V", "k_s", "k_e", "v_s", "v_v")
+    room = Room(f, machine, "%room", t["E"], t["V"])
+    panel, wide = machine.panel, machine.panel * 4
+    k_row, k_col = f.mul(t["k_s"], 4), f.mul(t["k_e"], 4)
+    v_row, v_col = f.mul(t["v_s"], 4), f.mul(t["v_v"], 4)
+    k = f.gep("i8", "%k", f.mul(k_row, "%key"))
+    v = f.gep("i8", "%v", f.mul(v_row, "%key"))
+    with f.loop(f.ceildiv("%count", panel)) as part:
+        first = f.add("%first", f.mul(part.index, panel))
+        ahead = f.sub(first, "%key")  # keys before the panel's first query
+        seen: Value = "%keys"
+        if problem.cover == "causal":
+            seen = f.max(f.min(seen, f.add(ahead, panel)), 0)
+        qt = f.gep("i8", room.qt, f.mul(room.qt_step, part.index))
+        ot = f.gep("i8", room.ot, f.mul(room.ot_step, part.index))
+        at = f.mul(part.index, wide)
+        top, total = f.gep("i8", room.top, at), f.gep("i8", room.sum, at)
+        with f.when(f.cmp("sgt", seen, 0)):
+            tiles.product(
+                f, machine, "set", seen, 2, t["E"], k, k_row, k_col, qt, wide, room.s, wide
+            )
+            if problem.cover == "causal":
+                start = f.max(f.add(ahead, 1), 0)
+                f.do(
+                    f"call void @causal_scores(ptr {room.s}, i64 {start}, i64 {seen}, i64 {ahead})"
+                )
+            f.do(
+                f"call void @softmax(ptr {room.s}, i64 {seen}, ptr {top}, ptr {total}, "
+                f"ptr {room.alpha}, float %factor)"
+            )
+            tiles.product(
+                f, machine, "scale", t["V"], 2, seen, v, v_col, v_row, room.s, wide, ot, wide,
+                room.alpha,
+            )  # fmt: skip
+    f.ret()
+    return f.text()
+
+
+def factors(f: Function, t: Table) -> tuple[str, str]:
+    """(the factor of scores in base 2, not negative; what queries are multiplied with: 1, -1 or 0).
+
+    A scale of 0 becomes queries of 0, so that masked scores stay -inf.
+    """
+    scale = f.op(f"fptrunc double {t['scale']} to float")
+    negative = f.op(f"fcmp olt float {scale}, 0.0")
+    zero = f.op(f"fcmp oeq float {scale}, 0.0")
+    size = f.op(f"select i1 {negative}, float {f.op(f'fneg float {scale}')}, float {scale}")
+    factor = f.op(f"fmul float {size}, {tiles.scalar(LOG2_E)}")
+    factor = f.op(f"select i1 {zero}, float 1.0, float {factor}")
+    sign = f.op(f"select i1 {negative}, float -1.0, float 1.0")
+    return factor, f.op(f"select i1 {zero}, float 0.0, float {sign}")
+
+
+def task(machine: Machine, problem: Problem) -> str:
+    """The parallel part: units [begin, end)."""
+    f = Function(
+        "forward_task", [("ptr", "t"), ("i64", "begin"), ("i64", "end"), ("i64", "worker")]
+    )
+    t = Table(f, problem)
+    t.preload(*(x for x in problem.fields if x not in ("units", "parts", "chunks")))
+    factor, sign = factors(f, t)
+    queries, panel, wide = unit_queries(machine), machine.panel, machine.panel * 4
+    size = Room(f, machine, "%t", t["E"], t["V"]).size
+    raw = f.op(f"call ptr @malloc(i64 {f.add(size, 64)})")
+    address = f.op(f"ptrtoint ptr {raw} to i64")
+    aligned = f.op(f"and i64 {f.add(address, 63)}, -64")
+    start = f.op(f"inttoptr i64 {aligned} to ptr")
+    room = Room(f, machine, start, t["E"], t["V"])
+    with f.loop("%end", start="%begin") as unit:
+        head = f.udiv(unit.index, t["tiles"])
+        # the longest units first, so that the last ones are short
+        number = f.sub(f.sub(t["tiles"], 1), f.urem(unit.index, t["tiles"]))
+        b, h = f.udiv(head, t["Hq"]), f.urem(head, t["Hq"])
+        shared = f.udiv(f.mul(h, t["Hk"]), t["Hq"])
+        q, k, v = base(f, t, "q", b, h), base(f, t, "k", b, shared), base(f, t, "v", b, shared)
+        first = f.mul(number, queries)
+        count = f.min(f.sub(t["L"], first), queries)
+        panels = f.ceildiv(count, panel)
+        with f.loop(panels) as part:
+            row = f.mul(part.index, panel)
+            source = f.gep("float", q, f.mul(f.add(first, row), t["q_l"]))
+            to = f.gep("i8", room.qt, f.mul(room.qt_step, part.index))
+            f.do(
+                f"call void @pack_panel(ptr {to}, ptr {source}, i64 {t['q_l']}, i64 {t['q_e']}, "
+                f"i64 {f.sub(count, row)}, i64 {t['E']}, float {sign})"
+            )
+        with f.loop(PANELS * 2, nonempty=True) as vector:
+            at = f.mul(vector.index, machine.width)
+            lowest = f"splat (float {NEGATIVE_INFINITY})"
+            f.store(machine.vec, lowest, f.gep("i8", room.top, at), machine.width)
+            f.store(machine.vec, "zeroinitializer", f.gep("i8", room.sum, at), machine.width)
+        bytes_ = f.mul(panels, room.ot_step)
+        f.do(f"call void @llvm.memset.p0.i64(ptr align 64 {room.ot}, i8 0, i64 {bytes_}, i1 false)")
+        stop: Value = t["S"]
+        if problem.cover == "causal":
+            stop = f.min(stop, f.add(first, count))
+        with f.loop(stop, step=KEYS) as key:
+            keys = f.min(f.sub(stop, key.index), KEYS)
+            f.do(
+                f"call void @block(ptr %t, ptr {start}, ptr {k}, ptr {v}, i64 {first}, "
+                f"i64 {count}, i64 {key.index}, i64 {keys}, float {factor})"
+            )
+        line = f.add(f.mul(head, t["L"]), first)
+        with f.loop(panels) as part:
+            row = f.mul(part.index, panel)
+            at = f.mul(part.index, wide)
+            top, total = f.gep("i8", room.top, at), f.gep("i8", room.sum, at)
+            left, place = f.sub(count, row), f.add(line, row)
+            lse = f.gep("float", t["lse"], place)
+            f.do(
+                f"call void @finish(ptr {top}, ptr {total}, ptr {lse}, i64 {left}, float {factor})"
+            )
+            out = f.gep("float", t["out"], f.mul(place, t["V"]))
+            ot = f.gep("i8", room.ot, f.mul(room.ot_step, part.index))
+            f.do(
+                f"call void @unpack_panel(ptr {out}, ptr {ot}, i64 {left}, i64 {t['V']}, "
+                f"ptr {total})"
+            )
+    f.do(f"call void @free(ptr {raw})")
+    f.ret()
+    return f.text()
+
+
+def entry(machine: Machine, problem: Problem, symbol: str) -> str:
+    """void symbol(t): all units, in parallel."""
+    f = Function(symbol, [("ptr", "t")], linkage="")
+    t = Table(f, problem)
+    count = f.ceildiv(t["L"], unit_queries(machine))
+    f.store("i64", count, t.place("tiles"), 8)
+    units = f.mul(f.mul(t["B"], t["Hq"]), count)
+    f.do(f"call void @fl_parallel_for(ptr @forward_task, ptr %t, i64 {units}, i64 1)")
+    f.ret()
+    return f.text()
+
+
+def functions(machine: Machine, problem: Problem) -> list[str]:
+    """LLVM IR of the forward kernel's functions, but for pack_panel."""
+    parts = [unpack_panel(machine), softmax(machine), finish(machine)]
+    if problem.cover == "causal":
+        parts.append(causal_scores(machine))
+    for rows in tiles.tile_rows(machine):
+        parts += [tiles.tile(machine, "set", rows, 2), tiles.tile(machine, "scale", rows, 2)]
+    return [*parts, block(machine, problem), task(machine, problem)]

@@ -1,0 +1,333 @@
+"""The pieces that attention kernels are made of: products of tiles, transposition, powers of two.
+
+A tile product keeps `rows` x `nv` vectors of C in registers and does one rank-1 update a step of
+k, as a matrix product's micro-kernel does; what differs is what happens to C afterwards:
+
+    set      C = A B                       scores
+    add      C = C + A B                   gradients
+    scale    C = alpha * C + A B           the output, alpha a number a lane
+
+A is read element by element through two strides, so it may lie anywhere and either way round; B and
+C are rows of whole, aligned vectors in scratch memory.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from flambeau.codegen.vecmath_exponential import coefficients
+from flambeau.kernels.emit import Function, Value
+
+#: Terms of 2^r for |r| <= 1/2, ascending.
+EXP2 = (1.0, coefficients("LN2", "f32")[0], *coefficients("EXP2", "f32"))
+LOG2_E = 1.4426950408889634
+LN_2 = 0.6931471805599453
+NEGATIVE_INFINITY = "0xFFF0000000000000"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the host's vectors are like.
+
+    Attributes:
+        lanes: float32 lanes of a vector.
+        rows: rows of the full tile of two vectors.
+        scalef: the instruction set multiplies by powers of two in one instruction (AVX-512).
+        pairs: it multiplies pairs of bfloat16 (AVX-512 BF16).
+    """
+
+    lanes: int
+    rows: int
+    scalef: bool
+    pairs: bool
+
+    @property
+    def vec(self) -> str:
+        """LLVM type of a vector of float32."""
+        return f"<{self.lanes} x float>"
+
+    @property
+    def ints(self) -> str:
+        """LLVM type of a vector of int32."""
+        return f"<{self.lanes} x i32>"
+
+    @property
+    def bits(self) -> str:
+        """LLVM type of a vector of truth values."""
+        return f"<{self.lanes} x i1>"
+
+    @property
+    def width(self) -> int:
+        """Bytes of a vector."""
+        return 4 * self.lanes
+
+    @property
+    def panel(self) -> int:
+        """Lanes of a tile's row: two vectors."""
+        return 2 * self.lanes
+
+
+def machine_of(features: frozenset[str]) -> Machine:
+    """The shapes of tiles for a CPU with these LLVM features."""
+    if {"avx512f", "avx512bw", "avx512vl", "avx512dq"} <= features:
+        return Machine(16, 8, True, "avx512bf16" in features)
+    if {"avx2", "fma"} <= features:
+        return Machine(8, 4, False, False)
+    return Machine(4, 8 if "neon" in features else 4, False, False)
+
+
+def constant(machine: Machine, value: float) -> str:
+    """A float32 in every lane, as LLVM writes it."""
+    return f"splat (float {scalar(value)})"
+
+
+def scalar(value: float) -> str:
+    """A float32 literal."""
+    single = struct.unpack("<f", struct.pack("<f", value))[0]
+    return f"0x{struct.unpack('<Q', struct.pack('<d', single))[0]:016X}"
+
+
+def fma(f: Function, machine: Machine, a: str, b: str, c: str) -> str:
+    """a * b + c, lane by lane."""
+    vec = machine.vec
+    return f.op(f"call {vec} @llvm.fma.v{machine.lanes}f32({vec} {a}, {vec} {b}, {vec} {c})")
+
+
+def greatest(f: Function, machine: Machine, a: str, b: str) -> str:
+    """The greater of two vectors' lanes; neither side is NaN where it matters."""
+    bits = f.op(f"fcmp ogt {machine.vec} {a}, {b}")
+    return f.op(f"select {machine.bits} {bits}, {machine.vec} {a}, {machine.vec} {b}")
+
+
+def exp2(f: Function, machine: Machine, x: str) -> str:
+    """2^x to 1 ulp or so, x bounded above by 127; exactly 0 for -inf.
+
+    n is the nearest integer, 2^(x - n) a polynomial.
+    """
+    vec, lanes = machine.vec, machine.lanes
+    low = constant(machine, -160.0)
+    under = f.op(f"fcmp olt {vec} {x}, {low}")
+    x = f.op(f"select {machine.bits} {under}, {vec} {low}, {vec} {x}")
+    n = f.op(f"call {vec} @llvm.roundeven.v{lanes}f32({vec} {x})")
+    r = f.op(f"fsub {vec} {x}, {n}")
+    p = constant(machine, EXP2[-1])
+    for term in EXP2[-2::-1]:
+        p = fma(f, machine, p, r, constant(machine, term))
+    if machine.scalef:
+        return f.op(
+            f"call {vec} @llvm.x86.avx512.mask.scalef.ps.512({vec} {p}, {vec} {n}, "
+            f"{vec} zeroinitializer, i16 -1, i32 4)"
+        )
+    whole = f.op(f"fptosi {vec} {n} to {machine.ints}")
+    tiny = f.op(f"icmp slt {machine.ints} {whole}, splat (i32 -126)")
+    moved = f.op(f"shl {machine.ints} {whole}, splat (i32 23)")
+    sum_ = f.op(f"add {machine.ints} {f.op(f'bitcast {vec} {p} to {machine.ints}')}, {moved}")
+    found = f.op(f"bitcast {machine.ints} {sum_} to {vec}")
+    return f.op(f"select {machine.bits} {tiny}, {vec} zeroinitializer, {vec} {found}")
+
+
+def lane_numbers(machine: Machine) -> str:
+    """0, 1, .. as int32 lanes."""
+    return "<" + ", ".join(f"i32 {k}" for k in range(machine.lanes)) + ">"
+
+
+def first_lanes(f: Function, machine: Machine, count: Value) -> str:
+    """The lanes below `count` (i64, clamped to the vector)."""
+    low = f.max(count, 0)
+    short = f.op(f"trunc i64 {f.min(low, machine.lanes)} to i32")
+    many = f.splat(machine.lanes, "i32", short)
+    return f.op(f"icmp ult {machine.ints} {lane_numbers(machine)}, {many}")
+
+
+def masked_load(f: Function, machine: Machine, place: str, mask: str) -> str:
+    """float32 lanes at `place` where the mask says so, else 0."""
+    vec = machine.vec
+    return f.op(
+        f"call {vec} @llvm.masked.load.v{machine.lanes}f32.p0(ptr align 4 {place}, "
+        f"{machine.bits} {mask}, {vec} zeroinitializer)"
+    )
+
+
+def masked_store(f: Function, machine: Machine, value: str, place: str, mask: str) -> None:
+    """Write the mask's lanes."""
+    f.do(
+        f"call void @llvm.masked.store.v{machine.lanes}f32.p0({machine.vec} {value}, "
+        f"ptr align 4 {place}, {machine.bits} {mask})"
+    )
+
+
+def transposed(f: Function, machine: Machine, rows: list[str]) -> list[str]:
+    """The columns of `lanes` vectors, by log2(lanes) rounds of interleaving."""
+    lanes = machine.lanes
+    half = lanes // 2
+    low = [x for k in range(half) for x in (k, lanes + k)]
+    high = [half + x for x in low]
+    steps = lanes.bit_length() - 1
+    for _ in range(steps):
+        following = []
+        for k in range(half):
+            a, b = rows[k], rows[k + half]
+            following.append(f.shuffle(lanes, "float", a, b, low))
+            following.append(f.shuffle(lanes, "float", a, b, high))
+        rows = following
+    return rows
+
+
+TILE_PARAMS = [
+    ("i64", "k"), ("ptr", "a"), ("i64", "rs"), ("i64", "cs"), ("ptr", "b"), ("i64", "ldb"),
+    ("ptr", "c"), ("i64", "ldc"),
+]  # fmt: skip
+
+
+def tile_name(mode: str, rows: int, nv: int, pairs: bool = False) -> str:
+    """Symbol of a tile product."""
+    return f"tile_{mode}_{rows}x{nv}{'_pairs' if pairs else ''}"
+
+
+def tile(machine: Machine, mode: str, rows: int, nv: int, pairs: bool = False) -> str:
+    """One tile product; see the module. Strides are in bytes, k > 0.
+
+    Args:
+        mode: set, add or scale; scale has one more parameter, the address of alpha (nv vectors).
+        pairs: a slot of A and B is a pair of bfloat16, k counts pairs.
+    """
+    extra = [("ptr", "alpha")] if mode == "scale" else []
+    f = Function(tile_name(mode, rows, nv, pairs), TILE_PARAMS + extra, "void", "nounwind noinline")
+    vec, width = machine.vec, machine.width
+    sums = rank_one_updates(f, machine, rows, nv, pairs)
+    alphas = []
+    if mode == "scale":
+        alphas = [f.load(vec, f.gep("i8", "%alpha", j * width), 64) for j in range(nv)]
+    for i in range(rows):
+        start = f.gep("i8", "%c", f.mul("%ldc", i))
+        for j in range(nv):
+            place = f.gep("i8", start, j * width)
+            value = sums[i * nv + j]
+            if mode != "set":
+                before = f.load(vec, place, width)
+                if mode == "scale":
+                    value = fma(f, machine, before, alphas[j], value)
+                else:
+                    value = f.op(f"fadd {vec} {before}, {value}")
+            f.store(vec, value, place, width)
+    f.ret()
+    return f.text()
+
+
+def rank_one_updates(f: Function, machine: Machine, rows: int, nv: int, pairs: bool) -> list[str]:
+    """The loop over k; returns the sums, row by row."""
+    vec, width, lanes = machine.vec, machine.width, machine.lanes
+    slot = "i32" if pairs else "float"
+    # Rows are reached from one pointer per four rows, so that addresses fit the addressing modes.
+    offsets: list[Value] = [0, "%rs", f.mul("%rs", 2), f.mul("%rs", 3)]
+    groups = range(0, rows, 4)
+    starts = [f.gep("i8", "%a", f.mul("%rs", row)) for row in groups]
+    carry = [("ptr", start) for start in starts] + [("ptr", "%b")]
+    carry += [(vec, "zeroinitializer")] * (rows * nv)
+    with f.loop("%k", carry=carry, nonempty=True) as loop:
+        pointers, b = loop.carried[: len(starts)], loop.carried[len(starts)]
+        sums = loop.carried[len(starts) + 1 :]
+        pair = f"<{2 * lanes} x bfloat>"
+        columns = [
+            f.load(pair if pairs else vec, f.gep("i8", b, j * width), width) for j in range(nv)
+        ]
+        following = []
+        for i in range(rows):
+            address = f.gep("i8", pointers[i // 4], offsets[i % 4])
+            row = f.splat(lanes, slot, f.load(slot, address, 2 if pairs else 4))
+            if pairs:
+                row = f.op(f"bitcast <{lanes} x i32> {row} to {pair}")
+            for j in range(nv):
+                old = sums[i * nv + j]
+                following.append(
+                    f.op(
+                        f"call {vec} @llvm.x86.avx512bf16.dpbf16ps.512({vec} {old}, "
+                        f"{pair} {row}, {pair} {columns[j]})"
+                    )
+                    if pairs
+                    else fma(f, machine, row, columns[j], old)
+                )
+        moved = [f.gep("i8", pointer, "%cs") for pointer in pointers]
+        loop.carry(*moved, f.gep("i8", b, "%ldb"), *following)
+    return loop.carried[len(starts) + 1 :]
+
+
+def tile_rows(machine: Machine) -> list[int]:
+    """Rows of the tiles that cover any number of rows: the full tile, then halves of it."""
+    rows, found = machine.rows, []
+    while rows:
+        found.append(rows)
+        rows //= 2
+    return found
+
+
+def product(
+    f: Function,
+    machine: Machine,
+    mode: str,
+    m: Value,
+    nv: int,
+    k: Value,
+    a: str,
+    rs: Value,
+    cs: Value,
+    b: str,
+    ldb: Value,
+    c: str,
+    ldc: Value,
+    alpha: str | None = None,
+    pairs: bool = False,
+) -> None:
+    """C (m x nv vectors) from A (m x k) and B, tile after tile; m need not be a multiple of rows.
+
+    Strides are in bytes; the columns are one panel.
+    """
+    tail = f", ptr {alpha}" if alpha is not None else ""
+
+    def call(rows: int, at: Value) -> None:
+        a_at = f.gep("i8", a, f.mul(rs, at))
+        c_at = f.gep("i8", c, f.mul(ldc, at))
+        f.do(
+            f"call void @{tile_name(mode, rows, nv, pairs)}(i64 {k}, ptr {a_at}, i64 {rs}, "
+            f"i64 {cs}, ptr {b}, i64 {ldb}, ptr {c_at}, i64 {ldc}{tail})"
+        )
+
+    full, *rest = tile_rows(machine)
+    whole = f.op(f"and i64 {m}, {-full}") if isinstance(m, str) else m & -full
+    with f.loop(whole, step=full) as loop:
+        call(full, loop.index)
+    at: Value = whole
+    for rows in rest:
+        if isinstance(m, int):
+            if m & rows:
+                call(rows, at)
+                at = f.add(at, rows)
+            continue
+        asked = f.cmp("ne", f.op(f"and i64 {m}, {rows}"), 0)
+        with f.when(asked):
+            call(rows, at)
+        at = f.add(at, f.op(f"and i64 {m}, {rows}"))
+
+
+def declarations(machine: Machine) -> set[str]:
+    """Intrinsics that the pieces call."""
+    vec, bits, lanes = machine.vec, machine.bits, machine.lanes
+    found = {
+        "declare i64 @llvm.smin.i64(i64, i64)",
+        "declare i64 @llvm.smax.i64(i64, i64)",
+        f"declare {vec} @llvm.fma.v{lanes}f32({vec}, {vec}, {vec})",
+        f"declare {vec} @llvm.roundeven.v{lanes}f32({vec})",
+        f"declare float @llvm.vector.reduce.fadd.v{lanes}f32(float, {vec})",
+        f"declare {vec} @llvm.masked.load.v{lanes}f32.p0(ptr, {bits}, {vec})",
+        f"declare void @llvm.masked.store.v{lanes}f32.p0({vec}, ptr, {bits})",
+        "declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)",
+    }
+    if machine.scalef:
+        found.add(
+            f"declare {vec} @llvm.x86.avx512.mask.scalef.ps.512({vec}, {vec}, {vec}, i16, i32)"
+        )
+    if machine.pairs:
+        pair = f"<{2 * lanes} x bfloat>"
+        found.add(f"declare {vec} @llvm.x86.avx512bf16.dpbf16ps.512({vec}, {pair}, {pair})")
+    return found
