@@ -18,6 +18,7 @@ from flambeau.autograd.anomaly import (
     is_anomaly_enabled,
     set_anomaly_enabled,
 )
+from flambeau.budget import get_memory_budget, set_memory_budget
 from flambeau.compile import compile
 from flambeau.deferred import attribute as __getattr__
 from flambeau.deferred import names as __dir__

@@ -15,6 +15,7 @@ from flambeau.passes.fuse import fuse
 from flambeau.passes.pipeline import lower
 from flambeau.runtime.kernels import module
 from flambeau.runtime.program import Program, build
+from flambeau.runtime.work import work_of
 
 _WIDTH, _ROW, _GAP = 330, 17, 26
 _COLOURS = {
@@ -35,6 +36,10 @@ class Explanation:
         text: the fused program, step by step.
         kernels: LLVM IR of every generated kernel, by name.
         memory: bytes of the program's arena.
+        peak: bytes of all memory it uses: inputs, results and arena.
+        recomputed: what a memory budget makes it compute a second time, in order: (rows, FLOP,
+            bytes of the results).
+        saved: bytes by which that lowers the peak.
     """
 
     def __init__(self, recorded: str, lowered: str, program: Program) -> None:
@@ -43,6 +48,13 @@ class Explanation:
         self.text = plan_text(program.plan, program.order)
         self.kernels = {k.name: module(k) for k in program.kernels.values()}
         self.memory = program.arena_bytes
+        self.peak = program.peak_bytes
+        self.saved = program.unlimited_bytes - program.peak_bytes
+        self.recomputed = [
+            (work.name, work.flops, sum(m.of.nbytes for m in task.writes))
+            for task in program.repeated
+            for work in (work_of(program, task.step),)
+        ]
         self._program = program
 
     def __str__(self) -> str:
@@ -50,7 +62,22 @@ class Explanation:
         return (
             f"{self.text}\n{len(self._program.order)} steps, {kernels} generated kernel"
             f"{'' if kernels == 1 else 's'}, {self.memory} bytes of temporary memory"
+            f"{self._budget_text()}"
         )
+
+    def _budget_text(self) -> str:
+        """What the memory budget did, line by line; nothing where there is none."""
+        budget = self._program.budget
+        if budget is None:
+            return ""
+        flops = sum(f for _, f, _ in self.recomputed)
+        verdict = "within" if self.peak <= budget else "over"
+        lines = [
+            f"\n{self.peak} bytes in all, {verdict} the budget of {budget}: {len(self.recomputed)} "
+            f"steps run again, {self.saved} bytes saved for {flops} FLOP"
+        ]
+        lines += [f"  again: {name}, {b} bytes, {f} FLOP" for name, f, b in self.recomputed]
+        return "\n".join(lines)
 
     __repr__ = __str__
 
@@ -84,7 +111,8 @@ def explain(fn: Any, *args: Any, **kwargs: Any) -> Explanation:
     recorded = graph_text(graph, "recorded")
     lowered = lower(graph, claims.claims)
     text = graph_text(lowered, "lowered")
-    program = build(fuse(lowered))
+    program = build(fuse(lowered), record.memory_budget)
+    program.rows = tuple(n.op.name for n in graph.nodes)
     del held
     return Explanation(recorded, text, program)
 
@@ -126,16 +154,12 @@ def _picture(program: Program) -> str:
     made: dict[int, int] = {}
     depth: list[int] = []
     edges: list[tuple[int, int]] = []
-    for k, step in enumerate(program.order):
-        sources = {
-            made[id(program.storage(n))]
-            for n in program.reads(step)
-            if id(program.storage(n)) in made
-        }
+    for k, task in enumerate(program.tasks):
+        sources = {made[id(s)] for s in task.reads if id(s) in made}
         depth.append(1 + max((depth[s] for s in sources), default=-1))
         edges += [(s, k) for s in sorted(sources)]
-        for n in program.writes(step):
-            made[id(program.storage(n))] = k
+        for s in task.writes:
+            made[id(s)] = k
     layers: dict[int, list[int]] = {}
     for k, d in enumerate(depth):
         layers.setdefault(d, []).append(k)

@@ -88,6 +88,8 @@ _next_check = _CHECK_EVERY
 _let_go = 0  # cells that died pending since the last flush
 _lock = threading.RLock()
 _programs: OrderedDict[Any, Any] = OrderedDict()
+#: Bytes that a program may use, or None: set by `budget.set_memory_budget`.
+memory_budget: int | None = None
 sync = os.environ.get("FLAMBEAU_SYNC", "0") not in ("", "0")
 
 
@@ -505,10 +507,12 @@ def _execute(kind: str, live: list[Cell], wanted: list[Node]) -> list[Any]:
     watch = profile.active
     start = 0 if watch is None else profile.clock()
     key, nodes, inputs, numbers = canonical(live, wanted)
-    full = (kind, key)
+    full = (kind, key, memory_budget)
     program = _programs.get(full)
     if program is None:
-        program = import_module(EXECUTORS[kind]).compile(lift(key, nodes, inputs), key)
+        with profile.span("load the compiler", "compile"):
+            executor = import_module(EXECUTORS[kind])
+        program = executor.compile(lift(key, nodes, inputs), key)
         counters.compiled += 1
         _programs[full] = program
         if len(_programs) > MAX_PROGRAMS:

@@ -59,12 +59,19 @@ def _map_text(m: Map) -> str:
 
 
 def plan_text(plan: Any, order: list[Any]) -> str:
-    """A fused plan: every step, for regions the iteration space and what is written."""
+    """A fused plan: every step, for regions the iteration space and what is written; a step that
+    runs a second time is only named."""
     name = Names()
     for n in plan.graph.nodes:
         name(n)
     lines = [f"plan ({len(order)} steps)"]
+    seen: set[Any] = set()
     for step in order:
+        if step in seen:
+            what = f"region {step.number}" if isinstance(step, Region) else name(step.node)
+            lines.append(f"  again: {what}")
+            continue
+        seen.add(step)
         if isinstance(step, Region):
             lines += region_lines(step, name, "  ")
             continue

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import warnings
 from typing import Any
 
+from flambeau import record
 from flambeau.ir.graph import Graph
 from flambeau.ir.interpret import interpret
 from flambeau.ir.text import graph_text, plan_text
@@ -66,8 +68,15 @@ def compile(graph: Graph, key: Any) -> Any:
     with profile.span("fuse", "compile", nodes=len(lowered.nodes)):
         plan = fuse(lowered)
     with profile.span("plan and generate", "compile", steps=len(plan.steps)):
-        program = build(plan)
+        program = build(plan, record.memory_budget)
     program.rows = tuple(n.op.name for n in graph.nodes)
+    if program.budget is not None and program.peak_bytes > program.budget:
+        warnings.warn(
+            f"a program does not fit the memory budget of {program.budget} bytes: it uses "
+            f"{program.peak_bytes} bytes at least, {program.fixed_bytes} of them for its inputs "
+            f"and results ({program.unlimited_bytes} bytes without a budget)",
+            stacklevel=2,
+        )
     if "fuse" in show:
         print(plan_text(program.plan, program.order), file=sys.stderr)
     if "llvm" in show:

@@ -29,6 +29,7 @@ from flambeau.runtime.work import work_of
 
 #: Note [Costs] in `passes/rematerialise.py`: operations and bytes a second.
 _PRODUCT_RATE, _LOOP_RATE, _BYTE_RATE = 1e11, 1e10, 1e10
+_WORKSPACE = -1  # stands for a kernel's own memory among a composite's results
 _TRIES = 4  # plans made for a budget: places may need more than the bytes alive
 
 
@@ -40,6 +41,8 @@ class Planning:
         order: their steps.
         arena_bytes: of temporary memory.
         peak_bytes: of all memory a run uses: inputs, results and temporaries.
+        fixed_bytes: of inputs and results alone.
+        budget: what `peak_bytes` should not exceed, or None.
         unlimited_bytes: what `peak_bytes` would be without a budget.
         repeated: tasks that compute a value again.
     """
@@ -82,6 +85,22 @@ class Planning:
         self.arrange(budget)
 
     # -- storage ----------------------------------------------------------------------------------
+
+    def claimed(self, node: Node) -> None:
+        """Memory for all results of a composite, read or not, and for what its kernel needs."""
+        if node in self.picks:
+            for which in range(len(node.attrs[-1])):
+                self.result(node, which)
+        else:
+            self.picks[node] = {0: node}
+        claim = claims.claim_of(node)
+        size = 0 if claim is None else claim.scratch(node)
+        if size:
+            self.picks[node][_WORKSPACE] = Node(PICK, (node,), (_WORKSPACE,), (size,), uint8)
+
+    def workspace(self, node: Node) -> Storage:
+        """The memory that a composite's kernel has for itself while it runs."""
+        return self.storage(self.picks[node][_WORKSPACE])
 
     def root(self, node: Node) -> Node:
         """The node whose storage a node lives in: an assign lives in its base's."""
@@ -216,7 +235,9 @@ class Planning:
         }
         kept = self.fresh.union(store for _, store, _ in self.copies)
         tasks = schedule(tasks, self.plan.before, sizes, kept)
-        fixed = sum(n.nbytes for n in self.graph.inputs) + sum(s.nbytes for s in self.fresh)
+        results = sum(s.nbytes for s in self.fresh)
+        fixed = self.fixed_bytes = sum(n.nbytes for n in self.graph.inputs) + results
+        self.budget = budget
         self.repeated: list[Task] = []
         self.lay_out(tasks)
         self.peak_bytes = self.unlimited_bytes = fixed + self.arena_bytes
@@ -225,7 +246,7 @@ class Planning:
         for task in tasks:
             task.seconds = self.seconds(task.step)
         best: tuple[int, Schedule] | None = None
-        limit = budget - fixed + sum(s.nbytes for s in self.fresh)
+        limit = budget - fixed + results  # results count from when they are written
         for _ in range(_TRIES):
             found = rematerialise(tasks, sizes, kept, limit)
             self.lay_out(self.resolved(found.order))
