@@ -112,6 +112,7 @@ _TORCH_ROWS = {
     "scan_product": "cumprod",
     "scan_logsumexp": "logcumsumexp",
     "linear": "addmm",
+    "matmul_biased": "addmm",
     "_softmax": "softmax",
     "_log_softmax": "log_softmax",
     "square": "pow",

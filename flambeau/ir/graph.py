@@ -11,7 +11,7 @@ Kinds of operation, which say how sources meet and how a target may compute them
     view         (x,) attrs (strides, offset): x's row-major storage read with other strides
     assign       (base, value) attrs (shape, strides, offset): base with a region overwritten
     reduce       (x,) attrs (axes,): the axes are dropped from the shape
-    contraction  (a, b): batched matrix product, batch dimensions broadcast
+    contraction  (a, b[, bias]): batched matrix product, batch dimensions broadcast, plus a vector
     index        (x, i0, .., ik) : x at integer arrays over its first k+1 dimensions
     index_put    (x, value, i0, .., ik) attrs (mode,): scatter into a copy of x
     host         a library call on NumPy arrays; several results are taken apart by `pick`

@@ -134,9 +134,11 @@ def _reduce(node: Node) -> str | None:
 
 
 def _contraction(node: Node) -> str | None:
-    a, b = _nodes(node)
+    a, b, *bias = _nodes(node)
     if a.shape[-1] != b.shape[-2]:
         return f"{a.shape} times {b.shape}"
+    if bias and bias[0].shape != b.shape[-1:]:
+        return f"a bias of {bias[0].shape}"
     shape = (*broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
     return None if shape == node.shape else f"gives {shape}"
 

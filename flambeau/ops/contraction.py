@@ -46,6 +46,21 @@ def _matmul_reference(a: Any, b: Any) -> Any:
 matmul_batched.reference(_matmul_reference)
 
 
+@primitive("contraction")
+def matmul_biased(row: Any, input: Tensor, other: Tensor, bias: Tensor) -> Tensor:
+    """(..., M, K) @ (K, N) + bias, one of (N) for all rows; 16-bit results are rounded once."""
+    shape = (*input._shape[:-1], other._shape[-1])
+    return emit(row, (input, other, bias), (), shape, input.dtype)
+
+
+matmul_biased.flops(lambda node: 2 * node.numel * node.src[0].shape[-1])
+matmul_biased.vjp(
+    lambda g, out, a, b, bias: (*_matmul_vjp(g, out, a, b), sum_to(g, bias.shape)),
+    saves="input other",
+)
+matmul_biased.reference(lambda a, b, bias: np.matmul(a, b) + bias)
+
+
 def _check(a: Tensor, b: Tensor) -> None:
     if a.dtype is not b.dtype:
         raise RuntimeError(

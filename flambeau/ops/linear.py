@@ -9,7 +9,7 @@ from typing import Any
 from flambeau import dtypes
 from flambeau.ops.activation import SELU_ALPHA, SELU_SCALE, floats_only
 from flambeau.ops.arithmetic import dtype_word
-from flambeau.ops.contraction import matmul_batched
+from flambeau.ops.contraction import matmul_batched, matmul_biased
 from flambeau.ops.elementwise import maximum, select_where, sqrt
 from flambeau.ops.indexing import LOOKUP, index_leading, put_leading
 from flambeau.ops.movement import expand_to, permute_dims, sum_to, view_as_shape
@@ -62,9 +62,13 @@ def linear(input: Tensor, weight: Tensor, bias: Any = None) -> Tensor:
         right = "x".join(map(str, reversed(weight._shape)))
         raise RuntimeError(f"mat1 and mat2 shapes cannot be multiplied ({left} and {right})")
     table = weight if weight.ndim == 2 else weight.unsqueeze(0)
-    out = matmul_batched(_rows(input), permute_dims(table, (1, 0)))
-    if bias is not None:
-        out = out + bias
+    rows, columns = _rows(input), permute_dims(table, (1, 0))
+    if bias is not None and bias._shape == columns._shape[1:]:
+        out = matmul_biased(rows, columns, bias)
+    else:
+        out = matmul_batched(rows, columns)
+        if bias is not None:
+            out = out + bias
     shape = (*input._shape[:-1], *weight._shape[:-1])
     return out.view(*shape) if out._shape != shape else out
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from flambeau.dtype import promote_types
-from flambeau.ops.contraction import matmul
+from flambeau.ops.contraction import matmul, matmul_biased
 from flambeau.ops.precision import doubled
 from flambeau.ops.rows import NAMES
 from flambeau.ops.table import composite
@@ -114,7 +114,11 @@ def _scaled(input: Tensor, product: Tensor, beta: Any, alpha: Any) -> Tensor:
 @composite(out="exact", inplace=True, autocast="lower")
 def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """beta * input + alpha * (mat1 @ mat2)."""
-    return _scaled(input, mm(mat1, mat2), beta, alpha)
+    product = mm(mat1, mat2)
+    plain = beta == 1 and alpha == 1 and input.dtype is product.dtype
+    if plain and input._shape == product._shape[1:]:
+        return matmul_biased(mat1, mat2, input)
+    return _scaled(input, product, beta, alpha)
 
 
 @composite(out="exact", inplace=True, autocast="exempt")

@@ -46,7 +46,8 @@ def simplify(graph: Graph) -> Graph:
 
 
 def _part(s: Any) -> Any:
-    return s if isinstance(s, (Node, Argument)) else (type(s), s)
+    """A source as a key: numbers by value, floats apart from integers (a constant is a float)."""
+    return s if isinstance(s, (Node, Argument)) else (isinstance(s, float), s)
 
 
 def _rewrite(node: Node, src: tuple[Any, ...], is_output: bool, taken: set[Node]) -> Node | None:

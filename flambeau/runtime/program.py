@@ -218,10 +218,16 @@ class Program(Planning):
     def gemm(self, node: Node, carried: bool) -> tuple[str, list[Any]] | None:
         """The descriptor of a matrix product, or None where NumPy computes it."""
         name = kernels.GEMM.get(node.dtype.name)
-        a, b = node.src
+        a, b, *added = node.src
         if name is None or len(node.shape) - 2 > 4:
             return None
         m, n = node.shape[-2:]
+        bias: Any = 0
+        if added:
+            store, offset, strides = self.operand(added[0], ())
+            if strides[-1] != 1 and n > 1:
+                return None
+            bias = (store, offset)
         k = a.shape[-1]
         batch = node.shape[:-2]
         (a_store, a_offset, a_strides) = self.operand(a, batch)
@@ -232,7 +238,7 @@ class Program(Planning):
             (a_store, a_offset),
             (b_store, b_offset),
             (self.storage(node), 0),
-            0,
+            bias,
             m,
             n,
             k,

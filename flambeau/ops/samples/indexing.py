@@ -25,9 +25,9 @@ def like(r: Any) -> list[tuple[Any, ...]]:
     return [(r(3, 4).detach(),), (r().detach(), {"dtype": float64}), (r(4, 3).t().detach(),)]
 
 
-def matrices(*pairs: tuple[tuple[int, ...], tuple[int, ...]]) -> Samples:
-    """Two tensors of the given shapes."""
-    return lambda r: [(r(*a), r(*b)) for a, b in pairs]
+def matrices(*calls: tuple[tuple[int, ...], ...]) -> Samples:
+    """Tensors of the given shapes."""
+    return lambda r: [tuple(r(*shape) for shape in shapes) for shapes in calls]
 
 
 SAMPLES: dict[str, Samples] = {
@@ -121,6 +121,9 @@ SAMPLES: dict[str, Samples] = {
     "cpu": unary(),
     "add": lambda r: [*binary()(r), (r(3, 4), 1.5), (r(3, 4), r(4), {"alpha": 0.5})],
     "sub": lambda r: [*binary()(r), (r(3, 4), 1.5), (r(3, 4), r(4), {"alpha": 0.5})],
+    "matmul_biased": matrices(
+        ((3, 4), (4, 5), (5,)), ((1, 4), (4, 1), (1,)), ((2, 0), (0, 3), (3,))
+    ),
     "matmul_batched": matrices(((3, 4), (4, 5)), ((2, 3, 4), (4, 5)), ((2, 1, 3, 4), (3, 4, 2))),
     "matmul": lambda r: [
         *matrices(((3, 4), (4, 5)), ((4,), (4,)), ((3, 4), (4,)), ((4,), (4, 5)))(r),
