@@ -1,5 +1,8 @@
 """Automatic differentiation: backward, grad, modes, functions, checks."""
 
+import importlib
+from typing import Any
+
 from flambeau.autograd import check, forward, function, functional, graph
 from flambeau.autograd.anomaly import detect_anomaly, set_detect_anomaly
 from flambeau.autograd.backward import backward, grad
@@ -35,3 +38,10 @@ __all__ = [
     "set_detect_anomaly",
     "set_grad_enabled",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`torch.autograd.profiler`, which stands above this package and is imported when asked for."""
+    if name == "profiler":
+        return importlib.import_module("flambeau.profiler.autograd")
+    raise AttributeError(f"module 'flambeau.autograd' has no attribute {name!r}")

@@ -22,13 +22,16 @@ from flambeau.interpose import install
 
 _ERROR = 2
 _HELP = """\
-usage: flambeau run [--help] SCRIPT [ARGS ...]
-       flambeau run -m MODULE [ARGS ...]
-       flambeau run -c CODE [ARGS ...]
+usage: flambeau run [--help] [--profile FOLDER] SCRIPT [ARGS ...]
+       flambeau run [--profile FOLDER] -m MODULE [ARGS ...]
+       flambeau run [--profile FOLDER] -c CODE [ARGS ...]
 
 Run a PyTorch program on flambeau: `import torch` and all below it is answered by flambeau, in the
 program and in the processes it starts. The program's file stays as it is. What is not there yet
 raises an error that names it.
+
+  --profile FOLDER   record where time and memory go; the folder gets trace.json (for
+                     https://ui.perfetto.dev), roofline.html, memory.html and tables.txt
 
 examples:
   flambeau run train.py --batch-size 32
@@ -54,8 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(_HELP, end="", file=sys.stdout if words else sys.stderr)
         return 0 if words else _ERROR
-    install()
     try:
+        words, folder = _profile_folder(words)
+        install()
         code, module, arguments = _prepare(words)
     except _CannotRun as error:
         print(f"flambeau run: {error}", file=sys.stderr)
@@ -65,7 +69,48 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     sys.argv[:] = arguments
     sys.modules["__main__"] = module
-    return _execute(code, module)
+    if folder is None:
+        return _execute(code, module)
+    return _profiled(Path(folder), code, module)
+
+
+def _profile_folder(words: list[str]) -> tuple[list[str], str | None]:
+    """The words behind the option ``--profile``, and what it says."""
+    option, _, folder = words[0].partition("=")
+    if option != "--profile":
+        return words, None
+    rest = words[1:]
+    if not folder:
+        if not rest:
+            raise _CannotRun("argument expected for the --profile option")
+        folder, *rest = rest
+    if not rest:
+        raise _CannotRun("no program to profile; see `flambeau run --help`")
+    return rest, folder
+
+
+def _profiled(folder: Path, code: CodeType, module: ModuleType) -> int:
+    """Run the program in a profile, and write what was found however the program ends."""
+    profiler = importlib.import_module("flambeau.profiler")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        print(f"flambeau run: cannot write to {folder}: {error}", file=sys.stderr)
+        return _ERROR
+    folder = folder.resolve()  # the program may change the working directory
+    profile = profiler.profile(record_shapes=True, profile_memory=True, with_flops=True)
+    profile.start()
+    try:
+        return _execute(code, module)
+    finally:
+        profile.stop()
+        profile.export_chrome_trace(folder / "trace.json")
+        profile.export_roofline(folder / "roofline.html")
+        profile.export_memory_timeline(folder / "memory.html")
+        events = profile.key_averages().table(sort_by="self_cpu_time_total", row_limit=60)
+        parts = (profile.summary(), profile.kernels().table(), events)
+        (folder / "tables.txt").write_text("\n".join(parts), encoding="utf-8")
+        print(f"{parts[0]}Profile written to {folder}", file=sys.stderr)
 
 
 def _prepare(words: list[str]) -> tuple[CodeType, ModuleType, list[str]]:

@@ -15,6 +15,8 @@ import importlib.util
 MODULES: dict[str, tuple[str, ...]] = {
     "torch._tensor": ("flambeau.tensor",),
     "torch.autograd.grad_mode": ("flambeau.autograd.grad_mode", "flambeau"),
+    "torch.autograd.profiler": ("flambeau.profiler.autograd",),
+    "torch.autograd.profiler_util": ("flambeau.profiler.events", "flambeau.profiler.autograd"),
     "torch.backends": ("flambeau.backends", "flambeau.interpose.standins.package"),
     "torch.functional": ("flambeau",),
     "torch.nn.modules": ("flambeau.nn",),
@@ -47,6 +49,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         *("adadelta", "adagrad", "adam", "adamax", "adamw", "asgd", "lbfgs", "nadam", "optimizer"),
         *("radam", "rmsprop", "rprop", "sgd", "sparse_adam"),
     ),
+    "torch.profiler": ("profiler",),
     "torch.utils": ("flambeau.utils", "flambeau.interpose.standins.package"),
     "torch.utils.data": ("dataloader", "dataset", "distributed", "sampler"),
 }

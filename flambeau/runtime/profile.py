@@ -23,6 +23,9 @@ CLOCK = time.CLOCK_MONOTONIC
 clock = functools.partial(time.clock_gettime_ns, CLOCK)
 """Nanoseconds of the clock that native code reads as well."""
 
+MOST_EVENTS = 1_000_000
+"""Of one kind in one profile; what comes later is not kept, so that a long run ends as it would."""
+
 
 @dataclass(slots=True)
 class Span:
@@ -31,7 +34,7 @@ class Span:
     Attributes:
         name: what it was.
         category: "row" (an operation was recorded), "user" (`record_function`), "autograd",
-            "flush", "compile", "host" (a library call inside a program), "wait".
+            "flush", "compile", "host" (a library call in a program), "garbage" (its collection).
         start, end: by `clock`, in ns.
         thread: identifier of the Python thread.
         args: what else is known.
@@ -70,13 +73,17 @@ class Session:
     Attributes:
         spans: host events, in the order in which they ended.
         runs: native stretches of programs.
+        steps: kernels that ran, kept or not.
+        limit: events of one kind that are kept.
         crowded: called after each of these, in case a table of the profile's is filling up.
     """
 
     def __init__(self) -> None:
         self.spans: list[Span] = []
         self.runs: list[Run] = []
+        self.steps = 0
         self.crowded: Callable[[], None] | None = None
+        self.limit = MOST_EVENTS
         self.start = clock()
         self.end = self.start
         self._local = threading.local()
@@ -96,7 +103,7 @@ class Session:
     @contextlib.contextmanager
     def span(self, name: str, category: str, **args: Any) -> Iterator[dict[str, Any]]:
         """The time of a body; the body may add to what is yielded."""
-        start = self._local.last = clock()
+        start = self.mark()
         try:
             yield args
         finally:
@@ -105,11 +112,18 @@ class Session:
     def add(self, name: str, category: str, start: int, **args: Any) -> None:
         """Something that began at `start` and ends now."""
         end = self._local.last = clock()
-        self.spans.append(Span(name, category, start, end, threading.get_ident(), args))
+        if len(self.spans) < self.limit:
+            self.spans.append(Span(name, category, start, end, threading.get_ident(), args))
 
     def last(self) -> int:
         """When this thread's last event ended, or the profile began."""
         return getattr(self._local, "last", self.start)
+
+    def mark(self) -> int:
+        """Now; what this thread records next counts from here."""
+        now: int = clock()
+        self._local.last = now
+        return now
 
     @contextlib.contextmanager
     def flushing(self, start: int, nodes: list[Any]) -> Iterator[None]:
@@ -124,7 +138,9 @@ class Session:
     def ran(self, program: Any, first: int, times: Any) -> None:
         """Native steps of a program have run."""
         origins = getattr(self._local, "origins", None)
-        self.runs.append(Run(program, first, times, threading.get_ident(), origins))
+        self.steps += len(times) - 1
+        if self.steps <= self.limit:
+            self.runs.append(Run(program, first, times, threading.get_ident(), origins))
         if self.crowded is not None:
             self.crowded()
 

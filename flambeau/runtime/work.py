@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,12 +54,17 @@ def work_of(program: Any, step: Any) -> Work:
     flops = 0 if node.op.flops is None else node.op.flops(node)
     moved = sum(_viewed(s) for s in reads) + _result_bytes(node)
     nodes = [node]
-    carried = program.epilogues.get(step.number)
+    carried = program.carried.get(step.number)
     if carried is not None:  # what the product hands on is read from a near cache
-        after = _region(program, carried.region)
-        flops += after.flops
-        moved += after.bytes - node.nbytes * (2 if carried.hidden else 1)
-        nodes += carried.region.members
+        if carried.hidden:
+            moved -= node.nbytes
+        made = {node}
+        for region in carried.regions:
+            after = _region(program, region, made)
+            flops += after.flops
+            moved += after.bytes
+            nodes += region.members
+            made.update(region.stores)
     elif step.kind == "index_put":  # the base is written where it lies
         moved = 2 * reads[1].nbytes + sum(i.nbytes for i in reads[2:])
     name, origins = _named(program, nodes)
@@ -67,7 +72,8 @@ def work_of(program: Any, step: Any) -> Work:
     return Work(name, step.kind, "", flops, moved, node.dtype.name, shapes, origins)
 
 
-def _region(program: Any, region: Region) -> Work:
+def _region(program: Any, region: Region, near: Collection[Node] = ()) -> Work:
+    """A region's work; values in `near` are read from a near cache."""
     kernel = program.kernels[region.number]
     moved = 0
     shapes: list[tuple[int, ...]] = []
@@ -75,7 +81,8 @@ def _region(program: Any, region: Region) -> Work:
     for key, maps in kernel.reads.items():
         node = key if isinstance(key, Node) else program.plan.writes.get(key[1], key[1])
         count = gathered.get(node) or _reach(maps, node, kernel.dims)
-        moved += min(count, node.numel) * node.dtype.itemsize
+        if node not in near:
+            moved += min(count, node.numel) * node.dtype.itemsize
         shapes.append(node.shape)
     moved += sum(n.nbytes for n in region.stores)
     flops = sum(_operations(n) for n in region.members)

@@ -237,3 +237,30 @@ def test_it_runs_from_a_checkout_without_a_path(tmp_path: Path) -> None:
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     ended = run_flambeau("run", str(script), "spawn", cwd=root, env=env)
     assert ended.stdout.split()[0] == VERSION, ended.stderr
+
+
+def test_a_profile_is_written_however_the_program_ends(tmp_path: Path) -> None:
+    code = """\
+        import sys
+        from torch.autograd.profiler import record_function
+        from torch.profiler import profile, schedule
+        import torch
+
+        with record_function("my part"):
+            y = torch.rand(40, 40) @ torch.rand(40, 40)
+        print(y.shape, y.sum().item() > 0)
+        sys.exit(int(sys.argv[1]))
+    """
+    write(tmp_path, "program.py", code)
+    for option in (["--profile", "found"], ["--profile=found"]):
+        ran = run_flambeau("run", *option, "program.py", "5", cwd=tmp_path)
+        assert ran.returncode == 5, ran.stderr
+        assert ran.stdout == "torch.Size([40, 40]) True\n"
+        assert f"Profile written to {tmp_path / 'found'}" in ran.stderr
+        names = sorted(p.name for p in (tmp_path / "found").iterdir())
+        assert names == ["memory.html", "roofline.html", "tables.txt", "trace.json"]
+        trace = json.loads((tmp_path / "found" / "trace.json").read_text())
+        assert {"my part", "kernel::matmul"} <= {e["name"] for e in trace["traceEvents"]}
+        assert "matmul" in (tmp_path / "found" / "tables.txt").read_text()
+    for words in (["--profile"], ["--profile", "found"]):
+        assert run_flambeau("run", *words, cwd=tmp_path).returncode == 2
