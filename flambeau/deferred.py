@@ -53,6 +53,7 @@ MODULES = (
     "linalg",
     "special",
     "func",
+    "profiler",
 )
 STANDINS = (
     "accelerator",
