@@ -37,6 +37,8 @@ from flambeau.autograd import set_grad_enabled as set_grad_enabled
 from flambeau.autograd.anomaly import is_anomaly_check_nan_enabled as is_anomaly_check_nan_enabled
 from flambeau.autograd.anomaly import is_anomaly_enabled as is_anomaly_enabled
 from flambeau.autograd.anomaly import set_anomaly_enabled as set_anomaly_enabled
+from flambeau.budget import get_memory_budget as get_memory_budget
+from flambeau.budget import set_memory_budget as set_memory_budget
 from flambeau.compile import compile as compile
 from flambeau.deferred import attribute as __getattr__
 from flambeau.deferred import names as __dir__
@@ -125,6 +127,8 @@ from flambeau.explain import explain as explain
 from flambeau.serialization import load as load
 from flambeau.serialization import save as save
 
+def _int_mm(input: Tensor, mat2: Tensor) -> Tensor:
+    """Product of two int8 matrices (N, M) @ (M, P) with an int32 result, which wraps."""
 def abs(input: Tensor | _builtins.float) -> Tensor:
     """Absolute value."""
 def abs_(input: Tensor) -> Tensor:
@@ -368,7 +372,7 @@ def conv_transpose1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, 
 def conv_transpose2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: _builtins.int = 1, dilation: Any = 1) -> Tensor:
     """Transposed convolution of images: as `conv_transpose1d`, with (C, M / groups, KH, KW)."""
 def conv_transpose3d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: _builtins.int = 1, dilation: Any = 1) -> Tensor:
-    """Transposed convolution of volumes: as `conv_transpose1d`, weight (C, M / groups, KD, KH, KW)."""
+    """Transposed convolution of volumes: as `conv_transpose1d`, with three sizes each."""
 def convolution(input: Tensor, weight: Tensor, bias: Any, stride: Any, padding: Any, dilation: Any, transposed: _builtins.bool, output_padding: Any, groups: _builtins.int) -> Tensor:
     """Sums of products of a kernel with the parts of an image that it covers."""
 def copy_(self: Tensor, src: Any, non_blocking: _builtins.bool = False) -> Tensor:

@@ -485,13 +485,15 @@ class Convolution:
         place = first * total + sum(p.start * o for p, o in zip(phase, outs, strict=True))
         goal = goal_of(form, count * plane, self.panels, self.groups)
         image = math.prod(self.padded) * self.channels * size
+        bias_step = bias[0][2][-1] if bias else 0
         values: dict[str, Any] = {
             "a": (room, 0), "b": (room, self.panel_offset()),
             "out": (out, place * self.node.dtype.itemsize),
             "bias": bias[0][:2] if bias else 0, "rows": rows, "a0": image * self.groups,
             "o0": total, "a_group": image,
             "b_group": self.panels * self.depth * form.nr * size,
-            "out_group": self.columns * plane, "bias_group": self.columns,
+            "out_group": self.columns * plane, "bias_group": self.columns * bias_step,
+            "bias_step": bias_step,
             "columns": self.columns, "panel_step": self.depth * form.nr * size,
             "column_step": plane, "step": size, "clear": int(not blocks), "add": 0,
             **tiling(form, rows, self.columns, self.groups, goal, form.mr),
@@ -675,6 +677,7 @@ class WeightGradient:
             "a": base, "b": (room, self.panel_offset()), "out": (out, 0), "bias": 0,
             "rows": depth, "a0": channel, "o0": self.taps, "a_group": self.channels * channel,
             "b_group": self.panels * panel, "out_group": self.columns * depth, "bias_group": 0,
+            "bias_step": 0,
             "columns": self.columns, "panel_step": panel, "column_step": depth, "step": step,
             "clear": int(self.cut), "add": int(first > 0),
             **tiling(form, depth, self.columns, self.groups,
@@ -752,9 +755,9 @@ def plan(node: Node) -> Convolution | WeightGradient:
     return WeightGradient(node, form)
 
 
-def fits(dtype: str, node: Node) -> bool:
-    """Whether the kernel for a dtype computes a convolution or a weight's gradient."""
-    if DTYPES.get(node.dtype.name) != dtype or not 3 <= len(node.shape) <= 5:
+def fits(node: Node) -> bool:
+    """Whether the kernel computes a convolution or a weight's gradient."""
+    if node.dtype.name not in DTYPES or not 3 <= len(node.shape) <= 5:
         return False
     if 0 in node.shape or any(0 in s.shape or s.dtype != node.dtype for s in node.src):
         return False

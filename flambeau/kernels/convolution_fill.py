@@ -129,9 +129,9 @@ def _turn(form: Form) -> str:
                     address = target(f.add(block.index, place))
                     store_some(f, form, form.acc, value, address, "%count")
         f.ret()
-    with f.loop("%n") as place:
-        address = target(place.index)
-        start = f.gep(stored, "%source", f.mul(place.index, "%step"))
+    with f.loop("%n") as one:
+        address = target(one.index)
+        start = f.gep(stored, "%source", f.mul(one.index, "%step"))
         with f.loop("%count") as lane:
             value = load_stored(f, form, f.gep(stored, start, f.mul(lane.index, "%channel")), 1)
             f.store(form.acc, value, f.gep(form.acc, address, lane.index), form.acc_size)

@@ -40,13 +40,14 @@ SLACK = 32
 
 FIELDS = (
     "a", "b", "out", "bias", "rows", "size1", "size2", "size3", "a0", "a1", "a2", "a3", "o0", "o1",
-    "o2", "o3", "a_group", "b_group", "out_group", "bias_group", "columns", "panels", "panel_step",
-    "column_step", "tile_rows", "row_tiles", "tile_panels", "column_tiles", "step", "blocks",
-    "block_table", "run_table", "clear", "add", "units",
+    "o2", "o3", "a_group", "b_group", "out_group", "bias_group", "bias_step", "columns", "panels",
+    "panel_step", "column_step", "tile_rows", "row_tiles", "tile_panels", "column_tiles", "step",
+    "blocks", "block_table", "run_table", "clear", "add", "units",
 )  # fmt: skip
 """Words of a product. Addresses; rows and the sizes of their three inner coordinates; steps along
 the four coordinates in the image (bytes) and the result (elements); steps from one group of
-channels to the next (image and panels in bytes, result and bias in elements); columns of a group,
+channels to the next (image and panels in bytes, result and bias in elements) and from one bias to
+the next; columns of a group,
 their panels, the bytes of a panel, the elements between columns of the result; the tiling; bytes
 from one k to the next within a run; number of blocks and where, in words from here, the tables of
 blocks and of runs are; whether tiles begin as zeros (else their first block writes); whether the
@@ -146,11 +147,12 @@ def store_panel(form: Form) -> str:
 
     out[places[r] + column * step] (+)= c[r, column] + bias[column]. The function's parameters: a
     panel of scratch, rows and columns in use, elements from `out` for each row (ascending), the
-    result, elements between columns, the panel's biases or null, whether to add.
+    result, elements between columns, the panel's biases or null, elements between them, whether to
+    add.
     """
     params = [
         ("ptr", "c"), ("i64", "rows"), ("i64", "columns"), ("ptr", "places"), ("ptr", "out"),
-        ("i64", "step"), ("ptr", "bias"), ("i64", "add"),
+        ("i64", "step"), ("ptr", "bias"), ("i64", "bias_step"), ("i64", "add"),
     ]  # fmt: skip
     f = Function("store_panel", params, "void", "nounwind noinline")
     vl, acc, size = form.vl, form.acc, form.acc_size
@@ -208,7 +210,8 @@ def store_panel(form: Form) -> str:
 def _bias(f: Function, form: Form, missing: str, number: Value) -> str:
     """The bias of a column, or zero."""
     with f.merge(f.op(f"xor i1 {missing}, true"), [form.acc], ["0.0"]) as values:
-        values[0] = load_stored(f, form, f.gep(form.stored, "%bias", number), 1)
+        place = f.gep(form.stored, "%bias", f.mul(number, "%bias_step"))
+        values[0] = load_stored(f, form, place, 1)
     return values[0]
 
 
@@ -279,13 +282,14 @@ def _tile(form: Form) -> str:
     with f.loop(stop, start=first) as panel:
         left = f.mul(panel.index, form.nr)
         column = f.mul(f.mul(left, v["column_step"]), form.stored_size)
-        here = f.select(has_bias, f.add(bias, f.mul(left, form.stored_size)), 0)
+        place = f.mul(f.mul(left, v["bias_step"]), form.stored_size)
+        here = f.select(has_bias, f.add(bias, place), 0)
         c = f.gep("i8", "%scratch", f.mul(f.sub(panel.index, first), panel_bytes))
         f.do(
             f"call void @store_panel(ptr {c}, i64 {rows}, "
             f"i64 {f.min(form.nr, f.sub(v['columns'], left))}, ptr {places}, "
             f"ptr {_address(f, f.add(out, column))}, i64 {v['column_step']}, "
-            f"ptr {_address(f, here)}, i64 {v['add']})"
+            f"ptr {_address(f, here)}, i64 {v['bias_step']}, i64 {v['add']})"
         )
     f.ret()
     return f.text()

@@ -401,6 +401,15 @@ def _convolution_vjp(
 convolution.vjp(_convolution_vjp, saves="input weight")
 
 
+def _flops(node: Any) -> int:
+    """A multiply-add for each place of an image, or of a transpose's, and each weight it meets."""
+    x, w = node.src[:2]
+    return 2 * math.prod((x if node.attrs[6] else node).shape) * math.prod(w.shape[1:])
+
+
+convolution.flops(_flops)
+
+
 def _weight_gradient_vjp(
     g: Any, out: Any, input: Any, cotangent: Any, kernel: Any, stride: Any, padding: Any,
     dilation: Any, groups: int,
@@ -416,6 +425,9 @@ def _weight_gradient_vjp(
 
 
 convolution_weight_gradient.vjp(_weight_gradient_vjp, saves="input cotangent")
+convolution_weight_gradient.flops(
+    lambda node: 2 * math.prod(node.src[1].shape) * math.prod(node.shape[1:])
+)
 
 
 # -- torch's functions -----------------------------------------------------------------------------
@@ -595,7 +607,7 @@ def conv_transpose3d(
     groups: int = 1,
     dilation: Any = 1,
 ) -> Tensor:
-    """Transposed convolution of volumes: as `conv_transpose1d`, weight (C, M / groups, KD, KH, KW)."""
+    """Transposed convolution of volumes: as `conv_transpose1d`, with three sizes each."""
     return _transposed(3, input, weight, bias, stride, padding, output_padding, groups, dilation)
 
 

@@ -17,8 +17,10 @@ from typing import Any
 
 from flambeau.codegen.llvm import Kernel
 from flambeau.codegen.loops import emit_region
+from flambeau.dtypes import uint8
 from flambeau.ir.graph import COPY, PICK, Node
 from flambeau.ir.region import Region
+from flambeau.kernels import claims
 from flambeau.kernels.epilogue import Attach, Epilogue, epilogue
 from flambeau.passes.fuse import Plan, Step, base_of, order_after
 from flambeau.passes.rematerialise import Again, Schedule, rematerialise
@@ -63,8 +65,7 @@ class Planning:
                 self.picks.setdefault(n.src[0], {})[n.attrs[0]] = n
         for step in plan.steps:
             if isinstance(step, Step) and step.node.op.kind == "composite":
-                for which in range(len(step.node.attrs[-1])):
-                    self.result(step.node, which)
+                self.claimed(step.node)
         vector_bytes = kernels.vector_bytes()
         self.kernels: dict[int, Kernel] = {
             s.number: emit_region(s, plan.free, vector_bytes)
