@@ -145,6 +145,14 @@ def acosh(input: Tensor | _builtins.float) -> Tensor:
     """Inverse hyperbolic cosine."""
 def acosh_(input: Tensor) -> Tensor:
     """In-place form of `acosh`."""
+def adaptive_avg_pool1d(input: Tensor, output_size: Any) -> Tensor:
+    """The mean of each of as many windows as the result has elements."""
+def adaptive_max_pool1d(input: Tensor, output_size: Any, return_indices: _builtins.bool = False) -> Any:
+    """The largest element of each of as many windows as the result has elements."""
+def adaptive_max_pool2d(input: Tensor, output_size: Any, return_indices: _builtins.bool = False) -> Any:
+    """The largest element of each of as many windows as the result has elements."""
+def adaptive_max_pool3d(input: Tensor, output_size: Any, return_indices: _builtins.bool = False) -> Any:
+    """The largest element of each of as many windows as the result has elements."""
 def add(input: Any, other: Any, *, alpha: Any = 1, out: Any = None) -> Any:
     """input + alpha * other."""
 def add_(input: Any, other: Any, *, alpha: Any = 1, out: Any = None) -> Any:
@@ -259,6 +267,8 @@ def atleast_2d(*tensors: Any) -> Any:
     """Tensors with dimensions of size 1 added up to 2 dimensions."""
 def atleast_3d(*tensors: Any) -> Any:
     """Tensors with dimensions of size 1 added up to 3 dimensions."""
+def avg_pool1d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: _builtins.bool = False, count_include_pad: _builtins.bool = True) -> Tensor:
+    """The mean of each window of a signal of 1 dimension(s)."""
 def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """beta * input + alpha * bmm(batch1, batch2)."""
 def baddbmm_(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
@@ -329,6 +339,8 @@ def celu_(input: Tensor, alpha: _builtins.float = ...) -> Tensor:
     """In-place form of `celu`."""
 def chain_matmul(*matrices: Tensor) -> Tensor:
     """Product of several matrices in the cheapest order."""
+def channel_shuffle(input: Tensor, groups: _builtins.int) -> Tensor:
+    """Channels of (N, C, *) dealt out: those of different groups stand beside each other."""
 def chunk(input: Tensor, chunks: _builtins.int, dim: _builtins.int = 0) -> _builtins.tuple[Tensor, ...]:
     """At most `chunks` views of equal size (the last may be smaller)."""
 def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
@@ -751,6 +763,12 @@ def matrix_power(input: Tensor, n: _builtins.int) -> Tensor:
     """A square matrix multiplied by itself n times, by squaring; n >= 0."""
 def max(input: Tensor, *args: Any, out: Any = None, **kwargs: Any) -> Any:
     """Largest element; with `dim` (values, indices); with a tensor the elementwise maximum."""
+def max_pool1d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: _builtins.bool = False) -> Any:
+    """The largest element of each window of a signal of 1 dimension(s)."""
+def max_pool2d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: _builtins.bool = False) -> Any:
+    """The largest element of each window of a signal of 2 dimension(s)."""
+def max_pool3d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: _builtins.bool = False) -> Any:
+    """The largest element of each window of a signal of 3 dimension(s)."""
 def maximum(input: Tensor | _builtins.float, other: Tensor | _builtins.float) -> Tensor:
     """The larger of two; NaN when either is. The gradient is shared equally on ties."""
 def maximum_(input: Tensor, other: Tensor) -> Tensor:
@@ -803,6 +821,8 @@ def nansum(input: Tensor, dim: Any = None, keepdim: _builtins.bool = False, *, d
     """Sum that counts NaN as 0."""
 def narrow(input: Tensor, dim: _builtins.int, start: _builtins.int, length: _builtins.int) -> Tensor:
     """Elements start .. start + length of one dimension."""
+def native_channel_shuffle(input: Tensor, groups: _builtins.int) -> Tensor:
+    """Channels of (N, C, *) dealt out: those of different groups stand beside each other."""
 def native_layer_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None, bias: Tensor | None, eps: _builtins.float) -> _builtins.tuple[Tensor, Tensor, Tensor]:
     """`layer_norm`, and the mean and 1 / sqrt(var + eps) of every row without gradients."""
 def ne(input: Tensor | _builtins.float, other: Tensor | _builtins.float) -> Tensor:
@@ -841,6 +861,10 @@ def pairwise_distance(x1: Tensor, x2: Tensor, p: _builtins.float = ..., eps: _bu
     """The p-norm of x1 - x2 + eps over the last dimension."""
 def permute(input: Tensor, *dims: Any) -> Tensor:
     """The dimensions in the order given."""
+def pixel_shuffle(input: Tensor, upscale_factor: _builtins.int) -> Tensor:
+    """(*, C * r * r, H, W) as (*, C, H * r, W * r)."""
+def pixel_unshuffle(input: Tensor, downscale_factor: _builtins.int) -> Tensor:
+    """(*, C, H * r, W * r) as (*, C * r * r, H, W): the inverse of `pixel_shuffle`."""
 def poisson(input: Tensor, generator: _Generator | None = None) -> Tensor:
     """Poisson values whose rates are the elements of input."""
 def poisson_nll_loss(input: Tensor, target: Tensor, log_input: _builtins.bool = True, full: _builtins.bool = False, size_average: _builtins.bool | None = None, eps: _builtins.float = ..., reduce: _builtins.bool | None = None, reduction: _builtins.str = "mean") -> Tensor:

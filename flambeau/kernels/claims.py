@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 from flambeau.ir.graph import Node
-from flambeau.kernels import attention, convolution
+from flambeau.kernels import attention, convolution, window_tables
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,24 @@ def _convolution(node: Node) -> Claim | None:
     return _convolution_claim(dtype) if dtype and convolution.fits(node) else None
 
 
+@cache
+def _window_claim(row: str, dtype: str) -> Claim:
+    symbol, _, words, text = window_tables.KERNELS[row]
+    return Claim(f"{symbol}_{dtype}", lambda features: text(dtype), (), words)
+
+
+def _window(node: Node) -> Claim | None:
+    _, fits, _, _ = window_tables.KERNELS[node.op.name]
+    return _window_claim(node.op.name, node.dtype.name) if fits(node) else None
+
+
 #: Row -> the kernels that may compute it: node -> its claim or None; the first one does.
 CLAIMS: dict[str, tuple[Callable[[Node], Claim | None], ...]] = {
     "_attention": (_attention,),
     "_attention_backward": (_attention,),
     "convolution": (_convolution,),
     "convolution_weight_gradient": (_convolution,),
+    **dict.fromkeys(window_tables.KERNELS, (_window,)),
 }
 
 

@@ -20,8 +20,34 @@ from flambeau.tape import Handle as _Handle
 from flambeau.tensor import Tensor as Tensor
 from flambeau.nn.multihead import multi_head_attention_forward as multi_head_attention_forward
 
+def adaptive_avg_pool1d(input: Tensor, output_size: Any) -> Tensor:
+    """The mean of each of as many windows as the result has elements."""
+def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
+    """The mean of each of as many windows as the result has elements."""
+def adaptive_avg_pool3d(input: Tensor, output_size: Any) -> Tensor:
+    """The mean of each of as many windows as the result has elements."""
+def adaptive_max_pool1d(input: Tensor, output_size: Any, return_indices: _builtins.bool = False) -> Any:
+    """The largest element of each of as many windows as the result has elements."""
+def adaptive_max_pool1d_with_indices(input: Tensor, output_size: Any, return_indices: _builtins.bool = False) -> Any:
+    """`adaptive_max_pool1d` and the places of the largest elements."""
+def adaptive_max_pool2d(input: Tensor, output_size: Any, return_indices: _builtins.bool = False) -> Any:
+    """The largest element of each of as many windows as the result has elements."""
+def adaptive_max_pool2d_with_indices(input: Tensor, output_size: Any, return_indices: _builtins.bool = False) -> Any:
+    """`adaptive_max_pool2d` and the places of the largest elements."""
+def adaptive_max_pool3d(input: Tensor, output_size: Any, return_indices: _builtins.bool = False) -> Any:
+    """The largest element of each of as many windows as the result has elements."""
+def adaptive_max_pool3d_with_indices(input: Tensor, output_size: Any, return_indices: _builtins.bool = False) -> Any:
+    """`adaptive_max_pool3d` and the places of the largest elements."""
+def affine_grid(theta: Tensor, size: Any, align_corners: _builtins.bool | None = None) -> Tensor:
+    """Places of an image's elements after an affine map, for `grid_sample`."""
 def alpha_dropout(input: Tensor, p: _builtins.float = ..., training: _builtins.bool = False, inplace: _builtins.bool = False) -> Tensor:
     """Dropout that keeps mean 0 and variance 1 of SELU networks."""
+def avg_pool1d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: _builtins.bool = False, count_include_pad: _builtins.bool = True) -> Tensor:
+    """The mean of each window of a signal of 1 dimension(s)."""
+def avg_pool2d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: _builtins.bool = False, count_include_pad: _builtins.bool = True, divisor_override: _builtins.int | None = None) -> Tensor:
+    """The mean of each window of a signal of 2 dimension(s)."""
+def avg_pool3d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: _builtins.bool = False, count_include_pad: _builtins.bool = True, divisor_override: _builtins.int | None = None) -> Tensor:
+    """The mean of each window of a signal of 3 dimension(s)."""
 def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None, bias: Tensor | None = None, training: _builtins.bool = False, momentum: _builtins.float = ..., eps: _builtins.float = ..., cudnn_enabled: _builtins.bool = True) -> Tensor:
     """(x - mean) / sqrt(var + eps) * weight + bias, one mean and variance a channel."""
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -34,6 +60,8 @@ def celu(input: Tensor, alpha: _builtins.float = ..., inplace: Any = False) -> T
     """x above 0, alpha * (exp(x / alpha) - 1) elsewhere."""
 def celu_(input: Tensor, alpha: _builtins.float = ...) -> Tensor:
     """In-place form of `celu`."""
+def channel_shuffle(input: Tensor, groups: _builtins.int) -> Tensor:
+    """Channels of (N, C, *) dealt out: those of different groups stand beside each other."""
 def conv1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: _builtins.int = 1) -> Tensor:
     """Convolution along one dimension."""
 def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: _builtins.int = 1) -> Tensor:
@@ -70,12 +98,18 @@ def feature_alpha_dropout(input: Tensor, p: _builtins.float = ..., training: _bu
     """`alpha_dropout` of whole channels: one draw for each (n, c) of (N, C, ..)."""
 def fold(input: Tensor, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Tensor:
     """Sliding blocks added up into images."""
+def fractional_max_pool2d(input: Tensor, kernel_size: Any, output_size: Any = None, output_ratio: Any = None, return_indices: _builtins.bool = False, _random_samples: Tensor | None = None) -> Any:
+    """The largest element of windows whose places are drawn at random."""
+def fractional_max_pool3d(input: Tensor, kernel_size: Any, output_size: Any = None, output_ratio: Any = None, return_indices: _builtins.bool = False, _random_samples: Tensor | None = None) -> Any:
+    """The largest element of windows whose places are drawn at random."""
 def gaussian_nll_loss(input: Tensor, target: Tensor, var: Any, full: _builtins.bool = False, eps: _builtins.float = ..., reduction: _builtins.str = "mean") -> Tensor:
     """(log(var) + (input - target)^2 / var) / 2, var at least eps."""
 def gelu(input: Tensor, approximate: _builtins.str = "none") -> Tensor:
     """x * Phi(x) with the normal distribution function Phi."""
 def glu(input: Tensor, dim: _builtins.int = -1) -> Tensor:
     """The first half times the sigmoid of the second half of one dimension."""
+def grid_sample(input: Tensor, grid: Tensor, mode: _builtins.str = "bilinear", padding_mode: _builtins.str = "zeros", align_corners: _builtins.bool | None = None) -> Tensor:
+    """An image read at the places of a grid."""
 def group_norm(input: Tensor, num_groups: _builtins.int, weight: Tensor | None = None, bias: Tensor | None = None, eps: _builtins.float = ..., cudnn_enabled: _builtins.bool = True) -> Tensor:
     """(x - mean) / sqrt(var + eps) * weight + bias, one mean and variance a group of channels."""
 def gumbel_softmax(logits: Tensor, tau: _builtins.float = 1, hard: _builtins.bool = False, eps: _builtins.float = ..., dim: _builtins.int = -1) -> Tensor:
@@ -100,6 +134,8 @@ def huber_loss(input: Tensor, target: Tensor, reduction: _builtins.str = "mean",
     """d^2 / 2 where |d| < delta, delta * (|d| - delta / 2) elsewhere, for d = input - target."""
 def instance_norm(input: Tensor, running_mean: Tensor | None = None, running_var: Tensor | None = None, weight: Tensor | None = None, bias: Tensor | None = None, use_input_stats: _builtins.bool = True, momentum: _builtins.float = ..., eps: _builtins.float = ...) -> Tensor:
     """`group_norm` with a group for each channel; running statistics are means over instances."""
+def interpolate(input: Tensor, size: Any = None, scale_factor: Any = None, mode: _builtins.str = "nearest", align_corners: _builtins.bool | None = None, recompute_scale_factor: _builtins.bool | None = None, antialias: _builtins.bool = False) -> Tensor:
+    """An image, signal or volume at another size."""
 def kl_div(input: Tensor, target: Tensor, size_average: _builtins.bool | None = None, reduce: _builtins.bool | None = None, reduction: _builtins.str = "mean", log_target: _builtins.bool = False) -> Tensor:
     """target * (log target - input), pointwise, for log-probabilities `input`."""
 def l1_loss(input: Tensor, target: Tensor, size_average: _builtins.bool | None = None, reduce: _builtins.bool | None = None, reduction: _builtins.str = "mean", weight: Tensor | None = None) -> Tensor:
@@ -118,8 +154,32 @@ def log_softmax(input: Tensor, dim: _builtins.int | None = None, _stacklevel: _b
     """log(softmax(x)) along one dimension."""
 def logsigmoid(input: Tensor) -> Tensor:
     """log(sigmoid(x)) = -log(1 + exp(-x))."""
+def lp_pool1d(input: Tensor, norm_type: _builtins.float, kernel_size: Any, stride: Any = None, ceil_mode: _builtins.bool = False) -> Tensor:
+    """(sum of x ** p over each window) ** (1 / p) in 1 dimension(s)."""
+def lp_pool2d(input: Tensor, norm_type: _builtins.float, kernel_size: Any, stride: Any = None, ceil_mode: _builtins.bool = False) -> Tensor:
+    """(sum of x ** p over each window) ** (1 / p) in 2 dimension(s)."""
+def lp_pool3d(input: Tensor, norm_type: _builtins.float, kernel_size: Any, stride: Any = None, ceil_mode: _builtins.bool = False) -> Tensor:
+    """(sum of x ** p over each window) ** (1 / p) in 3 dimension(s)."""
 def margin_ranking_loss(input1: Tensor, input2: Tensor, target: Tensor, margin: _builtins.float = ..., size_average: _builtins.bool | None = None, reduce: _builtins.bool | None = None, reduction: _builtins.str = "mean") -> Tensor:
     """max(0, -target * (input1 - input2) + margin)."""
+def max_pool1d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: _builtins.bool = False, return_indices: _builtins.bool = False) -> Any:
+    """`flambeau.max_pool1d`; with `return_indices` also the places of the largest"""
+def max_pool1d_with_indices(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: _builtins.bool = False, return_indices: _builtins.bool = False) -> Any:
+    """`max_pool1d` and the places of the largest elements."""
+def max_pool2d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: _builtins.bool = False, return_indices: _builtins.bool = False) -> Any:
+    """`flambeau.max_pool2d`; with `return_indices` also the places of the largest"""
+def max_pool2d_with_indices(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: _builtins.bool = False, return_indices: _builtins.bool = False) -> Any:
+    """`max_pool2d` and the places of the largest elements."""
+def max_pool3d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: _builtins.bool = False, return_indices: _builtins.bool = False) -> Any:
+    """`flambeau.max_pool3d`; with `return_indices` also the places of the largest"""
+def max_pool3d_with_indices(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: _builtins.bool = False, return_indices: _builtins.bool = False) -> Any:
+    """`max_pool3d` and the places of the largest elements."""
+def max_unpool1d(input: Tensor, indices: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, output_size: Any = None) -> Tensor:
+    """Elements put back where `max_pool1d` found them, zeros elsewhere."""
+def max_unpool2d(input: Tensor, indices: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, output_size: Any = None) -> Tensor:
+    """Elements put back where `max_pool2d` found them, zeros elsewhere."""
+def max_unpool3d(input: Tensor, indices: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, output_size: Any = None) -> Tensor:
+    """Elements put back where `max_pool3d` found them, zeros elsewhere."""
 def mish(input: Tensor, inplace: Any = False) -> Tensor:
     """x * tanh(log(1 + exp(x)))."""
 def mish_(input: Tensor) -> Tensor:
@@ -132,6 +192,8 @@ def multilabel_margin_loss(input: Tensor, target: Tensor, size_average: _builtin
     """Sum over classes i that are no labels and labels j of max(0, 1 - (x[j] - x[i])) / C."""
 def multilabel_soft_margin_loss(input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: _builtins.bool | None = None, reduce: _builtins.bool | None = None, reduction: _builtins.str = "mean") -> Tensor:
     """The mean over classes (the last dimension) of the logistic loss of each."""
+def native_channel_shuffle(input: Tensor, groups: _builtins.int) -> Tensor:
+    """Channels of (N, C, *) dealt out: those of different groups stand beside each other."""
 def nll_loss(input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: _builtins.bool | None = None, ignore_index: _builtins.int = -100, reduce: _builtins.bool | None = None, reduction: _builtins.str = "mean") -> Tensor:
     """-weight[target] * input[target] for log-probabilities."""
 def normalize(input: Tensor, p: _builtins.float = ..., dim: Any = 1, eps: _builtins.float = ..., out: Tensor | None = None) -> Tensor:
@@ -142,6 +204,10 @@ def pad(input: Tensor, pad: Any, mode: _builtins.str = "constant", value: _built
     """Elements added at (or with negative counts taken from) both ends of the last dimensions."""
 def pairwise_distance(x1: Tensor, x2: Tensor, p: _builtins.float = ..., eps: _builtins.float = ..., keepdim: _builtins.bool = False) -> Tensor:
     """The p-norm of x1 - x2 + eps over the last dimension."""
+def pixel_shuffle(input: Tensor, upscale_factor: _builtins.int) -> Tensor:
+    """(*, C * r * r, H, W) as (*, C, H * r, W * r)."""
+def pixel_unshuffle(input: Tensor, downscale_factor: _builtins.int) -> Tensor:
+    """(*, C, H * r, W * r) as (*, C * r * r, H, W): the inverse of `pixel_shuffle`."""
 def poisson_nll_loss(input: Tensor, target: Tensor, log_input: _builtins.bool = True, full: _builtins.bool = False, size_average: _builtins.bool | None = None, eps: _builtins.float = ..., reduce: _builtins.bool | None = None, reduction: _builtins.str = "mean") -> Tensor:
     """Negative log-likelihood of counts under Poisson distributions."""
 def prelu(input: Tensor, weight: Tensor) -> Tensor:

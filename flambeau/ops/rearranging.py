@@ -16,6 +16,7 @@ from flambeau.ops.movement import (
     diagonal_of,
     expand_to,
     flip,
+    permute_dims,
     slice_dim,
     transpose,
     view_as_shape,
@@ -57,24 +58,35 @@ def pad(input: Tensor, pad: Any, mode: str = "constant", value: float | None = N
     ]
     if mode == "constant":
         return _constant_pad(input, sides, 0.0 if value is None else value)
-    if mode not in ("reflect", "replicate", "circular"):
+    if mode not in _ENDS:
         raise NotImplementedError(f"Unrecognised padding mode {mode}")
     if value is not None and value != 0:
-        raise ValueError(f'Padding mode "{mode}" doesn\'t take in value argument')
+        raise RuntimeError(f'Padding mode "{mode}" doesn\'t take in value argument')
+    if len(sides) not in (1, 2, 3) or input.ndim not in (len(sides) + 1, len(sides) + 2):
+        raise NotImplementedError(
+            f"Padding size {len(counts)} is not supported for {input.ndim}D input tensor.\n"
+            f"Supported combinations for non-constant padding:\n"
+            f"  - 2D or 3D input: padding size = 2 (pads last dimension)\n"
+            f"  - 3D or 4D input: padding size = 4 (pads last 2 dimensions)\n"
+            f"  - 4D or 5D input: padding size = 6 (pads last 3 dimensions)"
+        )
     if mode == "replicate" or (mode == "reflect" and len(sides) < 3):
         return _edge_pad(input, tuple(sides), mode)
-    return _index_pads(input, sides, mode)
+    return _extended(input, sides, mode)
 
 
 @composite(method=False, public=False, autocast="float32")
 def _edge_pad(input: Tensor, sides: Any, mode: str) -> Tensor:
     """`pad` by elements of the tensor, in the forms that autocast computes in float32."""
-    return _index_pads(input, sides, mode)
+    return _extended(input, sides, mode)
 
 
-def _index_pads(x: Tensor, sides: Any, mode: str) -> Tensor:
+def _extended(x: Tensor, sides: Any, mode: str) -> Tensor:
+    """`pad` by elements of the tensor."""
+    if not any(before or after for _, before, after in sides):
+        return NAMES["clone"](x)
     for d, before, after in sides:
-        x = _index_pad(x, d, before, after, mode)
+        x = _longer(x, d, before, after, mode)
     return x
 
 
@@ -100,25 +112,149 @@ def _constant_pad(x: Tensor, sides: list[tuple[int, int, int]], value: Any) -> T
     return assign_region(base, x, x._shape, strides, offset)
 
 
-def _index_pad(x: Tensor, d: int, before: int, after: int, mode: str) -> Tensor:
+#: Mode -> (what continues a dimension in front of it, what behind it), `count` elements long.
+_ENDS: dict[str, Any] = {
+    "reflect": (
+        lambda x, d, n, count: flip(slice_dim(x, d, 1, count + 1, 1), d),
+        lambda x, d, n, count: flip(slice_dim(x, d, n - 1 - count, n - 1, 1), d),
+    ),
+    "replicate": (
+        lambda x, d, n, count: _repeated(slice_dim(x, d, 0, 1, 1), d, count),
+        lambda x, d, n, count: _repeated(slice_dim(x, d, n - 1, n, 1), d, count),
+    ),
+    "circular": (
+        lambda x, d, n, count: slice_dim(x, d, n - count, n, 1),
+        lambda x, d, n, count: slice_dim(x, d, 0, count, 1),
+    ),
+}
+
+
+def _repeated(x: Tensor, d: int, count: int) -> Tensor:
+    return expand_to(x, (*x._shape[:d], count, *x._shape[d + 1 :]))
+
+
+def _longer(x: Tensor, d: int, before: int, after: int, mode: str) -> Tensor:
+    """One dimension continued at both ends."""
     n = x._shape[d]
-    place = NAMES["arange"](-before, n + after, device=x.device)
-    if mode == "reflect":
-        if before >= n or after >= n:
+    if n == 0 and mode != "circular":
+        raise RuntimeError(
+            f"Expected {x.ndim - 1}D or {x.ndim}D (batch mode) tensor with possibly 0 batch size "
+            f"and other non-zero dimensions for input, but got: {list(x.shape)}"
+        )
+    if mode == "reflect" and (before >= n or after >= n):
+        raise RuntimeError(
+            f"Argument #4: Padding size should be less than the corresponding input dimension, but "
+            f"got: padding ({before}, {after}) at dimension {d} of input {list(x.shape)}"
+        )
+    if mode == "circular" and (before > n or after > n):
+        raise RuntimeError("Padding value causes wrapping around more than once.")
+    if n + before + after < (mode == "circular"):
+        raise RuntimeError(
+            f"Negative padding of {before} and {after} leaves less than nothing of dimension {d} "
+            f"of input {list(x.shape)}"
+        )
+    front, behind = _ENDS[mode]
+    parts = [slice_dim(x, d, max(-before, 0), n - max(-after, 0), 1)]
+    if before > 0:
+        parts.insert(0, front(x, d, n, before))
+    if after > 0:
+        parts.append(behind(x, d, n, after))
+    return cat(parts, d) if len(parts) > 1 else parts[0].contiguous()
+
+
+# -- pixels and channels ---------------------------------------------------------------------------
+
+
+def _check_factor(name: str, input: Tensor, word: str, factor: int) -> None:
+    if input.ndim < 3:
+        raise RuntimeError(
+            f"{name} expects input to have at least 3 dimensions, but got input with {input.ndim} "
+            f"dimension(s)"
+        )
+    if factor <= 0:
+        raise RuntimeError(f"{name} expects a positive {word}, but got {factor}")
+
+
+@composite(method=False, functional=True)
+def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
+    """(*, C * r * r, H, W) as (*, C, H * r, W * r).
+
+    Args:
+        upscale_factor: r.
+
+    Raises:
+        RuntimeError: channels that r * r does not divide.
+
+    Reference:
+        Shi et al., Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel
+        Convolutional Neural Network (arXiv:1609.05158).
+    """
+    r = upscale_factor
+    _check_factor("pixel_shuffle", input, "upscale_factor", r)
+    *lead, channels, height, width = input._shape
+    if channels % (r * r):
+        raise RuntimeError(
+            f"pixel_shuffle expects its input's 'channel' dimension to be divisible by the square "
+            f"of upscale_factor, but input.size(-3)={channels} is not divisible by {r * r}"
+        )
+    k = len(lead)
+    x = input.reshape(*lead, channels // (r * r), r, r, height, width)
+    x = permute_dims(x, (*range(k), k, k + 3, k + 1, k + 4, k + 2))
+    return x.reshape(*lead, channels // (r * r), height * r, width * r)
+
+
+@composite(method=False, functional=True)
+def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
+    """(*, C, H * r, W * r) as (*, C * r * r, H, W): the inverse of `pixel_shuffle`.
+
+    Args:
+        downscale_factor: r.
+
+    Raises:
+        RuntimeError: heights or widths that r does not divide.
+    """
+    r = downscale_factor
+    _check_factor("pixel_unshuffle", input, "downscale_factor", r)
+    *lead, channels, height, width = input._shape
+    for word, at, n in (("height", -2, height), ("width", -1, width)):
+        if n % r:
             raise RuntimeError(
-                f"Argument #4: Padding size should be less than the corresponding "
-                f"input dimension, but got: padding ({before}, {after}) at "
-                f"dimension {d} of input {list(x.shape)}"
+                f"pixel_unshuffle expects {word} to be divisible by downscale_factor, but "
+                f"input.size({at})={n} is not divisible by {r}"
             )
-        place = place.abs()
-        place = (n - 1) - ((n - 1) - place).abs()
-    elif mode == "replicate":
-        place = place.clamp(0, n - 1)
-    else:
-        if before > n or after > n:
-            raise RuntimeError("Padding value causes wrapping around more than once.")
-        place = place % n
-    return NAMES["index_select"](x, d, place)
+    k = len(lead)
+    x = input.reshape(*lead, channels, height // r, r, width // r, r)
+    x = permute_dims(x, (*range(k), k, k + 2, k + 4, k + 1, k + 3))
+    return x.reshape(*lead, channels * r * r, height // r, width // r)
+
+
+@composite(method=False, functional=True, aliases=("native_channel_shuffle",))
+def channel_shuffle(input: Tensor, groups: int) -> Tensor:
+    """Channels of (N, C, *) dealt out: those of different groups stand beside each other.
+
+    Args:
+        groups: how many groups the channels are in; divides C.
+
+    Reference:
+        Zhang et al., ShuffleNet (arXiv:1707.01083).
+    """
+    if input.ndim < 3:
+        raise RuntimeError(
+            f"channel_shuffle expects input with > 2 dims, but got input with sizes "
+            f"{list(input.shape)}"
+        )
+    channels = input._shape[1]
+    if groups <= 0:
+        raise RuntimeError(
+            f"Number of groups to divide channels in must be positive. Value of groups:{groups}"
+        )
+    if channels % groups:
+        raise RuntimeError(
+            f"Number of channels must be divisible by groups. Got {channels} channels and "
+            f"{groups} groups."
+        )
+    x = input.reshape(input._shape[0], groups, channels // groups, *input._shape[2:])
+    return transpose(x, 1, 2).reshape(input._shape)
 
 
 # -- order -----------------------------------------------------------------------------------------
