@@ -9,7 +9,8 @@ from functools import cache
 from typing import Any
 
 from flambeau.ir.graph import Node
-from flambeau.kernels import attention, convolution, window_tables
+from flambeau.kernels import attention, convolution, gemm_int8, window_tables
+from flambeau.runtime.cpuinfo import host_features
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,20 @@ def _window(node: Node) -> Claim | None:
 
 
 #: Row -> the kernels that may compute it: node -> its claim or None; the first one does.
+@cache
+def _int8_claim() -> Claim:
+    form = gemm_int8.form_of(host_features())
+    return Claim(
+        "fl_gemm_s8",
+        gemm_int8.module_text,
+        (),
+        lambda program, node: gemm_int8.words(form, program, node),
+        lambda node: gemm_int8.scratch(form, node),
+    )
+
+
 CLAIMS: dict[str, tuple[Callable[[Node], Claim | None], ...]] = {
+    "_int_mm": (lambda node: _int8_claim(),),
     "_attention": (_attention,),
     "_attention_backward": (_attention,),
     "convolution": (_convolution,),

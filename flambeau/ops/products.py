@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.dtype import promote_types
-from flambeau.ops.contraction import matmul, matmul_biased
-from flambeau.ops.precision import doubled
+from flambeau.dtype import int8, int32, promote_types
+from flambeau.ops.arithmetic import dtype_word
+from flambeau.ops.contraction import matmul, matmul_batched, matmul_biased
+from flambeau.ops.precision import cast, doubled
 from flambeau.ops.rows import NAMES
 from flambeau.ops.table import composite
 from flambeau.size import broadcast_shapes, wrap_dim
@@ -29,6 +30,34 @@ def mm(input: Tensor, mat2: Tensor) -> Tensor:
         if x.ndim != 2:
             raise RuntimeError(f"{which} must be a matrix")
     return matmul(input, mat2)
+
+
+@composite(out="exact", autocast="exempt", keep=True, method=False)
+def _int_mm(input: Tensor, mat2: Tensor) -> Tensor:
+    """Product of two int8 matrices (N, M) @ (M, P) with an int32 result, which wraps.
+
+    Raises:
+        RuntimeError: other dtypes or dimensions, or sizes that do not meet.
+    """
+    for x, which in ((input, "self"), (mat2, "mat2")):
+        if x.dtype is not int8:
+            raise RuntimeError(
+                f"int_mm_out_cpu: Expected {which} dtype to be of type int8 but got "
+                f"{dtype_word(x.dtype).lower()}"
+            )
+        if x.ndim != 2:
+            raise RuntimeError(
+                f"int_mm_out_cpu: Expected {which} to be of dimension 2 but got {x.ndim}"
+            )
+    if input._shape[1] != mat2._shape[0]:
+        raise RuntimeError(
+            f"int_mm_out_cpu: self.size(1) needs to match mat2.size(0) but got "
+            f"{input._shape[1]} and {mat2._shape[0]}"
+        )
+    return matmul_batched(cast(input, int32), cast(mat2, int32))
+
+
+_int_mm.flops(lambda node: 2 * node.numel * node.src[0].shape[1])
 
 
 @composite(out="exact", autocast="lower")

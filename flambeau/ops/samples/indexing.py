@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flambeau.dtype import float32, float64, int32, int64
+from flambeau.dtype import float32, float64, int8, int32, int64
 from flambeau.ops.rows import ROWS
 from flambeau.ops.samples.arithmetic import Samples, binary, truths, unary
 from flambeau.ops.samples.loss import classes
@@ -130,6 +130,10 @@ SAMPLES: dict[str, Samples] = {
         *matrices(((2, 3, 4), (2, 4, 5)), ((3, 4), (2, 4, 5)), ((0, 4), (4, 5)))(r),
         *matrices(((3, 0), (0, 5)), ((33, 70), (70, 65)))(r),
         (r(4, 3).t(), r(5, 4).t()),
+    ],
+    "_int_mm": lambda r: [
+        tuple(r(*size, dtype=int8, low=-128, high=128) for size in sizes)
+        for sizes in (((3, 4), (4, 5)), ((1, 9), (9, 1)), ((0, 3), (3, 2)), ((2, 0), (0, 3)))
     ],
     "mm": lambda r: [*matrices(((3, 4), (4, 5)))(r), (r(4, 3).t(), r(5, 4).t())],
     "bmm": matrices(((2, 3, 4), (2, 4, 5)), ((0, 3, 4), (0, 4, 5))),
