@@ -1,5 +1,6 @@
 """A training step of a small GPT: 10.8 million parameters, batch 8, context 256, AdamW."""
 
+import contextlib
 import math
 
 import numpy as np
@@ -53,8 +54,11 @@ class GPT(nn.Module):
         return F.cross_entropy(logits.view(-1, VOCABULARY), targets.view(-1))
 
 
-def setup(variant, compile):
-    """The step of one variant, with parameters and data that every contender shares."""
+def setup(variant, compile, region=contextlib.nullcontext):
+    """The step of one variant, with parameters and data that every contender shares.
+
+    The forward pass and the loss run inside of what `region` makes.
+    """
     random = np.random.default_rng(0)
     model = GPT()
     with torch.no_grad():
@@ -73,7 +77,8 @@ def setup(variant, compile):
 
     def step():
         optimizer.zero_grad()
-        loss = loss_of(tokens, targets)
+        with region():
+            loss = loss_of(tokens, targets)
         loss.backward()
         optimizer.step()
         return loss.item()

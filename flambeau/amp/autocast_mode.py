@@ -96,30 +96,28 @@ def autocast_decrement_nesting() -> int:
 
 def _older(name: str, device_type: str) -> tuple[Callable[..., Any], ...]:
     """The forms of a time when every type of device had functions of its own."""
-    words = f"'{device_type}'"
 
-    def is_enabled() -> bool:
-        return is_autocast_enabled(device_type)
+    def form(older: str, newer: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any) -> Any:
+            _deprecated(older, f"{newer}({', '.join([repr(device_type), *map(repr, args)])})")
+            return call(device_type, *args)
 
-    def set_enabled(enabled: bool) -> None:
-        _deprecated(f"set_autocast_{name}_enabled(enabled)", f"set_autocast_enabled({words}, ..)")
-        set_autocast_enabled(device_type, enabled)
+        run.__name__ = run.__qualname__ = older
+        run.__doc__ = f"`{newer}({device_type!r}, ...)`."
+        return run
 
-    def get_dtype() -> DType:
-        _deprecated(f"get_autocast_{name}_dtype()", f"get_autocast_dtype({words})")
-        return get_autocast_dtype(device_type)
-
-    def set_to(dtype: DType) -> None:
-        _deprecated(f"set_autocast_{name}_dtype(dtype)", f"set_autocast_dtype({words}, dtype)")
-        set_autocast_dtype(device_type, dtype)
-
-    return is_enabled, set_enabled, get_dtype, set_to
+    return (
+        form(f"is_autocast_{name}_enabled", "is_autocast_enabled", is_autocast_enabled),
+        form(f"set_autocast_{name}_enabled", "set_autocast_enabled", set_autocast_enabled),
+        form(f"get_autocast_{name}_dtype", "get_autocast_dtype", get_autocast_dtype),
+        form(f"set_autocast_{name}_dtype", "set_autocast_dtype", set_autocast_dtype),
+    )
 
 
 def _deprecated(what: str, instead: str) -> None:
     prefix = dtypes.prefix[0]
     warnings.warn(
-        f"{prefix}.{what} is deprecated. Please use {prefix}.{instead} instead.",
+        f"{prefix}.{what}() is deprecated. Please use {prefix}.{instead} instead.",
         DeprecationWarning,
         stacklevel=3,
     )

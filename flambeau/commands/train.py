@@ -79,7 +79,11 @@ def build_parser() -> argparse.ArgumentParser:
     model.add_argument("--heads", type=_positive, help=f"attention heads ({default.heads})")
     model.add_argument("--width", type=_positive, help=f"channels ({default.width})")
     model.add_argument("--dropout", type=float, help=f"({default.dropout:g})")
-    model.add_argument("--dtype", choices=("float32", "bfloat16", "float64"))
+    model.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16", "float64"),
+        help="bfloat16: products in it, parameters in float32",
+    )
     model.add_argument("--device", help=f"({default.device})")
     learning = parser.add_argument_group("learning")
     learning.add_argument("--batch", type=_positive, help=f"sequences a step ({default.batch})")

@@ -26,7 +26,7 @@ from typing import IO, Any
 import numpy as np
 
 import flambeau
-from flambeau import Tensor, nn, optim
+from flambeau import Tensor, amp, nn, optim
 from flambeau.commands.chart import Line, line_chart
 from flambeau.commands.corpus import Corpus
 from flambeau.commands.gpt import GPT, GPTConfig
@@ -69,7 +69,8 @@ class Settings:
         lr: highest learning rate, reached after the warm-up.
         weight_decay: of the matrices.
         clip: largest norm of the gradient.
-        dtype: of parameters and activations.
+        dtype: of parameters and activations; "bfloat16" keeps the parameters in float32 and
+            computes under autocast.
         device: where to compute.
     """
 
@@ -205,7 +206,9 @@ class Trainer:
         self.display = display or Display(settings.steps)
         flambeau.manual_seed(settings.seed)
         self.device = flambeau.device(settings.device)
-        self.model = GPT(config).to(self.device, getattr(flambeau, settings.dtype))
+        self.mixed = settings.dtype == "bfloat16"
+        kept = flambeau.float32 if self.mixed else getattr(flambeau, settings.dtype)
+        self.model = GPT(config).to(self.device, kept)
         self.optimizer = self.model.configure_optimizer(settings.lr, settings.weight_decay)
         self.scheduler = optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: warm_up_cosine(step, settings.steps)
@@ -383,6 +386,11 @@ class Trainer:
         tokens, targets = (flambeau.from_numpy(part).to(self.device) for part in batch)
         return tokens, targets
 
+    def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        """The model's loss, computed in the run's dtype."""
+        with amp.autocast(self.device.type, flambeau.bfloat16, enabled=self.mixed):
+            return self.model.loss(tokens, targets)
+
     def train_step(self) -> tuple[float, float]:
         """One step of gradient descent.
 
@@ -394,7 +402,7 @@ class Trainer:
         tokens, targets = self._tensors(
             self.corpus.batch(self.step, settings.batch, settings.context, settings.seed)
         )
-        loss = self.model.loss(tokens, targets)
+        loss = self.loss(tokens, targets)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
         self.optimizer.step()
@@ -412,7 +420,7 @@ class Trainer:
         )
         with flambeau.no_grad():
             for batch in batches:
-                total += self.model.loss(*self._tensors(batch)).item()
+                total += self.loss(*self._tensors(batch)).item()
         return total / _EVAL_BATCHES
 
     def _smooth(self, loss: float) -> float:

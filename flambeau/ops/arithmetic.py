@@ -33,7 +33,7 @@ from flambeau.ops.elementwise import (
 )
 from flambeau.ops.movement import expand_to
 from flambeau.ops.operators import sub
-from flambeau.ops.precision import cast, fit, widen
+from flambeau.ops.precision import cast, fit, rounded_once, widen
 from flambeau.ops.reduction import min_axes
 from flambeau.ops.rows import NAMES, ROWS
 from flambeau.ops.table import composite, emit, primitive, record_elementwise
@@ -194,6 +194,10 @@ square.vjp(lambda g, out, x: (g * (x * 2.0),), saves="input")
 @composite(inplace=True, out=True)
 def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) -> Tensor:
     """input + value * tensor1 * tensor2."""
+    return rounded_once(lambda a, b, c: _plus_product(a, b, c, value), input, tensor1, tensor2)
+
+
+def _plus_product(input: Tensor, tensor1: Tensor, tensor2: Tensor, value: Any) -> Tensor:
     product = record_elementwise(_MUL, (tensor1, tensor2))
     if value != 1:
         if isinstance(value, float) and product.dtype.category != 2:
@@ -214,6 +218,10 @@ def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) 
             "Integer division with addcdiv is no longer supported, and in a future "
             "release addcdiv will perform a true division of tensor1 and tensor2."
         )
+    return rounded_once(lambda a, b, c: _plus_quotient(a, b, c, value), input, tensor1, tensor2)
+
+
+def _plus_quotient(input: Tensor, tensor1: Tensor, tensor2: Tensor, value: Any) -> Tensor:
     quotient = record_elementwise(_TRUE_DIV, (tensor1, tensor2))
     if value != 1:
         quotient = record_elementwise(_MUL, (quotient, value))
@@ -232,10 +240,16 @@ def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
         raise NotImplementedError(
             f"\"lerp_kernel_scalar\" not implemented for '{dtype_word(input.dtype)}'"
         )
-    span = record_elementwise(_MINUS, (end, input))
     if isinstance(weight, Tensor):
         if weight.ndim:
             _same_dtype(input, weight, "weight")
+        return rounded_once(_between, input, end, cast(weight, input.dtype))
+    return rounded_once(lambda a, b: _between(a, b, weight), input, end)
+
+
+def _between(input: Tensor, end: Tensor, weight: Any) -> Tensor:
+    span = record_elementwise(_MINUS, (end, input))
+    if isinstance(weight, Tensor):
         near = input + weight * span
         return select_where(NAMES["abs"](weight) < 0.5, near, end - span * (1 - weight))
     if -0.5 < weight < 0.5:

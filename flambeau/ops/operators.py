@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from flambeau.ops.elementwise import abs, bitwise_not, mul, neg
+from flambeau.ops.precision import rounded_once
 from flambeau.ops.rows import NAMES, ROWS, new_row
 from flambeau.ops.table import _finish, binary
 from flambeau.ops.writing import write_out
@@ -19,9 +20,12 @@ from flambeau.tensor import Tensor
 
 def add(input: Any, other: Any, *, alpha: Any = 1, out: Any = None) -> Any:
     """input + alpha * other."""
-    if alpha != 1:
-        other = mul(other, alpha) if isinstance(other, Tensor) else other * alpha
-    found = _plus(input, other)
+    if alpha != 1 and isinstance(input, Tensor) and isinstance(other, Tensor):
+        found = rounded_once(lambda a, b: _plus(a, mul(b, alpha)), input, other)
+    else:
+        if alpha != 1:
+            other = mul(other, alpha) if isinstance(other, Tensor) else other * alpha
+        found = _plus(input, other)
     return found if out is None else write_out(out, found, (input, other))
 
 
@@ -34,9 +38,12 @@ def sub(input: Any, other: Any, *, alpha: Any = 1, out: Any = None) -> Any:
             "Subtraction, the `-` operator, with two bool tensors is not supported. "
             "Use the `^` or `logical_xor()` operator instead."
         )
-    if alpha != 1:
-        other = mul(other, alpha) if isinstance(other, Tensor) else other * alpha
-    found = _minus(input, other)
+    if alpha != 1 and isinstance(input, Tensor) and isinstance(other, Tensor):
+        found = rounded_once(lambda a, b: _minus(a, mul(b, alpha)), input, other)
+    else:
+        if alpha != 1:
+            other = mul(other, alpha) if isinstance(other, Tensor) else other * alpha
+        found = _minus(input, other)
     return found if out is None else write_out(out, found, (input, other))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from flambeau.dtype import dtype as DType
@@ -32,3 +33,12 @@ def cast(x: Tensor, dtype: DType) -> Tensor:
 def fit(g: Tensor, arg: Any) -> Tensor:
     """A cotangent summed over the dimensions that broadcasting added, in the argument's dtype."""
     return cast(sum_to(g, tuple(arg.shape)), arg.dtype)
+
+
+def rounded_once(formula: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+    """A formula of several operations: on 16-bit floats in float32, and rounded once; on others as
+    it is written."""
+    dtype = tensors[0].dtype
+    if dtype.category == 2 and dtype.itemsize == 2 and all(t.dtype is dtype for t in tensors):
+        return to_dtype(formula(*map(widen, tensors)), dtype)
+    return formula(*tensors)

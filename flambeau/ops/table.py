@@ -777,8 +777,13 @@ def expand_composite(node: Node) -> tuple[Node, ...]:
     finally:
         modes.grad = was
     outs = found if isinstance(found, tuple) else (found,)
-    assert specs is None or len(specs) == len(outs)
-    return tuple(o._node() for o in outs)
+    wanted = ((node.shape, node.dtype),) if specs is None else specs
+    assert len(wanted) == len(outs)
+    # a run-time number is no less a tensor than a 0-d argument, and may have promoted it
+    return tuple(
+        o._node() if o.dtype is d else Node(CAST, (o._node(),), (), o._shape, d)
+        for o, (_, d) in zip(outs, wanted, strict=True)
+    )
 
 
 def _cpu() -> Any:

@@ -104,7 +104,7 @@ class SGD(Optimizer):
             weight_decay = group["weight_decay"]
             for param, grad in self._with_grad(group):
                 if weight_decay != 0:
-                    grad = grad + param * weight_decay
+                    grad = grad.add(param, alpha=weight_decay)
                 if momentum != 0:
                     state = self.state[param]
                     buf = state.get("momentum_buffer")
@@ -112,6 +112,6 @@ class SGD(Optimizer):
                         buf = state["momentum_buffer"] = grad.detach().clone()
                     else:
                         buf.mul_(momentum).add_(grad, alpha=1 - group["dampening"])
-                    grad = grad + buf * momentum if group["nesterov"] else buf
-                param.sub_(grad * lr)
+                    grad = grad.add(buf, alpha=momentum) if group["nesterov"] else buf
+                param.sub_(grad, alpha=lr)
         return loss

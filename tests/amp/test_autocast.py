@@ -311,7 +311,8 @@ def test_functions_beside_the_region() -> None:
     flambeau.set_autocast_dtype("cpu", float16)
     try:
         assert flambeau.is_autocast_enabled("cpu")
-        assert flambeau.is_autocast_cpu_enabled()
+        with pytest.warns(DeprecationWarning, match="is deprecated"):
+            assert flambeau.is_autocast_cpu_enabled()
         assert not flambeau.is_autocast_enabled()  # of CUDA
         assert (rand(2, 2) @ rand(2, 2)).dtype is float16
     finally:

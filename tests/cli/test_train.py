@@ -93,7 +93,8 @@ def test_dtypes(dtype: str, text: str, tmp_path: Path) -> None:
     history = losses(tmp_path / "run")
     assert history[-1] < history[0] - 0.5
     state = flambeau.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
-    assert {value.dtype for value in state["model"].values()} == {getattr(flambeau, dtype)}
+    kept = "float64" if dtype == "float64" else "float32"  # bfloat16 is for what is computed
+    assert {value.dtype for value in state["model"].values()} == {getattr(flambeau, kept)}
 
 
 def test_a_run_killed_and_resumed_ends_with_the_same_bits(text: str, tmp_path: Path) -> None:
