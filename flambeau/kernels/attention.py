@@ -11,8 +11,11 @@ from typing import Any
 from flambeau.codegen import vecmath
 from flambeau.ir.graph import Node
 from flambeau.kernels import attention_backward, attention_forward, attention_tiles
-from flambeau.kernels.attention_problem import AXES, KEYS, RESULTS, Problem
+from flambeau.kernels.attention_mods import Module, supported
+from flambeau.kernels.attention_problem import AXES, BLOCKS, KEYS, RESULTS, Problem
 from flambeau.kernels.attention_tiles import Machine, machine_of
+from flambeau.ops.flex import How
+from flambeau.ops.mods import derivative
 from flambeau.passes.fuse import base_of
 from flambeau.size import contiguous_strides
 
@@ -20,22 +23,40 @@ _DTYPES = {"float32": "f32"}
 #: parallel units that a backward pass is cut into where heads are few
 _UNITS = 16
 _MOST_SHARES = 8
+#: how many copies of captured tensors' gradients are summed side by side, and their bytes in all
+_GROUPS = 16
+_MOST_SUMS = 1 << 28
 
 
 def problem_of(node: Node) -> Problem | None:
     """The kernel that computes a node, or None where its body must."""
     backward = node.op.name == "_attention_backward"
-    how = node.attrs[node.op.parameters.index("how")]
+    how: How = node.attrs[node.op.parameters.index("how")]
     named = operands(node)
     dtype = named["q"].dtype.name
     if dtype not in _DTYPES or not math.isfinite(how.scale):
         return None
     if any(0 in s.shape for s in named.values()):
         return None
-    if how.score or how.mask or how.keep or how.blocks or how.top:
+    if any(mod is not None and not supported(mod) for mod in (how.score, how.mask, how.keep)):
         return None
-    cover = "causal" if how.causal else "all"
-    return Problem("backward" if backward else "forward", _DTYPES[dtype], cover)
+    cover = "causal" if how.causal else "all" if how.blocks is None else "blocks"
+    if how.causal and how.blocks is not None:
+        return None
+    needs: tuple[int, ...] = ()
+    if backward:
+        needs = tuple(
+            k - how.first_of_score() for k in node.attrs[node.op.parameters.index("needs")]
+        )
+        numbers = sum(math.prod(how.score.captured[k][0]) for k in needs) if how.score else 0
+        if 4 * numbers * _GROUPS > _MOST_SUMS:
+            return None
+        if how.score is not None and not supported(derivative(how.score, frozenset(needs)).mod):
+            return None
+    return Problem(
+        "backward" if backward else "forward", _DTYPES[dtype], cover, how.score, how.mask, how.keep,
+        needs, how.top and not backward,
+    )  # fmt: skip
 
 
 def operands(node: Node) -> dict[str, Node]:
@@ -50,13 +71,14 @@ def operands(node: Node) -> dict[str, Node]:
 @cache
 def symbol(problem: Problem) -> str:
     """The name of a problem's kernel."""
-    digest = hashlib.sha256(repr(problem).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(problem.text().encode()).hexdigest()[:16]
     return f"fl_attention_{problem.direction}_{digest}"
 
 
 def module_text(problem: Problem, machine: Machine) -> str:
     """LLVM IR of the module that defines a problem's kernel, called with a table of words."""
-    math_: set[tuple[str, str, int]] = {("log", "f32", machine.lanes)}
+    module = Module()
+    module.math.add(("log", "f32", machine.lanes))
     declared = attention_tiles.declarations(machine) | {
         "declare void @fl_parallel_for(ptr, ptr, i64, i64)",
         "declare ptr @malloc(i64)",
@@ -64,37 +86,64 @@ def module_text(problem: Problem, machine: Machine) -> str:
     }
     parts = [attention_forward.pack_panel(machine)]
     if problem.direction == "forward":
-        parts += attention_forward.functions(machine, problem)
+        parts += attention_forward.functions(machine, problem, module)
         parts.append(attention_forward.entry(machine, problem, symbol(problem)))
     else:
-        parts += attention_backward.functions(machine, problem)
+        parts += attention_backward.functions(machine, problem, module)
         parts.append(attention_backward.entry(machine, problem, symbol(problem)))
-    declared |= vecmath.declarations(math_)
-    return "\n".join([*sorted(declared), vecmath.definitions(math_), *parts])
+    declared |= module.declared | set(vecmath.declarations(module.math))
+    return "\n".join([*sorted(declared), vecmath.definitions(module.math), *parts])
 
 
 def words(program: Any, node: Node, problem: Problem) -> list[Any]:
     """The entries of a node's table."""
     named = operands(node)
     q, k, v = (named[x].shape for x in "qkv")
-    how = node.attrs[node.op.parameters.index("how")]
+    how: How = node.attrs[node.op.parameters.index("how")]
     known: dict[str, Any] = dict.fromkeys(problem.fields, 0)
     known.update(zip(("B", "Hq", "L", "E"), q, strict=True))
-    known.update({"Hk": k[1], "S": k[2], "V": v[3], "chunks": 1})
-    known["scale"] = struct.unpack("<q", struct.pack("<d", how.scale))[0]
+    known.update({"Hk": k[1], "S": k[2], "V": v[3], "chunks": 1, "groups": 1})
+    known["BQ"], known["BK"] = how.blocks or (q[2], k[2])
+    for name, x in (("scale", how.scale), ("keep_scale", how.keep_scale)):
+        known[name] = struct.unpack("<q", struct.pack("<d", x))[0]
     if problem.direction == "backward":
         heads = k[0] * k[1]
         shares = min(-(-_UNITS // heads), -(-k[2] // KEYS), _MOST_SHARES)
-        known.update(chunks=shares, units=heads * shares)
-    for which, name in enumerate(RESULTS[problem.direction]):
+        known.update(chunks=shares, units=heads * shares, groups=heads * shares)
+        if problem.needs:
+            known["groups"] = min(heads * shares, _GROUPS)
+    results = [n for n in RESULTS[problem.direction] if n != "top" or problem.top]
+    for which, name in enumerate(results):
         known[name] = (program.result(node, which), 0)
     for name, s in named.items():
-        base = base_of(s)
-        strides, offset = s.attrs if s is not base else (contiguous_strides(s.shape), 0)
-        known[name] = (program.storage(base), offset * s.dtype.itemsize)
-        for axis, stride in zip(AXES.get(name, ""), strides, strict=False):
+        known[name], strides = _memory(program, s)
+        for axis, stride in zip(AXES[name], strides, strict=True):
             known[f"{name}_{axis}"] = stride
+    captured = node.src[len(named) :]
+    if problem.cover == "blocks":
+        for name, s in zip(BLOCKS, captured[:8], strict=True):
+            known[name], strides = _memory(program, s)
+            for axis, n, stride in zip("bhr", s.shape, strides, strict=False):
+                known[f"{name}_{axis}"] = stride if n > 1 or axis == "r" else 0
+    for name, sources in zip(("score", "mask", "keep"), how.parts(captured)[1:], strict=True):
+        for number, s in enumerate(sources):
+            known[f"{name}{number}"], strides = _memory(program, s)
+            for d, (n, stride) in enumerate(zip(s.shape, strides, strict=True)):
+                known[f"{name}{number}_n{d}"], known[f"{name}{number}_s{d}"] = n, stride
+    for which, k_ in enumerate(problem.needs):
+        shape = captured[k_ + how.first_of_score()].shape
+        known[f"grad{k_}"] = (program.result(node, len(results) + which), 0)
+        known[f"size{k_}"] = math.prod(shape)
+        for d, stride in enumerate(contiguous_strides(shape)):
+            known[f"score{k_}_d{d}"] = stride
     return [known[name] for name in problem.fields]
+
+
+def _memory(program: Any, s: Node) -> tuple[tuple[Any, int], tuple[int, ...]]:
+    """A source's memory and strides."""
+    base = base_of(s)
+    strides, offset = s.attrs if s is not base else (contiguous_strides(s.shape), 0)
+    return (program.storage(base), offset * s.dtype.itemsize), strides
 
 
 __all__ = ["Problem", "machine_of", "module_text", "problem_of", "symbol", "words"]

@@ -11,10 +11,16 @@ block of keys, K^T and V^T stand in panels; tiles of queries pass by.
 
 from __future__ import annotations
 
+from typing import Any
+
+from flambeau.codegen.lowerings import Value as Typed
 from flambeau.kernels import attention_tiles as tiles
+from flambeau.kernels.attention_forward import listed
+from flambeau.kernels.attention_mods import Inline, Module, Sums, Writer
 from flambeau.kernels.attention_problem import KEYS, Problem, Table, base
 from flambeau.kernels.attention_tiles import LOG2_E, NEGATIVE_INFINITY, Machine
 from flambeau.kernels.emit import Function, Value
+from flambeau.ops.mods import derivative
 
 #: queries of a tile
 QUERIES = 64
@@ -118,37 +124,187 @@ def write_rows(machine: Machine) -> str:
     return f.text()
 
 
-def gradients(machine: Machine, causal: bool) -> str:
-    """void gradients(p, ds, rows, keys, shift, delta, factor, ahead): p (scores) becomes
-    P = exp2(factor * p + shift), ds (dP) becomes P * (ds - delta). `ahead` is the number of row 0's
-    query less that of lane 0's key; with causal, later keys get 0.
+class Slopes:
+    """Writes `gradients`, the pass over a tile's scores; see there."""
+
+    def __init__(
+        self, machine: Machine, problem: Problem, causal: bool, masked: bool, module: Module
+    ) -> None:
+        self.machine = machine
+        self.problem = problem
+        self.causal = causal
+        self.masked = masked and problem.mask is not None
+        self.module = module
+        self.f = Function(
+            slopes_name(causal, masked),
+            [("ptr", "t"), ("ptr", "p"), ("ptr", "ds"), ("i64", "rows"), ("i64", "keys"),
+             ("ptr", "shift"), ("ptr", "delta"), ("i64", "first"), ("i64", "key"), ("i64", "b"),
+             ("i64", "h"), ("ptr", "sums"), ("float", "factor"), ("float", "scale")],
+            "void",
+            "nounwind noinline",
+        )  # fmt: skip
+        self.t = Table(self.f, problem)
+        self.mods: dict[str, Inline] = {}
+        self.sums: list[Sums] = []
+
+    def text(self) -> str:
+        """The function."""
+        f, machine, problem, t = self.f, self.machine, self.problem, self.t
+        t.preload("S", "keep_scale", *problem.mod_words)
+        t.preload(*(n for n in problem.fields if n.startswith("size")))
+        vec, lanes = machine.vec, machine.lanes
+        factor = f.splat(lanes, "float", "%factor")
+        with f.loop("%keys", step=lanes) as lane:
+            count = f.sub("%keys", lane.index)
+            mask = tiles.first_lanes(f, machine, count) if problem.needs else ""
+            self.begin(lane.index)
+            with f.loop("%rows") as row:
+                self.places(row.index)
+                at = f.add(f.mul(row.index, KEYS), lane.index)
+                p_at, ds_at = f.gep("float", "%p", at), f.gep("float", "%ds", at)
+                shift = f.splat(lanes, "float", self.number("%shift", row.index))
+                delta = f.splat(lanes, "float", self.number("%delta", row.index))
+                x = self.score(f.load(vec, p_at, machine.width))
+                p = tiles.exp2(f, machine, tiles.fma(f, machine, x, factor, shift))
+                p = self.seen(p, row.index, lane.index)
+                d = f.load(vec, ds_at, machine.width)
+                kept, d = self.dropped(p, d)
+                g = f.op(f"fmul {vec} {p}, {f.op(f'fsub {vec} {d}, {delta}')}")
+                f.store(vec, kept, p_at, machine.width)
+                f.store(vec, self.through(g, mask, count), ds_at, machine.width)
+            for each in self.sums:
+                each.finish(mask, count)
+        f.ret()
+        return f.text()
+
+    def number(self, base_: str, row: Value) -> str:
+        """A float of a row."""
+        return self.f.load("float", self.f.gep("float", base_, row), 4)
+
+    def begin(self, lane: Value) -> None:
+        """Before the loop over rows: the mods, with what depends on no query written."""
+        f, machine, problem, t = self.f, self.machine, self.problem, self.t
+        if not problem.mods:
+            return
+        b = Writer(f, self.module)
+        lanes = machine.lanes
+        first = b.convert("trunc", Typed(str(f.add("%key", lane)), "i64", 1), "i32")
+        numbers = Typed(tiles.lane_numbers(machine), "i32", lanes)
+        last = b.convert("trunc", Typed(str(f.sub(t["S"], 1)), "i64", 1), "i32")
+        keys = b.op("add", b.splat(first, lanes), numbers)
+        slots = {"kv": b.call("smin", keys, b.splat(last, lanes))}
+        for name in ("b", "h"):
+            slots[name] = b.convert("trunc", Typed(f"%{name}", "i64", 1), "i32")
+        known = None
+        if problem.score is not None:
+            known = derivative(problem.score, frozenset(problem.needs))
+        for name, mod in problem.mods.items():
+            if name == "mask" and not self.masked:
+                continue
+            whole = known.mod if name == "score" and known is not None else mod
+            self.mods[name] = Inline(b, t, name, whole, lanes, dict(slots))
+            self.mods[name].hoist(frozenset(slots))
+        self.sums = []
+        if known is not None:
+            offsets = dict(zip(problem.needs, offsets_of(f, t, problem), strict=True))
+            for table, which, indices in known.scatters:
+                outputs = known.mod.outputs
+                place = f.gep("float", "%sums", offsets[table])
+                at = [outputs[k] for k in indices]
+                self.sums.append(Sums(self.mods["score"], place, table, outputs[which], at))
+        for each in self.sums:
+            each.start()
+
+    def places(self, row: Value) -> None:
+        """In the loop over rows: the query's number."""
+        query = self.f.op(f"trunc i64 {self.f.add('%first', row)} to i32") if self.mods else ""
+        for inline in self.mods.values():
+            inline.slots["q"] = Typed(query, "i32", 1)
+
+    def score(self, x: str) -> str:
+        """The score that the exponential is taken of."""
+        inline = self.mods.get("score")
+        if inline is None or self.problem.score is None:
+            return x
+        f, machine = self.f, self.machine
+        scale = f.splat(machine.lanes, "float", "%scale")
+        x = f.op(f"fmul {machine.vec} {x}, {scale}")
+        inline.slots["score"] = Typed(x, "float", machine.lanes)
+        return inline.result(self.problem.score.outputs[0], "float").name
+
+    def seen(self, p: str, row: Value, lane: Value) -> str:
+        """Probabilities, 0 where the key is not seen."""
+        f, machine = self.f, self.machine
+        bits = []
+        if self.causal:
+            number = f.sub(f.add(f.sub("%first", "%key"), row), lane)
+            own = f.splat(machine.lanes, "i32", f.op(f"trunc i64 {number} to i32"))
+            bits.append(f.op(f"icmp sle {machine.ints} {tiles.lane_numbers(machine)}, {own}"))
+        if "mask" in self.mods:
+            inline = self.mods["mask"]
+            bits.append(inline.result(inline.mod.outputs[0], "i1").name)
+        for each in bits:
+            p = f.op(
+                f"select {machine.bits} {each}, {machine.vec} {p}, {machine.vec} zeroinitializer"
+            )
+        return p
+
+    def dropped(self, p: str, d: str) -> tuple[str, str]:
+        """(probabilities that the values were multiplied with, cotangents of all of them)."""
+        inline = self.mods.get("keep")
+        if inline is None:
+            return p, d
+        f, machine = self.f, self.machine
+        narrow = f.op(f"fptrunc double {self.t['keep_scale']} to float")
+        scale = f.splat(machine.lanes, "float", narrow)
+        bits = inline.result(inline.mod.outputs[0], "i1").name
+        found = []
+        for x in (p, d):
+            more = f.op(f"fmul {machine.vec} {x}, {scale}")
+            found.append(
+                f.op(
+                    f"select {machine.bits} {bits}, {machine.vec} {more}, "
+                    f"{machine.vec} zeroinitializer"
+                )
+            )
+        return found[0], found[1]
+
+    def through(self, g: str, mask: str, count: Value) -> str:
+        """The cotangent of the scores before score_mod; those of captured tensors are added up."""
+        inline = self.mods.get("score")
+        if inline is None:
+            return g
+        inline.slots["g"] = Typed(g, "float", self.machine.lanes)
+        for each in self.sums:
+            each.row(mask, count)
+        return inline.result(inline.mod.outputs[0], "float").name
+
+
+def slopes_name(causal: bool, masked: bool) -> str:
+    """The symbol of a form of `gradients`."""
+    return f"gradients{'_causal' if causal else ''}{'_masked' if masked else ''}"
+
+
+def offsets_of(f: Function, t: Table, problem: Problem) -> list[Value]:
+    """Where each captured tensor's sums begin in a group's."""
+    found: list[Value] = []
+    at: Value = 0
+    for k in problem.needs:
+        found.append(at)
+        at = f.add(at, t[f"size{k}"])
+    return found
+
+
+def gradients(
+    machine: Machine, problem: Problem, causal: bool, masked: bool, module: Module
+) -> str:
+    """void gradients(t, p, ds, rows, keys, shift, delta, first, key, b, h, sums, factor, scale).
+
+    p (scores) becomes P = exp2(factor * p + shift), ds (dP) becomes P * (ds - delta), through the
+    mods. first and key are the numbers of row 0's query and of lane 0's key; with causal, later
+    keys get 0, where masked the mask_mod decides.
     """
-    f = Function(
-        f"gradients{'_causal' if causal else ''}",
-        [("ptr", "p"), ("ptr", "ds"), ("i64", "rows"), ("i64", "keys"), ("ptr", "shift"),
-         ("ptr", "delta"), ("float", "factor"), ("i64", "ahead")],
-        "void",
-        "nounwind noinline",
-    )  # fmt: skip
-    vec, lanes = machine.vec, machine.lanes
-    factor = f.splat(lanes, "float", "%factor")
-    with f.loop("%keys", step=lanes) as lane, f.loop("%rows") as row:
-        at = f.add(f.mul(row.index, KEYS), lane.index)
-        place, slope = f.gep("float", "%p", at), f.gep("float", "%ds", at)
-        shift = f.splat(lanes, "float", f.load("float", f.gep("float", "%shift", row.index), 4))
-        delta = f.splat(lanes, "float", f.load("float", f.gep("float", "%delta", row.index), 4))
-        x = tiles.fma(f, machine, f.load(vec, place, machine.width), factor, shift)
-        p = tiles.exp2(f, machine, x)
-        if causal:
-            number = f.sub(f.add("%ahead", row.index), lane.index)
-            own = f.splat(lanes, "i32", f.op(f"trunc i64 {number} to i32"))
-            seen = f.op(f"icmp sle {machine.ints} {tiles.lane_numbers(machine)}, {own}")
-            p = f.op(f"select {machine.bits} {seen}, {vec} {p}, {vec} zeroinitializer")
-        d = f.op(f"fsub {vec} {f.load(vec, slope, machine.width)}, {delta}")
-        f.store(vec, p, place, machine.width)
-        f.store(vec, f.op(f"fmul {vec} {p}, {d}"), slope, machine.width)
-    f.ret()
-    return f.text()
+    return Slopes(machine, problem, causal, masked, module).text()
 
 
 def prepare(machine: Machine, problem: Problem) -> str:
@@ -229,14 +385,23 @@ def wide_product(
         part(whole, 1)
 
 
+def forms(problem: Problem) -> list[tuple[bool, bool]]:
+    """(causal, masked) of the forms of `gradients` that are needed."""
+    crossing = (False, True) if problem.cover == "causal" else (False,)
+    masks = (False, True) if problem.mask is not None else (False,)
+    return [(c, m) for c in crossing for m in masks]
+
+
 def block(machine: Machine, problem: Problem) -> str:
-    """void block(t, room, q, g, dq, line, first, count, key, keys): a tile of queries against the
-    room's block of keys. q, g and dq point at the tile; `line` is its place in lse."""
+    """void block(t, room, q, g, dq, line, first, count, key, keys, b, h, sums, masked, factor,
+    scale): a tile of queries against the room's block of keys. q, g and dq point at the tile;
+    `line` is its place in lse."""
     f = Function(
         "block",
         [("ptr", "t"), ("ptr", "room"), ("ptr", "q"), ("ptr", "g"), ("ptr", "dq"),
          ("i64", "line"), ("i64", "first"), ("i64", "count"), ("i64", "key"), ("i64", "keys"),
-         ("float", "factor")],
+         ("i64", "b"), ("i64", "h"), ("ptr", "sums"), ("i1", "masked"), ("float", "factor"),
+         ("float", "scale")],
         "void",
         "nounwind noinline",
     )  # fmt: skip
@@ -278,25 +443,27 @@ def block(machine: Machine, problem: Problem) -> str:
         many = f.min(f.sub("%keys", panel.index), machine.panel)
         own = f.sub(f.add(ahead, start), panel.index)
         numbers = (
-            f"(ptr {p}, ptr {ds}, i64 {left}, i64 {many}, ptr {shift}, ptr {delta}, "
-            f"float %factor, i64 {own})"
+            f"(ptr %t, ptr {p}, ptr {ds}, i64 {left}, i64 {many}, ptr {shift}, ptr {delta}, "
+            f"i64 {f.add('%first', start)}, i64 {f.add('%key', panel.index)}, i64 %b, i64 %h, "
+            f"ptr %sums, float %factor, float %scale)"
         )
-        if causal:
-            crossing = f.cmp("slt", own, f.sub(many, 1))
-            with f.when(crossing):
-                f.do(f"call void @gradients_causal{numbers}")
-            with f.when(f.op(f"xor i1 {crossing}, true")):
-                f.do(f"call void @gradients{numbers}")
-        else:
-            f.do(f"call void @gradients{numbers}")
+        crossing = f.cmp("slt", own, f.sub(many, 1)) if causal else "false"
+        for crosses, masked in forms(problem):
+            condition = "%masked" if masked else f.op("xor i1 %masked, true")
+            if causal:
+                side = crossing if crosses else f.op(f"xor i1 {crossing}, true")
+                condition = f.both(condition, side) if problem.mask is not None else side
+            if causal or problem.mask is not None:
+                with f.when(condition):
+                    f.do(f"call void @{slopes_name(crosses, masked)}{numbers}")
+            else:
+                f.do(f"call void @{slopes_name(crosses, masked)}{numbers}")
     # dV += P^T dO and dK += dS^T Q, a tile of keys at a time over the queries that see it
     step = full
     with f.loop("%keys", step=step) as key:
         start = 0
         if causal:
-            panel_start = f.op(f"and i64 {key.index}, {-machine.panel}")
             start = f.op(f"and i64 {f.max(f.sub(key.index, ahead), 0)}, {-full}")
-            del panel_start
         left = f.sub("%count", start)
         with f.when(f.cmp("sgt", left, 0)):
             for x, source, to, columns in (("p", "g", "dv", room.v), ("ds", "q", "dk", room.e)):
@@ -349,66 +516,136 @@ def dq_rows(f: Function, t: Table) -> Value:
 
 
 def task(machine: Machine, problem: Problem) -> str:
-    """The second parallel part: units [begin, end); a unit is a share of a head's keys."""
+    """The second parallel part: groups [begin, end) of units, which follow one another; a unit is
+    a share of a head's keys. The sums of captured tensors' gradients are a group's."""
     f = Function(
         "backward_task", [("ptr", "t"), ("i64", "begin"), ("i64", "end"), ("i64", "worker")]
     )
     t = Table(f, problem)
-    t.preload(*(x for x in problem.fields if x not in ("units", "dlse", "o", "lse")))
+    t.preload(*(x for x in problem.fields if x not in ("dlse", "o", "lse")))
     scale = f.op(f"fptrunc double {t['scale']} to float")
-    factor = f.op(f"fmul float {scale}, {tiles.scalar(LOG2_E)}")
     size = Room(f, machine, "%t", t["E"], t["V"]).size
     raw = f.op(f"call ptr @malloc(i64 {f.add(size, 64)})")
     address = f.op(f"ptrtoint ptr {raw} to i64")
     start = f.op(f"inttoptr i64 {f.op(f'and i64 {f.add(address, 63)}, -64')} to ptr")
-    room = Room(f, machine, start, t["E"], t["V"])
-    group = f.udiv(t["Hq"], t["Hk"])
-    head_rows = f.mul(f.ceildiv(t["L"], QUERIES), QUERIES)
-    blocks = f.ceildiv(t["S"], KEYS)
-    with f.loop("%end", start="%begin") as unit:
-        head, share = f.udiv(unit.index, t["chunks"]), f.urem(unit.index, t["chunks"])
+    total = sums_size(f, t, problem)
+    with f.loop("%end", start="%begin") as turn:
+        sums = f.gep("float", t["sums"], f.mul(turn.index, total))
+        if problem.needs:
+            bytes_ = f.mul(total, 4)
+            f.do(f"call void @llvm.memset.p0.i64(ptr align 4 {sums}, i8 0, i64 {bytes_}, i1 false)")
+        begin = f.udiv(f.mul(turn.index, t["units"]), t["groups"])
+        end = f.udiv(f.mul(f.add(turn.index, 1), t["units"]), t["groups"])
+        with f.loop(end, start=begin) as unit:
+            Unit(f, machine, problem, t, start, sums, scale).write(unit.index)
+    f.do(f"call void @free(ptr {raw})")
+    f.ret()
+    return f.text()
+
+
+def sums_size(f: Function, t: Table, problem: Problem) -> Value:
+    """Numbers of a group's sums."""
+    total: Value = 0
+    for k in problem.needs:
+        total = f.add(total, t[f"size{k}"])
+    return total
+
+
+class Unit:
+    """Writes the work of one unit: a share of a head's keys."""
+
+    def __init__(
+        self, f: Function, machine: Machine, problem: Problem, t: Table, start: str, sums: str,
+        scale: str,
+    ) -> None:  # fmt: skip
+        self.f = f
+        self.machine = machine
+        self.problem = problem
+        self.t = t
+        self.start = start
+        self.sums = sums
+        self.scale = scale
+        factor = f.op(f"fmul float {scale}, {tiles.scalar(LOG2_E)}")
+        self.factor = tiles.scalar(LOG2_E) if problem.score is not None else factor
+        self.room = Room(f, machine, start, t["E"], t["V"])
+
+    def write(self, unit: Value) -> None:
+        """The unit's dQ, and dK and dV of its keys."""
+        f, t, room = self.f, self.t, self.room
+        head, share = f.udiv(unit, t["chunks"]), f.urem(unit, t["chunks"])
         b, h = f.udiv(head, t["Hk"]), f.urem(head, t["Hk"])
         k, v = base(f, t, "k", b, h), base(f, t, "v", b, h)
         rows = dq_rows(f, t)
-        own = f.gep("i8", t["parts"], f.mul(f.mul(unit.index, rows), room.e))
+        own = f.gep("i8", t["parts"], f.mul(f.mul(unit, rows), room.e))
         f.do(
             f"call void @llvm.memset.p0.i64(ptr align 64 {own}, i8 0, "
             f"i64 {f.mul(rows, room.e)}, i1 false)"
         )
+        parts: Value = 1
+        blocks: Value = f.ceildiv(t["S"], KEYS)
+        if self.problem.cover == "blocks":
+            parts = f.ceildiv(f.min(t["BK"], t["S"]), KEYS)
+            blocks = f.mul(f.ceildiv(t["S"], t["BK"]), parts)
         with f.loop(blocks, start=share, step=t["chunks"]) as turn:
-            key = f.mul(turn.index, KEYS)
-            keys = f.min(f.sub(t["S"], key), KEYS)
-            k_at = f.gep("float", k, f.mul(key, t["k_s"]))
-            v_at = f.gep("float", v, f.mul(key, t["v_s"]))
-            pack_keys(f, machine, t, room, k_at, v_at, keys)
-            with f.loop(group, nonempty=True) as member:
-                hq = f.add(f.mul(h, group), member.index)
-                q, g = base(f, t, "q", b, hq), base(f, t, "g", b, hq)
-                line = f.mul(f.add(f.mul(b, t["Hq"]), hq), t["L"])
-                dq_head = f.gep("i8", own, f.mul(f.mul(member.index, head_rows), room.e))
-                from_: Value = 0
-                if problem.cover == "causal":
-                    from_ = f.op(f"and i64 {key}, {-QUERIES}")
-                with f.loop(t["L"], start=from_, step=QUERIES) as query:
-                    count = f.min(f.sub(t["L"], query.index), QUERIES)
+            key: Value = f.mul(turn.index, KEYS)
+            keys: Value = f.min(f.sub(t["S"], key), KEYS)
+            column: Value = 0
+            if self.problem.cover == "blocks":
+                column = f.udiv(turn.index, parts)
+                begin = f.mul(column, t["BK"])
+                key = f.add(begin, f.mul(f.urem(turn.index, parts), KEYS))
+                end = f.min(f.add(begin, t["BK"]), t["S"])
+                keys = f.min(f.sub(end, key), KEYS)
+            with f.when(f.cmp("sgt", keys, 0)):
+                k_at = f.gep("float", k, f.mul(key, t["k_s"]))
+                v_at = f.gep("float", v, f.mul(key, t["v_s"]))
+                pack_keys(f, self.machine, t, room, k_at, v_at, keys)
+                self.members(b, h, own, column, key, keys)
+                place = f.add(f.mul(head, t["S"]), key)
+                for x, features, how in (("dk", "E", self.scale), ("dv", "V", "1.0")):
+                    to = f.gep("float", t[x], f.mul(place, t[features]))
+                    f.do(
+                        f"call void @write_rows(ptr {to}, ptr {room[x]}, i64 1, i64 0, "
+                        f"i64 {keys}, i64 {t[features]}, float {how})"
+                    )
+
+    def members(self, b: Value, h: Value, own: str, column: Value, key: Value, keys: Value) -> None:
+        """The query heads of a group, one after another, against a block of keys."""
+        f, t, room = self.f, self.t, self.room
+        group = f.udiv(t["Hq"], t["Hk"])
+        head_rows = f.mul(f.ceildiv(t["L"], QUERIES), QUERIES)
+        with f.loop(group, nonempty=True) as member:
+            hq = f.add(f.mul(h, group), member.index)
+            q, g = base(f, t, "q", b, hq), base(f, t, "g", b, hq)
+            line = f.mul(f.add(f.mul(b, t["Hq"]), hq), t["L"])
+            dq_head = f.gep("i8", own, f.mul(f.mul(member.index, head_rows), room.e))
+
+            def span(begin: Value, end: Value, masked: bool, head: tuple[Any, ...]) -> None:
+                hq, q, g, line, dq_head = head
+                with f.loop(end, start=begin, step=QUERIES) as query:
+                    count = f.min(f.sub(end, query.index), QUERIES)
                     q_at = f.gep("float", q, f.mul(query.index, t["q_l"]))
                     g_at = f.gep("float", g, f.mul(query.index, t["g_l"]))
                     dq = f.gep("i8", dq_head, f.mul(query.index, room.e))
                     f.do(
-                        f"call void @block(ptr %t, ptr {start}, ptr {q_at}, ptr {g_at}, ptr {dq}, "
-                        f"i64 {f.add(line, query.index)}, i64 {query.index}, i64 {count}, "
-                        f"i64 {key}, i64 {keys}, float {factor})"
+                        f"call void @block(ptr %t, ptr {self.start}, ptr {q_at}, ptr {g_at}, "
+                        f"ptr {dq}, i64 {f.add(line, query.index)}, i64 {query.index}, "
+                        f"i64 {count}, i64 {key}, i64 {keys}, i64 {b}, i64 {hq}, "
+                        f"ptr {self.sums}, i1 {str(masked).lower()}, float {self.factor}, "
+                        f"float {self.scale})"
                     )
-            place = f.add(f.mul(head, t["S"]), key)
-            for x, features, how in (("dk", "E", scale), ("dv", "V", "1.0")):
-                to = f.gep("float", t[x], f.mul(place, t[features]))
-                f.do(
-                    f"call void @write_rows(ptr {to}, ptr {room[x]}, i64 1, i64 0, i64 {keys}, "
-                    f"i64 {t[features]}, float {how})"
-                )
-    f.do(f"call void @free(ptr {raw})")
-    f.ret()
-    return f.text()
+
+            known = (hq, q, g, line, dq_head)
+            if self.problem.cover == "blocks":
+                for masked, x in ((self.problem.mask is not None, "q"), (False, "fq")):
+                    with listed(f, t, x, b, hq, column) as each:
+                        begin = f.mul(each, t["BQ"])
+                        span(begin, f.min(f.add(begin, t["BQ"]), t["L"]), masked, known)
+            else:
+                first: Value = 0
+                if self.problem.cover == "causal":
+                    first = f.op(f"and i64 {key}, {-QUERIES}")
+                span(first, t["L"], self.problem.mask is not None, known)
 
 
 def gather(machine: Machine, problem: Problem) -> str:
@@ -434,6 +671,22 @@ def gather(machine: Machine, problem: Problem) -> str:
     return f.text()
 
 
+def total(problem: Problem) -> str:
+    """A parallel part over captured numbers: the groups' sums, added in order into the first's."""
+    f = Function("total_task", [("ptr", "t"), ("i64", "begin"), ("i64", "end"), ("i64", "worker")])
+    t = Table(f, problem)
+    t.preload("sums", "groups")
+    size = sums_size(f, t, problem)
+    with f.loop("%end", start="%begin") as place:
+        own = f.gep("float", t["sums"], place.index)
+        with f.loop(t["groups"], start=1, carry=[("float", f.load("float", own, 4))]) as group:
+            x = f.load("float", f.gep("float", own, f.mul(group.index, size)), 4)
+            group.carry(f.op(f"fadd float {group.carried[0]}, {x}"))
+        f.store("float", group.carried[0], own, 4)
+    f.ret()
+    return f.text()
+
+
 def entry(machine: Machine, problem: Problem, symbol: str) -> str:
     """void symbol(t): the three parallel parts and the memory between them."""
     f = Function(symbol, [("ptr", "t")], linkage="")
@@ -447,22 +700,35 @@ def entry(machine: Machine, problem: Problem, symbol: str) -> str:
     raw = f.op(f"call ptr @malloc(i64 {f.add(size, 64)})")
     address = f.op(f"ptrtoint ptr {raw} to i64")
     f.store("i64", f.op(f"and i64 {f.add(address, 63)}, -64"), t.place("parts"), 8)
-    for name, units in (("prepare", heads), ("backward", t["units"]), ("gather", heads)):
+    total = sums_size(f, t, problem)
+    if problem.needs:
+        size = f.mul(f.mul(total, 4), t["groups"])
+        f.store("ptr", f.op(f"call ptr @malloc(i64 {size})"), t.place("sums"), 8)
+    for name, units in (("prepare", heads), ("backward", t["groups"]), ("gather", heads)):
         f.do(f"call void @fl_parallel_for(ptr @{name}_task, ptr %t, i64 {units}, i64 1)")
+    if problem.needs:
+        f.do(f"call void @fl_parallel_for(ptr @total_task, ptr %t, i64 {total}, i64 4096)")
+        sums = f.load("ptr", t.place("sums"), 8)
+        for k, at in zip(problem.needs, offsets_of(f, t, problem), strict=True):
+            place, size = f.gep("float", sums, at), f.mul(t[f"size{k}"], 4)
+            f.do(
+                f"call void @llvm.memcpy.p0.p0.i64(ptr align 4 {t[f'grad{k}']}, "
+                f"ptr align 4 {place}, i64 {size}, i1 false)"
+            )
     f.do(f"call void @free(ptr {raw})")
-    for name in ("shift", "delta"):
+    for name in ("shift", "delta", *(("sums",) if problem.needs else ())):
         f.do(f"call void @free(ptr {f.load('ptr', t.place(name), 8)})")
     f.ret()
     return f.text()
 
 
-def functions(machine: Machine, problem: Problem) -> list[str]:
+def functions(machine: Machine, problem: Problem, module: Module) -> list[str]:
     """LLVM IR of the backward kernel's functions, but for pack_panel."""
     full = tiles.tile_rows(machine)[0]
     parts = [pack_rows(machine), write_rows(machine), prepare(machine, problem)]
-    parts += [gradients(machine, False)]
-    if problem.cover == "causal":
-        parts.append(gradients(machine, True))
+    parts += [gradients(machine, problem, *form, module) for form in forms(problem)]
+    if problem.needs:
+        parts.append(total(problem))
     parts += [tiles.tile(machine, "set", full, 2)]
     parts += [tiles.tile(machine, "add", full, nv) for nv in (1, 2)]
     return [*parts, block(machine, problem), task(machine, problem), gather(machine, problem)]

@@ -9,7 +9,12 @@ maximum was too small (Dao, FlashAttention-2, arXiv:2307.08691, algorithm 1).
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from flambeau.codegen.lowerings import Value as Typed
 from flambeau.kernels import attention_tiles as tiles
+from flambeau.kernels.attention_mods import Inline, Module, Writer
 from flambeau.kernels.attention_problem import KEYS, Problem, Table, base
 from flambeau.kernels.attention_tiles import LN_2, LOG2_E, NEGATIVE_INFINITY, Machine
 from flambeau.kernels.emit import Function, Value
@@ -137,6 +142,98 @@ def causal_scores(machine: Machine) -> str:
     return f.text()
 
 
+def inlines(
+    f: Function,
+    machine: Machine,
+    problem: Problem,
+    t: Table,
+    module: Module,
+    names: Sequence[str],
+    j: int,
+) -> list[Inline]:
+    """Mods for vector j of a panel, lanes along queries, with what depends on no key written."""
+    b = Writer(f, module)
+    lanes = machine.lanes
+    first = b.convert("trunc", Typed(str(f.add("%first", j * lanes)), "i64", 1), "i32")
+    numbers = Typed(tiles.lane_numbers(machine), "i32", lanes)
+    last = b.convert("trunc", Typed(str(f.sub(t["L"], 1)), "i64", 1), "i32")
+    queries = b.op("add", b.splat(first, lanes), numbers)
+    queries = b.call("smin", queries, b.splat(last, lanes))  # lanes beyond the end repeat the last
+    slots = {"q": queries}
+    for name in ("b", "h"):
+        slots[name] = b.convert("trunc", Typed(f"%{name}", "i64", 1), "i32")
+    found = []
+    for name in names:
+        inline = Inline(b, t, name, problem.mods[name], lanes, dict(slots))
+        inline.hoist(frozenset(slots))
+        found.append(inline)
+    return found
+
+
+_PLACE = [("i64", "n"), ("i64", "first"), ("i64", "key"), ("i64", "b"), ("i64", "h")]
+
+
+def mod_scores(machine: Machine, problem: Problem, masked: bool, module: Module) -> str:
+    """void scores(t, s, n, first, key, b, h, scale): the score_mod, and where `masked` the
+    mask_mod, on n rows of scores."""
+    f = Function(
+        f"scores{'_masked' if masked else ''}",
+        [("ptr", "t"), ("ptr", "s"), *_PLACE, ("float", "scale")],
+        "void",
+        "nounwind noinline",
+    )
+    t = Table(f, problem)
+    t.preload("L", *problem.mod_words)
+    vec, lanes, wide = machine.vec, machine.lanes, machine.panel * 4
+    scale = f.splat(lanes, "float", "%scale")
+    names = [n for n in ("score", "mask") if n in problem.mods and (n != "mask" or masked)]
+    for j in range(2):
+        mods = dict(zip(names, inlines(f, machine, problem, t, module, names, j), strict=True))
+        with f.loop("%n") as row:
+            place = f.gep("i8", f.gep("i8", "%s", f.mul(row.index, wide)), j * machine.width)
+            x = f.load(vec, place, machine.width)
+            key = f.op(f"trunc i64 {f.add('%key', row.index)} to i32")
+            for inline in mods.values():
+                inline.slots["kv"] = Typed(key, "i32", 1)
+            if "score" in mods:
+                x = f.op(f"fmul {vec} {x}, {scale}")
+                mods["score"].slots["score"] = Typed(x, "float", lanes)
+                x = mods["score"].result(mods["score"].mod.outputs[0], "float").name
+                x = _vector(f, machine, x)
+            if "mask" in mods:
+                seen = mods["mask"].result(mods["mask"].mod.outputs[0], "i1").name
+                minus = f"splat (float {NEGATIVE_INFINITY})"
+                x = f.op(f"select {machine.bits} {seen}, {vec} {x}, {vec} {minus}")
+            f.store(vec, x, place, machine.width)
+    f.ret()
+    return f.text()
+
+
+def _vector(f: Function, machine: Machine, x: str) -> str:
+    """A vector by name: a constant becomes one."""
+    return x if x.startswith("%") else f.op(f"fadd {machine.vec} {x}, zeroinitializer")
+
+
+def dropped(machine: Machine, problem: Problem, module: Module) -> str:
+    """void dropped(t, p, n, first, key, b, h): dropout on n rows of probabilities."""
+    f = Function("dropped", [("ptr", "t"), ("ptr", "p"), *_PLACE], "void", "nounwind noinline")
+    t = Table(f, problem)
+    t.preload("L", "keep_scale", *problem.mod_words)
+    vec, lanes, wide = machine.vec, machine.lanes, machine.panel * 4
+    scale = f.splat(lanes, "float", f.op(f"fptrunc double {t['keep_scale']} to float"))
+    for j in range(2):
+        (keep,) = inlines(f, machine, problem, t, module, ("keep",), j)
+        with f.loop("%n") as row:
+            place = f.gep("i8", f.gep("i8", "%p", f.mul(row.index, wide)), j * machine.width)
+            x = f.op(f"fmul {vec} {f.load(vec, place, machine.width)}, {scale}")
+            keep.slots["kv"] = Typed(f.op(f"trunc i64 {f.add('%key', row.index)} to i32"), "i32", 1)
+            bits = keep.result(keep.mod.outputs[0], "i1").name
+            x = f.op(f"select {machine.bits} {bits}, {vec} {x}, {vec} zeroinitializer")
+            f.store(vec, x, place, machine.width)
+    f.ret()
+    return f.text()
+
+
 def softmax(machine: Machine) -> str:
     """void softmax(s, n, top, sum, alpha, factor): n rows become exp2(factor * (s - top)).
 
@@ -188,17 +285,20 @@ def softmax(machine: Machine) -> str:
 
 
 def finish(machine: Machine) -> str:
-    """void finish(top, sum, lse, count, factor): 1 / sum into `sum`, the log-sum-exp out.
+    """void finish(top, sum, lse, greatest, count, factor, scale): 1 / sum into `sum`, the
+    log-sum-exp out; with `greatest` not null also the greatest score.
 
     A query that saw nothing has sum 0: its factor is 0 and its log-sum-exp -inf.
     """
     f = Function(
         "finish",
-        [("ptr", "top"), ("ptr", "sum"), ("ptr", "lse"), ("i64", "count"), ("float", "factor")],
+        [("ptr", "top"), ("ptr", "sum"), ("ptr", "lse"), ("ptr", "greatest"), ("i64", "count"),
+         ("float", "factor"), ("float", "scale")],
         "void",
         "nounwind noinline",
-    )
+    )  # fmt: skip
     vec, lanes, width = machine.vec, machine.lanes, machine.width
+    some = f.op("icmp ne ptr %greatest, null")
     factor = f.splat(lanes, "float", "%factor")
     for j in range(2):
         total = f.load(vec, f.gep("i8", "%sum", j * width), width)
@@ -217,17 +317,23 @@ def finish(machine: Machine) -> str:
         lse = f.op(f"select {machine.bits} {none}, {vec} {lowest}, {vec} {lse}")
         mask = tiles.first_lanes(f, machine, f.sub("%count", j * lanes))
         tiles.masked_store(f, machine, lse, f.gep("float", "%lse", j * lanes), mask)
+        with f.when(some):
+            natural = f.op(f"fmul {vec} {top}, {f.splat(lanes, 'float', '%scale')}")
+            natural = f.op(f"select {machine.bits} {none}, {vec} {lowest}, {vec} {natural}")
+            to = f.gep("float", "%greatest", j * lanes)
+            tiles.masked_store(f, machine, natural, to, mask)
     f.ret()
     return f.text()
 
 
 def block(machine: Machine, problem: Problem) -> str:
-    """void block(t, room, k, v, first, count, key, keys, factor): one block of keys for all panels
-    of a unit. k and v point at the head's key 0."""
+    """void block(t, room, k, v, first, count, key, keys, b, h, masked, factor, scale): a block of
+    keys for all panels of a unit. k and v point at the head's key 0."""
     f = Function(
         "block",
         [("ptr", "t"), ("ptr", "room"), ("ptr", "k"), ("ptr", "v"), ("i64", "first"),
-         ("i64", "count"), ("i64", "key"), ("i64", "keys"), ("float", "factor")],
+         ("i64", "count"), ("i64", "key"), ("i64", "keys"), ("i64", "b"), ("i64", "h"),
+         ("i1", "masked"), ("float", "factor"), ("float", "scale")],
         "void",
         "nounwind noinline",
     )  # fmt: skip
@@ -258,10 +364,22 @@ def block(machine: Machine, problem: Problem) -> str:
                 f.do(
                     f"call void @causal_scores(ptr {room.s}, i64 {start}, i64 {seen}, i64 {ahead})"
                 )
+            place = f"i64 {seen}, i64 {first}, i64 %key, i64 %b, i64 %h"
+            numbers = f"(ptr %t, ptr {room.s}, {place}, float %scale)"
+            if problem.mask is not None:
+                with f.when("%masked"):
+                    f.do(f"call void @scores_masked{numbers}")
+            if problem.score is not None and problem.mask is None:
+                f.do(f"call void @scores{numbers}")
+            elif problem.score is not None:
+                with f.when(f.op("xor i1 %masked, true")):
+                    f.do(f"call void @scores{numbers}")
             f.do(
                 f"call void @softmax(ptr {room.s}, i64 {seen}, ptr {top}, ptr {total}, "
                 f"ptr {room.alpha}, float %factor)"
             )
+            if problem.keep is not None:
+                f.do(f"call void @dropped(ptr %t, ptr {room.s}, {place})")
             tiles.product(
                 f, machine, "scale", t["V"], 2, seen, v, v_col, v_row, room.s, wide, ot, wide,
                 room.alpha,
@@ -270,8 +388,9 @@ def block(machine: Machine, problem: Problem) -> str:
     return f.text()
 
 
-def factors(f: Function, t: Table) -> tuple[str, str]:
-    """(the factor of scores in base 2, not negative; what queries are multiplied with: 1, -1 or 0).
+def factors(f: Function, t: Table, of_score: bool) -> tuple[str, str, str]:
+    """(the factor of scores in base 2, what queries are multiplied with: 1, -1 or 0, and the
+    factor of scores before a score_mod or in natural units). Factors are not negative.
 
     A scale of 0 becomes queries of 0, so that masked scores stay -inf.
     """
@@ -280,9 +399,43 @@ def factors(f: Function, t: Table) -> tuple[str, str]:
     zero = f.op(f"fcmp oeq float {scale}, 0.0")
     size = f.op(f"select i1 {negative}, float {f.op(f'fneg float {scale}')}, float {scale}")
     factor = f.op(f"fmul float {size}, {tiles.scalar(LOG2_E)}")
-    factor = f.op(f"select i1 {zero}, float 1.0, float {factor}")
+    factor = f.op(f"select i1 {zero}, float {tiles.scalar(LOG2_E)}, float {factor}")
+    if of_score:
+        factor = tiles.scalar(LOG2_E)
     sign = f.op(f"select i1 {negative}, float -1.0, float 1.0")
-    return factor, f.op(f"select i1 {zero}, float 0.0, float {sign}")
+    size = f.op(f"select i1 {zero}, float 1.0, float {size}")
+    return factor, f.op(f"select i1 {zero}, float 0.0, float {sign}"), size
+
+
+def greatest(f: Function, t: Table, place: Value) -> str:
+    """Where the greatest scores go; null where nobody wants them."""
+    none = f.op(f"icmp eq ptr {t['top']}, null")
+    return f.op(f"select i1 {none}, ptr null, ptr {f.gep('float', t['top'], place)}")
+
+
+def block_of_queries(
+    f: Function, t: Table, number: Value, queries: int
+) -> tuple[Value, Value, Value]:
+    """(block of the block mask, first query, queries, 0 or less where there are none) of a unit."""
+    parts = f.ceildiv(f.min(t["BQ"], t["L"]), queries)
+    row_block = f.udiv(number, parts)
+    start = f.mul(row_block, t["BQ"])
+    first = f.add(start, f.mul(f.urem(number, parts), queries))
+    end = f.min(f.add(start, t["BQ"]), t["L"])
+    return row_block, first, f.max(f.min(f.sub(end, first), queries), 0)
+
+
+@contextmanager
+def listed(f: Function, t: Table, x: str, b: Value, h: Value, row: Value) -> Iterator[Value]:
+    """A loop over the blocks that a row of a block mask lists."""
+    places = []
+    for name in (f"{x}n", f"{x}i"):
+        at = f.add(f.mul(b, t[f"{name}_b"]), f.mul(h, t[f"{name}_h"]))
+        places.append(f.gep("i32", t[name], f.add(at, f.mul(row, t[f"{name}_r"]))))
+    count = f.op(f"sext i32 {f.load('i32', places[0], 4)} to i64")
+    with f.loop(count) as each:
+        number = f.load("i32", f.gep("i32", places[1], each.index), 4)
+        yield f.op(f"sext i32 {number} to i64")
 
 
 def task(machine: Machine, problem: Problem) -> str:
@@ -292,7 +445,7 @@ def task(machine: Machine, problem: Problem) -> str:
     )
     t = Table(f, problem)
     t.preload(*(x for x in problem.fields if x not in ("units", "parts", "chunks")))
-    factor, sign = factors(f, t)
+    factor, sign, natural = factors(f, t, problem.score is not None)
     queries, panel, wide = unit_queries(machine), machine.panel, machine.panel * 4
     size = Room(f, machine, "%t", t["E"], t["V"]).size
     raw = f.op(f"call ptr @malloc(i64 {f.add(size, 64)})")
@@ -308,7 +461,10 @@ def task(machine: Machine, problem: Problem) -> str:
         shared = f.udiv(f.mul(h, t["Hk"]), t["Hq"])
         q, k, v = base(f, t, "q", b, h), base(f, t, "k", b, shared), base(f, t, "v", b, shared)
         first = f.mul(number, queries)
-        count = f.min(f.sub(t["L"], first), queries)
+        count: Value = f.min(f.sub(t["L"], first), queries)
+        row_block: Value = 0
+        if problem.cover == "blocks":
+            row_block, first, count = block_of_queries(f, t, number, queries)
         panels = f.ceildiv(count, panel)
         with f.loop(panels) as part:
             row = f.mul(part.index, panel)
@@ -328,23 +484,38 @@ def task(machine: Machine, problem: Problem) -> str:
         stop: Value = t["S"]
         if problem.cover == "causal":
             stop = f.min(stop, f.add(first, count))
-        with f.loop(stop, step=KEYS) as key:
-            keys = f.min(f.sub(stop, key.index), KEYS)
-            f.do(
-                f"call void @block(ptr %t, ptr {start}, ptr {k}, ptr {v}, i64 {first}, "
-                f"i64 {count}, i64 {key.index}, i64 {keys}, float {factor})"
-            )
+
+        def span(begin: Value, end: Value, masked: bool, place: tuple[Value, ...]) -> None:
+            first, count, b, h = place
+            with f.loop(end, start=begin, step=KEYS) as key:
+                keys = f.min(f.sub(end, key.index), KEYS)
+                f.do(
+                    f"call void @block(ptr %t, ptr {start}, ptr {k}, ptr {v}, i64 {first}, "
+                    f"i64 {count}, i64 {key.index}, i64 {keys}, i64 {b}, i64 {h}, "
+                    f"i1 {str(masked).lower()}, float {factor}, float {natural})"
+                )
+
+        place = (first, count, b, h)
+        if problem.cover == "blocks":
+            for masked, x in ((True, "k"), (False, "fk")):
+                with listed(f, t, x, b, h, row_block) as each:
+                    begin = f.mul(each, t["BK"])
+                    span(begin, f.min(f.add(begin, t["BK"]), t["S"]), masked, place)
+        else:
+            span(0, stop, True, place)
         line = f.add(f.mul(head, t["L"]), first)
         with f.loop(panels) as part:
             row = f.mul(part.index, panel)
             at = f.mul(part.index, wide)
             top, total = f.gep("i8", room.top, at), f.gep("i8", room.sum, at)
-            left, place = f.sub(count, row), f.add(line, row)
-            lse = f.gep("float", t["lse"], place)
+            left, at_row = f.sub(count, row), f.add(line, row)
+            lse = f.gep("float", t["lse"], at_row)
+            best = greatest(f, t, at_row)
             f.do(
-                f"call void @finish(ptr {top}, ptr {total}, ptr {lse}, i64 {left}, float {factor})"
+                f"call void @finish(ptr {top}, ptr {total}, ptr {lse}, ptr {best}, "
+                f"i64 {left}, float {factor}, float {'1.0' if problem.score else natural})"
             )
-            out = f.gep("float", t["out"], f.mul(place, t["V"]))
+            out = f.gep("float", t["out"], f.mul(at_row, t["V"]))
             ot = f.gep("i8", room.ot, f.mul(room.ot_step, part.index))
             f.do(
                 f"call void @unpack_panel(ptr {out}, ptr {ot}, i64 {left}, i64 {t['V']}, "
@@ -359,7 +530,11 @@ def entry(machine: Machine, problem: Problem, symbol: str) -> str:
     """void symbol(t): all units, in parallel."""
     f = Function(symbol, [("ptr", "t")], linkage="")
     t = Table(f, problem)
-    count = f.ceildiv(t["L"], unit_queries(machine))
+    queries = unit_queries(machine)
+    count: Value = f.ceildiv(t["L"], queries)
+    if problem.cover == "blocks":
+        parts = f.ceildiv(f.min(t["BQ"], t["L"]), queries)
+        count = f.mul(f.ceildiv(t["L"], t["BQ"]), parts)
     f.store("i64", count, t.place("tiles"), 8)
     units = f.mul(f.mul(t["B"], t["Hq"]), count)
     f.do(f"call void @fl_parallel_for(ptr @forward_task, ptr %t, i64 {units}, i64 1)")
@@ -367,11 +542,17 @@ def entry(machine: Machine, problem: Problem, symbol: str) -> str:
     return f.text()
 
 
-def functions(machine: Machine, problem: Problem) -> list[str]:
+def functions(machine: Machine, problem: Problem, module: Module) -> list[str]:
     """LLVM IR of the forward kernel's functions, but for pack_panel."""
     parts = [unpack_panel(machine), softmax(machine), finish(machine)]
     if problem.cover == "causal":
         parts.append(causal_scores(machine))
+    if problem.mask is not None:
+        parts.append(mod_scores(machine, problem, True, module))
+    if problem.score is not None:
+        parts.append(mod_scores(machine, problem, False, module))
+    if problem.keep is not None:
+        parts.append(dropped(machine, problem, module))
     for rows in tiles.tile_rows(machine):
         parts += [tiles.tile(machine, "set", rows, 2), tiles.tile(machine, "scale", rows, 2)]
     return [*parts, block(machine, problem), task(machine, problem)]

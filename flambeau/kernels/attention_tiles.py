@@ -322,6 +322,7 @@ def declarations(machine: Machine) -> set[str]:
         f"declare {vec} @llvm.masked.load.v{lanes}f32.p0(ptr, {bits}, {vec})",
         f"declare void @llvm.masked.store.v{lanes}f32.p0({vec}, ptr, {bits})",
         "declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)",
+        "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)",
     }
     if machine.scalef:
         found.add(
