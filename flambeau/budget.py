@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from flambeau import record
+from flambeau.runtime.memory import release_scratch
 
 _UNITS = {"": 1, "b": 1}
 for _power, _letter in enumerate("kmgt", 1):
@@ -91,6 +92,7 @@ class set_memory_budget:
     def __init__(self, budget: float | str | None) -> None:
         wanted = budget_bytes(budget)
         record.flush()
+        release_scratch()  # which an earlier program may have left larger than the bound
         self.before = record.memory_budget
         record.memory_budget = wanted
 

@@ -149,19 +149,28 @@ class _Search:
         return True
 
     def descend(self) -> None:
-        """Drop values, the best first, until none that is left helps."""
-        waiting = sorted(
-            (k for k, b in self.benefit.items() if b > 0), key=lambda k: -self.benefit[k]
-        )
+        """Drop values, the best first, until none that is left helps, nor keeping one again."""
+        helpful = {k: b for k, b in self.benefit.items() if b > 0}
+        together: dict[int, set[Any]] = {}  # what one step makes comes back at once
+        for key in helpful:
+            together.setdefault(self.maker[key], set()).add(key)
+        groups = {frozenset(keys) for keys in (*together.values(), *({k} for k in helpful))}
+        waiting = sorted(groups, key=lambda g: -sum(helpful[k] for k in g))
         helped = True
         while helped and self.excess:
             helped, rest = False, []
-            for key in waiting:
-                if self.excess and self.attempt(self.dropped | {key}):
+            for group in waiting:
+                if group <= self.dropped:
+                    continue
+                if self.excess and self.attempt(self.dropped | group):
                     helped = True
                 else:
-                    rest.append(key)
+                    rest.append(group)
             waiting = rest
+            for key in list(self.dropped) if self.excess else ():  # now better kept after all?
+                if self.attempt(self.dropped - {key}):
+                    waiting.append(frozenset((key,)))
+                    helped = True
 
     def prune(self) -> None:
         """Keep again what need not have been dropped, the costliest first."""

@@ -385,6 +385,12 @@ def scratch(nbytes: int) -> int:
     return local.ptr
 
 
+def release_scratch() -> None:
+    """Give this thread's scratch arena back; the next program that needs one takes it anew."""
+    _scratch.buffer = None
+    _scratch.ptr = _scratch.nbytes = 0
+
+
 def empty_cache() -> None:
     """Give all free blocks back to the system, except the slabs that small ones are cut from."""
     with _lock:
