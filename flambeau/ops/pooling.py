@@ -321,11 +321,12 @@ def output_sizes(name: str, input: Tensor, dims: int, output_size: Any) -> tuple
 
     Raises:
         RuntimeError: another number of sizes, negative ones, or an input of another rank.
+        ValueError: as many sizes as the input has dimensions.
     """
     check_pool_input(name, input, dims)
     given = (output_size,) * dims if isinstance(output_size, int) else tuple(output_size)
-    if len(given) == 1 and dims == 1:
-        given = given * dims
+    if len(given) >= input.ndim:
+        raise ValueError(f"Input dimension should be at least {len(given) + 1}")
     if len(given) != dims:
         raise RuntimeError(f"{name}: output_size must be {dims}")
     sizes = tuple(
@@ -438,7 +439,7 @@ def _declare_fractional_max_pool(dims: int) -> None:
             output_size = [int(n * r) for n, r in zip(given, ratios, strict=True)]
         sizes = tuple_of(output_size, dims, f"{name}: output_size")
         for n, k, o in zip(given, kernels, sizes, strict=True):
-            if o + k - 1 > n:
+            if o + k - 1 > n - (dims == 3):  # torch wants an element more of volumes
                 raise RuntimeError(f"{name}(): pool size {k} too large relative to input size {n}")
         lead = input._shape[: input.ndim - dims]
         if _random_samples is None:

@@ -424,7 +424,9 @@ def _declare_avg_pool(dims: int) -> None:
 
 def _floats(name: str, input: Tensor) -> None:
     if input.dtype.category != 2:
-        raise RuntimeError(f"\"{name}\" not implemented for '{input.dtype.name.capitalize()}'")
+        raise NotImplementedError(
+            f"\"{name}\" not implemented for '{input.dtype.name.capitalize()}'"
+        )
 
 
 for _dims in (1, 2, 3):
