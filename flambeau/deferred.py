@@ -42,6 +42,7 @@ NAMES = {
 MODULES = (
     "data",
     "utils",
+    "compiler",
     "safetensors",
     "serialization",
     "tensorboard",
@@ -58,7 +59,6 @@ MODULES = (
 STANDINS = (
     "accelerator",
     "backends",
-    "compiler",
     "cpu",
     "cuda",
     "distributed",

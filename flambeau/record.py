@@ -94,11 +94,12 @@ sync = os.environ.get("FLAMBEAU_SYNC", "0") not in ("", "0")
 
 
 class _Thread(threading.local):
-    """What a thread is doing: how deep it records rewriting material, and who watches it record
-    (`compile`)."""
+    """What a thread is doing: how deep it records rewriting material, who watches it record, and
+    who sees its Python run (`compile`)."""
 
     tracing = 0
     watcher: Any = None
+    observer: Any = None
 
 
 thread = _Thread()
@@ -209,6 +210,16 @@ def live_since(mark: int) -> list[tuple[Cell, Node]]:
         if (refs(cell) > 4 or cell in found) and cell.node.buffer is None:
             found[cell] = cell.node
     return list(found.items())
+
+
+def forget(mark: int, unwanted: Any) -> None:
+    """Take cells off the pending list, from place `mark` on, whose values are not to be computed.
+
+    Args:
+        unwanted: node -> whether it is.
+    """
+    with _lock:
+        _pending[mark:] = [c for c in _pending[mark:] if not unwanted(c.node)]
 
 
 def place(made: list[Cell], written: list[tuple[Cell, Node]]) -> None:

@@ -108,7 +108,13 @@ class Function:
     """Subclass with static `forward(ctx, ...)` and `backward(ctx, *grads)`; call `apply`.
 
     With `setup_context(ctx, inputs, output)`, `forward` takes no ctx.
+
+    Attributes:
+        in_python: whether `backward` has effects besides its results, so that it must run as
+            Python each time (`compile`).
     """
+
+    in_python = False
 
     @staticmethod
     def forward(*args: Any, **kwargs: Any) -> Any:

@@ -1,9 +1,20 @@
-"""`compile`: programs run compiled as they are, so it hands back what it is given."""
+"""`compile`: replay a call without recording it again.
+
+`engine.py` runs a compiled function; `observe.py` sees which Python a call runs, `guards.py` writes
+what must still hold, `watch.py` makes a replay of what was recorded, `replay.py` runs it.
+"""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
+
+from flambeau.compile.engine import Engine
+from flambeau.compile.options import check
+
+#: Class -> what compiling an instance of it gives; `nn` enters its modules here.
+WRAPPERS: dict[type, Callable[..., Any]] = {}
 
 
 def compile(
@@ -17,23 +28,33 @@ def compile(
     disable: bool = False,
     **more: Any,
 ) -> Any:
-    """The function or module itself; what it records is compiled when it is executed.
+    """A function that replays what another recorded, where nothing it depends on has changed.
+
+    The first calls run the function as it is written. Then its programs run again on new tensors,
+    without its Python; where a guard fails (a shape, a flag, a value in Python that it reads) it is
+    recorded anew.
 
     Args:
         model: a function or module; without one, a decorator is returned.
-        fullgraph, dynamic, backend, mode, options, disable: accepted as torch does; there is one
-            way to execute.
+        fullgraph: raise where a call cannot be replayed.
+        dynamic: accepted; each combination of sizes is recorded once, and programs are generated
+            for all sizes of one structure.
+        backend: a name that torch knows, or a function; there is one way to execute. "eager" too.
+        mode: "default", "reduce-overhead", "max-autotune" or "max-autotune-no-cudagraphs".
+        options: accepted as torch does.
+        disable: hand the function back.
+
+    Returns:
+        The function, compiled; for a module another module, which holds it as `_orig_mod`.
 
     Raises:
-        RuntimeError: both `mode` and `options`.
+        RuntimeError: both `mode` and `options`, an unknown mode or backend, or `model` is neither
+            function nor module.
     """
-    if mode is not None and options is not None:
-        raise RuntimeError(
-            "Either mode or options can be specified, but both can't be specified at the same time."
-        )
+    check(backend, mode, options)
     if model is None:
-        return lambda given: compile(
-            given,
+        return functools.partial(
+            _compile_given,
             fullgraph=fullgraph,
             dynamic=dynamic,
             backend=backend,
@@ -43,4 +64,36 @@ def compile(
         )
     if not callable(model):
         raise RuntimeError(f"compile expects a function or a module, but got {type(model)}")
-    return model
+    if disable:
+        return model
+    for kind, wrap in WRAPPERS.items():
+        if isinstance(model, kind):
+            return wrap(model, fullgraph=fullgraph)
+    return compiled(model, fullgraph)
+
+
+def _compile_given(model: Callable[..., Any], **options: Any) -> Any:
+    if model is None:
+        raise RuntimeError("Model can't be None")
+    return compile(model, **options)
+
+
+def compiled(fn: Callable[..., Any], fullgraph: bool = False) -> Callable[..., Any]:
+    """The compiled form of a function, with its name and documentation.
+
+    Args:
+        fullgraph: raise where a call cannot be replayed.
+    """
+    known = getattr(fn, "_engine", None)
+    if isinstance(known, Engine):
+        fn = known.fn
+    engine = Engine(fn, getattr(fn, "__qualname__", type(fn).__name__), fullgraph)
+    run = engine.call
+
+    @functools.wraps(fn)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return run(args, kwargs)
+
+    call._engine = engine  # type: ignore[attr-defined]
+    call._torchdynamo_orig_callable = fn  # type: ignore[attr-defined]
+    return call

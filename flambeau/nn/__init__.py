@@ -34,7 +34,8 @@ from flambeau.nn.activation import (
     Tanhshrink,
     Threshold,
 )
-from flambeau.nn.attention import MultiheadAttention
+from flambeau.nn.multihead_attention import MultiheadAttention
+from flambeau.nn.compiled import OptimizedModule as OptimizedModule
 from flambeau.nn.containers import (
     ModuleDict,
     ModuleList,

@@ -228,6 +228,8 @@ class _Gate(flambeau.autograd.Function):
     """The identity on tensors; its backward shows the gradients to a callback, which may
     replace them. A module's inputs and outputs each pass one."""
 
+    in_python = True  # it calls hooks
+
     @staticmethod
     def forward(ctx: Any, on_backward: Hook, zeros: bool, *tensors: Any) -> tuple[Any, ...]:
         outputs = tuple(t.view_as(t) for t in tensors)

@@ -78,7 +78,7 @@ class ReduceLROnPlateau(LRScheduler):
         self.cooldown_counter = 0
         self.num_bad_epochs = 0
 
-    def step(self, metrics: Any, epoch: int | None = None) -> None:  # type: ignore[override]
+    def step(self, metrics: Any, epoch: int | None = None) -> None:
         """Look at a metric, and lower the rates when it is time.
 
         Args:
@@ -249,7 +249,7 @@ class SequentialLR(_Composed):
         elif hasattr(target, "last_epoch"):
             target.last_epoch -= 1
 
-    def step(self) -> None:  # type: ignore[override]
+    def step(self) -> None:
         """Step the schedule whose turn it is."""
         self.last_epoch += 1
         index = bisect_right(self._milestones, self.last_epoch)
@@ -286,7 +286,7 @@ class ChainedScheduler(_Composed):
         self.optimizer = optimizer
         self._last_lr = group_values(self.optimizer, "lr")
 
-    def step(self) -> None:  # type: ignore[override]
+    def step(self) -> None:
         """Step all schedules."""
         for scheduler in self._schedulers:
             scheduler.step()

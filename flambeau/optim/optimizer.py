@@ -12,6 +12,7 @@ from typing import Any
 
 import flambeau
 from flambeau import record
+from flambeau.compile.live import CLASSES, live
 from flambeau.nn.hooks import Hook, RemovableHandle, add_hook
 from flambeau.nn.module import reset_grad
 from flambeau.nn.parameter import typename
@@ -162,7 +163,7 @@ def _hooked(step: Callable[..., Any]) -> Callable[..., Any]:
         return out
 
     wrapper.hooked = True  # type: ignore[attr-defined]
-    return wrapper
+    return live(wrapper)
 
 
 class Optimizer:
@@ -407,6 +408,7 @@ class Optimizer:
 
     # -- use ---------------------------------------------------------------------------------
 
+    @functools.partial(live, repeatable=True)
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Reset the gradients of all parameters.
 
@@ -509,6 +511,9 @@ class Optimizer:
                 )
         if not known.isdisjoint(param_group["params"]):
             raise ValueError("some parameters appear in more than one parameter group")
+
+
+CLASSES.append(Optimizer)
 
 
 def _cast_state(param: Any, value: Any, on_device: bool, key: Any = None) -> Any:

@@ -11,6 +11,7 @@ from types import FunctionType
 from typing import Any
 
 import flambeau
+from flambeau.compile.live import CLASSES, live
 from flambeau.optim.optimizer import Optimizer, to_scalar
 
 EPOCH_DEPRECATION_WARNING = (
@@ -191,6 +192,13 @@ class LRScheduler:
                 stacklevel=3,
             )
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Have a subclass's `step` run at each replay of a compiled call."""
+        super().__init_subclass__(**kwargs)
+        if "step" in cls.__dict__:
+            cls.step = live(cls.__dict__["step"])  # type: ignore[method-assign]
+
+    @live
     def step(self, epoch: int | None = None) -> None:
         """Set the next rates.
 
@@ -236,3 +244,6 @@ class LRScheduler:
         for group, lr in zip(self.optimizer.param_groups, values, strict=True):
             set_group_value(group, "lr", lr)
         self._last_lr: list[Any] = group_values(self.optimizer, "lr")
+
+
+CLASSES.append(LRScheduler)

@@ -16,6 +16,8 @@ from flambeau.tensor import Tensor
 class _Checkpoint(Function):
     """Keeps the inputs; records the function again when its gradient is wanted."""
 
+    in_python = True  # it adds to the gradients of parameters itself
+
     @staticmethod
     def forward(ctx: Any, function: Any, preserve: bool, *args: Any) -> Any:
         ctx.function, ctx.preserve = function, preserve

@@ -40,13 +40,15 @@ def test_a_name_that_is_not_there() -> None:
     assert not hasattr(flambeau, "__path_of_nothing__")
 
 
-def test_compile_hands_back_what_it_is_given() -> None:
+def test_compile_takes_what_torch_takes() -> None:
     def f(x: object) -> object:
+        """Says what it got."""
         return x
 
-    assert flambeau.compile(f) is f
-    assert flambeau.compile(f, mode="max-autotune", fullgraph=True, dynamic=False) is f
-    assert flambeau.compile(backend="eager")(f) is f
+    assert flambeau.compile(f, disable=True) is f
+    made = flambeau.compile(f, mode="max-autotune", fullgraph=True, dynamic=False)
+    assert (made.__name__, made.__doc__, made(3)) == ("f", "Says what it got.", 3)
+    assert flambeau.compile(backend="eager")(f)(3) == 3
     with pytest.raises(RuntimeError, match="Either mode or options"):
         flambeau.compile(f, mode="default", options={})
 

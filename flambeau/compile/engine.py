@@ -1,0 +1,340 @@
+"""One compiled function: watch it, keep what was recorded, replay it.
+
+The first call finds out which Python runs; the next one is recorded under guards; later calls whose
+guards hold are replayed. A call that cannot be replayed is recorded as any other code is: slower,
+and right.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import types
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from flambeau import record
+from flambeau.autograd.backward import _accumulate, _run
+from flambeau.compile import live as live_methods
+from flambeau.compile.guards import Refusal, Walk
+from flambeau.compile.observe import Observer, names_of
+from flambeau.compile.replay import Missed, Path, Region, replay
+from flambeau.compile.watch import Marker, Watcher
+from flambeau.tape import modes
+
+#: How many recordings (guards) a function keeps, and how many values a read may lead on by.
+MAX_RECORDINGS = 64
+MAX_VALUES = 16
+#: After so many calls in a row that could not be kept, a function is recorded each time.
+MAX_REFUSALS = 12
+#: After so many recordings that were not used again, likewise.
+MAX_UNUSED = 128
+
+_GRADIENT_CODE = frozenset((_accumulate.__code__, _run.__code__))
+
+_lock = threading.RLock()
+
+
+class State(threading.local):
+    """What a thread is doing: whether a compiled function is being recorded, and whether compiled
+    functions run as they are written (inside others, and where they are disabled); and how they
+    behave (`compiler.set_stance`)."""
+
+    compiling = False
+    plain = False
+    stance = "default"
+
+
+state = State()
+
+
+class Recording:
+    """A guard and the tree of what was recorded under it."""
+
+    __slots__ = ("guard", "path", "random", "reasons", "room", "shared", "used")
+
+    def __init__(
+        self,
+        guard: Callable[[Any, Any], Any],
+        path: Path,
+        room: int,
+        random: bool,
+        reasons: list[str],
+    ) -> None:
+        self.guard = guard
+        self.path = path
+        self.room = room
+        self.random = random
+        self.reasons = reasons
+        self.used = 0
+
+
+def _inner(function: Any) -> Any:
+    """The function that a compiled wrapper stands for, or None."""
+    engine = vars(function).get("_engine")
+    return engine.fn if isinstance(engine, Engine) else None
+
+
+class Engine:
+    """Runs one compiled function.
+
+    Args:
+        fn: the function.
+        name: for messages.
+        fullgraph: raise where a call cannot be replayed.
+
+    Attributes:
+        recordings: the newest first.
+        calls, replays: how many calls there were, and how many ran no Python.
+        refused: why calls were not kept: reason -> how often.
+        recompiles: why calls were recorded although there were recordings.
+    """
+
+    def __init__(self, fn: Callable[..., Any], name: str, fullgraph: bool = False) -> None:
+        self.fn = fn
+        self.name = name
+        self.fullgraph = fullgraph
+        code = getattr(fn, "__code__", None)
+        self.code = code if isinstance(code, types.CodeType) else None
+        self.reset()
+        engines.add(self)
+
+    def reset(self) -> None:
+        """Forget everything recorded."""
+        self.recordings: list[Recording] = []
+        self.codes: dict[types.CodeType, dict[str, Any]] = {}
+        self.gradients = False
+        self.off = ""
+        self.calls = 0
+        self.replays = 0
+        self.watched = 0
+        self.in_a_row = 0
+        self.refused: dict[str, int] = {}
+        self.recompiles: list[str] = []
+
+    def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run the function: replayed where a recording's guard holds."""
+        if state.plain or record.thread.tracing or state.stance == "force_eager":
+            return self.fn(*args, **kwargs)
+        self.calls += 1
+        at = 0
+        failed = missed = None
+        for recording in self.recordings:
+            found = recording.guard(args, kwargs)
+            if type(found) is not int:
+                tensors, containers = found
+                try:
+                    result = replay(
+                        recording.path, tensors, containers, recording.room, recording.random
+                    )
+                except Missed:
+                    failed, missed = "a value that was read from a tensor", recording
+                    at += 1
+                    continue
+                self.replays += 1
+                recording.used += 1
+                if at:
+                    self._to_front(recording)
+                return result
+            if failed is None:
+                failed = recording.reasons[found]
+            at += 1
+        if failed is not None and state.stance == "fail_on_recompile":
+            raise RuntimeError(
+                "Detected recompile when torch.compile stance is 'fail_on_recompile'. "
+                f"{self.name}: {failed} has changed"
+            )
+        if self.off or (failed is not None and state.stance == "eager_on_recompile"):
+            return self.fn(*args, **kwargs)
+        return self._record(args, kwargs, failed, missed)
+
+    def _to_front(self, recording: Recording) -> None:
+        with _lock:
+            if recording in self.recordings:
+                self.recordings = [recording, *(r for r in self.recordings if r is not recording)]
+
+    # -- recording ------------------------------------------------------------------------------
+
+    def _record(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        failed: str | None,
+        known: Recording | None,
+    ) -> Any:
+        """Run the function as it is written, and keep what it records if that can be replayed."""
+        if not _lock.acquire(blocking=False):  # another thread is being watched
+            return self.fn(*args, **kwargs)
+        try:
+            if failed is not None:
+                self._tell(failed)
+            return self._watched(args, kwargs, known)
+        finally:
+            _lock.release()
+
+    def _tell(self, failed: str) -> None:
+        self.recompiles.append(failed)
+        del self.recompiles[:-MAX_RECORDINGS]
+        if "recompiles" in os.environ.get("FLAMBEAU_PRINT", "").split(","):
+            print(
+                f"recompiling {self.name}: {failed} has changed "
+                f"({len(self.recordings)} recordings)",
+                file=sys.stderr,
+            )
+
+    def _watched(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], known: Recording | None
+    ) -> Any:
+        observer = Observer()
+        watcher: Watcher | None = None
+        reason = self._unfit()
+        record.flush()
+        walk = Walk(self.codes, self.gradients, tuple(live_methods.CLASSES), _inner)
+        if not reason and self.codes:
+            try:
+                walk.arguments(args, kwargs)
+                walk.walk(self.fn, walk._constant(self.fn), self.name)
+                walk.globals()
+                watcher = Watcher(walk, observer, self.code)
+                reason = watcher.reason
+            except Refusal as refusal:
+                reason, watcher = str(refusal), None
+        record.thread.watcher = None if reason else watcher
+        before = state.compiling, state.plain
+        state.compiling = state.plain = True
+        try:
+            value = observer.run(self.fn, args, kwargs)
+        except BaseException:
+            self._learn(observer)
+            raise
+        finally:
+            record.thread.watcher = None
+            state.compiling, state.plain = before
+        found = self._learn(observer)
+        if not reason and observer.impure:
+            reason = f"it calls {observer.impure}, whose result may change"
+        if watcher is None:  # what ran only once (imports, first steps) is not asked for again
+            self.codes = observer.codes
+        elif not reason and not found:
+            try:
+                self._keep(watcher, walk, value, known)
+            except Refusal as refusal:
+                reason = str(refusal)
+        if reason:
+            self._refuse(reason)
+        return unmarked(value) if watcher is not None and watcher.markers else value
+
+    def _unfit(self) -> str:
+        """Why nothing can be replayed now, or ""."""
+        if modes.anomaly:
+            return "anomaly detection is on"
+        if record.sync:
+            return "FLAMBEAU_SYNC is set"
+        return ""
+
+    def _learn(self, observer: Observer) -> bool:
+        """Take note of the Python that ran; -> whether some of it is new."""
+        new = observer.codes.keys() - self.codes.keys()
+        self.codes = {**self.codes, **observer.codes}
+        gradients = not _GRADIENT_CODE.isdisjoint(observer.entered) or any(
+            names_of(c).own and "grad" in names_of(c).reads for c in new
+        )
+        if gradients and not self.gradients:
+            self.gradients = True
+            return True
+        return bool(new)
+
+    def _keep(self, watcher: Watcher, walk: Walk, value: Any, known: Recording | None) -> None:
+        """Add what was recorded.
+
+        Raises:
+            Refusal: it cannot be replayed.
+        """
+        path, guard, room, random = watcher.finish(value)
+        if self._learn(watcher.observer):  # the backward pass ran Python too
+            return
+        self.watched += 1
+        self.in_a_row = 0
+        if known is not None and known.random == random:
+            if _graft(known.path, path):
+                known.room = max(known.room, room)
+                return
+        self.recordings.insert(0, Recording(guard, path, room, random, walk.reasons))
+        del self.recordings[MAX_RECORDINGS:]
+        if self.watched > MAX_UNUSED and self.watched > self.replays:
+            self.off = "what it depends on changes at nearly every call"
+
+    def _refuse(self, reason: str) -> None:
+        self.refused[reason] = self.refused.get(reason, 0) + 1
+        self.in_a_row += 1
+        if self.fullgraph:
+            raise RuntimeError(
+                f"compile(fullgraph=True): {self.name} cannot be replayed as a whole: {reason}"
+            )
+        if self.in_a_row >= MAX_REFUSALS and not self.off:
+            self.off = reason
+            if "recompiles" in os.environ.get("FLAMBEAU_PRINT", "").split(","):
+                print(f"{self.name} is recorded at every call: {reason}", file=sys.stderr)
+
+
+def _graft(old: Path, new: Path) -> bool:
+    """Add a path to a tree where a value that was read leads on differently."""
+    while True:
+        if old.read is None or new.read is None or len(old.steps) != len(new.steps):
+            return False
+        if old.read.shown != new.read.shown:
+            return False
+        ((key, rest),) = new.then.items()
+        following = old.then.get(key)
+        if following is None:
+            if len(old.then) >= MAX_VALUES:
+                raise Refusal("a value that it reads from a tensor changes at nearly every call")
+            # the new path's places hold from here on only where the steps before are its own too
+            if not all(map(_equal, old.steps, new.steps)):
+                return False
+            old.then[key] = rest
+            return True
+        old, new = following, rest
+
+
+def _equal(a: Any, b: Any) -> bool:
+    """Whether two steps fill the same places with the same results."""
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, Region):
+        if a.op is None or b.op is None:
+            return a.op is b.op
+        joined = {m[0]: m for m in (*b.makes, *a.makes)}
+        same = (
+            a.sources == b.sources
+            and a.numbers == b.numbers
+            and a.writes == b.writes
+            and a.op.specs == b.op.specs
+            and [(n.op, n.attrs, n.shape, n.dtype) for n in a.op.nodes]
+            == [(n.op, n.attrs, n.shape, n.dtype) for n in b.op.nodes]
+        )
+        if same:
+            a.makes = list(joined.values())
+        return same
+    return True
+
+
+def unmarked(value: Any) -> Any:
+    """A result with the values that its markers stand for."""
+    kind = type(value)
+    if kind is Marker:
+        return value.value
+    if kind in (list, tuple):
+        return kind(map(unmarked, value))
+    if isinstance(value, tuple) and hasattr(kind, "_fields"):
+        return kind(*map(unmarked, value))
+    if isinstance(value, dict):
+        for key in list(value):
+            value[key] = unmarked(value[key])
+    return value
+
+
+#: Every compiled function there is, for `reset`.
+engines: weakref.WeakSet[Engine] = weakref.WeakSet()
