@@ -27,6 +27,7 @@ from flambeau.ops import (  # noqa: F401  (importing declares the rows)
     resampling,
     sampling,
     scan,
+    sliding,
     statistics,
     table,
     updates,

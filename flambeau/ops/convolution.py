@@ -1,4 +1,4 @@
-"""Convolution in one to three dimensions, its transpose and its gradients; sliding blocks.
+"""Convolution in one to three dimensions, its transpose and its gradients.
 
 Shape suffixes: N batch, G groups, C channels of the input, M channels of the output, K kernel
 places, O places of the output. Sizes, strides and the like are tuples with one entry a spatial
@@ -19,7 +19,6 @@ from typing import Any
 from flambeau import dtypes
 from flambeau.ops.arithmetic import dtype_word
 from flambeau.ops.contraction import matmul_batched
-from flambeau.ops.movement import _scatter_storage as scatter_storage
 from flambeau.ops.movement import (
     assign_region,
     flip,
@@ -30,7 +29,7 @@ from flambeau.ops.movement import (
 from flambeau.ops.precision import cast, widen
 from flambeau.ops.rearranging import pad
 from flambeau.ops.rows import NAMES
-from flambeau.ops.table import composite, functional
+from flambeau.ops.table import composite
 from flambeau.size import contiguous_strides
 from flambeau.tensor import Tensor
 
@@ -191,7 +190,7 @@ def _times(sizes: Sizes) -> str:
 # -- the rows --------------------------------------------------------------------------------------
 
 
-def _windows(x: Tensor, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Tensor:
+def windows(x: Tensor, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Tensor:
     """(N, C, *I) -> what each kernel place sees at each output place: (N, C, *K, *O)."""
     count = len(kernel)
     for i, (k, s, d) in enumerate(zip(kernel, stride, dilation, strict=True)):
@@ -202,7 +201,7 @@ def _windows(x: Tensor, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Tensor
     return permute_dims(x, order)
 
 
-def _both_sides(padding: Sizes) -> list[int]:
+def both_sides(padding: Sizes) -> list[int]:
     """Equal padding on both sides, in the order of `pad`."""
     return [p for p in reversed(padding) for _ in range(2)]
 
@@ -215,7 +214,7 @@ def _convolved(
     m = weight._shape[0]
     kernel = weight._shape[2:]
     depth = c // groups * math.prod(kernel)
-    columns = _windows(x, kernel, stride, dilation)
+    columns = windows(x, kernel, stride, dilation)
     columns = columns.reshape(n, groups, depth, math.prod(sizes))
     rows = weight.reshape(groups, m // groups, depth)
     return matmul_batched(rows, columns).reshape(n, m, *sizes)
@@ -302,7 +301,7 @@ def convolution(
             sides[:0] = (d * (k - 1) - p, d * (k - 1) - p + e)
         stride = (1,) * count
     else:
-        sides = _both_sides(padding)
+        sides = both_sides(padding)
     if any(sides):
         x = pad(x, sides)
     out = _convolved(x, w, stride, dilation, groups, sizes)
@@ -335,8 +334,8 @@ def convolution_weight_gradient(
     n, c = input._shape[:2]
     m = cotangent._shape[1]
     sizes = cotangent._shape[2:]
-    x = pad(widen(input), _both_sides(padding)) if any(padding) else widen(input)
-    seen = _windows(x, kernel, stride, dilation)
+    x = pad(widen(input), both_sides(padding)) if any(padding) else widen(input)
+    seen = windows(x, kernel, stride, dilation)
     for i, size in enumerate(sizes):  # the last places of an image may have no output
         seen = slice_dim(seen, 2 + len(kernel) + i, 0, size, 1)
     rest = math.prod(kernel) * (c // groups)
@@ -609,196 +608,3 @@ def conv_transpose3d(
 ) -> Tensor:
     """Transposed convolution of volumes: as `conv_transpose1d`, with three sizes each."""
     return _transposed(3, input, weight, bias, stride, padding, output_padding, groups, dilation)
-
-
-# -- sliding blocks --------------------------------------------------------------------------------
-
-
-def _pair(value: Any, name: str) -> Sizes:
-    found = (value, value) if isinstance(value, int) else tuple(value)
-    if len(found) == 1 and name == "output_size":
-        found = found * 2
-    if len(found) != 2:
-        raise RuntimeError(f"It is expected {name} equals to 2, but got size {len(found)}")
-    return found
-
-
-def _check_blocks(kernel: Sizes, dilation: Sizes, padding: Sizes, stride: Sizes) -> None:
-    for values, least, name, word in (
-        (kernel, 1, "kernel size", "kernel"),
-        (stride, 1, "stride", "stride"),
-        (dilation, 1, "dilation", "dilation"),
-        (padding, 0, "padding", "pad"),
-    ):
-        if any(v < least for v in values):
-            wanted = "be greater than zero" if least else "be non-negative"
-            raise RuntimeError(
-                f"{name} should {wanted}, but got {word}_height: {values[0]} "
-                f"{word}_width: {values[1]}"
-            )
-
-
-@composite(keep=True, method=False, public=False)
-def im2col(input: Tensor, kernel: Sizes, dilation: Sizes, padding: Sizes, stride: Sizes) -> Tensor:
-    """The blocks that a kernel sees at each place of padded images.
-
-    Args:
-        input: (N, C, H, W).
-        kernel, dilation, padding, stride: two numbers each.
-
-    Returns:
-        (N, C * KH * KW, places).
-
-    Raises:
-        RuntimeError: no block fits.
-    """
-    n, c = input._shape[:2]
-    sizes = output_sizes(input._shape[2:], kernel, stride, padding, dilation)
-    if any(o < 1 for o in sizes):
-        raise RuntimeError(
-            f"Given input with spatial size {input._shape[2:]}, kernel_size={kernel}, "
-            f"dilation={dilation}, padding={padding}, calculated shape of the array of sliding "
-            f"blocks as {tuple(max(o, 0) for o in sizes)}, but its components must be at least one."
-        )
-    x = pad(input, _both_sides(padding)) if any(padding) else input
-    seen = _windows(x, kernel, stride, dilation)
-    return seen.reshape(n, c * math.prod(kernel), math.prod(sizes))
-
-
-@composite(keep=True, method=False, public=False)
-def col2im(
-    input: Tensor, sizes: Sizes, kernel: Sizes, dilation: Sizes, padding: Sizes, stride: Sizes
-) -> Tensor:
-    """Blocks added up where they lie: the transpose of `im2col`.
-
-    Args:
-        input: (N, C * KH * KW, places).
-        sizes: height and width of the result.
-        kernel, dilation, padding, stride: two numbers each.
-
-    Returns:
-        (N, C, *sizes).
-    """
-    n, places = input._shape[0], output_sizes(sizes, kernel, stride, padding, dilation)
-    c = input._shape[1] // math.prod(kernel)
-    shape = (n, c, *(s + 2 * p for s, p in zip(sizes, padding, strict=True)))
-    steps = contiguous_strides(shape)
-    strides = (
-        *steps[:2],
-        *(s * d for s, d in zip(steps[2:], dilation, strict=True)),
-        *(s * t for s, t in zip(steps[2:], stride, strict=True)),
-    )
-    blocks = input.reshape(n, c, *kernel, *places)
-    flat = scatter_storage(widen(blocks), strides, 0, math.prod(shape))
-    out = flat.view(*shape)
-    for d, p in enumerate(padding):
-        out = slice_dim(out, 2 + d, p, p + sizes[d], 1)
-    return cast(out, input.dtype).contiguous()
-
-
-im2col.vjp(
-    lambda g, out, x, kernel, dilation, padding, stride: (
-        col2im(g, tuple(x.shape)[2:], kernel, dilation, padding, stride),
-        None,
-        None,
-        None,
-        None,
-    )
-)
-col2im.vjp(
-    lambda g, out, x, sizes, kernel, dilation, padding, stride: (
-        im2col(g, kernel, dilation, padding, stride),
-        None,
-        None,
-        None,
-        None,
-        None,
-    )
-)
-
-
-def _floating(input: Tensor, name: str) -> None:
-    if input.dtype.category != 2:
-        raise NotImplementedError(
-            f"\"{name}_out_cpu\" not implemented for '{dtype_word(input.dtype)}'"
-        )
-
-
-@functional("unfold")
-def unfold(
-    input: Tensor, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
-) -> Tensor:
-    """The sliding blocks of images as columns.
-
-    Args:
-        input: (N, C, H, W) or (C, H, W).
-        kernel_size, dilation, padding, stride: an int or two of them.
-
-    Returns:
-        (N, C * KH * KW, blocks) or (C * KH * KW, blocks).
-
-    Raises:
-        RuntimeError: shapes that do not fit.
-    """
-    kernel, steps = _pair(kernel_size, "kernel_size"), _pair(dilation, "dilation")
-    sides, stride = _pair(padding, "padding"), _pair(stride, "stride")
-    _check_blocks(kernel, steps, sides, stride)
-    if input.ndim not in (3, 4) or 0 in input._shape[-3:]:
-        raise RuntimeError(
-            "Expected 3D or 4D (batch mode) tensor with possibly 0 batch size and other non-zero "
-            f"dimensions for input, but got: {list(input.shape)}"
-        )
-    _floating(input, "im2col")
-    x = input if input.ndim == 4 else input.unsqueeze(0)
-    out = im2col(x, kernel, steps, sides, stride)
-    return out if input.ndim == 4 else out.squeeze(0)
-
-
-@functional("fold")
-def fold(
-    input: Tensor,
-    output_size: Any,
-    kernel_size: Any,
-    dilation: Any = 1,
-    padding: Any = 0,
-    stride: Any = 1,
-) -> Tensor:
-    """Sliding blocks added up into images.
-
-    Args:
-        input: (N, C * KH * KW, blocks) or (C * KH * KW, blocks).
-        output_size: height and width of the images.
-        kernel_size, dilation, padding, stride: an int or two of them.
-
-    Returns:
-        (N, C, *output_size) or (C, *output_size).
-
-    Raises:
-        RuntimeError: shapes that do not fit.
-    """
-    sizes = _pair(output_size, "output_size")
-    kernel, steps = _pair(kernel_size, "kernel_size"), _pair(dilation, "dilation")
-    sides, stride = _pair(padding, "padding"), _pair(stride, "stride")
-    _check_blocks(kernel, steps, sides, stride)
-    if input.ndim not in (2, 3) or 0 in input._shape[-2:]:
-        raise RuntimeError(
-            "Expected 2D or 3D (batch mode) tensor for input with possibly 0 batch size and "
-            f"non-zero dimensions for input, but got: {list(input.shape)}"
-        )
-    x = input if input.ndim == 3 else input.unsqueeze(0)
-    if x._shape[1] % math.prod(kernel):
-        raise RuntimeError(
-            "Expected size of input's dimension 1 to be divisible by the product of kernel_size, "
-            f"but got input.size(1)={x._shape[1]} and kernel_size={kernel}."
-        )
-    places = output_sizes(sizes, kernel, stride, sides, steps)
-    if math.prod(places) != x._shape[2] or any(n < 1 for n in places):
-        raise RuntimeError(
-            f"Given output_size={sizes}, kernel_size={kernel}, dilation={steps}, "
-            f"padding={sides}, stride={stride}, expected size of input's dimension 2 to match the "
-            f"calculated number of sliding blocks {places[0]} * {places[1]} = "
-            f"{math.prod(places)}, but got input.size(2)={x._shape[2]}."
-        )
-    _floating(input, "col2im")
-    out = col2im(x, sizes, kernel, steps, sides, stride)
-    return out if input.ndim == 3 else out.squeeze(0)

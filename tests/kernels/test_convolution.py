@@ -187,7 +187,7 @@ def test_random_shapes(form: str, dtype: str, rng: np.random.Generator) -> None:
         if min(shape) < 1:
             continue
         done += 1
-        new = lambda *s: rng.standard_normal(s).astype(dtype)
+        new = lambda *s: np.asarray(rng.standard_normal(s), dtype)
         x = new(p.images, p.channels, *p.sizes)
         if done % 3 == 0:  # channels last
             x = np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1)

@@ -14,7 +14,7 @@ from flambeau import nn
 torch = pytest.importorskip("torch")
 
 
-def draw(rng: np.random.Generator) -> tuple[Any, ...]:
+def draw(rng: np.random.Generator) -> Any:
     """Shapes and numbers of a random convolution."""
     dims = int(rng.integers(1, 4))
     pick = lambda options: [int(rng.choice(options)) for _ in range(dims)]
@@ -40,12 +40,12 @@ def test_gradients_of_both_orders(dtype: str, rng: np.random.Generator) -> None:
         try:
             y = torch.convolution(*theirs, *numbers)
         except RuntimeError:
-            mine = [flambeau.tensor(a) for a in arrays]
+            plain: list[Any] = [flambeau.tensor(a) for a in arrays]
             with pytest.raises(RuntimeError):
-                flambeau.convolution(*mine, *numbers)
+                flambeau.convolution(*plain, *numbers)
             continue
         done += 1
-        mine = [flambeau.tensor(a).requires_grad_() for a in arrays]
+        mine: list[Any] = [flambeau.tensor(a).requires_grad_() for a in arrays]
         z = flambeau.convolution(*mine, *numbers)
         g = rng.standard_normal(y.shape).astype(dtype)
         first = torch.autograd.grad(y, theirs, torch.tensor(g), create_graph=True)

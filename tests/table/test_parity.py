@@ -27,7 +27,8 @@ def peer(name: str) -> Any:
     call = cases.public(name)
     if not HAS_TORCH or call is None:
         return None
-    if name in FUNCTIONAL and callable(f := getattr(torch.nn.functional, name, None)):
+    other = hasattr(torch.Tensor, name) and FUNCTIONAL.get(name) is not call  # as `unfold`'s
+    if name in FUNCTIONAL and not other and callable(f := getattr(torch.nn.functional, name, None)):
         return f  # torch's own function of that name may take numbers for words
     places = (torch, torch.linalg) if NAMES.get(name) is call else (torch.Tensor,)
     return next((f for p in places if callable(f := getattr(p, name, None))), None)
