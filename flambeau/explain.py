@@ -129,7 +129,7 @@ def _title(step: Any) -> str:
 
 def _lines(step: Any) -> list[str]:
     if not isinstance(step, Region):
-        carried = _lines(step.epilogue) if step.epilogue is not None else []
+        carried = [row for region in step.epilogues for row in _lines(region)]
         return [
             *[
                 f"{'x'.join(map(str, s.shape))} {s.dtype.name}"

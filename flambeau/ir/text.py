@@ -76,8 +76,8 @@ def plan_text(plan: Any, order: list[Any]) -> str:
             lines += region_lines(step, name, "  ")
             continue
         lines.append(f"  {step.kind}: {line(step.node, name)}")
-        if step.epilogue is not None:
-            lines += region_lines(step.epilogue, name, "    with ")
+        for region in step.epilogues:
+            lines += region_lines(region, name, "    with ")
     return "\n".join(lines)
 
 

@@ -2,7 +2,8 @@
 
 A region that walks a product's result (M, N) element by element, row by row or down short columns
 needs no pass over memory of its own: the product calls the region's kernel on every tile of its
-result that is complete. Where the region is the only reader, the result as a whole never exists.
+result that is complete, and then those of regions that walk what that one made in the same way.
+Where such regions are the only readers, the result as a whole never exists.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from typing import Any
 from flambeau.codegen.llvm import Kernel
 from flambeau.codegen.loops import emit_region
 from flambeau.ir.graph import Node
-from flambeau.ir.region import Region, common_refinement
-from flambeau.kernels.matmul import FEW_ROWS, SHARED, WORDS, form_of
+from flambeau.ir.region import Map, Region, common_refinement
+from flambeau.kernels.matmul import EPILOGUES, FEW_ROWS, SHARED, WORDS, form_of
 from flambeau.passes.fuse import Plan, Step, order_after
 
 STRIP = 256
@@ -35,7 +36,6 @@ class Epilogue:
         units: units that cover all columns.
         strip: columns it is called on at a time.
         stretch: elements of the innermost dimension in a unit of a map.
-        hidden: nobody else reads the product, so that it is not written as a whole.
     """
 
     region: Region
@@ -45,13 +45,32 @@ class Epilogue:
     units: int
     strip: int
     stretch: int
+
+
+@dataclass
+class Carried:
+    """The epilogues of one product, in order.
+
+    Attributes:
+        may_hide: the product need not be written as a whole, if only epilogues read it.
+        hidden: it is not.
+        unit_rows, strip: rows that a tile holds a multiple of, columns of a call.
+    """
+
+    epilogues: list[Epilogue]
+    may_hide: bool
     hidden: bool = False
+    unit_rows: int = 1
+    strip: int = STRIP
+
+    @property
+    def regions(self) -> list[Region]:
+        """What is computed."""
+        return [e.region for e in self.epilogues]
 
 
-def epilogue(
-    node: Node, region: Region, free: set[Node], vector_bytes: int, features: frozenset[str]
-) -> Epilogue | None:
-    """The region as an epilogue of the product `node`, or None where it cannot be one."""
+def carries(node: Node, features: frozenset[str]) -> Carried | None:
+    """A product's epilogues, none yet; None if it cannot have any."""
     dtype = DTYPES.get(node.dtype.name)
     if dtype is None or len(node.shape) != 2:
         return None
@@ -59,23 +78,46 @@ def epilogue(
     form = form_of(dtype, features)
     if m <= FEW_ROWS or n < form.nr or not k:
         return None
+    return Carried([], k <= form.kc and form.mc * n * form.acc_size <= SHARED)
+
+
+def epilogue(
+    carried: Carried,
+    node: Node,
+    region: Region,
+    free: set[Node],
+    vector_bytes: int,
+    features: frozenset[str],
+) -> Epilogue | None:
+    """The region as a further epilogue of the product `node`, or None where it cannot be one."""
+    m, n = node.shape
+    form = form_of(DTYPES[node.dtype.name], features)
     cut = common_refinement(region.dims, (m, n))
-    if cut is None:
+    if cut is None or len(carried.epilogues) == EPILOGUES:
         return None
     region.refined(cut)
     found = shape_of(emit_region(region, free, vector_bytes, n), region, n, form.nr)
     if found is None or len(found.kernel.slots) > WORDS:
         return None
+    strip = math.lcm(carried.strip, found.strip)
+    strip = strip if strip < n else -(-n // form.nr) * form.nr
+    rows = math.lcm(carried.unit_rows, found.unit_rows)
     most = SHARED // (form.kc * form.acc_size) // form.nr * form.nr
-    if found.strip > most or found.unit_rows > form.mc:
+    if strip > most or rows > form.mc or (rows > 1 and (rows % form.mr or m % rows)):
         return None
-    if found.unit_rows > 1 and (found.unit_rows % form.mr or m % found.unit_rows):
+    made = {node, *(s for e in carried.epilogues for s in e.region.stores)}
+    within = {region.natural(), leading(region, n)}
+    if any(not found.kernel.reads.get(s, within) <= within for s in made):
         return None
-    if found.kernel.reads.get(node) != {region.natural()}:
-        return None
-    one_block = k <= form.kc and form.mc * n * form.acc_size <= SHARED
-    found.hidden = one_block and not form.widened
+    carried.strip, carried.unit_rows = strip, rows
+    carried.epilogues.append(found)
     return found
+
+
+def leading(region: Region, n: int) -> Map:
+    """The row-major map over the dimensions before the last `n` elements: one value a row."""
+    total = region.natural().coefficients
+    return Map(0, tuple(c // n if c >= n else 0 for c in total))
 
 
 def shape_of(kernel: Kernel, region: Region, n: int, columns: int) -> Epilogue | None:
@@ -115,7 +157,7 @@ class Attach:
         plan: the plan; its order of steps is changed accordingly.
         kernels: kernels of its regions by number; those of epilogues are replaced.
         reads: step -> the nodes whose memory it reads.
-        make: (product, region) -> the epilogue or None.
+        vector_bytes, features: of the machine.
     """
 
     def __init__(
@@ -123,12 +165,14 @@ class Attach:
         plan: Plan,
         kernels: dict[int, Kernel],
         reads: Callable[[Any], Iterable[Node]],
-        make: Callable[[Node, Region], Epilogue | None],
+        vector_bytes: int,
+        features: frozenset[str],
     ) -> None:
-        self.plan, self.kernels, self.make = plan, kernels, make
+        self.plan, self.kernels = plan, kernels
+        self.vector_bytes, self.features = vector_bytes, features
         self.outputs = {node for node, _ in plan.graph.outputs}
         self.carriers: dict[int, Step] = {}  # region number -> product
-        self.epilogues: dict[int, Epilogue] = {}  # product number -> epilogue
+        self.carried: dict[int, Carried] = {}  # product number -> its epilogues
         self.readers: dict[Node, list[Any]] = {}
         for step in plan.steps:
             for node in dict.fromkeys(reads(step)):
@@ -138,25 +182,34 @@ class Attach:
                 self.choose(step)
 
     def choose(self, step: Step) -> None:
-        """Let a product carry the first reader of its result that it can."""
-        readers = self.readers.get(step.node, [])
-        for region in readers:
-            if (
-                not isinstance(region, Region)
-                or region.number in self.carriers
-                or self.waits(region, step)
-            ):
-                continue
-            found = self.make(step.node, region)
-            if found is None:
-                continue
-            found.hidden = found.hidden and len(readers) == 1 and step.node not in self.outputs
-            self.merge(region, step)
-            self.kernels[region.number] = found.kernel
-            self.carriers[region.number] = step
-            self.epilogues[step.number] = found
-            step.epilogue = region
+        """Let a product carry the readers of its result that it can, and their readers."""
+        carried = carries(step.node, self.features)
+        if carried is None:
             return
+        made = [step.node]
+        for node in made:
+            for region in self.readers.get(node, ()):
+                if (
+                    not isinstance(region, Region)
+                    or region.number in self.carriers
+                    or self.waits(region, step)
+                ):
+                    continue
+                found = epilogue(
+                    carried, step.node, region, self.plan.free, self.vector_bytes, self.features
+                )
+                if found is None:
+                    continue
+                self.merge(region, step)
+                self.kernels[region.number] = found.kernel
+                self.carriers[region.number] = step
+                made += region.stores
+        if carried.epilogues:
+            self.carried[step.number] = carried
+            step.epilogues = carried.regions
+            readers = self.readers[step.node]
+            alone = all(self.carriers.get(r.number) is step for r in readers)
+            carried.hidden = carried.may_hide and alone and step.node not in self.outputs
 
     def waits(self, region: Region, step: Step) -> bool:
         """Whether the region needs, besides the product, something that itself needs it."""

@@ -34,10 +34,10 @@ Note [Memory of products]
     threads at once; a shelf keeps what was used at the same time, for the life of the module.
 
 Note [Epilogues]
-    A product may carry a region (`kernels/epilogue.py`): its kernel's body is called on every strip
-    of columns of a tile of C as soon as that strip is complete, while it is in a near cache. Where
-    nobody else reads C it is never written as a whole: a tile's rows of it live in a block of
-    scratch memory, which needs K in one block.
+    A product may carry regions (`kernels/epilogue.py`): their kernels' bodies are called, one after
+    another, on every strip of columns of a tile of C as soon as that strip is complete, while it is
+    in a near cache. Where nobody else reads C it is never written as a whole: a tile's rows of it
+    live in a block of scratch memory, which needs K in one block.
 
 Note [Special shapes]
     N == 1, M == 1 and few rows with a large B are matrix-vector products (`gemm_vector.py`).
@@ -70,16 +70,21 @@ DESCRIPTOR = (
     "a", "b", "c", "bias", "m", "n", "k", "rsa", "csa", "rsb", "csb", "rsc", "batch_dims",
     "size0", "size1", "size2", "size3", "a0", "a1", "a2", "a3", "b0", "b1", "b2", "b3",
     "c0", "c1", "c2", "c3", "flags",
-    "finish", "table", "words", "place", "unit_rows", "units", "unit_cols", "strip",
+    "epilogues", "records", "hidden", "unit_rows", "strip",
 )  # fmt: skip
 """Places of the i64 descriptor: addresses (bias 0 for none; N elements of C's dtype, added to each
 row), sizes, strides in elements (C's column stride is 1), number of batch dims, their sizes, the
-strides of A, B and C along them, flags (bit 0: add to C; bit 1: there is an epilogue, and the
+strides of A, B and C along them, flags (bit 0: add to C; bit 1: there are epilogues, and the
 places after the flags are there; no batch then, M > 8, N > 1, K > 0).
 
-The epilogue's places: `finish(table, begin, end, worker)` and its table of so many `words`; the
-place in it of C's address, or -1 if C is written as a whole; a unit covers `unit_rows` rows by
-`unit_cols` columns, `units` of them all columns; it is called on `strip` columns at a time.
+For epilogues: how many, the address of their records, whether C is not written as a whole, rows
+that a tile must hold a multiple of, columns that they are called on at a time.
+"""
+
+RECORD = ("finish", "table", "words", "place", "unit_rows", "units", "unit_cols")
+"""Words of an epilogue's record: the kernel's body `finish(table, begin, end, worker)`, its table
+of so many words, the place of C's address in it or -1; a unit covers `unit_rows` rows by
+`unit_cols` columns, `units` of them all columns.
 """
 
 WITH_EPILOGUE = 2
@@ -87,8 +92,8 @@ WITH_EPILOGUE = 2
 
 EPILOGUE = DESCRIPTOR[DESCRIPTOR.index("flags") + 1 :]
 
-WORDS = 256
-"""Words an epilogue's table may have."""
+WORDS, EPILOGUES = 256, 4
+"""Words an epilogue's table may have, and epilogues a product."""
 
 SHARED = 4 << 20
 """Bytes of packed B that a call may hold."""
@@ -384,7 +389,7 @@ def tile_task(form: Form) -> str:
     with f.when(f.op(f"xor i1 {direct}, true")):
         f.store("ptr", f.op("call ptr @take_panels()"), room, 8)
     panels = f.load("ptr", room, 8)
-    epilogue = Epilogue(f, form, g, v)
+    epilogues = Epilogues(f, form, g, v)
     rs = f.select(direct, f.mul(v["rsa"], form.stored_size), part)
     cs = f.select(direct, f.mul(v["csa"], form.stored_size), mr * part)
     panel_step = f.select(direct, f.mul(rs, mr), f.mul(v["slots"], mr * part))
@@ -411,7 +416,7 @@ def tile_task(form: Form) -> str:
                 )
         a = f.select(direct, source, panels, "ptr")
         upcoming = Upcoming(f, form, v, source, f.sub(f.sub(v["rows"], top), v["tile_rows"]))
-        c = epilogue.tile(f.gep("i8", c_base, f.mul(top, v["ldc"])), top, rows)
+        c = epilogues.tile(f.gep("i8", c_base, f.mul(top, v["ldc"])), top, rows)
         p = f.gep("i8", p_base, f.mul(top, v["ldp"])) if form.widened else "null"
         with f.loop(right, start=left, step=nr) as column:
             cols = f.min(nr, f.sub(right, column.index))
@@ -446,39 +451,44 @@ def tile_task(form: Form) -> str:
                     f"i64 {v['adirect']})"
                 )
                 f.label(f"{tag}.end")
-            epilogue.finish(left, f.add(column.index, cols), right)
+            epilogues.finish(left, f.add(column.index, cols), right)
     with f.when(f.op(f"xor i1 {direct}, true")):
         f.do(f"call void @give_panels(ptr {panels})")
-    epilogue.done()
+    epilogues.done()
     f.ret()
     return f.text()
 
 
-class Epilogue:
-    """What a tile's task does for a product with an epilogue. See Note [Epilogues]."""
+class Epilogues:
+    """What a tile's task does for a product with epilogues. See Note [Epilogues]."""
 
     def __init__(self, f: Function, form: Form, g: Problem, v: dict[str, str]) -> None:
         self.f, self.form, self.v = f, form, v
         self.given = {name: g[name] for name in (*EPILOGUE, "j0", "last")}
         given = self.given
-        self.wanted = f.both(f.cmp("ne", given["finish"], 0), f.cmp("ne", given["last"], 0))
-        self.hidden = f.both(self.wanted, f.cmp("sge", given["place"], 0))
-        self.table, self.own = f.alloca("ptr"), f.alloca("i64", WORDS)
-        f.store("ptr", f.op(f"inttoptr i64 {given['table']} to ptr"), self.table, 8)
+        self.count = f.select(f.cmp("ne", given["last"], 0), given["epilogues"], 0)
+        self.wanted = f.cmp("ne", self.count, 0)
+        self.hidden = f.both(self.wanted, f.cmp("ne", given["hidden"], 0))
+        self.records = f.op(f"inttoptr i64 {given['records']} to ptr")
+        self.own = f.alloca("i64", EPILOGUES * WORDS)
         room = f.alloca("ptr")
         f.store("ptr", "null", room, 8)
         with f.when(self.hidden):
             f.store("ptr", f.op("call ptr @take_shared()"), room, 8)
-            source = f.load("ptr", self.table, 8)
-            with f.loop(given["words"]) as word:
-                f.store(
-                    "i64",
-                    f.load("i64", f.gep("i64", source, word.index), 8),
-                    f.gep("i64", self.own, word.index),
-                    8,
-                )
-            f.store("ptr", self.own, self.table, 8)
+            with f.loop(self.count, nonempty=True) as loop:
+                record = self.record(loop.index)
+                source = f.op(f"inttoptr i64 {record['table']} to ptr")
+                own = f.gep("i64", self.own, f.mul(loop.index, WORDS))
+                with f.loop(record["words"]) as word:
+                    value = f.load("i64", f.gep("i64", source, word.index), 8)
+                    f.store("i64", value, f.gep("i64", own, word.index), 8)
         self.room = f.load("ptr", room, 8)
+
+    def record(self, number: Value) -> dict[str, str]:
+        """The words of one record."""
+        f = self.f
+        start = f.gep("i64", self.records, f.mul(number, len(RECORD)))
+        return {name: f.load("i64", f.gep("i64", start, n), 8) for n, name in enumerate(RECORD)}
 
     def tile(self, c: str, top: Value, rows: Value) -> str:
         """Where the tile of `rows` rows from `top` on goes: C itself (`c`) or scratch memory."""
@@ -488,28 +498,35 @@ class Epilogue:
         with f.when(self.hidden):
             start = f.op(f"ptrtoint ptr {self.room} to i64")
             first = f.sub(start, f.mul(self.row, v["ldc"]))
-            f.store("i64", first, f.gep("i64", self.own, self.given["place"]), 8)
+            with f.loop(self.count, nonempty=True) as loop:
+                place = self.record(loop.index)["place"]
+                with f.when(f.cmp("sge", place, 0)):
+                    word = f.add(f.mul(loop.index, WORDS), place)
+                    f.store("i64", first, f.gep("i64", self.own, word), 8)
         inside = f.gep("i8", self.room, f.mul(self.given["j0"], form.stored_size))
         return f.select(self.hidden, inside, c, "ptr")
 
     def finish(self, left: Value, stop: Value, right: Value) -> None:
-        """Call the epilogue if columns [left, stop) of [left, right) end a strip."""
+        """Call the epilogues if columns [left, stop) of [left, right) end a strip."""
         f, given = self.f, self.given
-        wide, deep = given["unit_cols"], given["unit_rows"]
         strip = f.max(given["strip"], 1)
         strips = f.udiv(f.sub(f.sub(stop, left), 1), strip)
         start = f.add(left, f.mul(strips, strip))
         full = f.cmp("eq", f.sub(stop, start), strip)
         ends = f.either(full, f.cmp("sge", stop, right))
-        with f.when(f.both(self.wanted, ends)):
-            function = f.op(f"inttoptr i64 {given['finish']} to ptr")
-            table = f.load("ptr", self.table, 8)
+        with f.when(f.both(self.wanted, ends)), f.loop(self.count, nonempty=True) as loop:
+            record = self.record(loop.index)
+            function = f.op(f"inttoptr i64 {record['finish']} to ptr")
+            table = f.op(f"inttoptr i64 {record['table']} to ptr")
+            own = f.gep("i64", self.own, f.mul(loop.index, WORDS))
+            table = f.select(self.hidden, own, table, "ptr")
+            wide, deep = record["unit_cols"], record["unit_rows"]
             low = f.udiv(f.add(given["j0"], start), wide)
             high = f.ceildiv(f.add(given["j0"], stop), wide)
             first = f.udiv(self.row, deep)
             last = f.ceildiv(f.add(self.row, self.rows), deep)
             with f.loop(last, start=first) as row:
-                unit = f.mul(row.index, given["units"])
+                unit = f.mul(row.index, record["units"])
                 f.do(
                     f"call void {function}(ptr {table}, i64 {f.add(unit, low)}, "
                     f"i64 {f.add(unit, high)}, i64 %worker)"
@@ -535,8 +552,8 @@ def blocked(form: Form) -> str:
     depth = f.select(one_block, k, depth)
     slots_max = f.ceildiv(depth, step)
     nc = f.mul(f.udiv(SHARED, f.mul(slots_max, nr * part)), nr)
-    finish, strip = g["finish"], g["strip"]
-    finished = f.cmp("ne", finish, 0)
+    strip = g["strip"]
+    finished = f.cmp("ne", g["epilogues"], 0)
     strips = f.mul(f.udiv(nc, f.max(strip, 1)), strip)
     nc = f.select(f.both(finished, f.cmp("slt", nc, n)), f.max(strips, strip), nc)
     if form.widened:
@@ -625,7 +642,7 @@ def tiling(
     share = f.min(whole, f.max(4, f.udiv(bands, 32)))
     height = f.select(f.cmp("ne", parallel, 0), share, whole)
     # Tiles of an epilogue hold whole units.
-    finished = f.cmp("ne", g["finish"], 0)
+    finished = f.cmp("ne", g["epilogues"], 0)
     unit = f.max(1, f.udiv(g["unit_rows"], form.mr))
     fitting = f.max(unit, f.mul(f.udiv(height, unit), unit))
     height = f.select(finished, fitting, height)

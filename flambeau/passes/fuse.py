@@ -75,13 +75,13 @@ _EXPENSIVE = frozenset(
 class Step:
     """A step that is not a loop region: a matrix product, scatter, write, or library call.
 
-    A product may carry a region that it computes on its result (`kernels/epilogue.py`).
+    A product may carry regions that it computes on its result (`kernels/epilogue.py`).
     """
 
     number: int
     node: Node
     kind: str
-    epilogue: Region | None = None
+    epilogues: list[Region] = field(default_factory=list)
 
 
 @dataclass

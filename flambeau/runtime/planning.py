@@ -21,7 +21,7 @@ from flambeau.dtypes import uint8
 from flambeau.ir.graph import COPY, PICK, Node
 from flambeau.ir.region import Region
 from flambeau.kernels import claims
-from flambeau.kernels.epilogue import Attach, Epilogue, epilogue
+from flambeau.kernels.epilogue import Attach, Carried
 from flambeau.passes.fuse import Plan, Step, base_of, order_after
 from flambeau.passes.rematerialise import Again, Schedule, rematerialise
 from flambeau.passes.schedule import Task, schedule
@@ -73,15 +73,9 @@ class Planning:
             if isinstance(s, Region) and s.stores
         }
         self.carriers: dict[int, Step] = {}
-        self.epilogues: dict[int, Epilogue] = {}
-        features = cpuinfo.host_features()
-        attached = Attach(
-            plan,
-            self.kernels,
-            self.reads,
-            lambda node, region: epilogue(node, region, plan.free, vector_bytes, features),
-        )
-        self.carriers, self.epilogues = attached.carriers, attached.epilogues
+        self.carried: dict[int, Carried] = {}
+        attached = Attach(plan, self.kernels, self.reads, vector_bytes, cpuinfo.host_features())
+        self.carriers, self.carried = attached.carriers, attached.carried
         self.bind_outputs()
         self.arrange(budget)
 
@@ -127,18 +121,19 @@ class Planning:
                 return []
             return [s[1] for s in kernel.slots if s[0] == "address" and isinstance(s[1], Node)]
         found = [base_of(s) for s in step.node.src if type(s) is Node]
-        carried = self.epilogues.get(step.number)
+        carried = self.carried.get(step.number)
         if carried is not None:
-            found += [n for n in self.reads(carried.region) if n is not step.node]
+            found += [n for r in carried.regions for n in self.reads(r) if n is not step.node]
         return found
 
     def writes(self, step: Any) -> list[Node]:
         """Nodes whose memory a step writes."""
         if isinstance(step, Region):
             return [self.plan.writes.get(n, n) for n in step.stores]
-        carried = self.epilogues.get(step.number)
+        carried = self.carried.get(step.number)
         if carried is not None:
-            return [*([] if carried.hidden else [step.node]), *self.writes(carried.region)]
+            made = [n for r in carried.regions for n in self.writes(r)]
+            return made if carried.hidden else [step.node, *made]
         if step.node in self.picks:
             return list(self.picks[step.node].values())
         return [step.node]
@@ -184,9 +179,9 @@ class Planning:
         if isinstance(step, Region):
             kernel = self.kernels.get(step.number)
             return kernel is not None and any(slot[0] == "error" for slot in kernel.slots)
-        carried = self.epilogues.get(step.number)
+        carried = self.carried.get(step.number)
         if carried is not None:
-            return self.may_raise(carried.region)
+            return any(map(self.may_raise, carried.regions))
         if step.kind == "index_put":
             found = zip(step.node.src[2:], step.node.shape, strict=False)
             return any((_values(i), size) not in self.checked for i, size in found)
@@ -211,7 +206,7 @@ class Planning:
             if reader is step:
                 if region is None:
                     return False
-                if step is not region and any(base_of(s) is source for s in step.node.src):
+                if step is not region and not self.alone(step, region, source):
                     return False
                 kernel = self.kernels[region.number]
                 if not kernel.may_overwrite(node, region.stores[node], source):
@@ -224,6 +219,13 @@ class Planning:
         for r in others:
             order_after(before, step.number, r.number)
         return True
+
+    def alone(self, step: Step, region: Region, source: Node | None) -> bool:
+        """Whether of all that a product with epilogues does only one of them reads `source`."""
+        others = [r for r in self.carried[step.number].regions if r is not region]
+        return all(base_of(s) is not source for s in step.node.src) and all(
+            source not in self.reads(r) for r in others
+        )
 
     def arrange(self, budget: int | None) -> None:
         """Order the steps and place their memory, within `budget` bytes if that can be done."""

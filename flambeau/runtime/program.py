@@ -19,8 +19,8 @@ from flambeau.ir.graph import Argument, Node
 from flambeau.ir.interpret import evaluate, view_array
 from flambeau.ir.region import Region
 from flambeau.kernels import claims, scatter
-from flambeau.kernels.epilogue import Epilogue
-from flambeau.kernels.matmul import EPILOGUE, WITH_EPILOGUE
+from flambeau.kernels.epilogue import Carried
+from flambeau.kernels.matmul import EPILOGUE, RECORD, WITH_EPILOGUE
 from flambeau.passes.fuse import Plan, Step, base_of
 from flambeau.runtime import kernels, profile, runner
 from flambeau.runtime.fault import wrong_index
@@ -91,13 +91,13 @@ class Program(Planning):
                 self.add_words(put[2], table, patches)
             elif (
                 step.kind == "contraction"
-                and (words := self.gemm(step.node, step.number in self.epilogues)) is not None
+                and (words := self.gemm(step.node, step.number in self.carried)) is not None
             ):
                 name, entries = words
                 gemms.add(name)
-                carried = self.epilogues.get(step.number)
+                carried = self.carried.get(step.number)
                 if carried is not None:
-                    texts[carried.kernel.name] = carried.kernel
+                    texts.update((e.kernel.name, e.kernel) for e in carried.epilogues)
                     entries += self.epilogue_words(step, carried, table, patches)
                 native.append((name, len(table)))
                 self.add_words(entries, table, patches)
@@ -176,24 +176,35 @@ class Program(Planning):
         self.add_words(entries, table, patches)
 
     def epilogue_words(
-        self, step: Step, carried: Epilogue, table: list[int], patches: list[int]
+        self, step: Step, carried: Carried, table: list[int], patches: list[int]
     ) -> list[Any]:
-        """The places of a product's descriptor that tell its epilogue, whose table is written."""
+        """The places of a product's descriptor that tell its epilogues, whose tables are written
+        here."""
+        records: list[Any] = []
+        for e in carried.epilogues:
+            slots = e.kernel.slots
+            address = ("address", step.node, 0)
+            known = {
+                "finish": ("body", e.kernel.name),
+                "table": ("table", len(table)),
+                "words": len(slots),
+                "place": slots.index(address) if address in slots else -1,
+                "unit_rows": e.unit_rows,
+                "units": e.units,
+                "unit_cols": e.unit_cols,
+            }
+            records += [known[name] for name in RECORD]
+            self.region_words(e.kernel, table, patches, e.stretch)
         start = len(table)
-        slots = carried.kernel.slots
-        self.region_words(carried.kernel, table, patches, carried.stretch)
-        place = slots.index(("address", step.node, 0)) if carried.hidden else -1
-        known: dict[str, Any] = {
-            "finish": ("body", carried.kernel.name),
-            "table": ("table", start),
-            "words": len(slots),
-            "place": place,
+        self.add_words(records, table, patches)
+        given: dict[str, Any] = {
+            "epilogues": len(carried.epilogues),
+            "records": ("table", start),
+            "hidden": int(carried.hidden),
             "unit_rows": carried.unit_rows,
-            "units": carried.units,
-            "unit_cols": carried.unit_cols,
             "strip": carried.strip,
         }
-        return [known[name] for name in EPILOGUE]
+        return [given[name] for name in EPILOGUE]
 
     def add_words(self, entries: list[Any], table: list[int], patches: list[int]) -> None:
         """Append words to the table; those that depend on where memory is become patches."""
