@@ -1,4 +1,9 @@
-"""The passes, in order, each with a line of why."""
+"""The passes, in order, each with a line of why.
+
+After them `fuse` groups values into regions. What comes then needs to know the regions' kernels and
+is called by `runtime/planning.py`: `schedule` orders the steps for little memory, and
+`rematerialise` repeats some of them where the plan is above the memory budget.
+"""
 
 from __future__ import annotations
 
