@@ -408,35 +408,40 @@ def full_epilogue(f: Function, form: Form, rows: int, nv: int, products: list[li
 
 
 def edge_epilogue(f: Function, form: Form, rows: int, nv: int, products: list[list[str]]) -> None:
-    """The same for part of a tile: loads and stores of no lanes stand for what is not asked for."""
+    """The same for part of a tile. What is not asked for is jumped over: a masked access of no
+    lanes at an address that means nothing costs hundreds of cycles."""
     vec, vl, size, part = form.vec, form.vl, form.stored_size, form.acc_size
     widths: list[Value] = [vl] * (nv - 1) + ["%cols"]
     add_partial, last = flag(f, ADD_PARTIAL), flag(f, LAST)
     add_c, add_bias = flag(f, ADD_C), flag(f, ADD_BIAS)
-    biases = []
-    for j in range(nv):
-        count = f.select(add_bias, widths[j], 0)
-        raw = load_some(f, form, form.stored, f.gep("i8", "%bias", j * vl * size), count)
-        biases.append(widen(f, form, raw, vl))
+    with f.merge(add_bias, [vec] * nv, ["zeroinitializer"] * nv) as biases:
+        for j in range(nv):
+            raw = load_some(f, form, form.stored, f.gep("i8", "%bias", j * vl * size), widths[j])
+            biases[j] = widen(f, form, raw, vl)
     for i in range(rows):
         asked = f.cmp("ne", f.op(f"and i64 %rowmask, {1 << i}"), 0)
         with f.when(asked):
             c_row = f.gep("i8", "%c", f.mul("%ldc", i))
             p_row = f.gep("i8", "%p", f.mul("%ldp", i)) if form.widened else c_row
-            for j in range(nv):
-                value = f.op(f"fadd {vec} {products[i][j]}, {biases[j]}")
-                p = f.gep("i8", p_row, j * vl * part)
-                c = f.gep("i8", c_row, j * vl * size)
-                count = f.select(add_partial, widths[j], 0)
-                before = load_some(f, form, form.acc, p, count)
-                value = f.op(f"fadd {vec} {before}, {value}")
-                if not form.widened:
-                    store_some(f, form, form.acc, value, c, widths[j])
-                    continue
-                stored = load_some(f, form, form.stored, c, f.select(add_c, widths[j], 0))
-                value = f.op(f"fadd {vec} {widen(f, form, stored, vl)}, {value}")
-                store_some(f, form, form.acc, value, p, f.select(last, 0, widths[j]))
-                store_some(
-                    f, form, form.stored, narrow(f, form, value, vl), c,
-                    f.select(last, widths[j], 0),
-                )  # fmt: skip
+            ps = [f.gep("i8", p_row, j * vl * part) for j in range(nv)]
+            cs = [f.gep("i8", c_row, j * vl * size) for j in range(nv)]
+            values = [f.op(f"fadd {vec} {products[i][j]}, {biases[j]}") for j in range(nv)]
+            with f.merge(add_partial, [vec] * nv, values) as values:
+                for j in range(nv):
+                    before = load_some(f, form, form.acc, ps[j], widths[j])
+                    values[j] = f.op(f"fadd {vec} {before}, {values[j]}")
+            if not form.widened:
+                for j in range(nv):
+                    store_some(f, form, form.acc, values[j], cs[j], widths[j])
+                continue
+            with f.merge(add_c, [vec] * nv, values) as values:
+                for j in range(nv):
+                    stored = load_some(f, form, form.stored, cs[j], widths[j])
+                    values[j] = f.op(f"fadd {vec} {widen(f, form, stored, vl)}, {values[j]}")
+            with f.when(last):
+                for j in range(nv):
+                    narrowed = narrow(f, form, values[j], vl)
+                    store_some(f, form, form.stored, narrowed, cs[j], widths[j])
+            with f.when(f.op(f"xor i1 {last}, true")):
+                for j in range(nv):
+                    store_some(f, form, form.acc, values[j], ps[j], widths[j])
