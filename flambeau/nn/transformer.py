@@ -16,7 +16,7 @@ from typing import Any
 import flambeau
 from flambeau.nn import functional as F
 from flambeau.nn.activation import GELU, ReLU
-from flambeau.nn.attention import MultiheadAttention
+from flambeau.nn.multihead_attention import MultiheadAttention
 from flambeau.nn.containers import ModuleList
 from flambeau.nn.dropout import Dropout
 from flambeau.nn.init import xavier_uniform_
