@@ -222,6 +222,8 @@ class Engine:
                 self._keep(watcher, walk, value, known)
             except Refusal as refusal:
                 reason = str(refusal)
+        if watcher is not None and any(map(record.is_exposed, watcher.cells)):
+            record.flush()  # what others see waits for nothing
         if reason:
             self._refuse(reason)
         return unmarked(value) if watcher is not None and watcher.markers else value

@@ -52,12 +52,6 @@ _EQUALS = (
     *(range, slice, decimal.Decimal, fractions.Fraction, re.Pattern, pathlib.PurePath),
     *(datetime.date, datetime.timedelta, datetime.time, Device, np.generic),
 )
-_IDENTITIES = (
-    *(DType, Layout, MemoryFormat, enum.Enum, types.BuiltinFunctionType, types.CodeType),
-    *(types.MethodDescriptorType, types.WrapperDescriptorType, types.MethodWrapperType),
-    *(types.ClassMethodDescriptorType, types.GetSetDescriptorType, types.MemberDescriptorType),
-    *(type(record._lock), property, functools.cached_property, types.GenericAlias),
-)
 _TENSOR_FIELDS = frozenset(
     "_cell _shape dtype _map _rg _grad_fn _grad _output_nr _base _generation _seen_generation"
     " _accumulator _hooks _retains _inference _view_cache _post_hooks _multi_view _unseen"
@@ -106,6 +100,14 @@ class Slot(NamedTuple):
         if self.kind == "attribute":
             return getattr(self.container, self.key, _ABSENT)
         return _keys(self.container)
+
+
+_IDENTITIES = (
+    *(DType, Layout, MemoryFormat, enum.Enum, types.BuiltinFunctionType, types.CodeType),
+    *(types.MethodDescriptorType, types.WrapperDescriptorType, types.MethodWrapperType),
+    *(types.ClassMethodDescriptorType, types.GetSetDescriptorType, types.MemberDescriptorType),
+    *(type(record._lock), type(Slot.kind), property, functools.cached_property, types.GenericAlias),
+)
 
 
 def _keys(container: Any) -> Any:
