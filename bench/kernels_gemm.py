@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import functools
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,7 +45,20 @@ GRADIENTS = [(m, k, n, False, False) for m, n, k, _, _ in FORWARD] + [
 VECTORS = [(1, n, k, False, t) for n, k in ((384, 1536), (4096, 4096)) for t in (False, True)]
 #: Batches of 8 x 6 heads, views of a (8, 256, 3 * 384) tensor.
 HEADS = [(256, 256, 64, False, True), (256, 64, 256, False, False), (256, 64, 256, True, False)]
-GROUPS = {"square": SQUARE, "gpt": FORWARD + GRADIENTS, "heads": HEADS, "vectors": VECTORS}
+#: Batches of about 60 MFLOP of small square matrices.
+BATCH = [(n, n, n, a, b) for n in (16, 32, 48, 64, 96, 128, 192, 256)
+         for a, b in ((False, False), (False, True), (True, False))]  # fmt: skip
+SKINNY = [(m, n, k, False, False) for m, n, k in
+          ((2000, 3, 500), (3, 2000, 500), (2000, 16, 2000), (16, 2000, 2000), (2000, 2000, 8),
+           (31, 31, 5000), (4000, 8, 64))]  # fmt: skip
+GROUPS = {
+    "batch": BATCH,
+    "skinny": SKINNY,
+    "square": SQUARE,
+    "gpt": FORWARD + GRADIENTS,
+    "heads": HEADS,
+    "vectors": VECTORS,
+}
 
 
 @dataclass
@@ -71,9 +85,10 @@ def case(group: str, shape: tuple[int, int, int, bool, bool], dtype: str) -> Cas
         a, b = (query, key.swapaxes(-1, -2)) if n == m else (new(8, 6, m, k), value)
         a = a.swapaxes(-1, -2) if a_transposed else a
         return Case(a, b, np.empty((8, 6, m, n), NUMPY[dtype]), 2 * 48 * m * n * k)
-    a = new(k, m).T if a_transposed else new(m, k)
-    b = new(n, k).T if b_transposed else new(k, n)
-    return Case(a, b, np.empty((m, n), NUMPY[dtype]), 2 * m * n * k)
+    batch = (max(8, min(512, 30_000_000 // (m * n * k))),) if group == "batch" else ()
+    a = new(*batch, k, m).swapaxes(-1, -2) if a_transposed else new(*batch, m, k)
+    b = new(*batch, n, k).swapaxes(-1, -2) if b_transposed else new(*batch, k, n)
+    return Case(a, b, np.empty((*batch, m, n), NUMPY[dtype]), 2 * math.prod(batch) * m * n * k)
 
 
 def descriptor(made: Case) -> np.ndarray:
