@@ -1,7 +1,8 @@
 """Products of int8 matrices with int32 results: `fl_gemm_s8`.
 
 Both operands are packed, four elements of K together as the dot-product instructions want them:
-A in panels of `rows` rows, B in panels of `vectors` vectors of columns, the rest zeros. A unit of
+A in panels of `rows` rows, B in panels of `vectors` vectors of columns, the rest zeros. Panels of A
+whose rows lie in memory as they are wanted, in whole words, are read where they lie. A unit of
 parallel work is one panel of B and `BLOCK` panels of A.
 
 Note [Signs]
@@ -114,6 +115,7 @@ def module_text(features: frozenset[str]) -> str:
     ]
     if form.dot:
         head.append(f"declare {vec} @{form.dot}({vec}, {vec}, {vec})")
+        head.append(f"declare i32 @llvm.vector.reduce.add.v{form.vl}i32({vec})")
     main = Function("fl_gemm_s8", [("ptr", "w")], linkage="")
     t = _Table(main)
     count = main.add(t["panels_a"], t["panels_b"])
@@ -184,17 +186,18 @@ def _pack(form: Form) -> Function:
             base, lines = t["a"], t["m"]
             out = f.gep("i32", t["packed_a"], f.mul(f.mul(unit.index, form.rows), groups))
             first = f.mul(unit.index, form.rows)
-            with f.loop(form.rows, nonempty=True) as row:
+            direct = _direct(f, form, t, first)
+            if form.dot:
+                with f.when(direct):
+                    _add_rows(f, form, t, first)
+            stop = f.select(direct, 0, form.rows)
+            with f.loop(stop) as row:
                 line = f.add(first, row.index)
                 with f.loop(groups, carry=[("i32", "0")]) as group:
                     word = _call_four(f, base, line, lines, f.mul(group.index, 4), t, "a")
                     place = f.add(f.mul(group.index, form.rows), row.index)
                     f.store("i32", word, f.gep("i32", out, place), 4)
-                    total = group.carried[0]
-                    for j in range(4):
-                        byte = f.op(f"shl i32 {word}, {24 - 8 * j}")
-                        total = f.op(f"add i32 {total}, {f.op(f'ashr i32 {byte}, 24')}")
-                    group.carry(total)
+                    group.carry(_add_bytes(f, group.carried[0], word))
                 total = f.op(f"shl i32 {group.carried[0]}, 7")
                 f.store("i32", total, f.gep("i32", t["sums"], line), 4)
         with f.when(f.op(f"xor i1 {is_a}, true")):
@@ -203,24 +206,65 @@ def _pack(form: Form) -> Function:
             out = f.gep("i32", t["packed_b"], f.mul(first, groups))
             base, lines = t["b"], t["n"]
             bias = str(_BIAS) if form.dot else "0"
-            along = f.cmp("eq", t["csb"], 1)
-            full = f.both(along, f.cmp("sle", f.add(first, form.columns), lines))
+            inside = f.cmp("sle", f.add(first, form.columns), lines)
+            along_n = f.both(f.cmp("eq", t["csb"], 1), inside)
+            along_k = f.both(f.cmp("eq", t["rsb"], 1), inside)
             with f.loop(groups) as group:
                 k = f.mul(group.index, 4)
                 to = f.gep("i32", out, f.mul(group.index, form.columns))
-                rows = f.both(full, f.cmp("sle", f.add(k, 4), t["k"]))
-                with f.when(rows):
+                whole = f.cmp("sle", f.add(k, 4), t["k"])
+                by_rows, by_words = f.both(along_n, whole), f.both(along_k, whole)
+                with f.when(by_rows):
                     _interleave(f, form, t, base, first, k, to, bias)
-                with (
-                    f.when(f.op(f"xor i1 {rows}, true")),
-                    f.loop(form.columns, nonempty=True) as column,
-                ):
+                by_words = f.both(by_words, f.op(f"xor i1 {by_rows}, true"))
+                with f.when(by_words):
+                    start = f.gep("i8", base, f.add(f.mul(first, t["csb"]), k))
+                    for c in range(form.columns):
+                        word = f.load("i32", f.gep("i8", start, f.mul(t["csb"], c)), 1)
+                        word = f.op(f"xor i32 {word}, {bias}")
+                        f.store("i32", word, f.gep("i32", to, c), 4)
+                odd = f.op(f"xor i1 {f.either(by_rows, by_words)}, true")
+                with f.when(odd), f.loop(form.columns, nonempty=True) as column:
                     line = f.add(first, column.index)
                     word = _call_four(f, base, line, lines, k, t, "b")
                     word = f.op(f"xor i32 {word}, {bias}")
                     f.store("i32", word, f.gep("i32", to, column.index), 4)
     f.ret()
     return f
+
+
+def _direct(f: Function, form: Form, t: _Table, first: Value) -> str:
+    """i1: the panel of A that begins with row `first` is read where it lies."""
+    whole = f.cmp("eq", f.op(f"and i64 {t['k']}, 3"), 0)
+    full = f.cmp("sle", f.add(first, form.rows), t["m"])
+    return f.both(f.both(f.cmp("eq", t["csa"], 1), whole), full)
+
+
+def _add_rows(f: Function, form: Form, t: _Table, first: Value) -> None:
+    """128 times the sum of each row of a panel that is read where it lies."""
+    vec, vl = f"<{form.vl} x i32>", form.vl
+    ones = f.splat(vl, "i32", str(0x01010101))
+    vectors = f.udiv(t["groups"], vl)
+    with f.loop(form.rows, nonempty=True) as row:
+        line = f.add(first, row.index)
+        start = f.gep("i8", t["a"], f.mul(line, t["rsa"]))
+        with f.loop(vectors, carry=[(vec, "zeroinitializer")]) as some:
+            words = f.load(vec, f.gep("i32", start, f.mul(some.index, vl)), 1)
+            some.carry(_dot(f, form, some.carried[0], ones, words))
+        total = f.op(f"call i32 @llvm.vector.reduce.add.v{vl}i32({vec} {some.carried[0]})")
+        with f.loop(t["groups"], f.mul(vectors, vl), carry=[("i32", total)]) as rest:
+            word = f.load("i32", f.gep("i32", start, rest.index), 1)
+            rest.carry(_add_bytes(f, rest.carried[0], word))
+        total = f.op(f"shl i32 {rest.carried[0]}, 7")
+        f.store("i32", total, f.gep("i32", t["sums"], line), 4)
+
+
+def _add_bytes(f: Function, total: str, word: str) -> str:
+    """total + the four signed bytes of a word."""
+    for j in range(4):
+        byte = f.op(f"shl i32 {word}, {24 - 8 * j}")
+        total = f.op(f"add i32 {total}, {f.op(f'ashr i32 {byte}, 24')}")
+    return total
 
 
 def _interleave(
@@ -259,21 +303,30 @@ def _multiply(form: Form) -> Function:
         for v in range(form.vectors):
             left = f.splat(vl, "i64", f.sub(f.sub(n, column), v * vl))
             masks.append(f.op(f"icmp slt <{vl} x i64> {lanes}, {left}"))
-        packed, sums, c = t["packed_a"], t["sums"], t["c"]
+        packed, sums, c, a, rsa = t["packed_a"], t["sums"], t["c"], t["a"], t["rsa"]
         with f.loop(stop, f.mul(block, BLOCK), nonempty=True) as panel:
             first = f.mul(panel.index, form.rows)
-            from_a = f.gep("i32", packed, f.mul(first, groups))
+            direct = _direct(f, form, t, first)
+            to_row = f.select(direct, rsa, 4)
+            to_group = f.select(direct, 4, 4 * form.rows)
+            from_a = f.select(
+                direct,
+                f.gep("i8", a, f.mul(first, rsa)),
+                f.gep("i32", packed, f.mul(first, groups)),
+                "ptr",
+            )
+            places = [f.mul(to_row, r) for r in range(form.rows)]
             zero = [(vec, "zeroinitializer")] * (form.rows * form.vectors)
             with f.loop(groups, carry=zero) as group:
                 at = f.gep("i32", from_b, f.mul(group.index, form.columns))
                 b = [f.load(vec, f.gep("i32", at, v * vl), 4) for v in range(form.vectors)]
-                at = f.gep("i32", from_a, f.mul(group.index, form.rows))
+                at = f.gep("i8", from_a, f.mul(group.index, to_group))
                 after = []
                 for r in range(form.rows):
-                    a = f.splat(vl, "i32", f.load("i32", f.gep("i32", at, r), 4))
+                    of_row = f.splat(vl, "i32", f.load("i32", f.gep("i8", at, places[r]), 1))
                     for v in range(form.vectors):
                         acc = group.carried[r * form.vectors + v]
-                        after.append(_dot(f, form, acc, b[v], a))
+                        after.append(_dot(f, form, acc, b[v], of_row))
                 group.carry(*after)
             for r in range(form.rows):
                 row = f.add(first, r)

@@ -14,7 +14,7 @@ from flambeau.kernels import gemm_int8
 from flambeau.record import pending_graph
 from flambeau.runtime import cpuinfo, jit
 
-SIZES = (1, 2, 3, 17, 63, 64, 65, 97)
+SIZES = (1, 2, 3, 8, 17, 63, 64, 65, 100)
 HOST = cpuinfo.host_features()
 FORMS = {
     "host": HOST,
