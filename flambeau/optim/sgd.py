@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import flambeau
+from flambeau.ops.updates import momentum_update_, sgd_update_
 from flambeau.optim.optimizer import (
     Optimizer,
     check_fused,
@@ -105,13 +107,27 @@ class SGD(Optimizer):
             for param, grad in self._with_grad(group):
                 if weight_decay != 0:
                     grad = grad.add(param, alpha=weight_decay)
+                plain = (
+                    not group["differentiable"]
+                    and type(lr) is float
+                    and param.dtype is grad.dtype
+                    and param.dtype in (flambeau.float32, flambeau.float64)
+                )
                 if momentum != 0:
                     state = self.state[param]
                     buf = state.get("momentum_buffer")
+                    toward = 1 - group["dampening"]
                     if buf is None:
                         buf = state["momentum_buffer"] = grad.detach().clone()
+                    elif plain and buf.dtype is param.dtype:
+                        nesterov = group["nesterov"]
+                        momentum_update_(param, grad, buf, momentum, toward, lr, nesterov)
+                        continue
                     else:
-                        buf.mul_(momentum).add_(grad, alpha=1 - group["dampening"])
+                        buf.mul_(momentum).add_(grad, alpha=toward)
                     grad = grad.add(buf, alpha=momentum) if group["nesterov"] else buf
-                param.sub_(grad, alpha=lr)
+                if plain:
+                    sgd_update_(param, grad, lr)
+                else:
+                    param.sub_(grad, alpha=lr)
         return loss
