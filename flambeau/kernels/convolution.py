@@ -52,6 +52,7 @@ from flambeau.kernels.emit import Function
 from flambeau.kernels.gemm_micro import Form, declarations
 from flambeau.kernels.matmul import form_of
 from flambeau.kernels.workspace import workspace, workspace_declarations
+from flambeau.ops.convolution import MOST_TAPS
 from flambeau.runtime import cpuinfo
 from flambeau.size import contiguous_strides
 
@@ -765,7 +766,15 @@ def fits(node: Node) -> bool:
         weight = node.src[1]
         if flat_stride(weight.shape[2:], strides_of(weight)[2:]) is None:
             return False
-    return not single_places(node)
+    return not single_places(node) and not depthwise(node)
+
+
+def depthwise(node: Node) -> bool:
+    """Whether every channel is convolved for itself: loops over the result are faster then."""
+    taps = node.src[1].shape[1:] if node.op.name == "convolution" else node.shape[1:]
+    groups = node.attrs[8] if node.op.name == "convolution" else node.attrs[6]
+    alone = node.src[0].shape[1] == groups == node.shape[int(node.op.name == "convolution")]
+    return bool(alone and math.prod(taps) <= MOST_TAPS)
 
 
 def single_places(node: Node) -> bool:

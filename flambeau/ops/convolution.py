@@ -13,6 +13,7 @@ Note [Convolution's gradients]
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -23,17 +24,22 @@ from flambeau.ops.movement import (
     assign_region,
     flip,
     permute_dims,
+    select_dim,
     slice_dim,
     unfold_dim,
 )
 from flambeau.ops.precision import cast, widen
 from flambeau.ops.rearranging import pad
+from flambeau.ops.reduction import sum_axes
 from flambeau.ops.rows import NAMES
 from flambeau.ops.table import composite
 from flambeau.size import contiguous_strides
 from flambeau.tensor import Tensor
 
 Sizes = tuple[int, ...]
+
+MOST_TAPS = 64
+"""Kernel places up to which a convolution of one channel a group is a sum of shifted images."""
 
 
 # -- geometry --------------------------------------------------------------------------------------
@@ -206,6 +212,37 @@ def both_sides(padding: Sizes) -> list[int]:
     return [p for p in reversed(padding) for _ in range(2)]
 
 
+def seen_by(x: Tensor, tap: Sizes, stride: Sizes, dilation: Sizes, sizes: Sizes) -> Tensor:
+    """(N, C, *I) -> what one kernel place sees at each output place: (N, C, *O)."""
+    for i, (k, s, d, n) in enumerate(zip(tap, stride, dilation, sizes, strict=True)):
+        x = slice_dim(x, 2 + i, k * d, k * d + (n - 1) * s + 1, s)
+    return x
+
+
+def _depthwise(x: Tensor, weight: Tensor, stride: Sizes, dilation: Sizes, sizes: Sizes) -> Tensor:
+    """One channel a group: sums of shifted images, which are one loop over the result.
+
+    Along the last dimension every place is computed and some are kept, so that neighbours are read
+    together.
+    """
+    step, last = stride[-1], sizes[-1]
+    wide = (*sizes[:-1], (last - 1) * step + 1)
+    total = None
+    for tap in itertools.product(*map(range, weight._shape[2:])):
+        part = seen_by(x, tap, (*stride[:-1], 1), dilation, wide)
+        part = part * _tap(weight, tap).view(-1, *(1,) * len(sizes))
+        total = part if total is None else total + part
+    assert total is not None
+    return slice_dim(total, total.ndim - 1, 0, wide[-1], step) if step > 1 else total
+
+
+def _tap(weight: Tensor, tap: Sizes) -> Tensor:
+    """(C, 1, *K) -> the weights of one kernel place (C)."""
+    for k in reversed(tap):
+        weight = select_dim(weight, weight.ndim - 1, k)
+    return select_dim(weight, 1, 0)
+
+
 def _convolved(
     x: Tensor, weight: Tensor, stride: Sizes, dilation: Sizes, groups: int, sizes: Sizes
 ) -> Tensor:
@@ -213,6 +250,8 @@ def _convolved(
     n, c = x._shape[:2]
     m = weight._shape[0]
     kernel = weight._shape[2:]
+    if m == c == groups and math.prod(kernel) <= MOST_TAPS:
+        return _depthwise(x, weight, stride, dilation, sizes)
     depth = c // groups * math.prod(kernel)
     columns = windows(x, kernel, stride, dilation)
     columns = columns.reshape(n, groups, depth, math.prod(sizes))
@@ -335,6 +374,15 @@ def convolution_weight_gradient(
     m = cotangent._shape[1]
     sizes = cotangent._shape[2:]
     x = pad(widen(input), both_sides(padding)) if any(padding) else widen(input)
+    if m == c == groups and math.prod(kernel) <= MOST_TAPS:
+        g = _spread(widen(cotangent), (*(1,) * (len(sizes) - 1), stride[-1]))
+        step = (*stride[:-1], 1)
+        places = (0, *range(2, 2 + len(sizes)))
+        parts = [
+            sum_axes(seen_by(x, tap, step, dilation, g._shape[2:]) * g, places)
+            for tap in itertools.product(*map(range, kernel))
+        ]
+        return cast(NAMES["stack"](parts, 1).view(m, 1, *kernel), input.dtype)
     seen = windows(x, kernel, stride, dilation)
     for i, size in enumerate(sizes):  # the last places of an image may have no output
         seen = slice_dim(seen, 2 + len(kernel) + i, 0, size, 1)

@@ -260,15 +260,17 @@ def test_transposed_phases_hold_each_kernel_place_once() -> None:
 
 
 def test_claimed_and_not(rng: np.random.Generator) -> None:
-    """A convolution is claimed; one of single places, a product already, is left to the product."""
+    """What is a product already, or one loop, is left to that."""
     record.flush()
 
-    def claimed(*shape: int) -> bool:
-        y = F.conv2d(flambeau.ones(2, 4, 9, 9), flambeau.ones(*shape))
+    def claimed(*shape: int, groups: int = 1) -> bool:
+        y = F.conv2d(flambeau.ones(2, 4, 9, 9), flambeau.ones(*shape), groups=groups)
         return claims.claims(y._cell.node)
 
     assert claimed(8, 4, 3, 3)
     assert not claimed(8, 4, 1, 1)
+    assert claimed(8, 1, 3, 3, groups=4)
+    assert not claimed(4, 1, 3, 3, groups=4)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -19,7 +19,7 @@ def draw(rng: np.random.Generator) -> Any:
     dims = int(rng.integers(1, 4))
     pick = lambda options: [int(rng.choice(options)) for _ in range(dims)]
     groups = int(rng.choice([1, 1, 2, 3]))
-    c, m = (groups * int(rng.choice([1, 2, 5])) for _ in range(2))
+    c, m = (groups * int(rng.choice([1, 1, 2, 5])) for _ in range(2))
     across = bool(rng.integers(0, 2))
     stride, dilation = pick([1, 2, 3]), pick([1, 2])
     extra = [int(rng.integers(0, max(s, d))) if across else 0 for s, d in zip(stride, dilation)]
@@ -67,6 +67,8 @@ MODULES = [
      (3, 7, 6)),
     ("Conv2d", (4, 4, 2), {"dilation": 2, "padding": 1, "padding_mode": "replicate"}, (1, 4, 5, 5)),
     ("Conv3d", (2, 3, 2), {"stride": (1, 2, 1)}, (2, 2, 3, 5, 4)),
+    ("Conv2d", (6, 6, 3), {"stride": 2, "padding": 1, "groups": 6}, (2, 6, 9, 8)),
+    ("Conv1d", (5, 5, 9), {"padding": "same", "groups": 5, "dilation": 2}, (2, 5, 20)),
     ("ConvTranspose1d", (4, 6, 3), {"stride": 2, "output_padding": 1, "groups": 2}, (2, 4, 5)),
     ("ConvTranspose2d", (3, 5, 3), {"stride": 2, "padding": 1, "dilation": 2}, (2, 3, 4, 5)),
     ("ConvTranspose3d", (2, 3, 2), {"bias": False}, (2, 2, 2, 3, 2)),
