@@ -38,8 +38,13 @@ def problem_of(node: Node) -> Problem | None:
         return None
     if any(0 in s.shape for s in named.values()):
         return None
-    if any(mod is not None and not supported(mod) for mod in (how.score, how.mask, how.keep)):
+    mods = (how.score, how.mask, how.keep)
+    if any(mod is not None and not supported(mod) for mod in mods):
         return None
+    captured = how.parts(node.src[len(named) :])[1:]
+    for mod, sources in zip(mods, captured, strict=True):
+        if mod is not None and [s.dtype for s in sources] != [d for _, d in mod.captured]:
+            return None
     cover = "causal" if how.causal else "all" if how.blocks is None else "blocks"
     if how.causal and how.blocks is not None:
         return None

@@ -12,8 +12,9 @@ it again.
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from flambeau import dtypes
@@ -144,3 +145,17 @@ def set_dtype(device_type: str, dtype: DType) -> None:
     state.dtypes[device_type] = dtype
     if modes.autocast is not None and device_type in modes.autocast:
         modes.autocast = {**modes.autocast, device_type: dtype}
+
+
+@contextlib.contextmanager
+def restored(enabled: dict[str, DType] | None) -> Iterator[None]:
+    """While inside, autocast is as `modes.autocast` said earlier; what it converts ends with it."""
+    was, modes.autocast = modes.autocast, enabled
+    state.nesting += 1
+    try:
+        yield
+    finally:
+        modes.autocast = was
+        state.nesting -= 1
+        if not state.nesting:
+            state.cache.clear()

@@ -746,18 +746,18 @@ def _hollow(t: Tensor) -> Tensor:
     return over(cell, t._shape, t.dtype)
 
 
+def specs_of(node: Node) -> Any:
+    """Shape and dtype of each of a composite's results; None where it has one."""
+    last = node.attrs[-1] if node.attrs else None
+    if not isinstance(last, tuple) or not last or not isinstance(last[0], tuple):
+        return None
+    return last if isinstance(last[0][-1], DType) else None
+
+
 def expand_composite(node: Node) -> tuple[Node, ...]:
     """The nodes of a kept composite's results, from its body over the node's own sources."""
-    attrs = node.attrs
-    specs = None
-    if (
-        attrs
-        and isinstance(attrs[-1], tuple)
-        and attrs[-1]
-        and isinstance(attrs[-1][0], tuple)
-        and isinstance(attrs[-1][0][-1], DType)
-    ):
-        attrs, specs = attrs[:-1], attrs[-1]
+    specs = specs_of(node)
+    attrs = node.attrs if specs is None else node.attrs[:-1]
     sources = iter([s for s in node.src if type(s) is Node])
     numbers = iter([s for s in node.src if type(s) is not Node])
     args = []

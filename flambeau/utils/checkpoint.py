@@ -9,7 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 from flambeau.autograd import Function, backward, enable_grad
+from flambeau.ops.autocast import restored
 from flambeau.ops.random import default_generator
+from flambeau.tape import modes
 from flambeau.tensor import Tensor
 
 
@@ -20,7 +22,7 @@ class _Checkpoint(Function):
 
     @staticmethod
     def forward(ctx: Any, function: Any, preserve: bool, *args: Any) -> Any:
-        ctx.function, ctx.preserve = function, preserve
+        ctx.function, ctx.preserve, ctx.autocast = function, preserve, modes.autocast
         ctx.state = default_generator.__getstate__()
         ctx.places = [k for k, a in enumerate(args) if isinstance(a, Tensor)]
         ctx.others = [None if isinstance(a, Tensor) else a for a in args]
@@ -36,7 +38,7 @@ class _Checkpoint(Function):
         if ctx.preserve:
             default_generator._seed, default_generator._counter = ctx.state
         try:
-            with enable_grad():
+            with enable_grad(), restored(ctx.autocast):
                 found = ctx.function(*args)
         finally:
             if ctx.preserve:
@@ -69,6 +71,7 @@ def checkpoint(
 
     Args:
         function: of tensors and other values; deterministic but for the default generator.
+            The second time it runs in the state of autocast that it was called in.
         preserve_rng_state: draw the same random numbers the second time.
         use_reentrant, context_fn, determinism_check, debug: accepted as torch does.
 

@@ -75,3 +75,24 @@ def test_sequences() -> None:
         z = layer(z)
     z.sum().backward()
     np.testing.assert_allclose(got.numpy(), x.grad.numpy(), rtol=1e-5)
+
+
+def test_the_second_run_is_in_the_same_state_of_autocast() -> None:
+    seen = []
+
+    def f(x: Any, w: Any) -> Any:
+        y = F.linear(x, w)
+        seen.append(y.dtype)
+        return F.gelu(y)
+
+    x, w0 = flambeau.randn(4, 3), flambeau.randn(3, 3)
+    grads = []
+    for run in (f, lambda *a: checkpoint(f, *a, use_reentrant=False)):
+        w = w0.clone().requires_grad_()
+        with flambeau.autocast("cpu", flambeau.bfloat16):
+            y = run(x, w)
+        y.float().sum().backward()
+        grads.append(w.grad.tolist())
+    assert seen == [flambeau.bfloat16] * 3
+    assert not flambeau.is_autocast_enabled("cpu")
+    np.testing.assert_allclose(*grads, rtol=1e-2)

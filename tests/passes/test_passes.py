@@ -154,3 +154,22 @@ def test_attention_without_elements_is_computed_and_differentiated(shape, causal
     assert y.detach().numpy().shape == shape
     y.sum().backward()
     assert [t.grad.numpy().shape for t in (q, k, v)] == [shape] * 3
+
+
+def test_a_kernel_of_float32_serves_16_bits_between_conversions():
+    q = fl.randn(1, 2, 8, 4).to(fl.bfloat16)
+    out = fl.nn.functional.scaled_dot_product_attention(q, q, q)
+    graph = record.pending_graph()
+
+    def takes(node):
+        return node.op.name == "_attention" and all(s.dtype.name == "float32" for s in node.src)
+
+    found = inline(graph, takes)
+    (whole,) = (n for n in found.nodes if n.op.kind == "composite")
+    assert takes(whole)
+    assert {s.op.name for s in whole.src} <= {"cast", "view_of"}
+    assert found.outputs[0][0].dtype is fl.bfloat16
+    assert not any(n.op.kind == "composite" for n in inline(graph).nodes)
+    exact = out.float()
+    wide = fl.nn.functional.scaled_dot_product_attention(*[q.float()] * 3)
+    assert (exact - wide).abs().max().item() < 2**-7
