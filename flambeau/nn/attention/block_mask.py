@@ -302,10 +302,11 @@ class BlockMask:
 
     def to(self, device: Any) -> BlockMask:
         """The same mask with its tensors on a device."""
-        lists = [getattr(self, name) for name in _TENSORS]
-        moved = [None if t is None else t.to(device) for t in lists]
-        rest = _last(self.BLOCK_SIZE, self.mask_mod)
-        return BlockMask(self.seq_lengths, **dict(zip(_TENSORS, moved, strict=True)), **rest)
+        moved: dict[str, Any] = {}
+        for name in _TENSORS:
+            t = getattr(self, name)
+            moved[name] = None if t is None else t.to(device)
+        return BlockMask(self.seq_lengths, **moved, **_last(self.BLOCK_SIZE, self.mask_mod))
 
     def __str__(self) -> str:
         head = f"BlockMask(shape={self.shape}, sparsity={self.sparsity():.2f}%, \n"

@@ -20,7 +20,7 @@ from flambeau.nn.attention.block_mask import (
     or_masks,
 )
 from flambeau.ops.attention import dropout_mod, score_dtype
-from flambeau.ops.flex import How, _attention
+from flambeau.ops.flex import How, attend
 from flambeau.ops.mods import trace
 from flambeau.tensor import Tensor
 
@@ -154,8 +154,7 @@ def _recorded(
         blocks=blocks,
         top=top,
     )
-    found_: tuple[Tensor, ...] = _attention(query, key, value, how, *captured)
-    return found_
+    return attend(query, key, value, how, *captured)
 
 
 def _lists(
