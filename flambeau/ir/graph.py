@@ -241,7 +241,7 @@ def watch_nodes(hook: Callable[[Node], None] | None) -> None:
         _initialise(node, *args, **kwargs)
         hook(node)  # type: ignore[misc]
 
-    Node.__init__ = _initialise if hook is None else watched  # type: ignore[assignment,method-assign]
+    type.__setattr__(Node, "__init__", _initialise if hook is None else watched)
 
 
 _initialise = Node.__init__
