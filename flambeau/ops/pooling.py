@@ -50,6 +50,13 @@ def pooled_size(
     return count
 
 
+def name_row(body: Callable[..., Any], name: str) -> None:
+    """Give a function that a loop makes the name of its row, and code of its own, by which
+    profiles tell rows apart."""
+    body.__name__ = body.__qualname__ = name
+    body.__code__ = body.__code__.replace(co_name=name, co_qualname=name)
+
+
 def autocast_of(dims: int) -> str | None:
     """torch pools volumes in float32 under autocast, signals and images as they come."""
     return "float32" if dims == 3 else None
@@ -269,7 +276,7 @@ def _declare_max_pool(dims: int) -> None:
         return with_indices(input, kernel_size, stride, padding, dilation, ceil_mode)[0]
 
     space = ", ".join("DHW"[3 - dims :]) if dims > 1 else "L"
-    body.__name__ = body.__qualname__ = name
+    name_row(body, name)
     body.__doc__ = f"""The largest element of each window of a signal of {dims} dimension(s).
 
     Args:
@@ -386,7 +393,7 @@ def _declare_adaptive_max_pool(dims: int) -> None:
             values, places = values.reshape(shape), places.reshape(shape)
         return (values, places) if return_indices else values
 
-    body.__name__ = body.__qualname__ = name
+    name_row(body, name)
     body.__doc__ = f"""The largest element of each of as many windows as the result has elements.
 
     Args:
@@ -463,7 +470,7 @@ def _declare_fractional_max_pool(dims: int) -> None:
         values, places = values.reshape(*lead, *sizes), places.reshape(*lead, *sizes)
         return (values, places) if return_indices else values
 
-    body.__name__ = body.__qualname__ = name
+    name_row(body, name)
     body.__doc__ = f"""The largest element of windows whose places are drawn at random.
 
     Args:
@@ -522,7 +529,7 @@ def _declare_max_unpool(dims: int) -> None:
         found = put_leading(zeros, values, "set", plane.expand_as(places), places)
         return view_as_shape(found, (*lead, *sizes))
 
-    body.__name__ = body.__qualname__ = name
+    name_row(body, name)
     body.__doc__ = f"""Elements put back where `max_pool{dims}d` found them, zeros elsewhere.
 
     Args:

@@ -23,6 +23,7 @@ from flambeau.ops.elementwise import select_where
 from flambeau.ops.pooling import (
     adaptive_bounds,
     autocast_of,
+    name_row,
     output_sizes,
     planes,
     tuple_of,
@@ -403,7 +404,7 @@ def _declare_avg_pool(dims: int) -> None:
             options = (padding, ceil_mode, count_include_pad, divisor_override)
             return pooled(input, kernel_size, stride, *options)
 
-    body.__name__ = body.__qualname__ = name
+    name_row(body, name)
     body.__doc__ = f"""The mean of each window of a signal of {dims} dimension(s).
 
     Args:
@@ -451,7 +452,7 @@ def _declare_adaptive_avg_pool(dims: int) -> None:
         lengths = tuple(tuple(e - s for s, e in adaptive_bounds(n, o)) for n, o in pairs)
         return _averaged(input, tuple(("adaptive", n, o) for n, o in pairs), lengths)
 
-    body.__name__ = body.__qualname__ = name
+    name_row(body, name)
     body.__doc__ = f"""The mean of each of as many windows as the result has elements.
 
     Args:
@@ -482,7 +483,7 @@ def _declare_lp_pool(dims: int) -> None:
         size = math.prod(kernels)
         return NAMES["pow"](mean.sign() * mean.abs().relu() * size, 1.0 / norm_type)
 
-    body.__name__ = body.__qualname__ = name
+    name_row(body, name)
     body.__doc__ = f"""(sum of x ** p over each window) ** (1 / p) in {dims} dimension(s).
 
     Args:
