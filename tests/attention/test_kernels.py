@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dense import numpy_reference, torch_reference
 
 import flambeau
 import flambeau.nn.functional as F
@@ -18,6 +17,7 @@ from flambeau.nn.attention.flex_attention import (
     create_block_mask,
     flex_attention,
 )
+from tests.attention.dense import numpy_reference, torch_reference
 
 #: B, Hq, Hk, L, S, E, V
 SHAPES = [
