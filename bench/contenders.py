@@ -65,6 +65,13 @@ CONTENDERS = {
             "torch",
             (sys.executable, "-m", "flambeau", "run"),
         ),
+        Contender(
+            "replay",
+            "flambeau.compile",
+            "flambeau",
+            "compile",
+            (sys.executable, "-m", "flambeau", "run"),
+        ),
         Contender("torch", "torch eager", "torch", "torch"),
         Contender("compile", "torch.compile", "torch", "compile"),
         Contender("jax", "jax.jit", "jax", "jax", folder="cases_jax"),

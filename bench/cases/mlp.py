@@ -5,7 +5,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-VARIANTS = ("train_sgd", "train_adam", "train_adam_item", "infer_item")
+VARIANTS = ("train_sgd", "train_adam", "train_adam_item", "train_adam_whole", "infer_item")
 QUICK = ("train_adam", "infer_item")
 
 INPUTS, WIDTH, CLASSES, BATCH = 32, 64, 10, 32
@@ -57,4 +57,15 @@ def setup(variant, compile):
     def step_item():
         return step().item()
 
+    if variant.endswith("whole"):  # the optimizer's part is compiled too
+
+        @compile
+        def whole(x, y):
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(x), y)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        return {"step": lambda: whole(x, y)}
     return {"step": step_item if variant.endswith("item") else step}
