@@ -213,6 +213,10 @@ ASSIGN = Op("assign", "assign")
 #: The same value in memory of its own; with another dtype it converts.
 COPY = Op("copy", "elementwise")
 CAST = Op("cast", "elementwise")
+#: A view of all of its source that no pass looks behind: what is computed from it again stays apart
+#: from what was computed from the source before (activation checkpointing).
+AGAIN = Op("again", "view")
+AGAIN.differentiable = False
 #: Memory whose contents are written by what follows.
 EMPTY = Op("empty_memory", "elementwise")
 #: One of several results of a host, composite or effect node; attrs (which,).

@@ -14,7 +14,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from flambeau.ir.graph import PICK, Graph, Node
+from flambeau.ir.graph import AGAIN, PICK, Graph, Node
 from flambeau.ir.region import (
     Map,
     Region,
@@ -307,6 +307,8 @@ def memory_sources(node: Node, free: set[Node]) -> list[Node]:
         if s in seen:
             continue
         seen.add(s)
+        if s.op is AGAIN:
+            continue
         if s.op.kind == "view":
             stack.append(s.src[0])
         elif s in free:
@@ -444,6 +446,10 @@ class Attempt:
         if known is not None:
             return known == m
         if self.pulled.get(s) == m:
+            return True
+        if s.op is AGAIN:  # from memory, and so in no region that computes the source
+            self.reads.add(base_of(s))
+            self.loads.add((s, m))
             return True
         if s.op.kind == "view":
             inner = through_view(m, s, self.shadow.dims)

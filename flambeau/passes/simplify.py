@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flambeau.ir.graph import CAST, COPY, EMPTY, PICK, VIEW, Argument, Graph, Node
+from flambeau.ir.graph import AGAIN, CAST, COPY, EMPTY, PICK, VIEW, Argument, Graph, Node
 from flambeau.ir.region import Map, flatten_coordinates, split_coordinates
 from flambeau.size import contiguous_strides
 
@@ -64,6 +64,11 @@ def _rewrite(node: Node, src: tuple[Any, ...], is_output: bool, taken: set[Node]
         return None
     if op is VIEW:
         return _view(node, src[0])
+    if op is AGAIN and src[0].op is VIEW:  # views stand on top, where readers expect them
+        below: Node = src[0].src[0]
+        whole = (contiguous_strides(below.shape), 0)
+        again = Node(AGAIN, (below,), whole, below.shape, below.dtype)
+        return Node(VIEW, (again,), src[0].attrs, node.shape, node.dtype)
     return None
 
 

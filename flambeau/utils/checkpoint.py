@@ -9,10 +9,13 @@ from collections.abc import Callable
 from typing import Any
 
 from flambeau.autograd import Function, backward, enable_grad
+from flambeau.ir.graph import AGAIN, Node
 from flambeau.ops.autocast import restored
 from flambeau.ops.random import default_generator
+from flambeau.record import Cell
+from flambeau.size import contiguous_strides
 from flambeau.tape import modes
-from flambeau.tensor import Tensor
+from flambeau.tensor import Tensor, over
 
 
 class _Checkpoint(Function):
@@ -33,7 +36,7 @@ class _Checkpoint(Function):
     def backward(ctx: Any, *grads: Any) -> Any:
         args = list(ctx.others)
         for k, t in zip(ctx.places, ctx.saved_tensors, strict=True):
-            args[k] = t.detach().requires_grad_(t.requires_grad)
+            args[k] = _again(t).requires_grad_(t.requires_grad)
         now = default_generator.__getstate__()
         if ctx.preserve:
             default_generator._seed, default_generator._counter = ctx.state
@@ -55,6 +58,14 @@ class _Checkpoint(Function):
             )
         backward([o for o, _ in pairs], [g for _, g in pairs])
         return (None, None, *(a.grad if isinstance(a, Tensor) else None for a in args))
+
+
+def _again(t: Tensor) -> Tensor:
+    """The tensor, detached, such that what is computed from it is not what was computed before."""
+    cell = t._cell
+    shape = cell.node.shape
+    node = Node(AGAIN, (cell.node,), (contiguous_strides(shape), 0), shape, t.dtype)
+    return over(Cell(node, cell.device), t._shape, t.dtype, t._map)
 
 
 def checkpoint(
