@@ -68,7 +68,7 @@ def events_of(
                 args["shapes"] = work.shapes
             if stacks and made:
                 args["stack"] = recorder.rows[made[0]].stack
-            name = shown([labels[r] for r in made]) if made else work.name
+            name = shown([labels[r] for r in made], work.operations) if made else work.name
             kernels.append(
                 FunctionEvent(f"kernel::{name}", "kernel", at(start), at(end), run.thread, args)
             )

@@ -180,6 +180,9 @@ def summary_of(events: EventList, recorder: Any) -> str:
     rest = whole - sum(parts.values())
     rows.append(["elsewhere", table.duration(rest), f"{100 * rest / whole:.1f} %", ""])
     text = table.layout(["Where the time went", "Time", "of all", "Events"], rows)
+    if recorder.runs:
+        arena = max(run.program.arena_bytes for run in recorder.runs)
+        text += f"\nTemporary memory of the largest program: {table.size(arena)}"
     if recorder.memory:
         peak = max(allocated for *_, allocated in recorder.memory)
         text += (

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from flambeau import record
-from flambeau.ir.graph import INPUT, VIEW, Node, watch_nodes
+from flambeau.ir.graph import INPUT, PICK, VIEW, Node, origin_of, watch_nodes
 from flambeau.ops.rows import ROWS
 from flambeau.runtime import memory, profile, runner, threads
 
@@ -157,6 +157,9 @@ class Recorder(profile.Session):
     def _made(self, node: Node) -> None:
         """A node was made: by a row of its own, by the body of the last one, or unseen."""
         if node.op is INPUT or len(self.rows) >= self.limit or profile.active is not self:
+            return
+        if node.op is PICK:  # one of the results of the row before
+            node.origin = origin_of(node.src[0])
             return
         if node.op is VIEW:  # made by the row that is about to read it
             node.origin = self.base + len(self.rows)

@@ -28,6 +28,7 @@ class Work:
         dtype: of the result.
         shapes: of what it reads; of a matrix product, its operands'.
         origins: indices of the recorded nodes it computes.
+        operations: names of the nodes it computes, as they are after the passes.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Work:
     dtype: str
     shapes: tuple[tuple[int, ...], ...]
     origins: tuple[int, ...]
+    operations: tuple[str, ...]
 
 
 def work_of(program: Any, step: Any) -> Work:
@@ -69,7 +71,9 @@ def work_of(program: Any, step: Any) -> Work:
         moved = 2 * reads[1].nbytes + sum(i.nbytes for i in reads[2:])
     name, origins = _named(program, nodes)
     shapes = tuple(s.shape for s in reads)
-    return Work(name, step.kind, "", flops, moved, node.dtype.name, shapes, origins)
+    return Work(
+        name, step.kind, "", flops, moved, node.dtype.name, shapes, origins, _operations_of(nodes)
+    )
 
 
 def _region(program: Any, region: Region, near: Collection[Node] = ()) -> Work:
@@ -88,7 +92,12 @@ def _region(program: Any, region: Region, near: Collection[Node] = ()) -> Work:
     flops = sum(_operations(n) for n in region.members)
     name, origins = _named(program, region.members)
     dtype = next(iter(region.stores)).dtype.name
-    return Work(name, "region", kernel.name, flops, moved, dtype, tuple(shapes), origins)
+    made = _operations_of(region.members)
+    return Work(name, "region", kernel.name, flops, moved, dtype, tuple(shapes), origins, made)
+
+
+def _operations_of(nodes: list[Node]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(n.op.name for n in nodes))
 
 
 def _operations(node: Node) -> int:
@@ -131,16 +140,26 @@ def _named(program: Any, nodes: list[Node]) -> tuple[str, tuple[int, ...]]:
     origins = sorted({origin_of(n) for n in nodes if n.op.kind != "input"} - {-1})
     rows = program.rows
     names = [rows[k] for k in origins if k < len(rows)]
-    return shown(names or [n.op.name for n in nodes]), tuple(origins)
+    return shown(names, _operations_of(nodes)), tuple(origins)
 
 
-def shown(names: Iterable[str]) -> str:
-    """Names of rows as one text: each once, without those that say nothing beside others."""
-    distinct = list(dict.fromkeys(n.strip("_") for n in names))
+def shown(names: Iterable[str], operations: Iterable[str]) -> str:
+    """Names of rows as one text, each once, without those that say nothing beside others.
+
+    Args:
+        names: of the rows.
+        operations: what to name in place of a program that `compile` has recorded.
+    """
+    some = list(names)
+    if not some or _COMPILED in some:
+        some = [*operations, *(n for n in some if n != _COMPILED)]
+    distinct = list(dict.fromkeys(n.strip("_") for n in some))
     telling = [n for n in distinct if n not in _SILENT] or distinct
     more = len(telling) - _NAMES_SHOWN
     return ", ".join(telling[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
+
+_COMPILED = "compiled"  # the row of a recorded program
 
 #: Rows that only move or rename values, not worth a mention beside others.
 _SILENT = frozenset(("view_of", "copy", "cast", "assign", "pick", "fill_value", "input"))

@@ -608,3 +608,19 @@ def test_origins_survive_every_pass(rng: np.random.Generator) -> None:
     named = " ".join(k.key for k in kernels)
     for row in ("matmul", "gelu", "layer_norm", "cross_entropy"):
         assert row in named, named
+
+
+def test_compiled_programs_name_what_they_do() -> None:
+    x = flambeau.rand(64, 64)
+
+    @flambeau.compile
+    def twice(x: Any) -> Any:
+        return (x @ x).relu().sum(-1)
+
+    for _ in range(3):
+        twice(x).tolist()
+    with profile() as prof:
+        twice(x).tolist()
+    named = " ".join(keys(prof, "kernel"))
+    assert "matmul" in named
+    assert "compiled" not in named
