@@ -271,7 +271,15 @@ class Fuser:
         """Regions that read what this node reads, latest first."""
         found: list[Region] = []
         for s in memory_sources(node, self.free):
-            for user in self.users[s][-6:]:
+            users: list[Node] = []
+            stack = [s]
+            while stack:
+                for user in self.users[stack.pop()]:
+                    if user.op.kind == "view":
+                        stack.append(user)
+                    elif user in self.home:  # placed already
+                        users.append(user)
+            for user in users[-6:]:
                 home = self.home.get(user)
                 if isinstance(home, Region) and home not in found:
                     found.append(home)
