@@ -254,6 +254,8 @@ class Engine:
         Raises:
             Refusal: it cannot be replayed.
         """
+        if name := walk.missing():
+            raise Refusal(f"what leads to {name}, which it calls, was not found")
         path, guard, room, random = watcher.finish(value)
         if self._learn(watcher.observer):  # the backward pass ran Python too
             return

@@ -106,7 +106,7 @@ _IDENTITIES = (
     *(DType, Layout, MemoryFormat, enum.Enum, types.BuiltinFunctionType, types.CodeType),
     *(types.MethodDescriptorType, types.WrapperDescriptorType, types.MethodWrapperType),
     *(types.ClassMethodDescriptorType, types.GetSetDescriptorType, types.MemberDescriptorType),
-    *(type(record._lock), type(Slot.kind), property, functools.cached_property, types.GenericAlias),
+    *(type(record._lock), type(Slot.kind), types.GenericAlias),
 )
 
 
@@ -181,6 +181,7 @@ class Walk:
             if names.own or "optim" in code.co_filename:
                 self.own |= names.reads
             self.everything = self.everything or names.reflects
+            self.names.add(code.co_name)  # rows and operators call some by name
         self.tensors: list[Tensor] = []
         self.paths: list[str] = []
         self.slots: list[Slot] = []
@@ -333,6 +334,13 @@ class Walk:
         elif isinstance(value, (staticmethod, classmethod)):
             self._check(f"{name} is not {self._constant(value)}", path)
             self.walk(value.__func__, f"{name}.__func__", path)
+        elif isinstance(value, property):
+            self._check(f"{name} is not {self._constant(value)}", path)
+            for part in ("fget", "fset"):
+                self.walk(getattr(value, part), f"{name}.{part}", path)
+        elif isinstance(value, functools.cached_property):
+            self._check(f"{name} is not {self._constant(value)}", path)
+            self.walk(value.func, f"{name}.func", path)
         elif isinstance(value, functools.partial):
             self._check(f"type({name}) is not {self._constant(kind)}", path)
             for part in ("func", "args", "keywords"):
@@ -454,11 +462,14 @@ class Walk:
             d = self._variable(f"{self._constant(each)}.__dict__")
             space = vars(each)
             for key in sorted(self.names & space.keys()):
-                if key.startswith("__") and key not in ("__call__", "__getitem__"):
+                if key in ("__dict__", "__doc__", "__module__", "__weakref__", "__slots__"):
                     continue
                 self._item(space, d, key, f"{each.__qualname__}.{key}")
 
     def _function(self, function: types.FunctionType, name: str, path: str) -> None:
+        wrapped = vars(function).get("__wrapped__")
+        if isinstance(wrapped, types.FunctionType):
+            self.walk(wrapped, f"{name}.__wrapped__", path)
         inner = self.compiled(function)
         if inner is not None:
             self.walk(inner, self._constant(inner), path)
@@ -523,6 +534,22 @@ class Walk:
         for key in sorted((self.own & vars(t).keys()) - _TENSOR_FIELDS):
             self._item(vars(t), self._variable(f"{name}.__dict__"), key, f"{path}.{key}")
         self._keep.append(t)
+
+    def missing(self) -> str:
+        """A function of the program that ran and was not found, or "": its closure and defaults
+        are not guarded. Functions that the code makes itself need not be found."""
+        made: set[types.CodeType] = set()
+        stack = list(self.codes)
+        while stack:
+            inner = [c for c in stack.pop().co_consts if isinstance(c, types.CodeType)]
+            stack += [c for c in inner if c not in made]
+            made.update(inner)
+        for code, space in self.codes.items():
+            if str(space.get("__name__")).startswith("namedtuple_"):  # generated, without state
+                continue
+            if names_of(code).own and code not in made and code not in self.found:
+                return code.co_qualname if hasattr(code, "co_qualname") else code.co_name
+        return ""
 
     # -- the result -----------------------------------------------------------------------------
 

@@ -68,6 +68,8 @@ class Watcher:
         self.final = False
         self.live_used = False
         self.tape_reads: set[int] = set()
+        self.drawn: set[int] = set()
+        self.placed: set[int] = set()
         self.start = Node(INPUT, (), (), (), None).order  # type: ignore[arg-type]
         self.seed, self.first = default_generator.take(0)
         self._begin()
@@ -193,7 +195,14 @@ class Watcher:
             raise Refusal("it draws from a generator of its own, or seeds one")
         if not self.first <= first <= default_generator._counter:
             raise Refusal("it draws random numbers from an earlier place of the stream")
+        self.placed.add(first)
         return "seed" if at == 0 else ("first", first - self.first)
+
+    def drew(self, default: bool, first: int) -> None:
+        """Random numbers are drawn, from place `first` of a stream on."""
+        self.drawn.add(first)
+        if not default:
+            self.refuse("it draws from a generator of its own")
 
     def _gradients(self) -> None:
         """Note the gradients that this region has set."""
@@ -365,6 +374,8 @@ class Watcher:
         seed, now = default_generator.take(0)
         if seed != self.seed or now < self.first:
             raise Refusal("it sets the state of the random number generator")
+        if not self.drawn <= self.placed:  # a row that keeps its place where it cannot be found
+            raise Refusal("it draws random numbers that a replay could not draw anew")
         end = End(results, form, tape, spent, stores, now - self.first)
         root = self._path(end)
         self._prune(root)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from flambeau import dtypes
+from flambeau import dtypes, record
 from flambeau.device import resolve
 from flambeau.dtype import dtype as DType
 from flambeau.ir.graph import Node
@@ -117,6 +117,8 @@ class Generator:
         with self._lock:
             first = self._counter
             self._counter += count
+        if count and record.thread.watcher is not None:
+            record.thread.watcher.drew(self is default_generator, first)
         return self.initial_seed(), first
 
     def get_state(self) -> Tensor:
