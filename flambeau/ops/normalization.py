@@ -397,6 +397,7 @@ def group_norm(
 
     Raises:
         RuntimeError: sizes that do not fit.
+        ValueError: a single value a group.
 
     Reference:
         Wu and He, Group Normalization (arXiv:1803.08494).
@@ -423,6 +424,11 @@ def group_norm(
             )
     if not input.numel():
         return _scaled(widen(input) * 1.0, input, weight, bias)
+    if input.numel() == num_groups:
+        raise ValueError(
+            f"Expected more than 1 value per channel when training, got input size "
+            f"{[channels // num_groups * input._shape[0], num_groups, *input._shape[2:]]}"
+        )
     return _native_group_norm(input, num_groups, weight, bias, eps)[0]
 
 

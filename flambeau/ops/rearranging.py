@@ -154,7 +154,12 @@ def _longer(x: Tensor, d: int, before: int, after: int, mode: str) -> Tensor:
             f"of input {list(x.shape)}"
         )
     front, behind = _ENDS[mode]
-    parts = [slice_dim(x, d, max(-before, 0), n - max(-after, 0), 1)]
+    kept = slice_dim(x, d, max(-before, 0), n - max(-after, 0), 1)
+    parts = [kept]
+    if mode == "circular":  # what is left goes round
+        x, n = kept, kept._shape[d]
+        if before > n or after > n:
+            raise RuntimeError("Padding value causes wrapping around more than once.")
     if before > 0:
         parts.insert(0, front(x, d, n, before))
     if after > 0:

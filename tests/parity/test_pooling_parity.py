@@ -51,6 +51,7 @@ MODULES: dict[str, tuple[Build, Any]] = {
     "GroupNorm": (lambda nn: nn.GroupNorm(2, 4), X[2]),
     "LocalResponseNorm": (lambda nn: nn.LocalResponseNorm(3, 0.1), X[2]),
     "unequal paddings": (lambda nn: nn.ReflectionPad2d((1, 0, 2, 3)), X[2]),
+    "negative circular padding": (lambda nn: nn.CircularPad2d((-1, 2, 3, -2)), X[2]),
     "negative padding": (lambda nn: nn.ZeroPad2d((-1, 2, 0, -3)), X[2]),
     "PixelShuffle": (lambda nn: nn.PixelShuffle(2), X[2]),
     "PixelUnshuffle": (lambda nn: nn.PixelUnshuffle(2), array((2, 3, 4, 6), 4)),
@@ -160,6 +161,7 @@ ERRORS: dict[str, Callable[[Any], Any]] = {
         t.zeros(1, 3, 4), (1, 1, 2, 2), align_corners=False
     ),
     "one value": lambda t: t.nn.BatchNorm1d(3)(t.zeros(1, 3)),
+    "one value a group": lambda t: t.nn.functional.group_norm(t.zeros(1, 3), 3),
     "channels": lambda t: t.nn.BatchNorm2d(3)(t.zeros(2, 4, 3, 3)),
     "dimensions": lambda t: t.nn.BatchNorm2d(3)(t.zeros(2, 3, 3)),
 }
