@@ -17,7 +17,8 @@ from flambeau.codegen.llvm import Kernel
 from flambeau.codegen.loops import emit_region
 from flambeau.ir.graph import Node
 from flambeau.ir.region import Map, Region, common_refinement
-from flambeau.kernels.matmul import EPILOGUES, FEW_ROWS, SHARED, WORDS, form_of
+from flambeau.kernels.gemm_epilogue import EPILOGUES, WORDS
+from flambeau.kernels.matmul import FEW_ROWS, SHARED, form_of
 from flambeau.passes.fuse import Plan, Step, order_after
 
 STRIP = 256

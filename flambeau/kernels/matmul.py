@@ -49,6 +49,7 @@ from __future__ import annotations
 
 from flambeau.kernels import gemm_vector
 from flambeau.kernels.emit import Function, Value
+from flambeau.kernels.gemm_epilogue import EPILOGUE, WITH_EPILOGUE, Epilogues
 from flambeau.kernels.gemm_micro import (
     ADD_BIAS,
     ADD_C,
@@ -70,30 +71,13 @@ DESCRIPTOR = (
     "a", "b", "c", "bias", "m", "n", "k", "rsa", "csa", "rsb", "csb", "rsc", "batch_dims",
     "size0", "size1", "size2", "size3", "a0", "a1", "a2", "a3", "b0", "b1", "b2", "b3",
     "c0", "c1", "c2", "c3", "flags",
-    "epilogues", "records", "hidden", "unit_rows", "strip",
+    *EPILOGUE,
 )  # fmt: skip
 """Places of the i64 descriptor: addresses (bias 0 for none; N elements of C's dtype, added to each
 row), sizes, strides in elements (C's column stride is 1), number of batch dims, their sizes, the
 strides of A, B and C along them, flags (bit 0: add to C; bit 1: there are epilogues, and the
-places after the flags are there; no batch then, M > 8, N > 1, K > 0).
-
-For epilogues: how many, the address of their records, whether C is not written as a whole, rows
-that a tile must hold a multiple of, columns that they are called on at a time.
+places of `gemm_epilogue.py` after the flags; no batch then, M > 8, N > 1, K > 0).
 """
-
-RECORD = ("finish", "table", "words", "place", "unit_rows", "units", "unit_cols")
-"""Words of an epilogue's record: the kernel's body `finish(table, begin, end, worker)`, its table
-of so many words, the place of C's address in it or -1; a unit covers `unit_rows` rows by
-`unit_cols` columns, `units` of them all columns.
-"""
-
-WITH_EPILOGUE = 2
-"""The flag of a descriptor with an epilogue."""
-
-EPILOGUE = DESCRIPTOR[DESCRIPTOR.index("flags") + 1 :]
-
-WORDS, EPILOGUES = 256, 4
-"""Words an epilogue's table may have, and epilogues a product."""
 
 SHARED = 4 << 20
 """Bytes of packed B that a call may hold."""
@@ -389,7 +373,7 @@ def tile_task(form: Form) -> str:
     with f.when(f.op(f"xor i1 {direct}, true")):
         f.store("ptr", f.op("call ptr @take_panels()"), room, 8)
     panels = f.load("ptr", room, 8)
-    epilogues = Epilogues(f, form, g, v)
+    epilogues = Epilogues(f, form, {name: g[name] for name in Epilogues.NEEDS}, v)
     rs = f.select(direct, f.mul(v["rsa"], form.stored_size), part)
     cs = f.select(direct, f.mul(v["csa"], form.stored_size), mr * part)
     panel_step = f.select(direct, f.mul(rs, mr), f.mul(v["slots"], mr * part))
@@ -457,86 +441,6 @@ def tile_task(form: Form) -> str:
     epilogues.done()
     f.ret()
     return f.text()
-
-
-class Epilogues:
-    """What a tile's task does for a product with epilogues. See Note [Epilogues]."""
-
-    def __init__(self, f: Function, form: Form, g: Problem, v: dict[str, str]) -> None:
-        self.f, self.form, self.v = f, form, v
-        self.given = {name: g[name] for name in (*EPILOGUE, "j0", "last")}
-        given = self.given
-        self.count = f.select(f.cmp("ne", given["last"], 0), given["epilogues"], 0)
-        self.wanted = f.cmp("ne", self.count, 0)
-        self.hidden = f.both(self.wanted, f.cmp("ne", given["hidden"], 0))
-        self.records = f.op(f"inttoptr i64 {given['records']} to ptr")
-        self.own = f.alloca("i64", EPILOGUES * WORDS)
-        room = f.alloca("ptr")
-        f.store("ptr", "null", room, 8)
-        with f.when(self.hidden):
-            f.store("ptr", f.op("call ptr @take_shared()"), room, 8)
-            with f.loop(self.count, nonempty=True) as loop:
-                record = self.record(loop.index)
-                source = f.op(f"inttoptr i64 {record['table']} to ptr")
-                own = f.gep("i64", self.own, f.mul(loop.index, WORDS))
-                with f.loop(record["words"]) as word:
-                    value = f.load("i64", f.gep("i64", source, word.index), 8)
-                    f.store("i64", value, f.gep("i64", own, word.index), 8)
-        self.room = f.load("ptr", room, 8)
-
-    def record(self, number: Value) -> dict[str, str]:
-        """The words of one record."""
-        f = self.f
-        start = f.gep("i64", self.records, f.mul(number, len(RECORD)))
-        return {name: f.load("i64", f.gep("i64", start, n), 8) for n, name in enumerate(RECORD)}
-
-    def tile(self, c: str, top: Value, rows: Value) -> str:
-        """Where the tile of `rows` rows from `top` on goes: C itself (`c`) or scratch memory."""
-        f, form, v = self.f, self.form, self.v
-        self.row = f.add(v["i0"], top)
-        self.rows = rows
-        with f.when(self.hidden):
-            start = f.op(f"ptrtoint ptr {self.room} to i64")
-            first = f.sub(start, f.mul(self.row, v["ldc"]))
-            with f.loop(self.count, nonempty=True) as loop:
-                place = self.record(loop.index)["place"]
-                with f.when(f.cmp("sge", place, 0)):
-                    word = f.add(f.mul(loop.index, WORDS), place)
-                    f.store("i64", first, f.gep("i64", self.own, word), 8)
-        inside = f.gep("i8", self.room, f.mul(self.given["j0"], form.stored_size))
-        return f.select(self.hidden, inside, c, "ptr")
-
-    def finish(self, left: Value, stop: Value, right: Value) -> None:
-        """Call the epilogues if columns [left, stop) of [left, right) end a strip."""
-        f, given = self.f, self.given
-        strip = f.max(given["strip"], 1)
-        strips = f.udiv(f.sub(f.sub(stop, left), 1), strip)
-        start = f.add(left, f.mul(strips, strip))
-        full = f.cmp("eq", f.sub(stop, start), strip)
-        ends = f.either(full, f.cmp("sge", stop, right))
-        with f.when(f.both(self.wanted, ends)), f.loop(self.count, nonempty=True) as loop:
-            record = self.record(loop.index)
-            function = f.op(f"inttoptr i64 {record['finish']} to ptr")
-            table = f.op(f"inttoptr i64 {record['table']} to ptr")
-            own = f.gep("i64", self.own, f.mul(loop.index, WORDS))
-            table = f.select(self.hidden, own, table, "ptr")
-            wide, deep = record["unit_cols"], record["unit_rows"]
-            low = f.udiv(f.add(given["j0"], start), wide)
-            high = f.ceildiv(f.add(given["j0"], stop), wide)
-            first = f.udiv(self.row, deep)
-            last = f.ceildiv(f.add(self.row, self.rows), deep)
-            with f.loop(last, start=first) as row:
-                unit = f.mul(row.index, record["units"])
-                f.do(
-                    f"call void {function}(ptr {table}, i64 {f.add(unit, low)}, "
-                    f"i64 {f.add(unit, high)}, i64 %worker)"
-                )
-
-    def done(self) -> None:
-        """Give back what was taken."""
-        f = self.f
-        with f.when(self.hidden):
-            f.do(f"call void @give_shared(ptr {self.room})")
 
 
 def blocked(form: Form) -> str:

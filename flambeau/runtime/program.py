@@ -20,7 +20,7 @@ from flambeau.ir.interpret import evaluate, view_array
 from flambeau.ir.region import Region
 from flambeau.kernels import claims, scatter
 from flambeau.kernels.epilogue import Carried
-from flambeau.kernels.matmul import EPILOGUE, RECORD, WITH_EPILOGUE
+from flambeau.kernels.gemm_epilogue import EPILOGUE, RECORD, WITH_EPILOGUE
 from flambeau.passes.fuse import Plan, Step, base_of
 from flambeau.runtime import kernels, profile, runner
 from flambeau.runtime.fault import wrong_index
