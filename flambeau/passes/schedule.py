@@ -41,9 +41,7 @@ class Task:
     again: bool = False
     spoils: tuple[Any, ...] = ()
 
-    def with_memory(
-        self, reads: tuple[Any, ...], writes: tuple[Any, ...] | None = None
-    ) -> Task:
+    def with_memory(self, reads: tuple[Any, ...], writes: tuple[Any, ...] | None = None) -> Task:
         """The same step on other memory."""
         changed = self.writes if writes is None else writes
         return Task(self.step, reads, changed, self.seconds, self.again, self.spoils)
