@@ -49,10 +49,19 @@ from flambeau.dlpack import from_dlpack as from_dlpack
 from flambeau.dlpack import to_dlpack as to_dlpack
 from flambeau.dtype import bfloat16 as bfloat16
 from flambeau.dtype import bool as bool
+from flambeau.dtype import cdouble as cdouble
+from flambeau.dtype import cfloat as cfloat
+from flambeau.dtype import complex64 as complex64
+from flambeau.dtype import complex128 as complex128
 from flambeau.dtype import double as double
 from flambeau.dtype import dtype as dtype
 from flambeau.dtype import finfo as finfo
 from flambeau.dtype import float as float
+from flambeau.dtype import float8_e4m3fn as float8_e4m3fn
+from flambeau.dtype import float8_e4m3fnuz as float8_e4m3fnuz
+from flambeau.dtype import float8_e5m2 as float8_e5m2
+from flambeau.dtype import float8_e5m2fnuz as float8_e5m2fnuz
+from flambeau.dtype import float8_e8m0fnu as float8_e8m0fnu
 from flambeau.dtype import float16 as float16
 from flambeau.dtype import float32 as float32
 from flambeau.dtype import float64 as float64
@@ -68,6 +77,9 @@ from flambeau.dtype import long as long
 from flambeau.dtype import set_default_dtype as set_default_dtype
 from flambeau.dtype import short as short
 from flambeau.dtype import uint8 as uint8
+from flambeau.dtype import uint16 as uint16
+from flambeau.dtype import uint32 as uint32
+from flambeau.dtype import uint64 as uint64
 from flambeau.layout import channels_last as channels_last
 from flambeau.layout import channels_last_3d as channels_last_3d
 from flambeau.layout import contiguous_format as contiguous_format
@@ -195,6 +207,8 @@ def amin(input: Tensor, dim: Any = ..., keepdim: _builtins.bool = False) -> Tens
     """Smallest elements over dimensions; the gradient is shared equally on ties."""
 def aminmax(input: Tensor, *, dim: _builtins.int | None = None, keepdim: _builtins.bool = False) -> Any:
     """(smallest, largest) elements, of all or over one dimension."""
+def angle(input: Tensor) -> Tensor:
+    """The angle of each number; for real ones 0, or pi below 0."""
 def any(input: Tensor, dim: Any = None, keepdim: _builtins.bool = False) -> Tensor:
     """Whether any element is nonzero, of all or over dimensions."""
 def arange(start: Any = 0, end: Any = None, step: Any = 1, *, out: Any = None, dtype: _DType | None = None, layout: Any = None, device: Any = None, requires_grad: _builtins.bool = False, pin_memory: _builtins.bool = False) -> Tensor:
@@ -239,8 +253,8 @@ def as_strided(input: Tensor, size: Any, stride: Any, storage_offset: _builtins.
     """The storage of `input` read with the given size, strides and offset (in elements)."""
 def as_tensor(data: Any, dtype: _DType | None = None, device: Any = None) -> Tensor:
     """The data as a tensor, sharing memory where it can (tensors, NumPy arrays)."""
-def asarray(ndarray: Any) -> Tensor:
-    """A tensor over a NumPy array's own memory: each sees the other's writes."""
+def asarray(obj: Any, *, dtype: _DType | None = None, device: Any = None, copy: Any = None, requires_grad: _builtins.bool = False) -> Tensor:
+    """An object as a tensor, over its own memory where it has some and nothing is to change."""
 def asin(input: Tensor | _builtins.float) -> Tensor:
     """Inverse sine."""
 def asin_(input: Tensor) -> Tensor:
@@ -367,10 +381,16 @@ def column_stack(tensors: Any) -> Tensor:
     """Vectors as columns, matrices side by side."""
 def combinations(input: Tensor, r: _builtins.int = 2, with_replacement: _builtins.bool = False) -> Tensor:
     """Every combination of r elements of a vector, one a row."""
+def complex(real: Tensor, imag: Tensor) -> Tensor:
+    """Complex numbers of their real and imaginary parts, which broadcast."""
 def concat(tensors: Any, dim: _builtins.int = 0) -> Tensor:
     """Tensors joined along an existing dimension; dtypes are promoted."""
 def concatenate(tensors: Any, dim: _builtins.int = 0) -> Tensor:
     """Tensors joined along an existing dimension; dtypes are promoted."""
+def conj(input: Tensor) -> Tensor:
+    """The complex conjugate; a real tensor itself."""
+def conj_physical(input: Tensor | _builtins.float) -> Tensor:
+    """The complex conjugate, in memory of its own."""
 def contiguous(input: Tensor, memory_format: Any = None) -> Tensor:
     """The tensor itself if it is row-major, else a copy that is."""
 def conv1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: _builtins.int = 1) -> Tensor:
@@ -611,6 +631,8 @@ def hypot(input: Tensor | _builtins.float, other: Tensor | _builtins.float) -> T
     """sqrt(input**2 + other**2)."""
 def hypot_(input: Tensor, other: Tensor) -> Tensor:
     """In-place form of `hypot`."""
+def imag(input: Tensor) -> Tensor:
+    """The imaginary part: a view, or where gradients are computed a tensor of its own."""
 def index_add(input: Tensor, dim: _builtins.int, index: Tensor, source: Tensor, *, alpha: Any = 1) -> Tensor:
     """input with alpha * source added at the entries of one dimension that index names."""
 def index_add_(input: Tensor, dim: _builtins.int, index: Tensor, source: Tensor, *, alpha: Any = 1) -> Tensor:
@@ -635,8 +657,8 @@ def inner(input: Tensor, other: Tensor) -> Tensor:
     """Sums of products over the last dimensions."""
 def is_complex(input: Tensor) -> Any:
     """Whether the dtype is a complex type."""
-def is_conj(self: Tensor, *args: Any) -> _builtins.bool:
-    """False."""
+def is_conj(input: Tensor) -> _builtins.bool:
+    """Whether the tensor is a conjugate yet to be computed: never."""
 def is_floating_point(input: Tensor) -> Any:
     """Whether the dtype is a floating-point type."""
 def is_inference(input: Tensor) -> Any:
@@ -666,7 +688,7 @@ def isneginf(input: Tensor) -> Tensor:
 def isposinf(input: Tensor) -> Tensor:
     """Whether each element is +inf."""
 def isreal(input: Tensor) -> Tensor:
-    """Whether each element has no imaginary part: always, without complex dtypes."""
+    """Whether each element has no imaginary part."""
 def kl_div(input: Tensor, target: Tensor, size_average: _builtins.bool | None = None, reduce: _builtins.bool | None = None, reduction: _builtins.str = "mean", log_target: _builtins.bool = False) -> Tensor:
     """target * (log target - input), pointwise, for log-probabilities `input`."""
 def kron(input: Tensor, other: Tensor) -> Tensor:
@@ -869,6 +891,8 @@ def poisson(input: Tensor, generator: _Generator | None = None) -> Tensor:
     """Poisson values whose rates are the elements of input."""
 def poisson_nll_loss(input: Tensor, target: Tensor, log_input: _builtins.bool = True, full: _builtins.bool = False, size_average: _builtins.bool | None = None, eps: _builtins.float = ..., reduce: _builtins.bool | None = None, reduction: _builtins.str = "mean") -> Tensor:
     """Negative log-likelihood of counts under Poisson distributions."""
+def polar(abs: Tensor, angle: Tensor) -> Tensor:
+    """Complex numbers of their sizes and angles."""
 def polygamma(n: _builtins.int, input: Tensor) -> Tensor:
     """The n-th derivative of digamma, n >= 0."""
 def positive(input: Tensor) -> Tensor:
@@ -907,6 +931,8 @@ def randperm(n: _builtins.int, *, generator: _Generator | None = None, out: Any 
     """A random permutation of 0 .. n - 1, int64 by default."""
 def ravel(input: Tensor) -> Tensor:
     """All elements in one dimension."""
+def real(input: Tensor) -> Tensor:
+    """The real part: a view, or where gradients are computed a tensor of its own."""
 def reciprocal(input: Tensor | _builtins.float) -> Tensor:
     """1 / input."""
 def reciprocal_(input: Tensor) -> Tensor:
@@ -923,10 +949,10 @@ def repeat_interleave(input: Tensor, repeats: Any = None, dim: _builtins.int | N
     """Every element repeated in place: a count for all, or one per entry of a dimension."""
 def reshape(input: Tensor, *shape: Any) -> Tensor:
     """The same elements in row-major order under another shape; a view where strides allow."""
-def resolve_conj(self: Tensor, *args: Any) -> Tensor:
-    """The tensor itself: nothing is conjugated, negated or pinned lazily."""
-def resolve_neg(self: Tensor, *args: Any) -> Tensor:
-    """The tensor itself: nothing is conjugated, negated or pinned lazily."""
+def resolve_conj(input: Tensor) -> Tensor:
+    """The tensor itself: conjugates are computed, never marked."""
+def resolve_neg(input: Tensor) -> Tensor:
+    """The tensor itself: negations are computed, never marked."""
 def result_type(tensor1: Any, tensor2: Any) -> Any:
     """The dtype that an operation on two tensors or numbers would give."""
 def rms_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = None, eps: _builtins.float | None = None) -> Tensor:
@@ -980,7 +1006,7 @@ def selu_(input: Tensor) -> Tensor:
 def set_rng_state(new_state: Tensor) -> None:
     """Set the state of the default generator."""
 def sgn(input: Tensor) -> Tensor:
-    """-1, 0 or 1."""
+    """-1, 0 or 1; of a complex number the one of size 1 in its direction."""
 def sgn_(input: Tensor) -> Tensor:
     """In-place form of `sgn`."""
 def sigmoid(input: Tensor | _builtins.float) -> Tensor:
@@ -1197,12 +1223,16 @@ def var(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: _builtins
     """Variance over dimensions, divided by count - correction (default 1)."""
 def var_mean(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: _builtins.bool = False, *, correction: Any = None) -> Any:
     """(variance, mean) over dimensions."""
-def vdot(input: Tensor, tensor: Tensor) -> Tensor:
-    """Sum of the products of two vectors' elements."""
+def vdot(input: Tensor, other: Tensor) -> Tensor:
+    """Sum of the products of the conjugates of one vector's elements with another's."""
+def view_as_complex(input: Tensor) -> Tensor:
+    """Pairs (..., 2) as a complex tensor: a view, or with gradients a tensor of its own."""
+def view_as_real(input: Tensor) -> Tensor:
+    """A complex tensor as pairs (..., 2): a view, or with gradients a tensor of its own."""
 def view_copy(input: Tensor, *shape: Any) -> Tensor:
     """The same elements in row-major order under another shape; a view where strides allow."""
 def view_dtype(input: Tensor, dtype: _DType) -> Tensor:
-    """The bits of a tensor as another dtype of the same size, in memory of their own."""
+    """A view of the bits of a tensor as another dtype; the last dimension changes with its size."""
 def vsplit(input: Tensor, indices_or_sections: Any) -> _builtins.tuple[Tensor, ...]:
     """Split along the first dimension."""
 def vstack(tensors: Any) -> Tensor:

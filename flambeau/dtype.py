@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins as _b
+import math
 from typing import Any
 
 import ml_dtypes
@@ -11,7 +12,7 @@ import numpy as np
 #: What the names are prefixed with when printed; `flambeau run` sets it to "torch".
 prefix = ["flambeau"]
 
-BOOL, INTEGRAL, FLOATING = 0, 1, 2
+BOOL, INTEGRAL, FLOATING, COMPLEX = 0, 1, 2, 3
 
 # this module gives torch's meaning to the names int, float and bool
 _Int, _Float, _Bool = _b.int, _b.float, _b.bool
@@ -24,7 +25,9 @@ class dtype:
         name: torch's name without prefix, e.g. `"float32"`.
         itemsize: bytes of one element.
         numpy: the NumPy dtype with the same bits (ml_dtypes' for bfloat16).
-        category: 0 bool, 1 integral, 2 floating; promotion never lowers it.
+        category: 0 bool, 1 integral, 2 floating, 3 complex; promotion never lowers it.
+        word: what torch's messages call it, e.g. `"Float"`.
+        hosted: NumPy computes with it; no kernels are generated.
         is_floating_point, is_complex, is_signed: as in torch.
     """
 
@@ -33,19 +36,25 @@ class dtype:
         "itemsize",
         "numpy",
         "category",
+        "word",
+        "hosted",
         "is_floating_point",
         "is_complex",
         "is_signed",
         "__weakref__",
     )
 
-    def __init__(self, name: str, numpy: Any, category: _b.int, is_signed: _b.bool = True) -> None:
+    def __init__(
+        self, name: str, numpy: Any, category: _b.int, word: str, is_signed: _b.bool = True
+    ) -> None:
         self.name = name
+        self.word = word
         self.numpy = np.dtype(numpy)
         self.itemsize: _b.int = self.numpy.itemsize
         self.category = category
         self.is_floating_point = category == FLOATING
-        self.is_complex = False
+        self.is_complex = category == COMPLEX
+        self.hosted = category == COMPLEX or (category == FLOATING and self.itemsize == 1)
         self.is_signed = is_signed
 
     def __repr__(self) -> str:
@@ -55,25 +64,50 @@ class dtype:
         return self.name
 
     def to_complex(self) -> dtype:
-        """The complex dtype of this precision; there is none yet."""
-        raise NotImplementedError("complex dtypes are not in flambeau yet")
+        """The complex dtype whose parts have this precision; complex64 for narrower ones."""
+        if self.category < FLOATING or self.itemsize == 1:
+            raise RuntimeError(f"to_complex is not defined for {self}")
+        return complex128 if self in (float64, complex128) else complex64
+
+    def to_real(self) -> dtype:
+        """The dtype of a complex dtype's parts; any other dtype itself."""
+        if not self.is_complex:
+            return self
+        return float64 if self is complex128 else float32
 
 
-float64 = dtype("float64", np.float64, FLOATING)
-float32 = dtype("float32", np.float32, FLOATING)
-float16 = dtype("float16", np.float16, FLOATING)
-bfloat16 = dtype("bfloat16", ml_dtypes.bfloat16, FLOATING)
-int64 = dtype("int64", np.int64, INTEGRAL)
-int32 = dtype("int32", np.int32, INTEGRAL)
-int16 = dtype("int16", np.int16, INTEGRAL)
-int8 = dtype("int8", np.int8, INTEGRAL)
-uint8 = dtype("uint8", np.uint8, INTEGRAL, is_signed=False)
-bool = dtype("bool", np.bool_, BOOL, is_signed=False)
+float64 = dtype("float64", np.float64, FLOATING, "Double")
+float32 = dtype("float32", np.float32, FLOATING, "Float")
+float16 = dtype("float16", np.float16, FLOATING, "Half")
+bfloat16 = dtype("bfloat16", ml_dtypes.bfloat16, FLOATING, "BFloat16")
+int64 = dtype("int64", np.int64, INTEGRAL, "Long")
+int32 = dtype("int32", np.int32, INTEGRAL, "Int")
+int16 = dtype("int16", np.int16, INTEGRAL, "Short")
+int8 = dtype("int8", np.int8, INTEGRAL, "Char")
+uint8 = dtype("uint8", np.uint8, INTEGRAL, "Byte", is_signed=False)
+uint16 = dtype("uint16", np.uint16, INTEGRAL, "UInt16", is_signed=False)
+uint32 = dtype("uint32", np.uint32, INTEGRAL, "UInt32", is_signed=False)
+uint64 = dtype("uint64", np.uint64, INTEGRAL, "UInt64", is_signed=False)
+bool = dtype("bool", np.bool_, BOOL, "Bool", is_signed=False)
+complex64 = dtype("complex64", np.complex64, COMPLEX, "ComplexFloat")
+complex128 = dtype("complex128", np.complex128, COMPLEX, "ComplexDouble")
+float8_e4m3fn = dtype("float8_e4m3fn", ml_dtypes.float8_e4m3fn, FLOATING, "Float8_e4m3fn")
+float8_e5m2 = dtype("float8_e5m2", ml_dtypes.float8_e5m2, FLOATING, "Float8_e5m2")
+float8_e4m3fnuz = dtype("float8_e4m3fnuz", ml_dtypes.float8_e4m3fnuz, FLOATING, "Float8_e4m3fnuz")
+float8_e5m2fnuz = dtype("float8_e5m2fnuz", ml_dtypes.float8_e5m2fnuz, FLOATING, "Float8_e5m2fnuz")
+float8_e8m0fnu = dtype(
+    "float8_e8m0fnu", ml_dtypes.float8_e8m0fnu, FLOATING, "Float8_e8m0fnu", is_signed=False
+)
 
 double, float, half = float64, float32, float16
 long, int, short = int64, int32, int16
+cfloat, cdouble = complex64, complex128
 
-ALL = (float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8, bool)
+FLOAT8 = (float8_e4m3fn, float8_e5m2, float8_e4m3fnuz, float8_e5m2fnuz, float8_e8m0fnu)
+ALL = (
+    *(float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8, bool),
+    *(uint16, uint32, uint64, complex64, complex128, *FLOAT8),
+)
 BY_NAME = {d.name: d for d in ALL}
 _FROM_NUMPY = {d.numpy: d for d in ALL}
 _default = [float32]
@@ -132,18 +166,46 @@ def promote_types(a: dtype, b: dtype) -> dtype:
                     f"promote_types(): argument 'type{position}' (position {position}) must be "
                     f"flambeau.dtype, not {type(given).__name__}"
                 )
-        ra, rb = _RANK[a], _RANK[b]
-        found = (a if ra > rb else b) if ra != rb else (float32 if ra == 5 else int16)
-        _PROMOTED[a, b] = found
+        found = _PROMOTED[a, b] = _promoted(a, b)
     return found
 
 
+def _promoted(a: dtype, b: dtype) -> dtype:
+    """`promote_types` of two dtypes that differ.
+
+    Raises:
+        RuntimeError: an 8-bit float, or a wide unsigned integer beside another whole number or a
+            complex one.
+    """
+    if a in FLOAT8 or b in FLOAT8:
+        raise RuntimeError(
+            f"Promotion for Float8 Types is not supported, attempted to promote {a.word} and "
+            f"{b.word}"
+        )
+    if (a in _WIDE and b.category != FLOATING) or (b in _WIDE and a.category != FLOATING):
+        raise RuntimeError(
+            "Promotion for uint16, uint32, uint64 types is not supported, attempted to promote "
+            f"{a.word} and {b.word}"
+        )
+    if a.is_complex or b.is_complex:
+        return complex128 if _DOUBLES.intersection((a, b)) else complex64
+    ra, rb = _RANK.get(a, 1), _RANK.get(b, 1)
+    return (a if ra > rb else b) if ra != rb else (float32 if ra == 5 else int16)
+
+
+#: Unsigned integers that are promoted to nothing but floats; dtypes of double precision.
+_WIDE = frozenset((uint16, uint32, uint64))
+_DOUBLES = frozenset((float64, complex128))
+
+
 def scalar_dtype(value: Any) -> dtype:
-    """The dtype a Python number stands for: bool, int64 or the default float."""
+    """The dtype a Python number stands for: bool, int64, the default float or its complex."""
     if value is True or value is False or isinstance(value, np.bool_):
         return bool
     if isinstance(value, (_Int, np.integer)):
         return int64
+    if isinstance(value, (complex, np.complexfloating)):
+        return _default[0].to_complex()
     return _default[0]
 
 
@@ -167,8 +229,10 @@ def result_type(participants: tuple[tuple[dtype, _b.int], ...]) -> dtype:
         if result is None:
             result = level
         elif level.category > result.category:
-            # a Python float beside integers gives the default dtype; a 0-d tensor gives its own
-            result = level
+            # a Python float beside integers gives the default dtype; a 0-d tensor gives its own;
+            # what is complex makes a float complex in its own precision
+            floating = level.is_complex and result.category == FLOATING
+            result = result.to_complex() if floating else level
     assert result is not None
     _RESULT[participants] = result
     return result
@@ -184,11 +248,12 @@ class finfo:
 
     def __init__(self, type: dtype | None = None) -> None:
         d = type or _default[0]
-        if not d.is_floating_point:
+        if d.category < FLOATING:
             raise TypeError(
                 f"flambeau.finfo() requires a floating point input type. Use "
                 f"flambeau.iinfo to handle '{d}'"
             )
+        d = d.to_real()
         info = ml_dtypes.finfo(d.numpy)
         self.dtype = d.name
         self.bits = d.itemsize * 8
@@ -196,7 +261,8 @@ class finfo:
         self.max = _Float(info.max)
         self.min = _Float(info.min)
         self.tiny = self.smallest_normal = _Float(info.tiny)
-        self.resolution = _Float(info.resolution)
+        # as many decimal digits as any number of that many keeps
+        self.resolution = 10.0 ** -_Int(-math.log2(self.eps) * math.log10(2))
 
     def __repr__(self) -> str:
         return (

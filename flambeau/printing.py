@@ -118,6 +118,19 @@ class _Formatter:
         return text.rjust(self.width)
 
 
+class _ComplexFormatter(_Formatter):
+    """Real and imaginary parts, each in a format of its own."""
+
+    def __init__(self, values: Array, floating: bool) -> None:
+        self.parts = (_Formatter(values.real, True), _Formatter(values.imag, True))
+        self.width = self.parts[0].width + self.parts[1].width + 2
+
+    def __call__(self, value: Any) -> str:
+        imaginary = self.parts[1](value.imag).lstrip()
+        sign = "" if imaginary.startswith("-") else "+"
+        return f"{self.parts[0](value.real)}{sign}{imaginary}j"
+
+
 def _edges(array: Array) -> Array:
     """The elements that a summary shows."""
     count = _options["edgeitems"]
@@ -160,9 +173,8 @@ def _contents(array: Array, indent: int, floating: bool) -> str:
     if array.size == 0:
         return "[]"
     summarise = array.size > _options["threshold"]
-    return _text(
-        array, indent, summarise, _Formatter(_edges(array) if summarise else array, floating)
-    )
+    kind = _ComplexFormatter if array.dtype.kind == "c" else _Formatter
+    return _text(array, indent, summarise, kind(_edges(array) if summarise else array, floating))
 
 
 def _suffixes(t: Tensor) -> list[str]:
@@ -173,6 +185,7 @@ def _suffixes(t: Tensor) -> list[str]:
     if t.is_meta or (t.numel() == 0 and t.ndim != 1) or (t.numel() and not _options["edgeitems"]):
         found.append(f"size={tuple(t._shape)}")
     usual = (default,) if t.is_meta or t.numel() == 0 else (default, dtypes.int64, dtypes.bool)
+    usual = (*usual, default.to_complex()) if t.numel() and not t.is_meta else usual
     if t.dtype not in usual:
         found.append(f"dtype={t.dtype}")
     if t.grad_fn is not None:
@@ -196,7 +209,7 @@ def tensor_text(t: Tensor, *, tensor_contents: str | None = None) -> str:
         text = "..."
     elif text is None:
         array = t._array()
-        if t.dtype in (dtypes.bfloat16, dtypes.float16):
+        if t.dtype.is_floating_point and t.dtype.itemsize < 4:
             array = array.astype(np.float32)
         text = _contents(array, len(prefix), t.dtype.is_floating_point)
     text = prefix + text

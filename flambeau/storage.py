@@ -64,6 +64,34 @@ class UntypedStorage:
         return cls._over(record.realised_cell(buffer, (flat.nbytes,), dtypes.uint8, cpu))
 
     @classmethod
+    def from_file(cls, filename: Any, shared: bool = False, nbytes: int = 0) -> UntypedStorage:
+        """A storage over a file's bytes, mapped into memory.
+
+        Args:
+            filename: path of the file.
+            shared: writes reach the file; else they stay in this process.
+            nbytes: size of the storage; with `shared` the file grows to it.
+
+        Raises:
+            RuntimeError: a file with fewer bytes.
+        """
+        if shared:
+            with open(filename, "ab") as f:
+                f.truncate(max(nbytes, f.tell()))
+        mapped = np.memmap(filename, np.uint8, mode="r+" if shared else "c")
+        if mapped.size < nbytes:
+            raise RuntimeError(f"file {filename} has {mapped.size} bytes, {nbytes} are wanted")
+        return cls.from_numpy(mapped[: nbytes or mapped.size])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        found = self.numpy()
+        return found if dtype is None else found.astype(dtype, copy=False)
+
+    def untyped(self) -> UntypedStorage:
+        """The storage itself."""
+        return self
+
+    @classmethod
     def _over(cls, cell: record.Cell) -> UntypedStorage:
         made: UntypedStorage = object.__new__(cls)
         made._cells = {cell.node.dtype: cell}

@@ -5,9 +5,11 @@ its storage, its view, its place on the tape, and the ways its values leave (Num
 
 Note [Views]
 `_map` is None when the tensor shows its whole cell in row-major order, else (strides, offset) over
-the cell's storage. A view keeps its base in `_base`; a write through either is seen by both,
-because both read the cell's newest node. When a write gives the base new history, the views'
-histories are rebuilt on demand: `_generation` counts the base's changes of history.
+the cell's storage, in elements of the tensor's own dtype: a view may read the storage's bits as
+another dtype (`view(dtype)`), and then always has a `_map`. A view keeps its base in `_base`; a
+write through either is seen by both, because both read the cell's newest node. When a write gives
+the base new history, the views' histories are rebuilt on demand: `_generation` counts the base's
+changes of history.
 """
 
 from __future__ import annotations
@@ -194,6 +196,14 @@ class Tensor(metaclass=_TensorMeta):
         """Whether the shapes are equal."""
         return self._shape == other._shape
 
+    @property
+    def _storage_numel(self) -> int:
+        """How many elements of this tensor's dtype its storage has room for."""
+        node = self._cell.node
+        if node.dtype is self.dtype:
+            return node.numel
+        return node.nbytes // self.dtype.itemsize
+
     # -- values ---------------------------------------------------------------------------------
 
     def _node(self) -> Node:
@@ -205,7 +215,11 @@ class Tensor(metaclass=_TensorMeta):
         if cached is not None and cached[0] is node and cached[1].src:
             found: Node = cached[1]
             return found
+        if node.dtype is not self.dtype:  # a view of the bits as another dtype
+            shape = (self._storage_numel,)
+            node = Node(BITS[0], (node,), (self.dtype,), shape, self.dtype)
         made = Node(VIEW, (node,), self._map, self._shape, self.dtype)
+        node = self._cell.node
         self._view_cache = (node, made)
         return made
 
@@ -242,8 +256,8 @@ class Tensor(metaclass=_TensorMeta):
                 "Can't call numpy() on Tensor that requires grad. Use "
                 "tensor.detach().numpy() instead."
             )
-        if self.dtype.name == "bfloat16":
-            raise TypeError("Got unsupported ScalarType BFloat16")
+        if self.dtype.numpy.isbuiltin != 1:
+            raise TypeError(f"Got unsupported ScalarType {self.dtype.word}")
         memory = _Memory(record.realise(self._cell), self)
         record.expose(self._cell, memory)
         return _as_array(memory)
@@ -337,8 +351,10 @@ class Tensor(metaclass=_TensorMeta):
                 "want to use a computed variable in a subgraph that doesn't "
                 "require differentiation use var_no_grad = var.detach()."
             )
-        if value and not self.dtype.is_floating_point:
-            raise RuntimeError("only Tensors of floating point dtype can require gradients")
+        if value and self.dtype.category < 2:
+            raise RuntimeError(
+                "only Tensors of floating point and complex dtype can require gradients"
+            )
         if value and self._inference and not modes.inference:
             raise RuntimeError(
                 "Setting requires_grad=True on inference tensor outside "
@@ -520,7 +536,7 @@ class Tensor(metaclass=_TensorMeta):
         if not array.flags.c_contiguous or not array.flags.owndata:
             array = array.copy()
         name = self.dtype.name
-        raw = array.view(np.uint16) if name == "bfloat16" else array
+        raw = array if array.dtype.isbuiltin == 1 else array.view(f"u{array.itemsize}")
         return (_rebuild, (type(self), raw, name, self._rg))
 
 
@@ -537,6 +553,8 @@ def _rebuild(cls: type, raw: np.ndarray[Any, Any], name: str, requires_grad: boo
 FROM_ARRAY: list[Any] = [None]
 #: `Tensor(...)` as in torch's old constructor; set by ops/creation.py.
 LEGACY: list[Any] = [None]
+#: The row that reads a storage's bits as another dtype; set by ops/conversion.py.
+BITS: list[Any] = [None]
 #: Rebuilds a view's history from its base; set by ops/movement.py.
 REBUILD: list[Any] = [None]
 
@@ -554,17 +572,18 @@ def rebuild_view_history(view: Tensor) -> None:
 class _Memory:
     """Keeps a buffer alive for the NumPy arrays over it; its life is the length of exposure."""
 
-    __slots__ = ("__array_interface__", "__weakref__", "buffer")
+    __slots__ = ("__array_interface__", "__weakref__", "buffer", "numpy")
 
     def __init__(self, buffer: Any, tensor: Tensor) -> None:
         self.buffer = buffer
+        self.numpy = tensor.dtype.numpy
         item = tensor.dtype.itemsize
         offset = 0 if tensor._map is None else tensor._map[1] * item
         numpy = tensor.dtype.numpy
         self.__array_interface__ = {
             "version": 3,
             "shape": tensor._shape,
-            "typestr": "<u2" if tensor.dtype.name == "bfloat16" else numpy.str,
+            "typestr": numpy.str if numpy.isbuiltin == 1 else f"<u{item}",
             "data": (buffer.ptr + offset, False),
             "strides": None if tensor._map is None else tuple(s * item for s in tensor._map[0]),
         }
@@ -572,18 +591,13 @@ class _Memory:
 
 def _as_array(memory: _Memory) -> np.ndarray[Any, Any]:
     found = np.asarray(memory)
-    if memory.__array_interface__["typestr"] == "<u2":
-        return found.view(_BFLOAT16)
-    return found
-
-
-_BFLOAT16 = __import__("ml_dtypes").bfloat16
+    return found if found.dtype == memory.numpy else found.view(memory.numpy)
 
 
 def _item(t: Tensor) -> Any:
     """The only element, executed."""
     array = t._array().reshape(())
-    return array.item() if t.dtype.name != "bfloat16" else float(array)
+    return array.item() if array.dtype.isbuiltin == 1 else float(array)
 
 
 def _truth(t: Tensor) -> bool:
@@ -594,7 +608,7 @@ def _truth(t: Tensor) -> bool:
 def _list(t: Tensor) -> Any:
     """The elements as nested lists, executed."""
     array = t._array()
-    return (array.astype(np.float32) if t.dtype.name == "bfloat16" else array).tolist()
+    return (array if array.dtype.isbuiltin == 1 else array.astype(np.float32)).tolist()
 
 
 def make(node: Node, device: Device = cpu) -> Tensor:

@@ -127,6 +127,9 @@ class Tensor(metaclass=_TensorMeta):
         ...
     def is_same_size(self, other: Tensor) -> _builtins.bool:
         ...
+    @property
+    def _storage_numel(self) -> _builtins.int:
+        ...
     def _node(self) -> _Node:
         ...
     def _address(self) -> _builtins.int:
@@ -347,6 +350,8 @@ class Tensor(metaclass=_TensorMeta):
         """Smallest elements over dimensions; the gradient is shared equally on ties."""
     def aminmax(self, *, dim: _builtins.int | None = None, keepdim: _builtins.bool = False) -> Any:
         """(smallest, largest) elements, of all or over one dimension."""
+    def angle(self) -> Tensor:
+        """The angle of each number; for real ones 0, or pi below 0."""
     def any(self, dim: Any = None, keepdim: _builtins.bool = False) -> Tensor:
         """Whether any element is nonzero, of all or over dimensions."""
     def arccos(self) -> Tensor:
@@ -458,10 +463,14 @@ class Tensor(metaclass=_TensorMeta):
         """The tensor as uint8."""
     def cauchy_(self, median: _builtins.float = 0, sigma: _builtins.float = 1, *, generator: _Generator | None = None) -> Tensor:
         """Fill with Cauchy values of the given median and scale; -> self."""
+    def cdouble(self, memory_format: Any = None) -> Tensor:
+        """The tensor as complex128."""
     def ceil(self) -> Tensor:
         """The smallest integer not below input."""
     def ceil_(self) -> Tensor:
         """In-place form of `ceil`."""
+    def cfloat(self, memory_format: Any = None) -> Tensor:
+        """The tensor as complex64."""
     def char(self, memory_format: Any = None) -> Tensor:
         """The tensor as int8."""
     def chunk(self, chunks: _builtins.int, dim: _builtins.int = 0) -> _builtins.tuple[Tensor, ...]:
@@ -486,6 +495,10 @@ class Tensor(metaclass=_TensorMeta):
         """A copy with memory of its own, differentiable."""
     def clone_contiguous(self, memory_format: Any = None) -> Tensor:
         """The tensor itself if it is row-major, else a copy that is."""
+    def conj(self) -> Tensor:
+        """The complex conjugate; a real tensor itself."""
+    def conj_physical(self) -> Tensor:
+        """The complex conjugate, in memory of its own."""
     def contiguous(self, memory_format: Any = None) -> Tensor:
         """The tensor itself if it is row-major, else a copy that is."""
     def copy_(self, src: Any, non_blocking: _builtins.bool = False) -> Tensor:
@@ -686,6 +699,8 @@ class Tensor(metaclass=_TensorMeta):
         """sqrt(input**2 + other**2)."""
     def hypot_(self, other: Tensor) -> Tensor:
         """In-place form of `hypot`."""
+    @property
+    def imag(self) -> Tensor: ...
     def index_add(self, dim: _builtins.int, index: Tensor, source: Tensor, *, alpha: Any = 1) -> Tensor:
         """input with alpha * source added at the entries of one dimension that index names."""
     def index_add_(self, dim: _builtins.int, index: Tensor, source: Tensor, *, alpha: Any = 1) -> Tensor:
@@ -737,7 +752,7 @@ class Tensor(metaclass=_TensorMeta):
     def isposinf(self) -> Tensor:
         """Whether each element is +inf."""
     def isreal(self) -> Tensor:
-        """Whether each element has no imaginary part: always, without complex dtypes."""
+        """Whether each element has no imaginary part."""
     def kron(self, other: Tensor) -> Tensor:
         """Kronecker product."""
     def kthvalue(self, k: _builtins.int, dim: _builtins.int = -1, keepdim: _builtins.bool = False) -> Any:
@@ -959,6 +974,8 @@ class Tensor(metaclass=_TensorMeta):
         """Fill with uniform integers in [low, high), by default all the dtype can hold; -> self."""
     def ravel(self) -> Tensor:
         """All elements in one dimension."""
+    @property
+    def real(self) -> Tensor: ...
     def reciprocal(self) -> Tensor:
         """1 / input."""
     def reciprocal_(self) -> Tensor:
@@ -1018,7 +1035,7 @@ class Tensor(metaclass=_TensorMeta):
     def set_(self, source: Any = None, *args: Any) -> Tensor:
         """Use another tensor's storage, size and strides; -> self."""
     def sgn(self) -> Tensor:
-        """-1, 0 or 1."""
+        """-1, 0 or 1; of a complex number the one of size 1 in its direction."""
     def sgn_(self) -> Tensor:
         """In-place form of `sgn`."""
     def share_memory_(self) -> Tensor:
@@ -1223,12 +1240,16 @@ class Tensor(metaclass=_TensorMeta):
         """The memory this tensor shows, as bytes; its views show the same."""
     def var(self, dim: Any = None, unbiased: Any = None, keepdim: _builtins.bool = False, *, correction: Any = None) -> Tensor:
         """Variance over dimensions, divided by count - correction (default 1)."""
-    def vdot(self, tensor: Tensor) -> Tensor:
-        """Sum of the products of two vectors' elements."""
+    def vdot(self, other: Tensor) -> Tensor:
+        """Sum of the products of the conjugates of one vector's elements with another's."""
     def view(self, *shape: Any, dtype: Any = None) -> Tensor:
         """The same memory under another shape (or, given a dtype, its bits as that dtype)."""
     def view_as(self, other: Tensor) -> Tensor:
         """`view` with the shape of another tensor."""
+    def view_as_complex(self) -> Tensor:
+        """Pairs (..., 2) as a complex tensor: a view, or with gradients a tensor of its own."""
+    def view_as_real(self) -> Tensor:
+        """A complex tensor as pairs (..., 2): a view, or with gradients a tensor of its own."""
     def view_copy(self, *shape: Any) -> Tensor:
         """The same elements in row-major order under another shape; a view where strides allow."""
     def vsplit(self, indices_or_sections: Any) -> _builtins.tuple[Tensor, ...]:
@@ -1245,6 +1266,7 @@ def _rebuild(cls: _builtins.type, raw: np.ndarray[Any, Any], name: _builtins.str
     ...
 FROM_ARRAY: _builtins.list[Any]
 LEGACY: _builtins.list[Any]
+BITS: _builtins.list[Any]
 REBUILD: _builtins.list[Any]
 def legacy_constructor(cls: _builtins.type, *args: Any, **kwargs: Any) -> Any:
     ...
@@ -1258,7 +1280,6 @@ class _Memory:
 
 def _as_array(memory: Any) -> np.ndarray[Any, Any]:
     ...
-_BFLOAT16: Any
 def _item(t: Tensor) -> Any:
     ...
 def _truth(t: Tensor) -> _builtins.bool:

@@ -145,8 +145,16 @@ class _Task:
             entry.release()
 
     def _apply(self, entry: GradFn, grads: list[Any]) -> tuple[Any, ...]:
+        op = entry.op
+        around = (
+            entry.metas[0].dtype.is_complex
+            and op.jvp != "linear"
+            and (op.complex or op.kind == "composite")
+        )
         try:
-            found = entry.apply(grads)
+            found = entry.apply([_conjugate(g) for g in grads] if around else grads)
+            if around:  # Note [Complex gradients]
+                found = tuple(map(_conjugate, found))
         except RuntimeError as error:
             if entry.trace and not hasattr(error, "_traced"):
                 error._traced = True  # type: ignore[attr-defined]
@@ -213,6 +221,10 @@ def _call_hooks(hooks: dict[int, Any], g: Any) -> Any:
         if found is not None:
             g = found
     return g
+
+
+def _conjugate(g: Any) -> Any:
+    return NAMES["conj"](g) if g is not None else None
 
 
 def _fit(g: Tensor, arg: Any) -> Tensor:

@@ -28,6 +28,9 @@ TYPES = {
     "int16": ("i16", "i16"),
     "int8": ("i8", "i8"),
     "uint8": ("i8", "i8"),
+    "uint16": ("i16", "i16"),
+    "uint32": ("i32", "i32"),
+    "uint64": ("i64", "i64"),
     "bool": ("i8", "i1"),
 }
 BITS = {
@@ -608,6 +611,15 @@ def _random_bits(b: Builder, seed: Value, counter: Value) -> Value:
 random_bits = _random_bits
 
 LOWERINGS: dict[str, Lowering] = {
+    # of real numbers; complex ones are NumPy's
+    "conj_physical": lambda b, node, v: v[0],
+    "real_part": lambda b, node, v: v[0],
+    "imaginary_part": lambda b, node, v: b.const(0, v[0].type, v[0].lanes),
+    "phase": lambda b, node, v: b.select(
+        b.compare("olt" if is_float(v[0]) else "slt", v[0], b.const(0, v[0].type, v[0].lanes)),
+        b.const(math.pi, v[0].type, v[0].lanes),
+        b.const(0, v[0].type, v[0].lanes),
+    ),
     "plus": _arith("fadd", "add"),
     "minus": _arith("fsub", "sub"),
     "mul": _arith("fmul", "mul"),

@@ -77,6 +77,7 @@ class Op:
         differentiable: False for rows whose results never carry gradients.
         specialise: positions of number sources whose integral values are compiled in (exponents).
         fixed: for elementwise rows, positions that take no part in type promotion.
+        complex: for elementwise rows, whether they take complex numbers.
         tensors: for elementwise rows, positions at which users may give no number.
         flops: node -> floating-point operations, for rows that are more than one an element.
         autocast: what autocast does to a call: "lower" converts float arguments to the dtype of
@@ -104,6 +105,7 @@ class Op:
         "gradcheck",
         "fixed",
         "tensors",
+        "complex",
         "autocast",
         "flops",
     )
@@ -129,6 +131,7 @@ class Op:
         self.gradcheck = True
         self.fixed: frozenset[int] = frozenset()
         self.tensors: frozenset[int] = frozenset()
+        self.complex = False
         self.autocast: str | None = None
         self.flops: Callable[[Node], int] | None = None
 

@@ -8,10 +8,11 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from flambeau.dtype import FLOAT8
 from flambeau.ir.fault import index_error
 from flambeau.ir.graph import Argument, Graph, Node
 
-_NARROW = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
+_NARROW = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16), *(d.numpy for d in FLOAT8))
 
 
 def view_array(x: Any, shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> Any:
@@ -19,9 +20,11 @@ def view_array(x: Any, shape: tuple[int, ...], strides: tuple[int, ...], offset:
     flat = np.ascontiguousarray(x).reshape(-1)
     if math.prod(shape) == 0:
         return np.empty(shape, flat.dtype)
-    return np.lib.stride_tricks.as_strided(
-        flat[offset:], shape, tuple(s * flat.itemsize for s in strides)
+    bits = flat if flat.dtype.isbuiltin == 1 else flat.view(f"u{flat.itemsize}")
+    found = np.lib.stride_tricks.as_strided(
+        bits[offset:], shape, tuple(s * flat.itemsize for s in strides)
     )
+    return found.view(flat.dtype)
 
 
 def _wide(x: Any) -> Any:
@@ -84,6 +87,8 @@ def _elementwise(node: Node, args: list[Any], target: Any) -> Any:
         for i, a in enumerate(args)
     ]
     found = np.asarray(node.op.reference(*given))
+    if found.dtype.kind == "c" and target.kind not in "cb":
+        found = found.real
     if found.dtype.kind == "f" and target.kind in "iu":
         found = np.trunc(np.where(np.isfinite(found), found, 0))
     found = found.astype(target)

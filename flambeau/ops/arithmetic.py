@@ -45,20 +45,9 @@ _PLUS, _MINUS, _MUL = ROWS["plus"], ROWS["minus"], ROWS["mul"]
 _TRUE_DIV = ROWS["true_div"]
 
 
-def dtype_word(d: Any) -> str:
+def dtype_word(d: dtypes.dtype) -> str:
     """torch's word for a dtype in messages: Float, Long, ..."""
-    return {
-        "float32": "Float",
-        "float64": "Double",
-        "float16": "Half",
-        "bfloat16": "BFloat16",
-        "int64": "Long",
-        "int32": "Int",
-        "int16": "Short",
-        "int8": "Char",
-        "uint8": "Byte",
-        "bool": "Bool",
-    }[d.name]
+    return d.word
 
 
 # -- quotients and selection -----------------------------------------------------------------------
@@ -574,7 +563,10 @@ def nan_to_num(
 
 @composite(inplace=True, out="exact")
 def sgn(input: Tensor) -> Tensor:
-    """-1, 0 or 1."""
+    """-1, 0 or 1; of a complex number the one of size 1 in its direction."""
+    if input.dtype.is_complex:
+        size = abs(input)
+        return select_where(size == 0, 0.0, input / size)
     return sign(input)
 
 
@@ -604,7 +596,9 @@ def isneginf(input: Tensor) -> Tensor:
 
 @composite()
 def isreal(input: Tensor) -> Tensor:
-    """Whether each element has no imaginary part: always, without complex dtypes."""
+    """Whether each element has no imaginary part."""
+    if input.dtype.is_complex:
+        return NAMES["imag"](input) == 0
     return NAMES["ones_like"](input, dtype=dtypes.bool)
 
 
@@ -626,11 +620,11 @@ def isclose(
         if bound < 0:
             raise RuntimeError(f"{name} must be greater than or equal to zero, but got {bound:g}")
     same = input == other
-    if equal_nan and input.dtype.category == 2:
+    if equal_nan and input.dtype.category >= 2:
         same = same | (isnan(input) & isnan(other))
     if rtol == 0 and atol == 0:
         return same
-    if input.dtype.category != 2:
+    if input.dtype.category < 2:
         input, other = (to_dtype(t, dtypes.float64) for t in (input, other))
     gap = NAMES["abs"](input - other)
     allowed = NAMES["abs"](other) * rtol + atol

@@ -36,6 +36,7 @@ def _matmul_vjp(g: Any, out: Any, a: Any, b: Any) -> tuple[Any, Any]:
 
 
 matmul_batched.flops(lambda node: 2 * node.numel * node.src[0].shape[-1])
+matmul_batched.row.complex = True
 matmul_batched.vjp(_matmul_vjp, saves="input other")
 
 

@@ -15,7 +15,8 @@ from flambeau.ir.graph import CAST, COPY
 from flambeau.ops.movement import view_as_shape
 from flambeau.ops.rows import NAMES
 from flambeau.ops.table import composite, emit, primitive
-from flambeau.tensor import Tensor
+from flambeau.size import contiguous_strides
+from flambeau.tensor import BITS, Tensor, alias
 
 
 @primitive("elementwise", method=True, public=True, jvp="linear")
@@ -39,27 +40,67 @@ NAMES["to_dtype"] = to_dtype
 
 @primitive("host", differentiable=False)
 def bits_as(row: Any, input: Tensor, dtype: DType) -> Tensor:
-    """The bits of each element read as another dtype of the same size."""
-    return emit(row, (input,), (dtype,), input._shape, dtype)
+    """The bits of a row-major tensor read as a vector of another dtype."""
+    count = input.numel() * input.dtype.itemsize // dtype.itemsize
+    return emit(row, (input,), (dtype,), (count,), dtype)
 
 
-bits_as.reference(lambda x, dtype: np.ascontiguousarray(x).view(dtype.numpy).reshape(x.shape))
+bits_as.reference(lambda x, dtype: np.ascontiguousarray(x).reshape(-1).view(dtype.numpy))
+BITS[0] = bits_as.row
 
 
 @composite(public=False, method=False)
 def view_dtype(input: Tensor, dtype: DType) -> Tensor:
-    """The bits of a tensor as another dtype of the same size, in memory of their own.
+    """A view of the bits of a tensor as another dtype; the last dimension changes with its size.
 
     Raises:
-        RuntimeError: a dtype of another size.
+        RuntimeError: sizes, strides or an offset that hold no whole elements of `dtype`.
     """
     if dtype is input.dtype:
         return view_as_shape(input, input._shape)
-    if dtype.itemsize != input.dtype.itemsize:
-        raise RuntimeError(
-            f"view(dtype): cannot view {input.dtype} as {dtype}, whose elements have another size"
-        )
-    return bits_as(input.detach(), dtype)
+    shape, strides, offset = list(input._shape), list(input._strides), input.storage_offset()
+    old, new = input.dtype.itemsize, dtype.itemsize
+    if old != new:
+        if not shape:
+            raise RuntimeError(
+                f"self.dim() cannot be 0 to view {input.dtype.word} as {dtype.word} (different "
+                "element sizes)"
+            )
+        if strides[-1] != 1 and shape[-1] != 1:
+            raise RuntimeError(
+                f"self.stride(-1) must be 1 to view {input.dtype.word} as {dtype.word} (different "
+                f"element sizes), but got {strides[-1]}"
+            )
+        if old < new:
+            ratio = new // old
+            for what, given in (
+                ("self.size(-1)", shape[-1]),
+                ("self.storage_offset()", offset),
+                *((f"self.stride({d})", s) for d, s in enumerate(strides[:-1]) if shape[d] > 1),
+            ):
+                if given % ratio:
+                    raise RuntimeError(
+                        f"{what} must be divisible by {ratio} to view {input.dtype.word} as "
+                        f"{dtype.word} (different element sizes), but got {given}"
+                    )
+            shape[-1] //= ratio
+            offset //= ratio
+            strides = [s // ratio for s in strides[:-1]] + [1]
+        else:
+            ratio = old // new
+            shape[-1] *= ratio
+            offset *= ratio
+            strides = [s * ratio for s in strides[:-1]] + [1]
+    found = alias(input)
+    found.dtype = dtype
+    found._shape = tuple(shape)
+    plain = dtype is input._cell.node.dtype and not offset
+    natural = tuple(shape) == input._cell.node.shape
+    whole = plain and natural and tuple(strides) == contiguous_strides(tuple(shape))
+    found._map = None if whole else (tuple(strides), offset)
+    found._base = input if input._base is None else input._base
+    found._seen_generation = found._base._generation
+    return found
 
 
 NAMES["view_dtype"] = view_dtype
@@ -138,6 +179,8 @@ for _name, _target in (
     ("char", dtypes.int8),
     ("byte", dtypes.uint8),
     ("bool", dtypes.bool),
+    ("cfloat", dtypes.complex64),
+    ("cdouble", dtypes.complex128),
 ):
     _conversion(_name, _target)
 
@@ -152,6 +195,8 @@ _LEGACY_TYPES = {
     "Char": dtypes.int8,
     "Byte": dtypes.uint8,
     "Bool": dtypes.bool,
+    "ComplexFloat": dtypes.complex64,
+    "ComplexDouble": dtypes.complex128,
 }
 
 
@@ -159,7 +204,7 @@ _LEGACY_TYPES = {
 def type(input: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
     """The type's name ("torch.FloatTensor"), or the tensor converted to a dtype or such a name."""
     if dtype is None:
-        return "torch." + next(k for k, v in _LEGACY_TYPES.items() if v is input.dtype) + "Tensor"
+        return "torch." + input.dtype.word + "Tensor"
     if isinstance(dtype, str):
         short = dtype.rsplit(".", 1)[-1].removesuffix("Tensor")
         if short not in _LEGACY_TYPES:

@@ -8,7 +8,6 @@ from builtins import type as type_of  # `type` is a row below
 from collections.abc import Sequence
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from flambeau import dtypes
@@ -49,7 +48,11 @@ ROWS["iota"].reference = None
 
 def filled(shape: tuple[int, ...], value: Any, dtype: DType, device: Device) -> Tensor:
     """A tensor whose elements are one number."""
-    value = float(value) if dtype.category == 2 else int(value if dtype.category else bool(value))
+    if dtype.is_complex and not isinstance(value, (float, int)):
+        return broadcast_to(
+            _copy_array(np.asarray(value, dtype.numpy), dtype, device), shape
+        ).clone()
+    value = float(value) if dtype.category >= 2 else int(value if dtype.category else bool(value))
     return make(Node(ROWS["fill_value"], (value,), (), shape, dtype), device)
 
 
@@ -423,7 +426,7 @@ def _check_fits(value: Any, dtype: DType) -> None:
 
 def _from_data(data: Any, dtype: DType | None, where: Device) -> Tensor:
     _check_dtype(dtype)
-    if isinstance(data, (bool, int, float)) and not isinstance(data, np.generic):
+    if isinstance(data, (bool, int, float, complex)) and not isinstance(data, np.generic):
         natural = scalar_dtype(data)
         chosen = dtype or natural
         if chosen.category == 1 and isinstance(data, float):
@@ -448,9 +451,9 @@ def _from_data(data: Any, dtype: DType | None, where: Device) -> Tensor:
         array = _nested(data)
         if dtype is None:
             category = array.dtype.kind
-            chosen = {"b": dtypes.bool, "i": dtypes.int64, "u": dtypes.int64}.get(
-                category, get_default_dtype()
-            )
+            natural = get_default_dtype()
+            natural = natural.to_complex() if category == "c" else natural
+            chosen = {"b": dtypes.bool, "i": dtypes.int64, "u": dtypes.int64}.get(category, natural)
             if array.size == 0:
                 chosen = get_default_dtype()
             if category == "O":
@@ -462,8 +465,8 @@ def _from_data(data: Any, dtype: DType | None, where: Device) -> Tensor:
             if array.dtype.kind in "iu" and array.size and not hasattr(_first(data), "dtype"):
                 _check_fits(int(array.min()), chosen)
                 _check_fits(int(array.max()), chosen)
-    if array.dtype.kind == "c":
-        raise NotImplementedError("complex dtypes are not in flambeau yet")
+    if array.dtype.kind == "c" and not chosen.is_complex:
+        raise TypeError(f"a complex number cannot be converted to {chosen}")
     with np.errstate(all="ignore"):
         return _copy_array(array.astype(chosen.numpy), chosen, where)
 
@@ -480,7 +483,7 @@ def _nested(data: Any) -> np.ndarray[Any, Any]:
     def plain(item: Any) -> Any:
         if isinstance(item, Tensor):
             array = item.detach()._array()
-            return array.astype(np.float32) if array.dtype == ml_dtypes.bfloat16 else array
+            return array if array.dtype.isbuiltin == 1 else array.astype(np.float32)
         if isinstance(item, (list, tuple)):
             return [plain(i) for i in item]
         if isinstance(item, (str, bytes, dict)):
@@ -508,7 +511,41 @@ def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tens
     return tensor(data, dtype=dtype, device=device)
 
 
-@composite(method=False, aliases=("asarray",))
+@composite(method=False)
+def asarray(
+    obj: Any,
+    *,
+    dtype: DType | None = None,
+    device: Any = None,
+    copy: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """An object as a tensor, over its own memory where it has some and nothing is to change.
+
+    Args:
+        obj: a tensor, an array, a storage, a number or nested sequences of them.
+        copy: True for memory of its own in any case, False to refuse where that is needed.
+
+    Raises:
+        ValueError: `copy=False`, and a copy is needed.
+    """
+    if isinstance(obj, Tensor):
+        shared: Tensor | None = obj
+    elif hasattr(obj, "__array__") and not isinstance(obj, np.generic):
+        shared = from_numpy(np.asarray(obj))
+    else:
+        shared = None
+    if shared is None:
+        found = tensor(obj, dtype=dtype, device=device)
+    else:
+        found = shared.to(device=device, dtype=dtype)
+        found = clone(found) if copy and found is shared else found
+    if copy is False and found is not shared:
+        raise ValueError("can't alias arbitrary sequence into a tensor.")
+    return found.requires_grad_() if requires_grad else found
+
+
+@composite(method=False)
 def from_numpy(ndarray: Any) -> Tensor:
     """A tensor over a NumPy array's own memory: each sees the other's writes.
 
@@ -637,8 +674,7 @@ setattr(Tensor, "resize_", _resize_)
 
 def _raw(array: Any, name: str) -> Tensor:
     chosen = dtypes.BY_NAME[name]
-    bits = array.view(ml_dtypes.bfloat16) if name == "bfloat16" else array
-    return _copy_array(bits, chosen, resolve("cpu"))
+    return _copy_array(array.view(chosen.numpy), chosen, resolve("cpu"))
 
 
 FROM_ARRAY[0] = _raw

@@ -39,32 +39,32 @@ CAST.doc = "The values converted to another dtype; floats are truncated towards 
 # -- arithmetic -----------------------------------------------------------------------------------
 
 
-@elementwise(aliases=("multiply",), jvp="multilinear")
+@elementwise(aliases=("multiply",), jvp="multilinear", complex=True)
 def mul(input: Tensor, other: Tensor) -> Tensor:
     """input * other."""
 
 
-@elementwise(public=False, method=False, jvp="linear")
+@elementwise(public=False, method=False, jvp="linear", complex=True)
 def plus(input: Tensor, other: Tensor) -> Tensor:
     """input + other, both broadcast to one shape; `add` is this with `alpha`."""
 
 
-@elementwise(result="number", public=False, method=False, jvp="linear")
+@elementwise(result="number", public=False, method=False, jvp="linear", complex=True)
 def minus(input: Tensor, other: Tensor) -> Tensor:
     """input - other; `sub` is this with `alpha`."""
 
 
-@elementwise(result="float", aliases=("true_divide",))
+@elementwise(result="float", aliases=("true_divide",), complex=True)
 def true_div(input: Tensor, other: Tensor) -> Tensor:
     """input / other; integers become the default float."""
 
 
-@elementwise(result="number", aliases=("negative",), jvp="linear")
+@elementwise(result="number", aliases=("negative",), jvp="linear", complex=True)
 def neg(input: Tensor) -> Tensor:
     """-input."""
 
 
-@elementwise(aliases=("absolute",))
+@elementwise(result="modulus", aliases=("absolute",), complex=True)
 def abs(input: Tensor) -> Tensor:
     """Absolute value."""
 
@@ -99,7 +99,7 @@ def fmod(input: Tensor, other: Tensor) -> Tensor:
     """input - trunc(input / other) * other: the sign of `input`, as C's fmod."""
 
 
-@elementwise(result="power", specialise=(1,))
+@elementwise(result="power", specialise=(1,), complex=True)
 def pow(input: Tensor, exponent: Tensor) -> Tensor:
     """input ** exponent."""
 
@@ -124,7 +124,7 @@ def fmin(input: Tensor, other: Tensor) -> Tensor:
     """The smaller of two, ignoring a NaN."""
 
 
-@elementwise(fixed=(0,), inplace=False, public=False, method=False, jvp="linear")
+@elementwise(fixed=(0,), inplace=False, public=False, method=False, jvp="linear", complex=True)
 def select_where(condition: Tensor, input: Tensor, other: Tensor) -> Tensor:
     """input where the condition holds, other elsewhere; `where` is this with checks."""
 
@@ -170,52 +170,52 @@ def round_even(input: Tensor) -> Tensor:
 # -- roots, exponentials, logarithms --------------------------------------------------------------
 
 
-@elementwise(result="float")
+@elementwise(result="float", complex=True)
 def sqrt(input: Tensor) -> Tensor:
     """Square root."""
 
 
-@elementwise(result="float")
+@elementwise(result="float", complex=True)
 def rsqrt(input: Tensor) -> Tensor:
     """1 / sqrt(input)."""
 
 
-@elementwise(result="float")
+@elementwise(result="float", complex=True)
 def reciprocal(input: Tensor) -> Tensor:
     """1 / input."""
 
 
-@elementwise(result="float")
+@elementwise(result="float", complex=True)
 def exp(input: Tensor) -> Tensor:
     """e ** input."""
 
 
-@elementwise(result="float", aliases=("special_exp2",))
+@elementwise(result="float", aliases=("special_exp2",), complex=True)
 def exp2(input: Tensor) -> Tensor:
     """2 ** input."""
 
 
-@elementwise(result="float", aliases=("special_expm1",))
+@elementwise(result="float", aliases=("special_expm1",), complex=True)
 def expm1(input: Tensor) -> Tensor:
     """exp(input) - 1, accurate near 0."""
 
 
-@elementwise(result="float")
+@elementwise(result="float", complex=True)
 def log(input: Tensor) -> Tensor:
     """Natural logarithm."""
 
 
-@elementwise(result="float")
+@elementwise(result="float", complex=True)
 def log2(input: Tensor) -> Tensor:
     """Logarithm to base 2."""
 
 
-@elementwise(result="float")
+@elementwise(result="float", complex=True)
 def log10(input: Tensor) -> Tensor:
     """Logarithm to base 10."""
 
 
-@elementwise(result="float", aliases=("special_log1p",))
+@elementwise(result="float", aliases=("special_log1p",), complex=True)
 def log1p(input: Tensor) -> Tensor:
     """log(1 + input), accurate near 0."""
 
@@ -223,32 +223,32 @@ def log1p(input: Tensor) -> Tensor:
 # -- trigonometry ---------------------------------------------------------------------------------
 
 
-@elementwise(result="float")
+@elementwise(result="float", complex=True)
 def sin(input: Tensor) -> Tensor:
     """Sine of radians."""
 
 
-@elementwise(result="float")
+@elementwise(result="float", complex=True)
 def cos(input: Tensor) -> Tensor:
     """Cosine of radians."""
 
 
-@elementwise(result="float")
+@elementwise(result="float", complex=True)
 def tan(input: Tensor) -> Tensor:
     """Tangent of radians."""
 
 
-@elementwise(result="float", aliases=("arcsin",))
+@elementwise(result="float", aliases=("arcsin",), complex=True)
 def asin(input: Tensor) -> Tensor:
     """Inverse sine."""
 
 
-@elementwise(result="float", aliases=("arccos",))
+@elementwise(result="float", aliases=("arccos",), complex=True)
 def acos(input: Tensor) -> Tensor:
     """Inverse cosine."""
 
 
-@elementwise(result="float", aliases=("arctan",))
+@elementwise(result="float", aliases=("arctan",), complex=True)
 def atan(input: Tensor) -> Tensor:
     """Inverse tangent."""
 
@@ -258,32 +258,32 @@ def atan2(input: Tensor, other: Tensor) -> Tensor:
     """Angle of the point (other, input), in (-pi, pi]."""
 
 
-@elementwise(result="float")
+@elementwise(result="float", complex=True)
 def sinh(input: Tensor) -> Tensor:
     """Hyperbolic sine."""
 
 
-@elementwise(result="float")
+@elementwise(result="float", complex=True)
 def cosh(input: Tensor) -> Tensor:
     """Hyperbolic cosine."""
 
 
-@elementwise(result="float")
+@elementwise(result="float", complex=True)
 def tanh(input: Tensor) -> Tensor:
     """Hyperbolic tangent."""
 
 
-@elementwise(result="float", aliases=("arcsinh",))
+@elementwise(result="float", aliases=("arcsinh",), complex=True)
 def asinh(input: Tensor) -> Tensor:
     """Inverse hyperbolic sine."""
 
 
-@elementwise(result="float", aliases=("arccosh",))
+@elementwise(result="float", aliases=("arccosh",), complex=True)
 def acosh(input: Tensor) -> Tensor:
     """Inverse hyperbolic cosine."""
 
 
-@elementwise(result="float", aliases=("arctanh",))
+@elementwise(result="float", aliases=("arctanh",), complex=True)
 def atanh(input: Tensor) -> Tensor:
     """Inverse hyperbolic tangent."""
 
@@ -306,7 +306,7 @@ def erfinv(input: Tensor) -> Tensor:
     """Inverse error function on (-1, 1)."""
 
 
-@elementwise(result="float", aliases=("special_expit",))
+@elementwise(result="float", aliases=("special_expit",), complex=True)
 def sigmoid(input: Tensor) -> Tensor:
     """1 / (1 + exp(-input))."""
 
@@ -324,12 +324,12 @@ def digamma(input: Tensor) -> Tensor:
 # -- comparison and logic -------------------------------------------------------------------------
 
 
-@elementwise(result="bool", tensors=(0,))
+@elementwise(result="bool", tensors=(0,), complex=True)
 def eq(input: Tensor, other: Tensor) -> Tensor:
     """input == other."""
 
 
-@elementwise(result="bool", aliases=("not_equal",), tensors=(0,))
+@elementwise(result="bool", aliases=("not_equal",), tensors=(0,), complex=True)
 def ne(input: Tensor, other: Tensor) -> Tensor:
     """input != other."""
 
@@ -354,37 +354,37 @@ def ge(input: Tensor, other: Tensor) -> Tensor:
     """input >= other."""
 
 
-@elementwise(result="bool")
+@elementwise(result="bool", complex=True)
 def isnan(input: Tensor) -> Tensor:
     """Whether each element is NaN."""
 
 
-@elementwise(result="bool")
+@elementwise(result="bool", complex=True)
 def isinf(input: Tensor) -> Tensor:
     """Whether each element is infinite."""
 
 
-@elementwise(result="bool")
+@elementwise(result="bool", complex=True)
 def isfinite(input: Tensor) -> Tensor:
     """Whether each element is neither NaN nor infinite."""
 
 
-@elementwise(result="bool", tensors=(0, 1))
+@elementwise(result="bool", tensors=(0, 1), complex=True)
 def logical_and(input: Tensor, other: Tensor) -> Tensor:
     """Whether both are nonzero."""
 
 
-@elementwise(result="bool", tensors=(0, 1))
+@elementwise(result="bool", tensors=(0, 1), complex=True)
 def logical_or(input: Tensor, other: Tensor) -> Tensor:
     """Whether either is nonzero."""
 
 
-@elementwise(result="bool", tensors=(0, 1))
+@elementwise(result="bool", tensors=(0, 1), complex=True)
 def logical_xor(input: Tensor, other: Tensor) -> Tensor:
     """Whether exactly one is nonzero."""
 
 
-@elementwise(result="bool")
+@elementwise(result="bool", complex=True)
 def logical_not(input: Tensor) -> Tensor:
     """Whether each element is zero."""
 
@@ -508,7 +508,7 @@ def _logical(f: Any) -> Any:
 
 
 def _sigmoid(x: Any) -> Any:
-    return _special("expit")(x)
+    return 1.0 / (1.0 + np.exp(-x)) if x.dtype.kind == "c" else _special("expit")(x)
 
 
 _REFERENCES: dict[str, Any] = {
@@ -602,7 +602,10 @@ mul.vjp(
 )
 true_div.vjp(lambda g, out, x, y: (g / y, -g * x / (y * y)), saves="input other")
 neg.vjp(lambda g, out, x: (-g,))
-abs.vjp(lambda g, out, x: (g * sign(x),), saves="input")
+abs.vjp(
+    lambda g, out, x: (g * (sign(x) if not x.dtype.is_complex else NAMES["sgn"](x)),),
+    saves="input",
+)
 for _zero in (sign, floor, ceil, trunc, round_even):
     _zero.vjp(lambda g, out, x: (g * 0.0,))
 floor_divide.vjp(lambda g, out, x, y: (None, None))
@@ -617,6 +620,8 @@ def _pow_vjp(g: Any, out: Any, x: Any, y: Any) -> tuple[Any, Any]:
     if isinstance(x, Number):
         return None, (g * out * math.log(x) if x > 0 else _log_times(g * out, x, y))
     gx = g * select_where(y == 0, 0.0, y * x ** (y - 1))
+    if out.dtype.is_complex:
+        return gx, g * select_where(x == 0, 0.0, out * log(x))
     gy = g * select_where((x == 0) & (y >= 0), 0.0, out * log(x))
     return gx, gy
 
@@ -695,7 +700,7 @@ sinh.vjp(lambda g, out, x: (g * cosh(x),), saves="input")
 cosh.vjp(lambda g, out, x: (g * sinh(x),), saves="input")
 tanh.vjp(lambda g, out, x: (g * (1.0 - out * out),), saves="out")
 asinh.vjp(lambda g, out, x: (g * rsqrt(x * x + 1.0),), saves="input")
-acosh.vjp(lambda g, out, x: (g * rsqrt(x * x - 1.0),), saves="input")
+acosh.vjp(lambda g, out, x: (g * rsqrt(x - 1.0) * rsqrt(x + 1.0),), saves="input")
 atanh.vjp(lambda g, out, x: (g / (1.0 - x * x),), saves="input")
 erf.vjp(lambda g, out, x: (g * (exp(-x * x) * (2 / math.sqrt(math.pi))),), saves="input")
 erfc.vjp(lambda g, out, x: (g * (exp(-x * x) * (-2 / math.sqrt(math.pi))),), saves="input")

@@ -49,14 +49,14 @@ def attach(op: Op, args: tuple[Any, ...], kwargs: dict[str, Any], outs: tuple[An
             kept.append(a)
     if len(outs) == 1:
         entry = GradFn(op, tuple(edges), tuple(kept), kwargs, (spec,))
-        if dtype.category == 2:
+        if dtype.category >= 2:
             first._grad_fn = entry
             first._rg = True
     else:
         metas = tuple(spec_of(o._shape, o.dtype, device, True) for o in outs)
         entry = GradFn(op, tuple(edges), tuple(kept), kwargs, metas)
         for k, o in enumerate(outs):
-            if o.dtype.category == 2:
+            if o.dtype.category >= 2:
                 o._grad_fn = entry
                 o._output_nr = k
                 o._rg = True

@@ -188,7 +188,7 @@ def _as_index(k: Any) -> Tensor:
             f"only integers, slices (`:`), ellipsis (`...`), None and long or byte "
             f"Variables are valid indices (got {type(k).__name__})"
         )
-    if k.dtype.category == 2:
+    if k.dtype.category >= 2:
         raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
     if k.dtype is dtypes.uint8:
         k = k != 0
@@ -575,7 +575,10 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
                 f"tensor with {value.ndim} dimension(s)."
             )
         value = value.to(input.dtype)
-    elif input.dtype.category != 2:
+    elif isinstance(value, complex) and not input.dtype.is_complex:
+        word = input.dtype.word.lower()
+        raise RuntimeError(f"value cannot be converted to type {word} without overflow")
+    elif input.dtype.category < 2:
         value = int(value) if input.dtype.category else bool(value)
     return select_where(mask, value, input)
 

@@ -148,7 +148,7 @@ def _strided(input: Tensor, size: Any, stride: Any, storage_offset: int | None =
             f"strides: {list(stride)}"
         )
     reach = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True)) + 1
-    if offset < 0 or (0 not in size and reach > input._cell.node.numel):
+    if offset < 0 or (0 not in size and reach > input._storage_numel):
         item = input.dtype.itemsize
         raise RuntimeError(
             f"setStorage: sizes {list(size)}, strides {list(stride)}, storage "
@@ -174,7 +174,7 @@ def as_strided(input: Tensor, size: Any, stride: Any, storage_offset: int | None
         found._grad_fn.args[0].geometry = (
             input._strides,
             input.storage_offset(),
-            input._cell.node.numel,
+            input._storage_numel,
         )
     return found
 
@@ -440,8 +440,6 @@ def t(input: Tensor) -> Tensor:
 
 setattr(Tensor, "T", property(lambda self: permute_dims(self, tuple(reversed(range(self.ndim))))))
 setattr(Tensor, "mT", property(lambda self: transpose(self, -2, -1)))
-setattr(Tensor, "H", property(lambda self: transpose(self, 0, 1)))
-setattr(Tensor, "mH", property(lambda self: transpose(self, -2, -1)))
 
 
 @composite(aliases=("moveaxis",))
@@ -688,7 +686,7 @@ def sum_to_size(input: Tensor, *size: Any) -> Tensor:
 
 def _rebuild_history(v: Tensor) -> None:
     base = v._base
-    spec_geometry = (base._strides, base.storage_offset(), v._cell.node.numel)
+    spec_geometry = (base._strides, base.storage_offset(), v._storage_numel)
     plain = over(v._cell, v._shape, v.dtype, v._map)
     attach(_AS_STRIDED, (base, v._shape, v._strides, v.storage_offset()), {}, (plain,))
     entry = plain._grad_fn

@@ -48,7 +48,7 @@ def sub(input: Any, other: Any, *, alpha: Any = 1, out: Any = None) -> Any:
 
 
 _plus, _minus = binary(ROWS["plus"]), binary(ROWS["minus"])
-_OPERANDS = (Tensor, float, int, np.generic)
+_OPERANDS = (Tensor, float, int, complex, np.generic)
 
 
 def _operator(op: Any, reflected: bool = False) -> Any:

@@ -154,6 +154,8 @@ membership.reference(
 @composite(out="exact")
 def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Any:
     """(values, indices) in order along a dimension; always stable, NaN as the largest."""
+    if input.dtype.is_complex:
+        raise RuntimeError("Sort does not support complex dtypes on CPU")
     d = wrap_dim(dim, input.ndim)
     if input.ndim == 0:
         return Sort(NAMES["clone"](input), _zero(input))

@@ -67,8 +67,11 @@ def check_pool_input(name: str, input: Tensor, dims: int) -> None:
 
     Raises:
         RuntimeError: another rank, or a dimension without elements that is not the batch.
+        ValueError: too few dimensions for adaptive pooling.
     """
     shape = input._shape
+    if name.startswith("adaptive") and input.ndim <= dims:
+        raise ValueError(f"Input dimension should be at least {dims + 1}")
     if input.ndim not in (dims + 1, dims + 2) or 0 in shape[input.ndim - dims - 1 :]:
         raise RuntimeError(
             f"{name}(): Expected {dims + 1}D or {dims + 2}D (batch mode) tensor with optional 0 "

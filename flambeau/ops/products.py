@@ -89,12 +89,18 @@ def mv(input: Tensor, vec: Tensor) -> Tensor:
     return matmul(input, vec)
 
 
-@composite(out="exact", aliases=("vdot",), autocast="exempt")
+@composite(out="exact", autocast="exempt")
 def dot(input: Tensor, tensor: Tensor) -> Tensor:
     """Sum of the products of two vectors' elements."""
     if input.ndim != 1 or tensor.ndim != 1:
         raise RuntimeError(f"1D tensors expected, but got {input.ndim}D and {tensor.ndim}D tensors")
     return matmul(input, tensor)
+
+
+@composite(out="exact", autocast="exempt")
+def vdot(input: Tensor, other: Tensor) -> Tensor:
+    """Sum of the products of the conjugates of one vector's elements with another's."""
+    return dot(NAMES["conj"](input), other)
 
 
 @composite(out="exact")

@@ -207,6 +207,9 @@ def normal01(
     shape: tuple[int, ...], dtype: DType, generator: Generator | None, device: Any = None
 ) -> Tensor:
     """Standard normal values by Box-Muller from one 64-bit draw each (two for float64)."""
+    if dtype.is_complex:  # both parts have variance 1/2
+        parts = [normal01(shape, dtype.to_real(), generator, device) for _ in range(2)]
+        return NAMES["complex"](*parts) * math.sqrt(0.5)
     wide = dtype if dtype.itemsize >= 4 else dtypes.float32
     raw = bits(shape, generator, device)
     if wide is dtypes.float64:

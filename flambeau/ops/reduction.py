@@ -66,6 +66,7 @@ def _prod_vjp(g: Any, out: Any, x: Any, axes: Any) -> tuple[Any, ...]:
     return others.reshape(shape).permute(*inverse), None
 
 
+prod_axes.row.complex = True
 prod_axes.vjp(_prod_vjp, saves="input")
 
 
@@ -119,6 +120,8 @@ argmin_axis.reference(lambda x, axes: np.argmin(x, axis=axes[0]))
 
 
 def _not_empty(input: Tensor, axes: tuple[int, ...], name: str) -> None:
+    if input.dtype.is_complex:
+        raise RuntimeError(f"{name}(): does not support complex input")
     for a in axes:
         if input._shape[a] == 0:
             raise IndexError(f"{name}(): Expected reduction dim {a} to have non-zero size.")
@@ -139,7 +142,7 @@ def sum(
 ) -> Tensor:
     """Sum over dimensions (all by default). Integers and bools are summed as int64."""
     axes = _axes(dim, input)
-    if dtype is None and input.dtype.category != 2:
+    if dtype is None and input.dtype.category < 2:
         dtype = dtypes.int64
     x = NAMES["to_dtype"](input, dtype) if dtype is not None and dtype is not input.dtype else input
     if not axes:
@@ -165,18 +168,10 @@ def mean(
         RuntimeError: an integer dtype without `dtype=`.
     """
     chosen = dtype or input.dtype
-    if chosen.category != 2:
-        what = {
-            "bool": "Bool",
-            "uint8": "Byte",
-            "int8": "Char",
-            "int16": "Short",
-            "int32": "Int",
-            "int64": "Long",
-        }[chosen.name]
+    if chosen.category < 2:
         raise RuntimeError(
             f"mean(): could not infer output dtype. Input dtype must be either a "
-            f"floating point or complex dtype. Got: {what}"
+            f"floating point or complex dtype. Got: {chosen.word}"
         )
     axes = _axes(dim, input)
     count = math.prod(input._shape[a] for a in axes)

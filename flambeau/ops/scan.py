@@ -31,7 +31,7 @@ def widened(x: Any) -> Any:
 
 def _accurate(x: Any) -> Any:
     """Floats as float64: a scan rounds once per element, so it is carried wider."""
-    return x.astype(np.float64) if x.dtype.kind not in "iub" else x
+    return x.astype(np.float64) if x.dtype.kind not in "iubc" else x
 
 
 # -- primitives ------------------------------------------------------------------------------------
@@ -73,6 +73,7 @@ def _scan_product_vjp(g: Any, out: Any, x: Any, dim: int) -> tuple[Any, ...]:
     return select_where(before, smooth, select_where(first, at_zero, 0.0)), None
 
 
+scan_product.row.complex = True
 scan_product.vjp(_scan_product_vjp, saves="input")
 
 
@@ -138,7 +139,7 @@ def _along(input: Tensor, dim: int, row: Any) -> Tensor:
 
 
 def _summed_dtype(input: Tensor, dtype: DType | None) -> Tensor:
-    chosen = dtype or (input.dtype if input.dtype.category == 2 else dtypes.int64)
+    chosen = dtype or (input.dtype if input.dtype.category >= 2 else dtypes.int64)
     return input.to(chosen)
 
 

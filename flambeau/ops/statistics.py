@@ -46,7 +46,7 @@ def prod(
     input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: DType | None = None
 ) -> Tensor:
     """Product of the elements, or over one dimension. Integers and bools multiply as int64."""
-    if dtype is None and input.dtype.category != 2:
+    if dtype is None and input.dtype.category < 2:
         dtype = dtypes.int64
     x = input if dtype is None or dtype is input.dtype else NAMES["to_dtype"](input, dtype)
     axes = _axes(dim, input)
@@ -224,6 +224,11 @@ def _spread(
     input: Tensor, dim: Any, correction: Any, keepdim: bool, name: str, root: bool
 ) -> tuple[Tensor, Tensor]:
     """(variance or its root, mean) over dimensions."""
+    if input.dtype.is_complex:  # the mean squared distance is that of both parts
+        parts = (NAMES["real"](input), NAMES["imag"](input))
+        one, other = (_spread(p, dim, correction, keepdim, name, False) for p in parts)
+        total = one[0] + other[0]
+        return NAMES["sqrt"](total) if root else total, NAMES["complex"](one[1], other[1])
     if input.dtype.category != 2:
         raise RuntimeError(f"{name} only support floating point and complex dtypes")
     axes = _axes(dim, input)
@@ -323,6 +328,8 @@ def vector_norm(
     """(sum |x|^ord)^(1/ord) over dimensions; inf, -inf and 0 as limits."""
     if dtype is not None:
         x = x.to(dtype)
+    if x.dtype.is_complex:
+        x = NAMES["abs"](x)
     if x.dtype.category != 2:
         raise RuntimeError(
             f"linalg.vector_norm: Expected a floating point or complex tensor as "

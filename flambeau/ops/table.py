@@ -22,9 +22,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from flambeau import record
+from flambeau.dtype import ALL, float64, get_default_dtype, result_type, scalar_dtype
 from flambeau.dtype import bool as bool_dtype
 from flambeau.dtype import dtype as DType
-from flambeau.dtype import float64, get_default_dtype, result_type, scalar_dtype
 from flambeau.ir.graph import CAST, PICK, Constant, Node, Op
 from flambeau.ops.autocast import cast_call
 from flambeau.ops.entries import attach, attach_two, tracks
@@ -115,6 +115,7 @@ def elementwise(
     fixed: Iterable[int] = (),
     specialise: Iterable[int] = (),
     tensors: Iterable[int] = (),
+    complex: bool = False,
     jvp: Any = "elementwise",
     differentiable: bool = True,
 ) -> Callable[[Any], Any]:
@@ -123,9 +124,12 @@ def elementwise(
     Args:
         result: "same" as the promoted dtype, "float" (integers become the default float), "bool";
             "number" and "floating" are as "same" and refuse bools, and all but floats;
-            "integral" refuses floats, "power" integers to negative powers.
+            "integral" refuses floats, "power" integers to negative powers, "modulus" is real for
+            complex numbers.
         fixed: positions outside promotion (the condition of `where`).
         specialise: positions of numbers whose integral values are compiled in.
+        complex: whether the row takes complex numbers. Its derivative may be that of a holomorphic
+            function: cotangents are conjugated around it (`autograd.backward`).
         tensors: positions at which users may give no number; other rows' bodies may.
     """
 
@@ -139,6 +143,7 @@ def elementwise(
             fixed=frozenset(fixed),
             specialise=frozenset(specialise),
             tensors=frozenset(tensors),
+            complex=complex,
             differentiable=differentiable and result != "bool",
         )
         arity = len(op.parameters)
@@ -242,14 +247,19 @@ def record_elementwise(op: Op, args: tuple[Any, ...]) -> Any:
                 simple = False
             src.append(a)
     how = op.result
-    if not simple or op.fixed or how == "integral" or (dtype.category != 2 and how != "same"):
+    if (
+        not simple
+        or op.fixed
+        or how == "integral"
+        or (dtype.category != 2 and (how != "same" or dtype.category == 3))
+    ):
         shape, dtype, device = _meet(op, args, src)
     node = Node(op, tuple(src), (), shape, bool_dtype if how == "bool" else dtype)
     t: Any = _new(Tensor)
     t._cell = record.new_cell(node, device)
     t._shape = shape
     t.dtype = node.dtype
-    if track and modes.grad and op.differentiable and t.dtype.category == 2:
+    if track and modes.grad and op.differentiable and t.dtype.category >= 2:
         attach(op, args, {}, (t,))
     if exposed:
         record.flush()
@@ -265,6 +275,7 @@ def binary(op: Op) -> Callable[[Any, Any], Any]:
         return lambda a, b: record_elementwise(op, (a, b))
     to_bool = op.result == "bool"
     needs_float = op.result not in ("same", "bool")
+    general = frozenset(d for d in ALL if d.is_complex or (needs_float and d.category != 2))
     differentiable = op.differentiable
     pending = record._pending
     new, cell_of, node_of = _new, record.Cell, Node
@@ -292,7 +303,7 @@ def binary(op: Op) -> Callable[[Any, Any], Any]:
                 return record_elementwise(op, (a, b))
             second = b
             track_b = False
-        if cell.exposed is not None or (needs_float and dtype.category != 2):
+        if cell.exposed is not None or dtype in general:
             return record_elementwise(op, (a, b))
         t: Any = new(Tensor)
         t.dtype = dtype = bool_dtype if to_bool else dtype
@@ -305,7 +316,7 @@ def binary(op: Op) -> Callable[[Any, Any], Any]:
         if record.sync or len(pending) >= record._next_check:
             record._bound()
         track_a = a._rg if a._base is None else a._tracked()
-        if (track_a or track_b) and differentiable and dtype.category == 2 and modes.grad:
+        if (track_a or track_b) and differentiable and dtype.category >= 2 and modes.grad:
             attach_two(op, a, b, t, track_a, track_b)
         if modes.inference:
             t._inference = True
@@ -351,8 +362,8 @@ def _meet(op: Op, args: tuple[Any, ...], src: list[Any]) -> tuple[Any, Any, Any]
                 participants.append((a.dtype, 2 if a._shape else 1))
         else:
             if isinstance(a, complex):
-                raise NotImplementedError("complex numbers are not in flambeau yet")
-            if not isinstance(a, (bool, int, float)):
+                src[i] = NAMES["tensor"](a)._node()
+            elif not isinstance(a, (bool, int, float)):
                 src[i] = a = _plain_number(op, i, a)
             if i not in op.fixed:
                 participants.append((scalar_dtype(a), 0))
@@ -362,18 +373,16 @@ def _meet(op: Op, args: tuple[Any, ...], src: list[Any]) -> tuple[Any, Any, Any]
             f"{type(args[0]).__name__}"
         )
     dtype = result_type(tuple(participants))
-    if op.result == "float" and dtype.category != 2:
+    if op.result == "float" and dtype.category < 2:
         dtype = get_default_dtype()
     if op.result == "power" and dtype.category < 2 and type(src[1]) is int and src[1] < 0:
         raise RuntimeError("Integers to negative integer powers are not allowed.")
     if dtype.category < _LEAST.get(op.result, 0) or (
-        dtype.category == 2 and op.result == "integral"
+        dtype.category >= (2 if op.result == "integral" else 3 + op.complex)
     ):
         if op.name in _REFUSALS:
             raise RuntimeError(_REFUSALS[op.name])
-        raise NotImplementedError(
-            f"\"{op.name}_cpu\" not implemented for '{dtype.name.capitalize()}'"
-        )
+        raise NotImplementedError(f"\"{op.name}_cpu\" not implemented for '{dtype.word}'")
     try:
         shape = broadcast_shapes(*shapes)
     except RuntimeError as error:
@@ -384,12 +393,12 @@ def _meet(op: Op, args: tuple[Any, ...], src: list[Any]) -> tuple[Any, Any, Any]
         if type(s) is Node:
             if s.dtype is not dtype:
                 src[i] = Node(CAST, (s,), (), s.shape, dtype)
-        elif dtype.category == 2:
+        elif dtype.category >= 2:
             if type(s) is not Constant:
                 src[i] = float(s)
         elif dtype.category == 1:
             src[i] = int(s)
-    return shape, dtype, device
+    return shape, dtype.to_real() if op.result == "modulus" else dtype, device
 
 
 def _plain_number(op: Op, position: int, a: Any) -> Any:
@@ -435,7 +444,13 @@ def record_view(
     t._cell = cell
     t._shape = shape
     t.dtype = input.dtype
-    if offset or shape != cell.node.shape or strides != contiguous_strides(shape):
+    node = cell.node
+    if (
+        offset
+        or shape != node.shape
+        or strides != contiguous_strides(shape)
+        or input.dtype is not node.dtype
+    ):
         t._map = (strides, offset)
     base = input._base
     t._base = input if base is None else base

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from flambeau import record
-from flambeau.dtype import dtype as DType
 from flambeau.ir.graph import ASSIGN, CAST, COPY, VIEW, Node, Op
 from flambeau.ops.entries import attach, tracks
-from flambeau.ops.rows import NAMES
+from flambeau.ops.rows import NAMES, ROWS
+from flambeau.size import contiguous_strides
 from flambeau.tape import modes, without_autocast
 from flambeau.tensor import Tensor, make, over
 
@@ -66,25 +66,10 @@ def write_into(t: Tensor, value: Tensor) -> None:
         )
     if value.dtype.category > t.dtype.category:
         raise RuntimeError(
-            f"result type {_name(value.dtype)} can't be cast to the desired output "
-            f"type {_name(t.dtype)}"
+            f"result type {value.dtype.word} can't be cast to the desired output "
+            f"type {t.dtype.word}"
         )
     store(t, value)
-
-
-def _name(d: DType) -> str:
-    return {
-        "float32": "Float",
-        "float64": "Double",
-        "float16": "Half",
-        "bfloat16": "BFloat16",
-        "int64": "Long",
-        "int32": "Int",
-        "int16": "Short",
-        "int8": "Char",
-        "uint8": "Byte",
-        "bool": "Bool",
-    }[d.name]
 
 
 def store(t: Tensor, value: Tensor) -> None:
@@ -95,6 +80,8 @@ def store(t: Tensor, value: Tensor) -> None:
     elif node.buffer is not None or node.op is VIEW:
         node = Node(COPY, (node,), (), node.shape, node.dtype)
     target = t._map
+    if t.dtype is not t._cell.node.dtype:
+        node, target = _through_bits(t, node), None
     exposed = record.is_exposed(value._cell)
     if modes.grad and (value.requires_grad or t.requires_grad):
         rebase(t, value)
@@ -103,6 +90,19 @@ def store(t: Tensor, value: Tensor) -> None:
         t._cell.version -= 1
     if exposed:
         record.flush()
+
+
+def _through_bits(t: Tensor, value: Node) -> Node:
+    """The whole storage of `t` after a write through its view of the bits as another dtype."""
+    old = t._cell.node
+    bits = ROWS["bits_as"]
+    count = t._storage_numel
+    flat = Node(bits, (old,), (t.dtype,), (count,), t.dtype)
+    assert t._map is not None
+    written = Node(ASSIGN, (flat, value), (t._shape, *t._map), (count,), t.dtype)
+    back = Node(bits, (written,), (old.dtype,), (old.numel,), old.dtype)
+    shaped = Node(VIEW, (back,), (contiguous_strides(old.shape), 0), old.shape, old.dtype)
+    return Node(COPY, (shaped,), (), old.shape, old.dtype)
 
 
 def rebase(t: Tensor, value: Tensor) -> None:
@@ -123,7 +123,7 @@ def rebase(t: Tensor, value: Tensor) -> None:
         t.storage_offset(),
         base._strides,
         base.storage_offset(),
-        t._cell.node.numel,
+        t._storage_numel,
     )
     args = (base, value)
     entry_of = over(base._cell, base._shape, base.dtype, base._map)
@@ -183,8 +183,8 @@ def write_out(out: Any, value: Any, args: Any = (), how: Any = ()) -> Any:
         )
     if value.dtype.category > out.dtype.category:
         raise RuntimeError(
-            f"result type {_name(value.dtype)} can't be cast to the desired output "
-            f"type {_name(out.dtype)}"
+            f"result type {value.dtype.word} can't be cast to the desired output "
+            f"type {out.dtype.word}"
         )
     if out._shape != value._shape:
         fresh = make(

@@ -154,8 +154,11 @@ class Fuser:
         kind = node.op.kind
         if kind in ("input", "view"):
             return
-        if kind == "assign":
+        if kind == "assign" and not hosted(node):
             self.written(node)
+            return
+        if hosted(node):
+            self.opaque(node, "host")
             return
         if node.op is PICK:  # the step that makes all results has stored this one
             self.home[node] = self.stored[node] = self.home[node.src[0]]
@@ -284,6 +287,13 @@ class Fuser:
                 if isinstance(home, Region) and home not in found:
                     found.append(home)
         return sorted(found, key=lambda r: -r.number)[:4]
+
+
+def hosted(node: Node) -> bool:
+    """Whether NumPy computes a node: no kernels are generated for one of its dtypes."""
+    if node.op.kind == "composite" or node.op.name == "empty_memory" or node.op is PICK:
+        return False
+    return node.dtype.hosted or any(type(s) is Node and s.dtype.hosted for s in node.src)
 
 
 def order_after(before: list[int], step: int, on: int) -> None:

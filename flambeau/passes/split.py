@@ -40,6 +40,8 @@ def _shaped(x: Node, shape: tuple[int, ...]) -> Node:
 
 def _reduce(node: Node, x: Node) -> Node:
     """`node` over source `x`: merged into (outer, reduced, inner) groups, then cut."""
+    if x.dtype.hosted:
+        return Node(node.op, (x,), node.attrs, node.shape, node.dtype)
     axes = tuple(a for a in node.attrs[0] if x.shape[a] != 1)
     if not axes or 0 in x.shape or node.op.name not in _SPLITS:
         if not axes and node.op.name in _SPLITS:

@@ -110,7 +110,10 @@ SAMPLES: dict[str, Samples] = {
         (r(3, dtype=float32).detach(), int32),
         (r(2, dtype=float64).detach(), int64),
     ],
-    "view_dtype": lambda r: [(r(3, dtype=float32).detach(), int32)],
+    "view_dtype": lambda r: [
+        (r(3, dtype=float32).detach(), int32),
+    ],
+    "asarray": lambda r: [([1.0, 2.0],), (r(2, 3).detach(),), (3, {"dtype": float64})],
     "to": lambda r: [
         (r(3, 4), float64),
         (r(3, 4), "cpu"),
