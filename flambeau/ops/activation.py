@@ -30,8 +30,8 @@ from flambeau.ops.movement import slice_dim, view_as_shape
 from flambeau.ops.precision import cast, widen
 from flambeau.ops.random import uniform01
 from flambeau.ops.reduction import max_axes, restore, sum_axes
-from flambeau.ops.rows import FUNCTIONAL, NAMES
-from flambeau.ops.table import composite, functional
+from flambeau.ops.rows import FUNCTIONAL, NAMES, functional
+from flambeau.ops.table import composite
 from flambeau.size import wrap_dim
 from flambeau.tensor import Tensor
 

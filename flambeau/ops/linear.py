@@ -16,8 +16,8 @@ from flambeau.ops.movement import expand_to, permute_dims, sum_to, view_as_shape
 from flambeau.ops.precision import cast, widen
 from flambeau.ops.random import keep_mask
 from flambeau.ops.reduction import restore, sum_axes
-from flambeau.ops.rows import NAMES
-from flambeau.ops.table import composite, functional
+from flambeau.ops.rows import NAMES, functional
+from flambeau.ops.table import composite
 from flambeau.size import broadcast_shapes, wrap_dim
 from flambeau.tensor import Tensor
 

@@ -18,8 +18,8 @@ from flambeau.ops.loss import reduced, reduction_of
 from flambeau.ops.movement import view_as_shape
 from flambeau.ops.precision import cast, doubled, fit, widen
 from flambeau.ops.reduction import restore, sum_axes
-from flambeau.ops.rows import NAMES
-from flambeau.ops.table import composite, functional
+from flambeau.ops.rows import NAMES, functional
+from flambeau.ops.table import composite
 from flambeau.size import broadcast_shapes
 from flambeau.tensor import Tensor
 

@@ -11,8 +11,8 @@ from flambeau.ops.elementwise import rsqrt
 from flambeau.ops.movement import expand_to, pad_slice, slice_dim, sum_to, view_as_shape
 from flambeau.ops.precision import cast, widen
 from flambeau.ops.reduction import restore, sum_axes
-from flambeau.ops.rows import NAMES
-from flambeau.ops.table import composite, functional
+from flambeau.ops.rows import NAMES, functional
+from flambeau.ops.table import composite
 from flambeau.ops.writing import write_out
 from flambeau.tape import modes
 from flambeau.tensor import Tensor

@@ -13,8 +13,8 @@ from flambeau.ops.indexing import index_leading, put_leading
 from flambeau.ops.movement import view_as_shape
 from flambeau.ops.precision import cast, widen
 from flambeau.ops.reduction import argmax_axis, max_axes
-from flambeau.ops.rows import FUNCTIONAL, NAMES
-from flambeau.ops.table import composite, functional
+from flambeau.ops.rows import FUNCTIONAL, NAMES, functional
+from flambeau.ops.table import composite
 from flambeau.tensor import Tensor
 
 #: (size, results, kernel, stride, padding, dilation) of one dimension's windows

@@ -44,3 +44,14 @@ def set_samples(op: Op, samples: Callable[..., Any], gradcheck: bool = True) -> 
     """Give a row samples(rand) -> argument tuples; `gradcheck`: also for finite differences."""
     op.samples = samples
     op.gradcheck = gradcheck
+
+
+def functional(name: str) -> Callable[[Any], Any]:
+    """Publish a plain function under `nn.functional`, where its form differs from the row's."""
+
+    def declare(body: Callable[..., Any]) -> Any:
+        body.__name__ = body.__qualname__ = name
+        FUNCTIONAL[name] = body
+        return body
+
+    return declare

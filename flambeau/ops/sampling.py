@@ -10,8 +10,8 @@ from typing import Any
 from flambeau.ops.elementwise import select_where
 from flambeau.ops.movement import expand_to
 from flambeau.ops.precision import cast, widen
-from flambeau.ops.rows import NAMES
-from flambeau.ops.table import composite, functional
+from flambeau.ops.rows import NAMES, functional
+from flambeau.ops.table import composite
 from flambeau.tensor import Tensor
 
 _MODES = ("bilinear", "nearest", "bicubic")

@@ -11,7 +11,8 @@ from flambeau.ops.movement import _scatter_storage as scatter_storage
 from flambeau.ops.movement import slice_dim
 from flambeau.ops.precision import cast, widen
 from flambeau.ops.rearranging import pad
-from flambeau.ops.table import composite, functional
+from flambeau.ops.rows import functional
+from flambeau.ops.table import composite
 from flambeau.size import contiguous_strides
 from flambeau.tensor import Tensor
 

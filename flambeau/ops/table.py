@@ -670,17 +670,6 @@ def _as_one_entry(
     return outs if isinstance(found, tuple) else outs[0]
 
 
-def functional(name: str) -> Callable[[Any], Any]:
-    """Publish a plain function under `nn.functional`, where its form differs from the row's."""
-
-    def declare(body: Callable[..., Any]) -> Any:
-        body.__name__ = body.__qualname__ = name
-        FUNCTIONAL[name] = body
-        return body
-
-    return declare
-
-
 _layouts: dict[Any, Any] = {}
 
 
