@@ -1226,7 +1226,7 @@ def var_mean(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: _bui
 def vdot(input: Tensor, other: Tensor) -> Tensor:
     """Sum of the products of the conjugates of one vector's elements with another's."""
 def view_as_complex(input: Tensor) -> Tensor:
-    """Pairs (..., 2) as a complex tensor: a view, or with gradients a tensor of its own."""
+    """Pairs (..., 2) as a complex tensor: a view, or a tensor of its own with gradients and where"""
 def view_as_real(input: Tensor) -> Tensor:
     """A complex tensor as pairs (..., 2): a view, or with gradients a tensor of its own."""
 def view_copy(input: Tensor, *shape: Any) -> Tensor:

@@ -1247,7 +1247,7 @@ class Tensor(metaclass=_TensorMeta):
     def view_as(self, other: Tensor) -> Tensor:
         """`view` with the shape of another tensor."""
     def view_as_complex(self) -> Tensor:
-        """Pairs (..., 2) as a complex tensor: a view, or with gradients a tensor of its own."""
+        """Pairs (..., 2) as a complex tensor: a view, or a tensor of its own with gradients and where"""
     def view_as_real(self) -> Tensor:
         """A complex tensor as pairs (..., 2): a view, or with gradients a tensor of its own."""
     def view_copy(self, *shape: Any) -> Tensor:

@@ -193,10 +193,11 @@ def view_as_real(input: Tensor) -> Tensor:
 
 @composite()
 def view_as_complex(input: Tensor) -> Tensor:
-    """Pairs (..., 2) as a complex tensor: a view, or with gradients a tensor of its own.
+    """Pairs (..., 2) as a complex tensor: a view, or a tensor of its own with gradients and where
+    pairs do not lie together.
 
     Raises:
-        RuntimeError: a last dimension that is not 2 or not contiguous, or another dtype.
+        RuntimeError: a last dimension that is not 2, or another dtype.
     """
     if input.dtype not in (dtypes.float32, dtypes.float64):
         raise RuntimeError(
@@ -205,7 +206,9 @@ def view_as_complex(input: Tensor) -> Tensor:
         )
     if not input.ndim or input._shape[-1] != 2:
         raise RuntimeError("Tensor must have a last dimension of size 2")
-    if input.requires_grad:
+    outer = (s for n, s in zip(input._shape[:-1], input._strides, strict=False) if n > 1)
+    apart = input._strides[-1] != 1 or input.storage_offset() % 2 or any(s % 2 for s in outer)
+    if input.requires_grad or apart:
         return complex(input[..., 0], input[..., 1])
     found = view_dtype(input, input.dtype.to_complex())
     return view_as_shape(found, found._shape[:-1])

@@ -27,6 +27,7 @@ SAMPLES: dict[str, Any] = {
 }
 SAMPLES.update(
     {
+        "vdot": lambda r: [(pairs(r, 3), pairs(r, 3))],
         "make_complex": lambda r: [(r(3, dtype=dtypes.float32), r(3, dtype=dtypes.float32))],
         "complex": lambda r: [(r(3, 1, dtype=dtypes.float64), r(2, dtype=dtypes.float64))],
         "polar": lambda r: [(r(3, dtype=dtypes.float64), r(3, dtype=dtypes.float64))],
