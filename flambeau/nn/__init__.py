@@ -34,7 +34,6 @@ from flambeau.nn.activation import (
     Tanhshrink,
     Threshold,
 )
-from flambeau.nn.multihead_attention import MultiheadAttention
 from flambeau.nn.compiled import OptimizedModule as OptimizedModule
 from flambeau.nn.containers import (
     ModuleDict,
@@ -86,6 +85,7 @@ from flambeau.nn.loss import (
     TripletMarginWithDistanceLoss,
 )
 from flambeau.nn.module import Module
+from flambeau.nn.multihead_attention import MultiheadAttention
 from flambeau.nn.normalization import (
     BatchNorm1d,
     BatchNorm2d,

@@ -16,13 +16,13 @@ from typing import Any
 import flambeau
 from flambeau.nn import functional as F
 from flambeau.nn.activation import GELU, ReLU
-from flambeau.nn.multihead_attention import MultiheadAttention
 from flambeau.nn.containers import ModuleList
 from flambeau.nn.dropout import Dropout
 from flambeau.nn.init import xavier_uniform_
 from flambeau.nn.linear import Linear
 from flambeau.nn.module import Module
 from flambeau.nn.multihead import canonical_mask, none_or_dtype
+from flambeau.nn.multihead_attention import MultiheadAttention
 from flambeau.nn.normalization import LayerNorm
 
 Activation = str | Callable[[Any], Any]

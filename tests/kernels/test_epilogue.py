@@ -5,8 +5,8 @@ import pytest
 
 import flambeau as fl
 from flambeau import record
-from flambeau.nn import functional as F
 from flambeau.kernels.matmul import form_of
+from flambeau.nn import functional as F
 from flambeau.passes.fuse import fuse
 from flambeau.passes.pipeline import lower
 from flambeau.runtime.cpuinfo import host_features
