@@ -134,8 +134,8 @@ __version__: _builtins.str
 newaxis: None
 from flambeau import nn as nn
 from flambeau import optim as optim
-from flambeau.explain import Explanation as Explanation
-from flambeau.explain import explain as explain
+from flambeau.explanation import Explanation as Explanation
+from flambeau.explanation import explain as explain
 from flambeau.serialization import load as load
 from flambeau.serialization import save as save
 

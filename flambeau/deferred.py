@@ -9,8 +9,8 @@ from typing import Any
 
 #: Name -> the module that defines it.
 NAMES = {
-    "explain": "flambeau.explain",
-    "Explanation": "flambeau.explain",
+    "explain": "flambeau.explanation",
+    "Explanation": "flambeau.explanation",
     "save": "flambeau.serialization",
     "load": "flambeau.serialization",
     "autocast": "flambeau.amp",

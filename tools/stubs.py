@@ -293,8 +293,8 @@ def package_stub() -> str:
     rows: dict[str, Any] = {n: f for n, f in NAMES.items() if getattr(flambeau, n, None) is f}
     head = [NOTE, IMPORTS, "from flambeau.tensor import Tensor as Tensor"]
     later = [
-        "from flambeau.explain import Explanation as Explanation",
-        "from flambeau.explain import explain as explain",
+        "from flambeau.explanation import Explanation as Explanation",
+        "from flambeau.explanation import explain as explain",
         "from flambeau.serialization import load as load",
         "from flambeau.serialization import save as save",
     ]

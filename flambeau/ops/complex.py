@@ -165,7 +165,7 @@ def complex(real: Tensor, imag: Tensor) -> Tensor:
     return make_complex(expand_to(real, shape), expand_to(imag, shape))
 
 
-@composite(method=False, out=True)
+@composite(method=False, out=True, autocast="float32")
 def polar(abs: Tensor, angle: Tensor) -> Tensor:
     """Complex numbers of their sizes and angles."""
     for position, (name, given) in enumerate((("abs", abs), ("angle", angle)), 1):
@@ -191,7 +191,7 @@ def view_as_real(input: Tensor) -> Tensor:
     return view_dtype(view_as_shape(input, (*input._shape, 1)), input.dtype.to_real())
 
 
-@composite()
+@composite(autocast="float32")
 def view_as_complex(input: Tensor) -> Tensor:
     """Pairs (..., 2) as a complex tensor: a view, or a tensor of its own with gradients and where
     pairs do not lie together.

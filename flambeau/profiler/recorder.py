@@ -228,5 +228,5 @@ class Recorder(profile.Session):
 _UNSEEN_IN = {
     "record.py": ("_execute", "lift", "_fail", "_settle", "pending_graph"),
     os.path.join("passes", "pipeline.py"): ("lower",),
-    "explain.py": ("explain",),
+    "explanation.py": ("explain",),
 }

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 
 import flambeau
+from flambeau.deferred import NAMES
 from tests.house.tree import ROOT
 
 HEAVY = ("scipy", "llvmlite", "rich", "torch", "safetensors", "multiprocessing")
@@ -69,3 +71,9 @@ def test_typed_classes_and_constants() -> None:
         assert flambeau.tensor(1.5).dtype is flambeau.float64
     finally:
         flambeau.set_default_tensor_type(flambeau.FloatTensor)
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_no_module_hides_a_deferred_name(name: str) -> None:
+    """Importing `flambeau.x` binds `flambeau.x`, after which a function of that name is lost."""
+    assert find_spec(f"flambeau.{name}") is None

@@ -185,7 +185,8 @@ def interpreted(found: list[Tensor]) -> dict[int, np.ndarray]:
 def cell_values(t: Tensor) -> np.ndarray:
     """The values of a tensor's whole storage."""
     buffer = record.realise(t._cell)
-    return np.array(array_of(buffer.ptr, t._cell.node.shape, t.dtype))
+    node = t._cell.node  # whose dtype may be another than the tensor's, a view of it
+    return np.array(array_of(buffer.ptr, node.shape, node.dtype))
 
 
 def weighted(found: list[Tensor]) -> Tensor | None:
