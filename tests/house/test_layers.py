@@ -22,7 +22,7 @@ LAYERS = (
     "codegen",
     "kernels",
     "runtime",
-    "budget compile compiler deferred explain legacy profiler random settings",
+    "budget compile compiler deferred explanation legacy profiler random settings",
     "nn optim data utils amp distributed export archive unpickle checkpoint safetensors "
     "serialization tensorboard",
     "cli commands interpose __main__",
