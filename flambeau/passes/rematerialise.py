@@ -198,7 +198,10 @@ class _Search:
             while stack:
                 key = missing(stack[-1], at)
                 if key is not None:
-                    stack.append(self.tasks[self.maker[key]])
+                    maker = self.tasks[self.maker[key]]
+                    if any(t is maker for t in stack):  # it is made from itself
+                        return None
+                    stack.append(maker)
                     continue
                 now = stack.pop()
                 reads = tuple(

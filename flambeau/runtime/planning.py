@@ -123,7 +123,10 @@ class Planning:
         found = [base_of(s) for s in step.node.src if type(s) is Node]
         carried = self.carried.get(step.number)
         if carried is not None:
-            found += [n for r in carried.regions for n in self.reads(r) if n is not step.node]
+            made = {step.node}  # what one epilogue hands to the next is not read by the step
+            for region in carried.regions:
+                found += [n for n in self.reads(region) if n not in made]
+                made.update(region.stores, self.writes(region))
         return found
 
     def writes(self, step: Any) -> list[Node]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import flambeau as fl
-from flambeau import budget, record
+from flambeau import budget, nn, record
 from flambeau.runtime import cpu, memory
 
 
@@ -187,3 +187,24 @@ def test_a_value_that_is_read_in_a_later_loop_is_not_overwritten():
     np.testing.assert_allclose(x.numpy(), exact, atol=1e-6)
     ratio = exact / (exact**2).sum(-1, keepdims=True)
     np.testing.assert_allclose(shown.numpy(), ratio, rtol=1e-4, atol=1e-6)
+
+
+def test_products_with_chains_of_epilogues_end_under_a_budget_too_small():
+    def train(amount):
+        fl.manual_seed(0)
+        model = nn.Sequential(*(nn.Sequential(nn.Linear(64, 64), nn.GELU()) for _ in range(4)))
+        optimizer = fl.optim.SGD(model.parameters(), lr=0.1)
+        x = fl.randn(1024, 64)
+        losses = []
+        with fl.set_memory_budget(amount):
+            for _ in range(2):
+                optimizer.zero_grad()
+                loss = model(x).square().mean()
+                loss.backward()
+                optimizer.step()
+                losses.append(loss.item())
+        return losses
+
+    with pytest.warns(UserWarning, match="does not fit the memory budget"):
+        tight = train(500_000)
+    assert tight == train(None)
