@@ -153,6 +153,19 @@ def _scalar(outputs: Tensors, many: bool, name: str) -> None:
         )
 
 
+def _slopes(
+    func: Callable[..., Any], inputs: Any, v: Any, create_graph: bool, strict: bool, name: str
+) -> tuple[bool, Tensors, Tensors, Tensors, Tensors]:
+    """-> whether there are several inputs, the vectors, the inputs, the output, its gradients."""
+    several, given = _tuple(inputs, "inputs", name)
+    vectors = _cotangents(v, given, name)
+    places = _places(given, create_graph)
+    many, outputs = _call(func, places, name)
+    _scalar(outputs, many, name)
+    slopes = _gradients(outputs, places, (NAMES["ones_like"](outputs[0]),), True, strict)
+    return several, vectors, places, outputs, slopes
+
+
 def vhp(
     func: Callable[..., Any],
     inputs: Any,
@@ -162,12 +175,9 @@ def vhp(
 ) -> tuple[Any, Any]:
     """(output, v^T H): the product of a vector with the Hessian of a scalar function."""
     with enable_grad():
-        several, given = _tuple(inputs, "inputs", "vhp")
-        vectors = _cotangents(v, given, "vhp")
-        places = _places(given, create_graph)
-        many, outputs = _call(func, places, "vhp")
-        _scalar(outputs, many, "vhp")
-        slopes = _gradients(outputs, places, (NAMES["ones_like"](outputs[0]),), True, strict)
+        several, vectors, places, outputs, slopes = _slopes(
+            func, inputs, v, create_graph, strict, "vhp"
+        )
         found = _gradients(slopes, places, vectors, create_graph, strict)
     return _results(outputs, False, create_graph), _results(found, several, create_graph)
 
@@ -181,12 +191,9 @@ def hvp(
 ) -> tuple[Any, Any]:
     """(output, H v): the same values as `vhp`, for the Hessian is symmetric."""
     with enable_grad():
-        several, given = _tuple(inputs, "inputs", "hvp")
-        vectors = _cotangents(v, given, "hvp")
-        places = _places(given, create_graph)
-        many, outputs = _call(func, places, "hvp")
-        _scalar(outputs, many, "hvp")
-        slopes = _gradients(outputs, places, (NAMES["ones_like"](outputs[0]),), True, strict)
+        several, vectors, places, outputs, slopes = _slopes(
+            func, inputs, v, create_graph, strict, "hvp"
+        )
         dual = tuple(NAMES["zeros_like"](s).requires_grad_() for s in slopes)
         pulled = _gradients(slopes, places, dual, True, strict)
         found = _gradients(pulled, dual, vectors, create_graph, strict)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import struct
 from functools import cache
 from typing import Any
 
@@ -14,9 +13,9 @@ from flambeau.kernels import attention_backward, attention_forward, attention_ti
 from flambeau.kernels.attention_mods import Module, supported
 from flambeau.kernels.attention_problem import AXES, BLOCKS, KEYS, RESULTS, Problem
 from flambeau.kernels.attention_tiles import Machine, machine_of
+from flambeau.kernels.emit import float_bits
 from flambeau.ops.flex import How
 from flambeau.ops.mods import derivative
-from flambeau.passes.fuse import base_of
 from flambeau.size import contiguous_strides
 
 _DTYPES = {"float32": "f32"}
@@ -110,7 +109,7 @@ def words(program: Any, node: Node, problem: Problem) -> list[Any]:
     known.update({"Hk": k[1], "S": k[2], "V": v[3], "chunks": 1, "groups": 1})
     known["BQ"], known["BK"] = how.blocks or (q[2], k[2])
     for name, x in (("scale", how.scale), ("keep_scale", how.keep_scale)):
-        known[name] = struct.unpack("<q", struct.pack("<d", x))[0]
+        known[name] = float_bits(x)
     if problem.direction == "backward":
         heads = k[0] * k[1]
         shares = min(-(-_UNITS // heads), -(-k[2] // KEYS), _MOST_SHARES)
@@ -146,9 +145,8 @@ def words(program: Any, node: Node, problem: Problem) -> list[Any]:
 
 def _memory(program: Any, s: Node) -> tuple[tuple[Any, int], tuple[int, ...]]:
     """A source's memory and strides."""
-    base = base_of(s)
-    strides, offset = s.attrs if s is not base else (contiguous_strides(s.shape), 0)
-    return (program.storage(base), offset * s.dtype.itemsize), strides
+    store, offset, strides = program.memory(s)
+    return (store, offset), strides
 
 
 __all__ = ["Problem", "machine_of", "module_text", "problem_of", "symbol", "words"]

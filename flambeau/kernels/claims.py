@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -30,11 +29,6 @@ class Claim:
     needs: tuple[str, ...]
     words: Callable[[Any, Node], list[Any]]
     scratch: Callable[[Node], int] = lambda node: 0
-
-
-def float_bits(x: float) -> int:
-    """The bits of a float64 as the word of a table."""
-    return struct.unpack("<q", struct.pack("<d", x))[0]
 
 
 @cache

@@ -8,10 +8,16 @@ given as Python ints, which fold.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 Value = str | int
+
+
+def float_bits(x: float) -> int:
+    """The bits of a float64 as the word of a table."""
+    return struct.unpack("<q", struct.pack("<d", x))[0]
 
 
 class Loop:

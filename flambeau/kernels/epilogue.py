@@ -19,7 +19,7 @@ from flambeau.ir.graph import Node
 from flambeau.ir.region import Map, Region, common_refinement
 from flambeau.kernels.gemm_epilogue import EPILOGUES, WORDS
 from flambeau.kernels.matmul import FEW_ROWS, SHARED, form_of
-from flambeau.passes.fuse import Plan, Step, order_after
+from flambeau.passes.fuse import Plan, Step
 
 STRIP = 256
 """Columns after which an epilogue is called, about."""
@@ -219,10 +219,11 @@ class Attach:
 
     def merge(self, region: Region, step: Step) -> None:
         """Let the product run when the region could; what waited for the region waits for it."""
-        before, bit = self.plan.before, 1 << region.number
-        for k in bits(before[region.number] & ~(1 << step.number)):
-            order_after(before, step.number, k)
+        before, bit, product = self.plan.before, 1 << region.number, 1 << step.number
+        waited = before[region.number] & ~product  # with all that those wait for
         for k, waiting in enumerate(before):
+            if waiting & product or k == step.number:
+                waiting |= waited
             before[k] = waiting & ~bit
         before[region.number] = 0
 

@@ -356,7 +356,9 @@ class Optimizer:
         double = flambeau.get_default_dtype() == flambeau.float64 and not fused
         dtype = flambeau.float64 if double else flambeau.float32
         on_device = group.get("capturable") or fused
-        return flambeau.zeros((), dtype=dtype, device=param.device if on_device else "cpu")
+        step = flambeau.zeros((), dtype=dtype, device=param.device if on_device else "cpu")
+        self._step_counts[param] = (step, step._version, 0.0)  # so that nobody has to read it
+        return step
 
     def _restore_steps(self) -> None:
         """Make tensors of step counts that older files hold as numbers."""

@@ -19,6 +19,7 @@ from flambeau.ir.graph import Argument, Node
 from flambeau.ir.interpret import evaluate, view_array
 from flambeau.ir.region import Region
 from flambeau.kernels import claims, scatter
+from flambeau.kernels.emit import float_bits
 from flambeau.kernels.epilogue import Carried
 from flambeau.kernels.gemm_epilogue import EPILOGUE, RECORD, WITH_EPILOGUE
 from flambeau.passes.fuse import Plan, Step, base_of
@@ -298,14 +299,19 @@ class Program(Planning):
 
     def operand(self, s: Node, batch: tuple[int, ...]) -> tuple[Storage, int, list[int]]:
         """(storage, offset in bytes, strides) of a matrix operand, `batch` dimensions in front."""
-        base = base_of(s)
-        strides, offset = s.attrs if s is not base else (contiguous_strides(s.shape), 0)
+        store, offset, strides = self.memory(s)
         lead = len(batch) + 2 - len(s.shape)
         full = [0] * lead + [
             0 if n == 1 and i < len(s.shape) - 2 else st
             for i, (n, st) in enumerate(zip(s.shape, strides, strict=True))
         ]
-        return self.storage(base), offset * s.dtype.itemsize, full
+        return store, offset, full
+
+    def memory(self, s: Node) -> tuple[Storage, int, tuple[int, ...]]:
+        """(storage, offset in bytes, strides) of a source, behind its view."""
+        base = base_of(s)
+        strides, offset = s.attrs if s is not base else (contiguous_strides(s.shape), 0)
+        return self.storage(base), offset * s.dtype.itemsize, strides
 
     # -- running ----------------------------------------------------------------------------------
 
@@ -324,7 +330,7 @@ class Program(Planning):
             values[k] = buffer.ptr
             k += 1
         for x in numbers:
-            values[k] = x if type(x) is not float else claims.float_bits(x)
+            values[k] = x if type(x) is not float else float_bits(x)
             k += 1
         self.table[0] = 0
         address = ctypes.addressof(values)
