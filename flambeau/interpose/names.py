@@ -24,6 +24,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "torch.serialization": ("flambeau.serialization", "flambeau"),
     "torch.version": ("flambeau.interpose.standins.version",),
     "torch.torch_version": ("flambeau.interpose.standins.version",),
+    "torch.utils._pytree": ("flambeau.pytree",),
     "torch.utils": ("flambeau.utils", "flambeau.interpose.standins.package"),
     "torch.utils.data": ("flambeau.utils.data", "flambeau.data"),
     "torch.utils.dlpack": ("flambeau.utils.dlpack", "flambeau"),
@@ -50,6 +51,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         *("radam", "rmsprop", "rprop", "sgd", "sparse_adam"),
     ),
     "torch.profiler": ("profiler",),
+    "torch.utils._pytree": ("flambeau.pytree",),
     "torch.utils": ("flambeau.utils", "flambeau.interpose.standins.package"),
     "torch.utils.data": ("dataloader", "dataset", "distributed", "sampler"),
 }
