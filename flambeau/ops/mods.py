@@ -383,7 +383,7 @@ def trace(function: Callable[..., Any], score: DType, of_score: bool) -> tuple[M
         versions = [(t, t._cell.version) for t in slots]
         with without_autocast():
             result = function(*slots[0 if of_score else 1 : 5])
-        if isinstance(result, (bool, int, float)):
+        if isinstance(result, (int, float) if of_score else bool):
             result = NAMES["full"]((), result, dtype=score if of_score else dtypes.bool)
         if not isinstance(result, Tensor):
             raise RuntimeError(f"{what} must return a tensor, got {type(result).__name__}")

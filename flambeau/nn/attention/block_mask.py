@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import flambeau
+from flambeau.nn.attention.block_states import SOME, WHOLE, block_lists, block_states
 from flambeau.ops.mods import trace
 from flambeau.tensor import Tensor
 
@@ -190,7 +191,7 @@ class BlockMask:
             if full_kv_num_blocks is not None and full_kv_indices is not None:
                 whole = _dense(full_kv_num_blocks, full_kv_indices, full_kv_indices.shape[-1])
                 of_queries[2:] = _ordered(whole.transpose(-2, -1))
-        size = (BLOCK_SIZE, BLOCK_SIZE) if isinstance(BLOCK_SIZE, int) else BLOCK_SIZE
+        size = _pair(BLOCK_SIZE)
         if seq_lengths is None:
             seq_lengths = (kv_indices.shape[-2] * size[0], kv_indices.shape[-1] * size[1])
         mod = mask_mod if mask_mod is not None else noop_mask
@@ -212,6 +213,9 @@ class BlockMask:
     def __getitem__(self, index: Any) -> BlockMask:
         """The mask of some batch entries, heads and rows of blocks; set its mask_mod."""
         index = index if isinstance(index, tuple) else (index,)
+        if Ellipsis in index:
+            at = index.index(Ellipsis)
+            index = (*index[:at], *[slice(None)] * (4 - len(index)), *index[at + 1 :])
         padded = (*index, slice(None), slice(None), slice(None))[:3]
         places = tuple(
             slice(i % n, i % n + 1) if isinstance(i, int) and -n <= i < n else i
@@ -323,6 +327,14 @@ class BlockMask:
         return "\n".join(["BlockMask(", *lines, ")"])
 
 
+def _pair(size: Any) -> tuple[int, int]:
+    """A block's size as (queries, keys)."""
+    pair = (size, size) if isinstance(size, int) else tuple(size)
+    if len(pair) != 2 or not all(isinstance(n, int) and n > 0 for n in pair):
+        raise ValueError(f"BLOCK_SIZE must be one or two positive integers, got {size}")
+    return pair
+
+
 def _last(size: tuple[int, int], mask_mod: MaskMod) -> dict[str, Any]:
     return {"BLOCK_SIZE": size, "mask_mod": mask_mod}
 
@@ -331,16 +343,13 @@ def _cell(share: float) -> str:
     return "█" if share == 1 else " " if share == 0 else "░"
 
 
-def _slots(sizes: Sequence[int], first: int = 0) -> list[Any]:
-    """Places that broadcast to (B, H, Q, KV); queries begin at `first`."""
+def _slots(sizes: Sequence[int]) -> list[Any]:
+    """Places that broadcast to (B, H, Q, KV)."""
     found: list[Any] = [None]
     for d, n in enumerate(sizes):
         shape = [1, 1, 1, 1]
         shape[d] = n
-        place = flambeau.arange(n, dtype=flambeau.int32)
-        if d == 2 and first:
-            place = place + first
-        found.append(place.reshape(shape))
+        found.append(flambeau.arange(n, dtype=flambeau.int32).reshape(shape))
     return [*found, None]
 
 
@@ -381,8 +390,14 @@ def create_block_mask(
     BLOCK_SIZE: int | tuple[int, int] = _DEFAULT_SPARSE_BLOCK_SIZE,
     _compile: bool = False,
     separate_full_blocks: bool = True,
+    compute_dq_write_order: bool = False,
+    dq_kv_order: bool = True,
 ) -> BlockMask:
-    """The block mask of a mask_mod, evaluated one row of blocks at a time.
+    """The block mask of a mask_mod.
+
+    Interval arithmetic on the mask's program decides most blocks whole; the others are evaluated,
+    in parallel. Memory is that of the blocks' lists. Masks of one program, one size and the same
+    captured values are decided once.
 
     Args:
         mask_mod: (b, h, q_idx, kv_idx) -> bool.
@@ -391,35 +406,28 @@ def create_block_mask(
         device: where the lists go.
         BLOCK_SIZE: of a block; both sizes, or (queries, keys).
         separate_full_blocks: list blocks that are seen whole apart.
+        compute_dq_write_order, dq_kv_order: torch's, for kernels that would not be deterministic
+            without; nothing follows from them here.
 
     Raises:
         AssertionError: `mask_mod` is no mask_mod.
+        ValueError: a length is negative, or a block's size is not positive.
     """
     if positional_arguments(mask_mod) != 4:
         raise AssertionError(f"create-block_mask requires a mask_mod function! Got {mask_mod}")
-    size = (BLOCK_SIZE, BLOCK_SIZE) if isinstance(BLOCK_SIZE, int) else BLOCK_SIZE
+    size = _pair(BLOCK_SIZE)
+    if min(Q_LEN, KV_LEN) < 0:
+        raise ValueError(f"Q_LEN and KV_LEN must not be negative, got {Q_LEN} and {KV_LEN}")
     mod, captured = trace(mask_mod, flambeau.float32, False)
-    columns = -(-KV_LEN // size[1])
-    missing = columns * size[1] - KV_LEN
-    counts = []
-    for first in range(0, Q_LEN, size[0]):
-        sizes = (B or 1, H or 1, min(size[0], Q_LEN - first), KV_LEN)
-        seen = mod.over(_slots(sizes, first), captured)[0]
-        seen = seen if isinstance(seen, Tensor) else flambeau.full((), seen)
-        by_key = seen.expand(sizes).to(flambeau.int32).sum(2)
-        if missing:
-            by_key = flambeau.nn.functional.pad(by_key, (0, missing))
-        count = by_key.reshape(*sizes[:2], columns, -1).sum(-1)
-        count.numpy()  # computed now: memory is that of one row of blocks
-        counts.append(count)
-    total = flambeau.stack(counts, 2)
-    whole = total == size[0] * size[1]
-    some = total > 0
-    full: tuple[Any, Any] = (None, None)
-    if separate_full_blocks:
-        full, some = _ordered(whole), some & ~whole
-    found = BlockMask.from_kv_blocks(
-        *_ordered(some), *full, BLOCK_SIZE=size, mask_mod=mask_mod, seq_lengths=(Q_LEN, KV_LEN)
+    states = block_states(mod, captured, (B or 1, H or 1, Q_LEN, KV_LEN), size)
+    some, whole = states == SOME, states == WHOLE
+    lists: list[Any] = []
+    for axes in ((0, 1, 2, 3), (0, 1, 3, 2)):
+        of_some = some if separate_full_blocks else some | whole
+        lists += block_lists(of_some.transpose(axes))
+        lists += block_lists(whole.transpose(axes)) if separate_full_blocks else (None, None)
+    found = BlockMask(
+        (Q_LEN, KV_LEN), **dict(zip(_TENSORS, lists, strict=True)), **_last(size, mask_mod)
     )
     return found if device is None else found.to(device)
 

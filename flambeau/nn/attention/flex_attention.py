@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import flambeau
 from flambeau.nn.attention.block_mask import (
-    _DEFAULT_SPARSE_BLOCK_SIZE,
+    _DEFAULT_SPARSE_BLOCK_SIZE as _DEFAULT_SPARSE_BLOCK_SIZE,
+)
+from flambeau.nn.attention.block_mask import (
     _LARGE_SPARSE_BLOCK_SIZE,
     BlockMask,
     _sliced_mask_mod_error,
@@ -20,12 +22,40 @@ from flambeau.nn.attention.block_mask import (
     or_masks,
 )
 from flambeau.ops.attention import dropout_mod, score_dtype
+from flambeau.ops.bounds import wrapped_index
 from flambeau.ops.flex import How, attend
-from flambeau.ops.mods import trace
+from flambeau.ops.mods import Mod, trace
 from flambeau.tensor import Tensor
 
 ScoreMod = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 _BACKENDS = ("AUTO", "TRITON", "FLASH", "TRITON_DECODE")
+
+
+class FlexKernelOptions(TypedDict, total=False):
+    """torch's options of its kernels. All are taken; flambeau's kernels choose for themselves.
+
+    Keys: torch's, of tiles (BLOCK_M and BLOCK_N, of the backward pass BLOCK_M1, BLOCK_N1, BLOCK_M2
+    and BLOCK_N2), of launching, of promises about the mods, and which of its kernels it is.
+    """
+
+    num_warps: int
+    num_stages: int
+    BLOCK_M: int
+    BLOCK_N: int
+    BLOCK_M1: int
+    BLOCK_N1: int
+    BLOCK_M2: int
+    BLOCK_N2: int
+    PRESCALE_QK: bool
+    ROWS_GUARANTEED_SAFE: bool
+    BLOCKS_ARE_CONTIGUOUS: bool
+    WRITE_DQ: bool
+    FORCE_USE_FLEX_ATTENTION: bool
+    USE_TMA: bool
+    kpack: int
+    matrix_instr_nonkdim: int
+    waves_per_eu: int
+    BACKEND: str
 
 
 class AuxRequest(NamedTuple):
@@ -134,14 +164,15 @@ def _recorded(
     if block_mask is not None:
         blocks, lists = _lists(block_mask, batch, heads, (length, key.shape[2]))
         captured += lists
+    places = (batch, heads, length, key.shape[2])
     if score_mod is not None:
-        score, found = trace(score_mod, wide, True)
+        score, found = _traced(score_mod, wide, True, places)
         captured += found
     if block_mask is not None and block_mask.mask_mod is not noop_mask:
-        mask, found = trace(block_mask.mask_mod, wide, False)
+        mask, found = _traced(block_mask.mask_mod, wide, False, places)
         captured += found
     if dropout_p > 0.0:
-        keep, found = dropout_mod(dropout_p, (batch, heads, length, key.shape[2]), wide)
+        keep, found = dropout_mod(dropout_p, places, wide)
         captured += found
     if key.shape[0] != batch:
         key, value = (x.expand(batch, *x.shape[1:]) for x in (key, value))
@@ -155,6 +186,20 @@ def _recorded(
         top=top,
     )
     return attend(query, key, value, how, *captured)
+
+
+def _traced(
+    function: Callable[..., Any], score: Any, of_score: bool, places: tuple[int, int, int, int]
+) -> tuple[Mod, list[Tensor]]:
+    """`trace`, refusing a mod whose indices may overflow over these places."""
+    mod, captured = trace(function, score, of_score)
+    if wrapped_index(mod, places):
+        raise RuntimeError(
+            f"{'score_mod' if of_score else 'mask_mod'} reads a captured tensor at an index that "
+            f"may overflow for (B, H, L, S) = {places}: compute it in int64, for example from "
+            "q_idx.long()"
+        )
+    return mod, captured
 
 
 def _lists(
@@ -209,6 +254,11 @@ def _check(
         )
     if query.dim() != 4 or key.dim() != 4 or value.dim() != 4:
         raise NotImplementedError("NYI: query, key, and value must be 4D tensors")
+    if key.shape[:3] != value.shape[:3]:
+        raise ValueError(
+            "Expect key and value to have the same batch size, heads and length but got key "
+            f"{tuple(key.shape)} and value {tuple(value.shape)}."
+        )
     if not enable_gqa and query.size(-3) != key.size(-3):
         raise ValueError(
             "Expect query and key/value to have the same number of heads but got "
@@ -271,10 +321,10 @@ def _check_options(options: dict[str, Any] | None) -> None:
 
 
 __all__ = [
-    "_DEFAULT_SPARSE_BLOCK_SIZE",
     "AuxOutput",
     "AuxRequest",
     "BlockMask",
+    "FlexKernelOptions",
     "and_masks",
     "create_block_mask",
     "create_mask",
