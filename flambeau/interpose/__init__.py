@@ -34,6 +34,7 @@ from typing import Any
 import flambeau
 from flambeau.dtype import prefix
 from flambeau.interpose.names import children_of, sources_of
+from flambeau.interpose.standins.absent import ABSENT, absent
 from flambeau.interpose.standins.root import __version__
 from flambeau.interpose.standins.version import TORCH
 
@@ -81,6 +82,9 @@ class Facade(ModuleType):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         if sources_of(path):
             return importlib.import_module(path)
+        if (refusing := absent(path)) is not None:
+            self.__dict__[name] = refusing
+            return refusing
         message = _missing(path)
         # `from torch import name` asks hasattr() inside the import machinery, then hides what was
         # said here behind a message that does not name the module; an ImportError gets through.
@@ -100,7 +104,7 @@ class Facade(ModuleType):
                 return
 
     def __dir__(self) -> Iterable[str]:
-        names = set(self.__dict__) - {"_sources"}
+        names = {*self.__dict__, *ABSENT.get(self.__name__, "").split()} - {"_sources"}
         for source in self._sources:
             names.update(n for n in dir(source) if not n.startswith("_") or n == "__version__")
         return sorted(names | set(children_of(self.__name__)))

@@ -12,6 +12,8 @@ import functools
 import importlib
 import importlib.util
 
+from flambeau.interpose.standins.absent import ABSENT
+
 MODULES: dict[str, tuple[str, ...]] = {
     "torch._tensor": ("flambeau.tensor",),
     "torch.autograd.grad_mode": ("flambeau.autograd.grad_mode", "flambeau"),
@@ -28,11 +30,13 @@ MODULES: dict[str, tuple[str, ...]] = {
     "torch.utils": ("flambeau.utils", "flambeau.interpose.standins.package"),
     "torch.utils.data": ("flambeau.utils.data", "flambeau.data"),
     "torch.utils.dlpack": ("flambeau.utils.dlpack", "flambeau"),
+    "torch.utils.hooks": ("flambeau.nn.hooks",),
     "torch.utils.tensorboard": ("flambeau.utils.tensorboard", "flambeau.tensorboard"),
 }
 """Torch modules whose names do not lie where the rule looks."""
 
 FAMILIES: dict[str, tuple[str, ...]] = {
+    "torch._dynamo": ("eval_frame",),
     "torch.autograd": ("anomaly_mode", "function", "functional", "gradcheck", "variable"),
     "torch.distributions": (
         *("bernoulli", "beta", "categorical", "distribution", "exponential", "gamma", "kl"),
@@ -64,7 +68,7 @@ ROOTS = frozenset(
         *("linalg", "mps", "multiprocessing", "nested", "nn", "onnx", "optim", "overrides"),
         *("profiler", "quantization", "random", "serialization", "signal", "sparse", "special"),
         *("storage", "testing", "torch_version", "types", "utils", "version", "xpu", "_tensor"),
-        *("_C", "_dynamo", "_inductor"),
+        *("_C", "_dynamo", "_inductor", "_subclasses", "_utils"),
     }
 )
 """Torch's own top-level modules. Others that flambeau has are not answered for."""
@@ -104,7 +108,10 @@ def sources_of(path: str) -> tuple[str, ...]:
     package = path.rpartition(".")[0]
     if rest[-1] in FAMILIES.get(package, ()):
         candidates += sources_of(package)
-    return tuple(name for name in dict.fromkeys(candidates) if _exists(name))
+    found = tuple(name for name in dict.fromkeys(candidates) if _exists(name))
+    if not found and any(name == path or name.startswith(f"{path}.") for name in ABSENT):
+        return (f"{_STANDINS}.package",)
+    return found
 
 
 def children_of(path: str) -> list[str]:
@@ -112,5 +119,6 @@ def children_of(path: str) -> list[str]:
     if path == "torch":
         return [name for name in sorted(ROOTS) if sources_of(f"torch.{name}")]
     listed = [row.rpartition(".") for row in MODULES]
+    listed += [name.rpartition(".") for name in ABSENT]
     found = {name for package, _, name in listed if package == path}
     return sorted({*found, *FAMILIES.get(path, ())})

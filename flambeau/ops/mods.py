@@ -253,7 +253,7 @@ class _Lifting:
             return found
         tensor = self.seen.get(key)
         if tensor is None:
-            source = node.src[0] if node.op is CAST else None
+            source = node.src[0] if node.op is CAST and node.buffer is None else None
             if type(source) is Node and _key(source) in self.seen:
                 return self.add(CAST, (self.capture(source),), (), node.dtype)
             tensor = over(record.Cell(node, record_device()), node.shape, node.dtype)

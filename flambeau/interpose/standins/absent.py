@@ -1,9 +1,61 @@
-"""Functions and classes that programs import but that are not there: using one raises."""
+"""Functions and classes that programs import but that are not there: using one raises.
+
+A library imports more of torch than one run of it needs: the parts for several processes, for
+accelerators, for tools. What such modules are asked for stands in :data:`ABSENT`, so that the
+imports succeed, ``isinstance`` and annotations work, and a use says what is missing.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, NoReturn
+
+ABSENT: dict[str, str] = {
+    "torch._C": "_get_accelerator DispatchKey TensorImpl Graph Value",
+    "torch._C._distributed_c10d": "ProcessGroup",
+    "torch._dynamo._trace_wrapped_higher_order_op": "TransformGetItemToIndex",
+    "torch._subclasses": "FakeTensor FakeTensorMode",
+    "torch._subclasses.fake_tensor": "FakeTensor FakeTensorMode",
+    "torch.cuda": "Event ExternalStream Stream StreamContext CUDAGraph graph default_generators",
+    "torch.distributed": (
+        "Backend FileStore GroupMember P2POp ProcessGroup ReduceOp Store TCPStore Work "
+        "all_gather all_gather_into_tensor all_gather_object all_reduce all_to_all "
+        "all_to_all_single barrier batch_isend_irecv broadcast broadcast_object_list "
+        "destroy_process_group gather gather_object get_backend get_global_rank "
+        "get_process_group_ranks get_rank get_world_size init_device_mesh init_process_group irecv "
+        "isend monitored_barrier new_group recv reduce reduce_scatter reduce_scatter_tensor "
+        "scatter scatter_object_list send"
+    ),
+    "torch.distributed._composable.fsdp": "fully_shard",
+    "torch.distributed.algorithms.join": "Join Joinable JoinHook",
+    "torch.distributed.device_mesh": "DeviceMesh init_device_mesh",
+    "torch.distributed.distributed_c10d": "ProcessGroup",
+    "torch.distributed.fsdp": (
+        "CPUOffload CPUOffloadPolicy FSDPModule FullyShardedDataParallel MixedPrecision "
+        "MixedPrecisionPolicy OffloadPolicy ShardingStrategy StateDictType fully_shard"
+    ),
+    "torch.distributed.tensor": (
+        "DTensor DeviceMesh Partial Placement Replicate Shard distribute_module distribute_tensor"
+    ),
+    "torch.distributed.tensor.placement_types": "Partial Placement Replicate Shard",
+    "torch.distributed.tensor.parallel": "ColwiseParallel RowwiseParallel parallelize_module",
+    "torch.nn.parallel": "DataParallel DistributedDataParallel",
+    "torch.nn.parallel.distributed": "DistributedDataParallel",
+    "torch.utils.data.graph_settings": "apply_random_seed",
+}
+"""Torch module -> names of its classes (with a capital) and functions that are refused on use."""
+
+
+def absent(path: str) -> Any:
+    """The class or function that refuses, if the table has one of this name; else None.
+
+    Args:
+        path: its name in torch, such as ``torch.distributed.barrier``.
+    """
+    module, _, name = path.rpartition(".")
+    if name not in ABSENT.get(module, "").split():
+        return None
+    return absent_class(path) if name[0].isupper() else absent_function(path)
 
 
 def absent_function(path: str) -> Callable[..., NoReturn]:

@@ -6,8 +6,6 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from flambeau.interpose.standins.absent import absent_class
-
 _NONE = "flambeau has no CUDA device here (torch.cuda.is_available() is False)"
 
 
@@ -97,8 +95,4 @@ def stream(stream: Any) -> Iterator[None]:
     yield
 
 
-Stream = absent_class("torch.cuda.Stream")
-StreamContext = absent_class("torch.cuda.StreamContext")
-Event = absent_class("torch.cuda.Event")
-CUDAGraph = absent_class("torch.cuda.CUDAGraph")
 OutOfMemoryError = type("OutOfMemoryError", (RuntimeError,), {})

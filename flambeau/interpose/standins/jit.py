@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 
 def is_scripting() -> bool:
@@ -42,8 +42,14 @@ class ScriptModule:
     """Modules are never scripted here, so nothing is one of these."""
 
 
-ScriptFunction = ScriptModule
-Final = Any
+ScriptFunction = RecursiveScriptModule = ScriptModule
+
+__all__ = ["Final"]
+
+
+def annotate(the_type: Any, the_value: Any) -> Any:
+    """The value; the type is for scripting."""
+    return the_value
 
 
 def load(*args: Any, **options: Any) -> NoReturn:
