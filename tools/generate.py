@@ -47,6 +47,7 @@ def lowering(row: Op) -> str:
         "composite": "from its body",
         "elementwise": "loop",
         "reduce": "loop",
+        "scan": "loop",
         "index": "loop",
         "index_put": "kernel",
         "contraction": "kernel",

@@ -8,15 +8,20 @@ from typing import Any
 
 from flambeau.codegen.llvm import STRETCH, TILE, Block, Emitter, Kernel, digest
 from flambeau.codegen.lowerings import TYPES, Value, is_float, vector_type
+from flambeau.codegen.scans import SCANS, Scan
 from flambeau.codegen.space import member_reads
+from flambeau.dtype import dtype as DType
 from flambeau.ir.graph import Node
-from flambeau.ir.region import Region
+from flambeau.ir.region import Map, Region
 
 GRAIN = 16384  # elements of work below which threads are not worth waking
 
 
 class RegionEmitter(Emitter):
     """Emits the whole kernel of a region."""
+
+    backwards = False  # whether loops over reduced dimensions run from the end
+    carries: dict[Node, list[Value]] = {}  # scans of the present loop -> where their state is
 
     def build(self) -> Kernel:
         """-> the kernel; its name is a digest of its text."""
@@ -206,6 +211,7 @@ done:
             self.mask = self.lane_mask(self.b.op("sub", size, start))
         elif kept:
             self.coordinates(order)
+        self.backwards = bool(self.region.backwards)
         for phase in range(self.phases):
             self.phase_loop(phase)
         self.stores_after(self.phases)
@@ -219,6 +225,7 @@ done:
         if not (reduces or stores or buffers):
             return
         accumulators = {n: self.start_accumulator(n) for n in reduces}
+        self.carries = {n: self.start_scan(n) for n in self.members if self.scans_in(n, phase)}
 
         def body() -> None:
             for n in reduces:
@@ -263,11 +270,12 @@ done:
         span = self.b.op("sub", stop, start)
         whole = self.b.op("and", span, self.b.const(-n, "i64", 1))
         full = self.b.op("add", start, whole)
-        for masked in (False, True):
+        for masked in (True, False) if self.backwards else (False, True):
             head, inside, out = (self.label(k) for k in ("head", "body", "out"))
             at = Value(self.b.fresh(), "i64", 1, 2)
+            place = Value(self.b.fresh(), "i64", 1, 2) if self.backwards else at
             assert self.vector is not None
-            self.index[self.vector] = full if masked else at
+            self.index[self.vector] = full if masked else place
             self.loop = []
             self.memos[2] = {}
             if masked:
@@ -290,6 +298,10 @@ done:
                 go = self.b.compare("slt", at, full)
                 self.b.emit(f"br i1 {go.name}, label %{inside}, label %{out}")
                 self.unit.append(f"{inside}:")
+                if self.backwards:
+                    passed = self.b.op("sub", at, start)
+                    rest = self.b.op("sub", full, self.b.const(n, "i64", 1))
+                    self.b.emit(f"{place.name} = sub i64 {rest.name}, {passed.name}")
                 self.unit.extend(lines)
                 after = self.b.op("add", at, self.b.const(n, "i64", 1))
                 self.b.emit(f"store i64 {after.name}, ptr {counter.name}")
@@ -314,7 +326,8 @@ done:
         go = self.b.compare("slt", at, size)
         self.b.emit(f"br i1 {go.name}, label %{inside}, label %{out}")
         self.unit.append(f"{inside}:")
-        self.index[d] = at
+        self.index[d] = Value(self.b.fresh(), "i64", 1, 2)
+        self.walk(at, size, self.index[d])
         # lines of level 1 made in here must not be used after the loop: forget them with it
         kept = dict(self.memos[1])
         self.nest(rest, innermost)
@@ -339,7 +352,7 @@ done:
         }
         sizes = {d: self.slot(("size", d)) for d in dims}
         for d in dims:
-            self.index[d] = names[d][4]
+            self.index[d] = Value(self.b.fresh(), "i64", 1, 2)
         self.loop = []
         self.memos[2] = {}
         body()
@@ -354,6 +367,7 @@ done:
             go = self.b.compare("slt", at, sizes[d])
             self.b.emit(f"br i1 {go.name}, label %{inside}, label %{out}")
             self.unit.append(f"{inside}:")
+            self.walk(at, sizes[d], self.index[d])
         self.unit.extend(lines)
         for d in reversed(dims):
             counter, head, _, out, at = names[d]
@@ -361,6 +375,127 @@ done:
             self.b.emit(f"store i64 {after.name}, ptr {counter.name}")
             self.b.emit(f"br label %{head}")
             self.unit.append(f"{out}:")
+
+    def walk(self, count: Value, size: Value, place: Value) -> None:
+        """Write the coordinate of a loop's step `count`: the same, or from the end."""
+        if not self.backwards:
+            self.b.emit(f"{place.name} = add i64 {count.name}, 0")
+            return
+        left = self.b.op("sub", size, count)
+        self.b.emit(f"{place.name} = sub i64 {left.name}, 1")
+
+    # -- scans ------------------------------------------------------------------------------------
+
+    def scans_in(self, node: Node, phase: int) -> bool:
+        """Whether a member is a scan that the loop of a phase may compute."""
+        if node.op.kind != "scan" or self.phase[node] > phase:
+            return False
+        kept = node in self.region.stores or node in self.buffered
+        return self.phase[node] == phase or not kept
+
+    def start_scan(self, node: Node) -> list[Value]:
+        """Where a scan's state is carried: of a row, or of each column."""
+        n = self.lanes if self.form == "columns" else 1
+        places = []
+        for number, element in self.nothing(node):
+            place = self.alloca(vector_type(element, n))
+            self.at(1)
+            start = self.b.splat(self.b.const(number, element, 1), n)
+            self.b.emit(f"store {start}, ptr {place.name}")
+            places.append(place)
+        return places
+
+    @property
+    def coordinate(self) -> str:
+        """The type that holds the coordinates along the reduced dimensions."""
+        return "i32" if math.prod(self.dims[d] for d in self.reduced) < 1 << 31 else "i64"
+
+    def nothing(self, node: Node) -> list[tuple[Any, str]]:
+        """The state of a scan before its first element."""
+        source = node.src[0].dtype
+        return SCANS[node.op.name].identity(source, TYPES[source.name][1], self.coordinate)
+
+    def compute(self, node: Node, m: Map, phase: int, memo: Any) -> Value:
+        """As `Emitter.compute`; a scan also moves what it carries on, once a step of the loop."""
+        if node.op.kind != "scan":
+            return super().compute(node, m, phase, memo)
+        known = self.memos[2].get(memo)
+        if known is None:
+            found = self.scanned(node, self.value(node.src[0], m, phase))
+            known = self.memos[2][memo] = Value(found.name, found.type, found.lanes, 2)
+        return known
+
+    def scanned(self, node: Node, x: Value) -> Value:
+        """The scan at the present vector, whose elements `x` holds."""
+        n, b = self.lanes, self.b
+        scan, dtype = SCANS[node.op.name], node.src[0].dtype
+        along = self.along()
+        self.at(2)
+        x = b.splat(x, n)
+        if self.coordinate == "i32":
+            along = b.convert("trunc", along, "i32")
+        state = scan.lift(b, x, along)
+        places = self.carries[node]
+        if self.form == "columns":
+            before = [
+                b.set(f"load {v.full}, ptr {p.name}", v.type, n)
+                for v, p in zip(state, places, strict=True)
+            ]
+            state = following = scan.combine(b, dtype, before, state)
+        else:
+            nothing = [
+                b.splat(b.const(number, element, 1), n) for number, element in self.nothing(node)
+            ]
+            if self.mask is not None and self.backwards:  # the end that is not there comes first
+                state = [b.select(self.mask, v, o) for v, o in zip(state, nothing, strict=True)]
+            state = self.prefixes(scan, dtype, state, nothing)
+            last = 0 if self.backwards else n - 1
+            total = [b.set(f"extractelement {v}, i64 {last}", v.type, 1) for v in state]
+            before = [
+                b.set(f"load {v.full}, ptr {p.name}", v.type, 1)
+                for v, p in zip(total, places, strict=True)
+            ]
+            following = scan.combine(b, dtype, before, total)
+            state = scan.combine(b, dtype, [b.splat(v, n) for v in before], state)
+        for v, p in zip(following, places, strict=True):
+            b.emit(f"store {v}, ptr {p.name}")
+        return scan.lower(b, state, TYPES[node.dtype.name][1])
+
+    def prefixes(
+        self, scan: Scan, dtype: DType, state: list[Value], nothing: list[Value]
+    ) -> list[Value]:
+        """The states of a vector's elements up to each of them, in loop order."""
+        n, step = self.lanes, 1
+        while step < n:
+            if self.backwards:
+                order = [k + step for k in range(n)]
+            else:
+                order = [k - step if k >= step else n for k in range(n)]
+            picks = ", ".join(f"i32 {min(k, n)}" for k in order)
+            moved = [
+                self.b.set(f"shufflevector {v}, {o}, <{n} x i32> <{picks}>", v.type, n)
+                for v, o in zip(state, nothing, strict=True)
+            ]
+            state = scan.combine(self.b, dtype, moved, state)
+            step *= 2
+        return state
+
+    def along(self) -> Value:
+        """The coordinate along the reduced dimensions, of every lane where lanes run along them."""
+        at: Value | None = None
+        for d in sorted(self.reduced):
+            size = self.slot(("size", d))
+            self.at(2)
+            at = (
+                self.index[d]
+                if at is None
+                else self.b.op("add", self.b.op("mul", at, size), self.index[d])
+            )
+        assert at is not None
+        position = self.b.splat(at, self.lanes)
+        if self.form == "rows" and self.lanes > 1:
+            position = self.b.op("add", position, self.iota(self.lanes))
+        return position
 
     # -- reductions -------------------------------------------------------------------------------
 
@@ -448,19 +583,8 @@ done:
     ) -> None:
         """argmax and argmin: the better of old and new, with its position."""
         n = self.lanes
-        at: Value | None = None
-        for d in sorted(self.reduced):
-            size = self.slot(("size", d))
-            self.at(2)
-            at = (
-                self.index[d]
-                if at is None
-                else self.b.op("add", self.b.op("mul", at, size), self.index[d])
-            )
-        assert at is not None
-        position = self.b.splat(at, n)
-        if self.form == "rows" and n > 1:
-            position = self.b.op("add", position, self.iota(n))
+        position = self.along()
+        self.at(2)
         known = self.b.set(f"load {vector_type('i64', n)}, ptr {where.name}", "i64", n)
         unset = self.b.compare("slt", known, self.b.const(0, "i64", n))
         take = self.b.op("or", self.better(node, x, old), unset)

@@ -228,7 +228,7 @@ class Space:
         return (
             node.op.name in vecmath.NAMES
             or node.op.name in ("true_div", "sqrt", "rsqrt", "pow", "random_bits")
-            or node.op.kind == "index"
+            or node.op.kind in ("index", "scan")
             or any(
                 s in self.row_level and self.costly(s)
                 for s in member_reads(self.region, node, self.free)
@@ -242,7 +242,7 @@ def lanes_for(
 ) -> int:
     """Lanes of a region: float32 vectors, wider for short bodies, whose chains need the overlap."""
     base = max(vector_bytes // 4, 4)
-    if any(n.op.name.startswith("arg") or n.op.kind == "index" for n in region.members):
+    if any(n.op.name.startswith("arg") or n.op.kind in ("index", "scan") for n in region.members):
         return base
     if not dims:
         return 1

@@ -11,6 +11,7 @@ Kinds of operation, which say how sources meet and how a target may compute them
     view         (x,) attrs (strides, offset): x's row-major storage read with other strides
     assign       (base, value) attrs (shape, strides, offset): base with a region overwritten
     reduce       (x,) attrs (axes,): the axes are dropped from the shape
+    scan         (x,) attrs (axis, reverse): each element from those up to (from) it along the axis
     contraction  (a, b[, bias]): batched matrix product, batch dimensions broadcast, plus a vector
     index        (x, i0, .., ik) : x at integer arrays over its first k+1 dimensions
     index_put    (x, value, i0, .., ik) attrs (mode,): scatter into a copy of x
@@ -35,6 +36,7 @@ KINDS = (
     "view",
     "assign",
     "reduce",
+    "scan",
     "contraction",
     "index",
     "index_put",

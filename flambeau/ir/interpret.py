@@ -60,7 +60,7 @@ def evaluate(node: Node, args: list[Any]) -> Any:
                 raise wrong
         if kind == "index_put":
             return reference(*args, mode=node.attrs[0]).astype(target)
-        if kind == "host":
+        if kind in ("host", "scan"):
             return reference(*args, *node.attrs)
         if kind in ("reduce", "contraction"):
             wide = [_wide(a) for a in args]

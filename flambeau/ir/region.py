@@ -154,6 +154,11 @@ class Region:
             step *= self.dims[d]
         return Map(0, tuple(coefficients))
 
+    @property
+    def backwards(self) -> bool | None:
+        """Whether its scans run from the end of their axis; None without scans."""
+        return next((n.attrs[1] for n in self.members if n.op.kind == "scan"), None)
+
     def kept(self) -> tuple[int, ...]:
         """Sizes of the dimensions that are not reduced."""
         return tuple(n for d, n in enumerate(self.dims) if d not in self.reduced)

@@ -133,6 +133,13 @@ def _reduce(node: Node) -> str | None:
     return None if shape == node.shape else f"reduces to {shape}"
 
 
+def _scan(node: Node) -> str | None:
+    x = _nodes(node)[0]
+    if not 0 <= node.attrs[0] < len(x.shape):
+        return f"an axis of a source of {x.shape}"
+    return None if x.shape == node.shape else f"a source of {x.shape}"
+
+
 def _contraction(node: Node) -> str | None:
     a, b, *bias = _nodes(node)
     if a.shape[-1] != b.shape[-2]:
@@ -175,6 +182,7 @@ _RULES = {
     "view": _view,
     "assign": _assign,
     "reduce": _reduce,
+    "scan": _scan,
     "contraction": _contraction,
     "index": _index,
     "index_put": _index_put,

@@ -35,93 +35,120 @@ def _accurate(x: Any) -> Any:
 
 
 # -- primitives ------------------------------------------------------------------------------------
+# `dim` has more than one element: of a single one the scan is the element itself. With `reverse`
+# each element's scan covers those from it to the end.
 
 
-@primitive("host", jvp="linear")
-def scan_sum(row: Any, input: Tensor, dim: int) -> Tensor:
+def _forwards(x: Any, dim: int, reverse: bool) -> Any:
+    return np.flip(x, dim) if reverse else x
+
+
+@primitive("scan", jvp="linear")
+def scan_sum(row: Any, input: Tensor, dim: int, reverse: bool) -> Tensor:
     """Running sum along one dimension, carried in float64."""
-    return emit(row, (input,), (dim,), input._shape, input.dtype)
+    return emit(row, (input,), (dim, reverse), input._shape, input.dtype)
 
 
-scan_sum.reference(lambda x, dim: np.cumsum(_accurate(x), axis=dim).astype(x.dtype))
-scan_sum.vjp(lambda g, out, x, dim: (_reversed_sum(g, dim), None))
+def _scan_sum(x: Any, dim: int, reverse: bool) -> Any:
+    sums = np.cumsum(_forwards(_accurate(x), dim, reverse), axis=dim)
+    return _forwards(sums, dim, reverse).astype(x.dtype)
 
 
-@primitive("host")
-def scan_product(row: Any, input: Tensor, dim: int) -> Tensor:
+scan_sum.reference(_scan_sum)
+scan_sum.row.complex = True
+scan_sum.vjp(lambda g, out, x, dim, reverse: (scan_sum(g, dim, not reverse), None, None))
+
+
+@primitive("scan")
+def scan_product(row: Any, input: Tensor, dim: int, reverse: bool) -> Tensor:
     """Running product along one dimension, carried in float64."""
-    return emit(row, (input,), (dim,), input._shape, input.dtype)
+    return emit(row, (input,), (dim, reverse), input._shape, input.dtype)
 
 
-scan_product.reference(lambda x, dim: np.cumprod(_accurate(x), axis=dim).astype(x.dtype))
+def _scan_product(x: Any, dim: int, reverse: bool) -> Any:
+    products = np.cumprod(_forwards(_accurate(x), dim, reverse), axis=dim)
+    return _forwards(products, dim, reverse).astype(x.dtype)
 
 
-def _reversed_sum(g: Tensor, dim: int) -> Tensor:
-    flip = NAMES["flip"]
-    return flip(scan_sum(flip(g, dim), dim), dim)
-
-
-def _scan_product_vjp(g: Any, out: Any, x: Any, dim: int) -> tuple[Any, ...]:
+def _scan_product_vjp(g: Any, out: Any, x: Any, dim: int, reverse: bool) -> tuple[Any, ...]:
     """Before the first zero g * out summed backwards over x; at it the product without it."""
     zero = x == 0
-    zeros_so_far = scan_sum(zero.long(), dim)
+    zeros_so_far = scan_sum(zero.long(), dim, reverse)
     first = zero & (zeros_so_far == 1)
     before = zeros_so_far == 0
     filled = select_where(first, 1.0, x)
-    smooth = _reversed_sum(g * scan_product(x, dim), dim) / select_where(before, x, 1.0)
-    at_zero = _reversed_sum(g * scan_product(filled, dim), dim)
-    return select_where(before, smooth, select_where(first, at_zero, 0.0)), None
+    smooth = scan_sum(g * scan_product(x, dim, reverse), dim, not reverse)
+    at_zero = scan_sum(g * scan_product(filled, dim, reverse), dim, not reverse)
+    smooth = smooth / select_where(before, x, 1.0)
+    return select_where(before, smooth, select_where(first, at_zero, 0.0)), None, None
 
 
+scan_product.reference(_scan_product)
 scan_product.row.complex = True
 scan_product.vjp(_scan_product_vjp, saves="input")
 
 
-@primitive("host", differentiable=False)
-def scan_place(row: Any, input: Tensor, dim: int, largest: bool) -> Tensor:
-    """Index of the extreme so far along one dimension (the last of equals; NaN wins), int64."""
-    return emit(row, (input,), (dim, largest), input._shape, dtypes.int64)
-
-
-def _scan_place(x: Any, dim: int, largest: bool) -> Any:
-    x = widened(x)
-    extreme = (np.maximum if largest else np.minimum).accumulate(x, axis=dim)
-    hit = (x == extreme) | np.not_equal(x, x)
+def _scan_place(x: Any, dim: int, reverse: bool, extreme: Any) -> Any:
+    x = _forwards(widened(x), dim, reverse)
+    hit = (x == extreme.accumulate(x, axis=dim)) | np.not_equal(x, x)
     shape = tuple(n if d == dim else 1 for d, n in enumerate(x.shape))
-    index = np.arange(x.shape[dim]).reshape(shape)
-    return np.maximum.accumulate(np.where(hit, index, 0), axis=dim)
+    steps = np.arange(x.shape[dim]).reshape(shape)
+    found = np.maximum.accumulate(np.where(hit, steps, 0), axis=dim)
+    return _forwards(x.shape[dim] - 1 - found if reverse else found, dim, reverse)
 
 
-scan_place.reference(_scan_place)
+@primitive("scan", differentiable=False)
+def scan_argmax(row: Any, input: Tensor, dim: int, reverse: bool) -> Tensor:
+    """Index of the largest so far along one dimension (the last of equals; NaN wins), int64."""
+    return emit(row, (input,), (dim, reverse), input._shape, dtypes.int64)
 
 
-@primitive("host")
-def scan_logsumexp(row: Any, input: Tensor, dim: int) -> Tensor:
+@primitive("scan", differentiable=False)
+def scan_argmin(row: Any, input: Tensor, dim: int, reverse: bool) -> Tensor:
+    """Index of the smallest so far along one dimension (the last of equals; NaN wins), int64."""
+    return emit(row, (input,), (dim, reverse), input._shape, dtypes.int64)
+
+
+scan_argmax.reference(lambda x, dim, reverse: _scan_place(x, dim, reverse, np.maximum))
+scan_argmin.reference(lambda x, dim, reverse: _scan_place(x, dim, reverse, np.minimum))
+
+
+def _need_floats(input: Tensor) -> None:
+    if input.dtype.category != 2:
+        raise NotImplementedError(
+            f"\"logcumsumexp_out_cpu\" not implemented for '{input.type()[6:-6]}'"
+        )
+
+
+@primitive("scan")
+def scan_logsumexp(row: Any, input: Tensor, dim: int, reverse: bool) -> Tensor:
     """log of the running sum of exponentials along one dimension."""
-    return emit(row, (input,), (dim,), input._shape, input.dtype)
+    _need_floats(input)
+    return emit(row, (input,), (dim, reverse), input._shape, input.dtype)
 
 
-def _scan_logsumexp(x: Any, dim: int) -> Any:
+def _scan_logsumexp(x: Any, dim: int, reverse: bool) -> Any:
     with np.errstate(all="ignore"):
-        return np.logaddexp.accumulate(_accurate(x), axis=dim).astype(x.dtype)
+        sums = np.logaddexp.accumulate(_forwards(_accurate(x), dim, reverse), axis=dim)
+    return _forwards(sums, dim, reverse).astype(x.dtype)
 
 
 #: Stands for the logarithm of 0 where -inf would meet inf.
 _LOG_ZERO = -1e30
 
 
-def _scan_logsumexp_vjp(g: Any, out: Any, x: Any, dim: int) -> tuple[Any, ...]:
+def _scan_logsumexp_vjp(g: Any, out: Any, x: Any, dim: int, reverse: bool) -> tuple[Any, ...]:
     """sum over later i of g_i * exp(x - out_i), in logarithms, by the sign of g."""
-    flip, exp, log = NAMES["flip"], NAMES["exp"], NAMES["log"]
+    exp, log = NAMES["exp"], NAMES["log"]
     wide = g if g.dtype.itemsize >= 4 else g.float()
     given, found = x.to(wide.dtype), out.to(wide.dtype)
     total: Any = 0
     for part, weight in ((wide, 1.0), (-wide, -1.0)):
         positive = part > 0
         logs = select_where(positive, log(select_where(positive, part, 1.0)), _LOG_ZERO)
-        later = flip(scan_logsumexp(flip(logs - found, dim), dim), dim)
+        later = scan_logsumexp(logs - found, dim, not reverse)
         total = total + exp(given + later) * weight
-    return total, None
+    return total, None, None
 
 
 scan_logsumexp.reference(_scan_logsumexp)
@@ -133,9 +160,9 @@ scan_logsumexp.vjp(_scan_logsumexp_vjp, saves="input out")
 
 def _along(input: Tensor, dim: int, row: Any) -> Tensor:
     d = wrap_dim(dim, input.ndim)
-    if input.ndim == 0:
-        return row(input.reshape(1), 0).reshape(())
-    return row(input, d)
+    if input.ndim == 0 or input._shape[d] == 1:
+        return NAMES["clone"](input)
+    return row(input, d, False)
 
 
 def _summed_dtype(input: Tensor, dtype: DType | None) -> Tensor:
@@ -157,9 +184,10 @@ def cumprod(input: Tensor, dim: int, *, dtype: DType | None = None) -> Tensor:
 
 def _extreme(input: Tensor, dim: int, largest: bool) -> tuple[Tensor, Tensor]:
     d = wrap_dim(dim, input.ndim)
-    if input.ndim == 0:
-        return NAMES["clone"](input), NAMES["zeros"]((), dtype=dtypes.int64, device=input.device)
-    place = scan_place(input, d, largest)
+    if input.ndim == 0 or input._shape[d] == 1:
+        place = NAMES["zeros"](input._shape, dtype=dtypes.int64, device=input.device)
+        return NAMES["clone"](input), place
+    place = (scan_argmax if largest else scan_argmin)(input, d, False)
     return gather(input, d, place), place
 
 
@@ -178,10 +206,7 @@ def cummin(input: Tensor, dim: int) -> Any:
 @composite(out="exact")
 def logcumsumexp(input: Tensor, dim: int) -> Tensor:
     """log(cumsum(exp(input))) along a dimension, without overflow."""
-    if input.dtype.category != 2:
-        raise NotImplementedError(
-            f"\"logcumsumexp_out_cpu\" not implemented for '{input.type()[6:-6]}'"
-        )
+    _need_floats(input)
     return _along(input, dim, scan_logsumexp)
 
 

@@ -179,7 +179,7 @@ class Fuser:
             if node in self.outputs:
                 self.alone(node)
             return
-        if (kind in ("elementwise", "index") and node.op.name != "empty_memory") or (
+        if (kind in ("elementwise", "index", "scan") and node.op.name != "empty_memory") or (
             kind == "reduce" and node.src[0].numel
         ):
             if 0 in node.shape:
@@ -384,8 +384,10 @@ class Attempt:
                         work.refined(cut)
             full = work.dims
             self.shadow = work
-            if node.op.kind != "reduce":
+            if node.op.kind not in ("reduce", "scan"):
                 return work.natural()
+            if not _same_way(work, node):
+                return None
             reduced = _reduced_dims(node, full)
             if reduced is None or (work.reduced and work.reduced != reduced):
                 return None
@@ -394,7 +396,7 @@ class Attempt:
                     return None
                 work.reduced = reduced
             return work.natural()
-        if node.op.kind == "reduce" or not work.reduced:
+        if node.op.kind in ("reduce", "scan") or not work.reduced:
             return None
         kept = work.kept()
         part = common_refinement(kept, sizes)
@@ -582,8 +584,10 @@ class Attempt:
 
 
 def _reduced_dims(node: Node, dims: tuple[int, ...]) -> frozenset[int] | None:
-    """Which dimensions of the iteration space a reduction's axes are."""
+    """Which dimensions of the iteration space are a reduction's axes, or a scan's."""
     shape, axes = node.src[0].shape, node.attrs[0]
+    if node.op.kind == "scan":
+        axes = (axes,)
     found = set()
     at = 0
     for i, n in enumerate(shape):
@@ -596,6 +600,17 @@ def _reduced_dims(node: Node, dims: tuple[int, ...]) -> frozenset[int] | None:
         if product != n:
             return None
     return frozenset(found)
+
+
+def _same_way(region: Region, node: Node) -> bool:
+    """Whether a reduction or scan can be part of a region whose loops may run backwards."""
+    backwards = region.backwards
+    if node.op.kind == "scan":
+        ordered = any(n.op.name.startswith("arg") for n in region.members)
+        if backwards is None:
+            return not (ordered and node.attrs[1])
+        return backwards is node.attrs[1]
+    return not (backwards and node.op.name.startswith("arg"))  # the first of equals is wanted
 
 
 def _worth(dims: tuple[int, ...], reduced: frozenset[int]) -> bool:

@@ -50,7 +50,7 @@ def _owned(base: Node, original: Node, users: dict[Node, list[Node]], outputs: s
     if base.op is EMPTY:
         return Node(EMPTY, (), (), base.shape, base.dtype)
     if (
-        base.op.kind not in ("elementwise", "assign", "index_put", "reduce", "contraction")
+        base.op.kind not in ("elementwise", "assign", "index_put", "reduce", "scan", "contraction")
         or len(users[original]) > 1
         or original in outputs
         or base.op.name == "fill_value"

@@ -10,7 +10,7 @@ from flambeau.size import contiguous_strides
 
 _TAKES_ANY_SHAPE = ("fill_value",)
 #: kinds whose nodes without elements need not be computed (library calls raise errors of their own)
-_COMPUTED = ("elementwise", "view", "assign", "reduce", "contraction", "index", "index_put")
+_COMPUTED = ("elementwise", "view", "assign", "reduce", "scan", "contraction", "index", "index_put")
 
 
 def simplify(graph: Graph) -> Graph:

@@ -8,6 +8,7 @@ import pytest
 import flambeau as fl
 from flambeau import record
 from flambeau.ir.interpret import interpret
+from flambeau.ops.scan import scan_sum
 from flambeau.passes.pipeline import lower
 from flambeau.runtime import cpu
 from flambeau.runtime.host import array_of
@@ -68,6 +69,9 @@ def grow(rng, x, pool):
             lambda: x[fl.randint(0, x.shape[0], (4,))],
             lambda: x.unsqueeze(d).expand(*[-1] * (x.ndim + 1)),
             lambda: x.argmax(d).to(x.dtype),
+            lambda: (x * 0.1).cumsum(d),
+            lambda: x.cummax(d).values,
+            lambda: scan_sum(x / x.shape[d], d, True) if x.shape[d] > 1 else None,
         ]
     if x.ndim > 1:
         choices += [lambda: x.transpose(0, -1), lambda: x @ x.transpose(-1, -2)]
