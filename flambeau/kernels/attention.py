@@ -9,7 +9,7 @@ from typing import Any
 
 from flambeau.codegen import vecmath
 from flambeau.ir.graph import Node
-from flambeau.kernels import attention_backward, attention_forward, attention_tiles
+from flambeau.kernels import attention_backward, attention_few, attention_forward, attention_tiles
 from flambeau.kernels.attention_mods import Module, supported
 from flambeau.kernels.attention_problem import AXES, BLOCKS, KEYS, RESULTS, Problem
 from flambeau.kernels.attention_tiles import Machine, machine_of
@@ -18,6 +18,13 @@ from flambeau.ops.flex import How
 from flambeau.ops.mods import derivative
 from flambeau.size import contiguous_strides
 
+#: rows that fit a panel of one vector; rows that a group of heads is packed into one tile for
+_NARROW = 16
+_FEW = 64
+#: rows of a tile, units that a forward pass with few queries is cut into, and a unit's least keys
+_ROWS = 128
+_PARTS = 32
+_LEAST_KEYS = 512
 _DTYPES = {"float32": "f32"}
 #: parallel units that a backward pass is cut into where heads are few
 _UNITS = 16
@@ -59,8 +66,31 @@ def problem_of(node: Node) -> Problem | None:
             return None
     return Problem(
         "backward" if backward else "forward", _DTYPES[dtype], cover, how.score, how.mask, how.keep,
-        needs, how.top and not backward,
+        needs, how.top and not backward, 0 if backward else few(node),
     )  # fmt: skip
+
+
+def few(node: Node) -> int:
+    """Vectors of a panel where a forward pass is split over keys, else 0."""
+    how: How = node.attrs[node.op.parameters.index("how")]
+    (_, heads, length, _), (_, shared, _, _) = node.src[0].shape, node.src[1].shape
+    if how.causal:
+        return 0
+    if how.blocks is not None:  # the rows of a unit must see the same blocks
+        lists = node.src[3].shape
+        if lists[1] > 1 or length > how.blocks[0]:
+            return 0
+    rows = heads // shared * length
+    if rows <= _NARROW:
+        return 1
+    return 2 if rows <= _FEW or shares(node) > 1 else 0
+
+
+def shares(node: Node) -> int:
+    """How many shares the keys of a head are cut into where there are few queries."""
+    (batch, heads, length, _), (_, shared, keys, _) = node.src[0].shape, node.src[1].shape
+    units = batch * shared * -(-heads // shared * length // _ROWS)
+    return max(1, min(-(-_PARTS // units), keys // _LEAST_KEYS))
 
 
 def operands(node: Node) -> dict[str, Node]:
@@ -81,6 +111,8 @@ def symbol(problem: Problem) -> str:
 
 def module_text(problem: Problem, machine: Machine) -> str:
     """LLVM IR of the module that defines a problem's kernel, called with a table of words."""
+    if problem.few == 1:
+        machine = machine.narrow()
     module = Module()
     module.math.add(("log", "f32", machine.lanes))
     declared = attention_tiles.declarations(machine) | {
@@ -90,8 +122,11 @@ def module_text(problem: Problem, machine: Machine) -> str:
     }
     parts = [attention_forward.pack_panel(machine)]
     if problem.direction == "forward":
+        form = attention_few if problem.few else attention_forward
         parts += attention_forward.functions(machine, problem, module)
-        parts.append(attention_forward.entry(machine, problem, symbol(problem)))
+        parts += [form.task(machine, problem), form.entry(machine, problem, symbol(problem))]
+        if problem.few:
+            parts.append(attention_few.combine(machine, problem))
     else:
         parts += attention_backward.functions(machine, problem, module)
         parts.append(attention_backward.entry(machine, problem, symbol(problem)))
@@ -110,12 +145,14 @@ def words(program: Any, node: Node, problem: Problem) -> list[Any]:
     known["BQ"], known["BK"] = how.blocks or (q[2], k[2])
     for name, x in (("scale", how.scale), ("keep_scale", how.keep_scale)):
         known[name] = float_bits(x)
+    if problem.few:
+        known["chunks"] = shares(node)
     if problem.direction == "backward":
         heads = k[0] * k[1]
-        shares = min(-(-_UNITS // heads), -(-k[2] // KEYS), _MOST_SHARES)
-        known.update(chunks=shares, units=heads * shares, groups=heads * shares)
+        parts = min(-(-_UNITS // heads), -(-k[2] // KEYS), _MOST_SHARES)
+        known.update(chunks=parts, units=heads * parts, groups=heads * parts)
         if problem.needs:
-            known["groups"] = min(heads * shares, _GROUPS)
+            known["groups"] = min(heads * parts, _GROUPS)
     results = [n for n in RESULTS[problem.direction] if n != "top" or problem.top]
     for which, name in enumerate(results):
         known[name] = (program.result(node, which), 0)

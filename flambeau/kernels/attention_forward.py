@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from flambeau.codegen.lowerings import Value as Typed
 from flambeau.kernels import attention_tiles as tiles
 from flambeau.kernels.attention_mods import Inline, Module, Writer
-from flambeau.kernels.attention_problem import KEYS, Problem, Table, base
+from flambeau.kernels.attention_problem import KEYS, OWN, Problem, Table, base
 from flambeau.kernels.attention_tiles import LN_2, LOG2_E, NEGATIVE_INFINITY, Machine
 from flambeau.kernels.emit import Function, Value
 
@@ -43,12 +43,14 @@ class Room:
         self.ot_step = f.mul(f.mul(f.ceildiv(values, lanes), lanes), wide)
         self.s = start
         self.alpha = f.gep("i8", start, KEYS * wide)
-        self.top = f.gep("i8", start, (KEYS + 1) * wide)
+        self.qt = f.gep("i8", start, (KEYS + 1) * wide)
+        self.top = f.gep("i8", self.qt, f.mul(self.qt_step, PANELS))
         self.sum = f.gep("i8", self.top, PANELS * wide)
-        self.qt = f.gep("i8", self.sum, PANELS * wide)
-        self.ot = f.gep("i8", self.qt, f.mul(self.qt_step, PANELS))
-        fixed = (KEYS + 1 + 2 * PANELS) * wide
-        self.size = f.add(f.mul(f.add(self.qt_step, self.ot_step), PANELS), fixed)
+        self.ot = f.gep("i8", self.sum, PANELS * wide)
+        #: bytes of what a unit has found: top, sum and ot, which follow one another
+        self.found = f.add(f.mul(self.ot_step, PANELS), 2 * PANELS * wide)
+        fixed = (KEYS + 1) * wide
+        self.size = f.add(f.add(f.mul(self.qt_step, PANELS), self.found), fixed)
 
 
 def pack_panel(machine: Machine) -> str:
@@ -77,7 +79,7 @@ def pack_panel(machine: Machine) -> str:
         f.ret()
     with f.loop("%cols", step=lanes) as col:
         left = f.sub("%cols", col.index)
-        for half in range(2):
+        for half in range(machine.vectors):
             rows = []
             for k in range(half * lanes, half * lanes + lanes):
                 count = f.select(f.cmp("sgt", "%rows", k), left, 0)
@@ -104,7 +106,7 @@ def unpack_panel(machine: Machine) -> str:
     vec, lanes, wide = machine.vec, machine.lanes, machine.panel * 4
     with f.loop("%cols", step=lanes) as col:
         left = f.sub("%cols", col.index)
-        for half in range(2):
+        for half in range(machine.vectors):
             factor = f.load(vec, f.gep("i8", "%factors", half * machine.width), machine.width)
             start = f.gep("i8", "%from", f.add(f.mul(col.index, wide), half * machine.width))
             columns = []
@@ -130,7 +132,7 @@ def causal_scores(machine: Machine) -> str:
     with f.loop("%to", start="%from") as row:
         short = f.op(f"trunc i64 {f.sub(row.index, '%first')} to i32")
         own = f.splat(lanes, "i32", short)
-        for j in range(2):
+        for j in range(machine.vectors):
             numbers = "<" + ", ".join(f"i32 {j * lanes + k}" for k in range(lanes)) + ">"
             gone = f.op(f"icmp sgt {machine.ints} {own}, {numbers}")
             place = f.gep("i8", f.gep("i8", "%s", f.mul(row.index, wide)), j * machine.width)
@@ -151,17 +153,28 @@ def inlines(
     names: Sequence[str],
     j: int,
 ) -> list[Inline]:
-    """Mods for vector j of a panel, lanes along queries, with what depends on no key written."""
+    """Mods for vector j of a panel, lanes along queries, with what depends on no key written.
+
+    `%first` is the panel's first query; with few queries its first row, see `attention_few`, and
+    `%h` a head of keys.
+    """
     b = Writer(f, module)
     lanes = machine.lanes
-    first = b.convert("trunc", Typed(str(f.add("%first", j * lanes)), "i64", 1), "i32")
+
+    def short(x: Value) -> Typed:
+        return b.convert("trunc", Typed(str(x), "i64", 1), "i32")
+
+    group = f.udiv(t["Hq"], t["Hk"]) if problem.few else 1
     numbers = Typed(tiles.lane_numbers(machine), "i32", lanes)
-    last = b.convert("trunc", Typed(str(f.sub(t["L"], 1)), "i64", 1), "i32")
-    queries = b.op("add", b.splat(first, lanes), numbers)
-    queries = b.call("smin", queries, b.splat(last, lanes))  # lanes beyond the end repeat the last
-    slots = {"q": queries}
-    for name in ("b", "h"):
-        slots[name] = b.convert("trunc", Typed(f"%{name}", "i64", 1), "i32")
+    rows = b.op("add", b.splat(short(f.add("%first", j * lanes)), lanes), numbers)
+    last = short(f.sub(f.mul(t["L"], group), 1))
+    rows = b.call("smin", rows, b.splat(last, lanes))  # lanes beyond the end repeat the last
+    slots = {"b": short("%b"), "h": short("%h"), "q": rows}
+    if problem.few:
+        length = b.splat(short(t["L"]), lanes)
+        slots["q"] = b.op("urem", rows, length)
+        first = b.splat(short(f.mul("%h", group)), lanes)
+        slots["h"] = b.op("add", first, b.op("udiv", rows, length))
     found = []
     for name in names:
         inline = Inline(b, t, name, problem.mods[name], lanes, dict(slots))
@@ -183,11 +196,11 @@ def mod_scores(machine: Machine, problem: Problem, masked: bool, module: Module)
         "nounwind noinline",
     )
     t = Table(f, problem)
-    t.preload("L", *problem.mod_words)
+    t.preload("L", "Hq", "Hk", *problem.mod_words)
     vec, lanes, wide = machine.vec, machine.lanes, machine.panel * 4
     scale = f.splat(lanes, "float", "%scale")
     names = [n for n in ("score", "mask") if n in problem.mods and (n != "mask" or masked)]
-    for j in range(2):
+    for j in range(machine.vectors):
         mods = dict(zip(names, inlines(f, machine, problem, t, module, names, j), strict=True))
         with f.loop("%n") as row:
             place = f.gep("i8", f.gep("i8", "%s", f.mul(row.index, wide)), j * machine.width)
@@ -218,10 +231,10 @@ def dropped(machine: Machine, problem: Problem, module: Module) -> str:
     """void dropped(t, p, n, first, key, b, h): dropout on n rows of probabilities."""
     f = Function("dropped", [("ptr", "t"), ("ptr", "p"), *_PLACE], "void", "nounwind noinline")
     t = Table(f, problem)
-    t.preload("L", "keep_scale", *problem.mod_words)
+    t.preload("L", "Hq", "Hk", "keep_scale", *problem.mod_words)
     vec, lanes, wide = machine.vec, machine.lanes, machine.panel * 4
     scale = f.splat(lanes, "float", f.op(f"fptrunc double {t['keep_scale']} to float"))
-    for j in range(2):
+    for j in range(machine.vectors):
         (keep,) = inlines(f, machine, problem, t, module, ("keep",), j)
         with f.loop("%n") as row:
             place = f.gep("i8", f.gep("i8", "%p", f.mul(row.index, wide)), j * machine.width)
@@ -249,7 +262,7 @@ def softmax(machine: Machine) -> str:
     vec, width, wide = machine.vec, machine.width, machine.panel * 4
     factor = f.splat(machine.lanes, "float", "%factor")
     lowest = f"splat (float {NEGATIVE_INFINITY})"
-    old = [f.load(vec, f.gep("i8", "%top", j * width), width) for j in range(2)]
+    old = [f.load(vec, f.gep("i8", "%top", j * width), width) for j in range(machine.vectors)]
     with f.loop("%n", carry=[(vec, x) for x in old]) as row:
         start = f.gep("i8", "%s", f.mul(row.index, wide))
         best = [
@@ -266,7 +279,7 @@ def softmax(machine: Machine) -> str:
         shifts.append(shift)
         alpha = tiles.exp2(f, machine, tiles.fma(f, machine, old[j], factor, shift))
         f.store(vec, alpha, f.gep("i8", "%alpha", j * width), width)
-    with f.loop("%n", carry=[(vec, "zeroinitializer")] * 2) as row:
+    with f.loop("%n", carry=[(vec, "zeroinitializer")] * machine.vectors) as row:
         start = f.gep("i8", "%s", f.mul(row.index, wide))
         sums = []
         for j, c in enumerate(row.carried):
@@ -300,7 +313,7 @@ def finish(machine: Machine) -> str:
     vec, lanes, width = machine.vec, machine.lanes, machine.width
     some = f.op("icmp ne ptr %greatest, null")
     factor = f.splat(lanes, "float", "%factor")
-    for j in range(2):
+    for j in range(machine.vectors):
         total = f.load(vec, f.gep("i8", "%sum", j * width), width)
         top = f.load(vec, f.gep("i8", "%top", j * width), width)
         none = f.op(f"fcmp oeq {vec} {total}, zeroinitializer")
@@ -357,7 +370,19 @@ def block(machine: Machine, problem: Problem) -> str:
         top, total = f.gep("i8", room.top, at), f.gep("i8", room.sum, at)
         with f.when(f.cmp("sgt", seen, 0)):
             tiles.product(
-                f, machine, "set", seen, 2, t["E"], k, k_row, k_col, qt, wide, room.s, wide
+                f,
+                machine,
+                "set",
+                seen,
+                machine.vectors,
+                t["E"],
+                k,
+                k_row,
+                k_col,
+                qt,
+                wide,
+                room.s,
+                wide,
             )
             if problem.cover == "causal":
                 start = f.max(f.add(ahead, 1), 0)
@@ -381,8 +406,8 @@ def block(machine: Machine, problem: Problem) -> str:
             if problem.keep is not None:
                 f.do(f"call void @dropped(ptr %t, ptr {room.s}, {place})")
             tiles.product(
-                f, machine, "scale", t["V"], 2, seen, v, v_col, v_row, room.s, wide, ot, wide,
-                room.alpha,
+                f, machine, "scale", t["V"], machine.vectors, seen, v, v_col, v_row, room.s, wide,
+                ot, wide, room.alpha,
             )  # fmt: skip
     f.ret()
     return f.text()
@@ -425,17 +450,112 @@ def block_of_queries(
     return row_block, first, f.max(f.min(f.sub(end, first), queries), 0)
 
 
+def share_of(f: Function, t: Table, count: Value, share: Value) -> tuple[Value, Value]:
+    """Where one of `chunks` equal shares of a count begins and ends."""
+    begin = f.udiv(f.mul(count, share), t["chunks"])
+    return begin, f.udiv(f.mul(count, f.add(share, 1)), t["chunks"])
+
+
 @contextmanager
-def listed(f: Function, t: Table, x: str, b: Value, h: Value, row: Value) -> Iterator[Value]:
-    """A loop over the blocks that a row of a block mask lists."""
+def listed(
+    f: Function, t: Table, x: str, b: Value, h: Value, row: Value, share: Value | None = None
+) -> Iterator[Value]:
+    """A loop over the blocks that a row of a block mask lists, or over one of `chunks` shares."""
     places = []
     for name in (f"{x}n", f"{x}i"):
         at = f.add(f.mul(b, t[f"{name}_b"]), f.mul(h, t[f"{name}_h"]))
         places.append(f.gep("i32", t[name], f.add(at, f.mul(row, t[f"{name}_r"]))))
     count = f.op(f"sext i32 {f.load('i32', places[0], 4)} to i64")
-    with f.loop(count) as each:
+    begin, end = (0, count) if share is None else share_of(f, t, count, share)
+    with f.loop(end, start=begin) as each:
         number = f.load("i32", f.gep("i32", places[1], each.index), 4)
         yield f.op(f"sext i32 {number} to i64")
+
+
+class Unit:
+    """Writes the work of a unit: what every form of the parallel part does with its room.
+
+    Args:
+        f: the function of the parallel part; its parameter `t` is the table.
+    """
+
+    def __init__(self, f: Function, machine: Machine, problem: Problem) -> None:
+        self.f = f
+        self.machine = machine
+        self.problem = problem
+        self.t = t = Table(f, problem)
+        t.preload(*(x for x in problem.fields if x not in ("units", *OWN["forward"])))
+        self.factor, self.sign, self.natural = factors(f, t, problem.score is not None)
+        self.raw = f.op(
+            f"call ptr @malloc(i64 {f.add(Room(f, machine, '%t', t['E'], t['V']).size, 64)})"
+        )
+        address = f.op(f"ptrtoint ptr {self.raw} to i64")
+        aligned = f.op(f"and i64 {f.add(address, 63)}, -64")
+        self.start = f.op(f"inttoptr i64 {aligned} to ptr")
+        self.room = Room(f, machine, self.start, t["E"], t["V"])
+
+    def clear(self, panels: Value) -> None:
+        """No keys have been seen."""
+        f, machine, room = self.f, self.machine, self.room
+        with f.loop(PANELS * machine.vectors, nonempty=True) as vector:
+            at = f.mul(vector.index, machine.width)
+            lowest = f"splat (float {NEGATIVE_INFINITY})"
+            f.store(machine.vec, lowest, f.gep("i8", room.top, at), machine.width)
+            f.store(machine.vec, "zeroinitializer", f.gep("i8", room.sum, at), machine.width)
+        bytes_ = f.mul(panels, room.ot_step)
+        f.do(f"call void @llvm.memset.p0.i64(ptr align 64 {room.ot}, i8 0, i64 {bytes_}, i1 false)")
+
+    def span(
+        self, begin: Value, end: Value, masked: bool, k: str, v: str, place: tuple[Value, ...]
+    ) -> None:
+        """The keys [begin, end) for (first query, queries, b, h)."""
+        f = self.f
+        first, count, b, h = place
+        with f.loop(end, start=begin, step=KEYS) as key:
+            keys = f.min(f.sub(end, key.index), KEYS)
+            f.do(
+                f"call void @block(ptr %t, ptr {self.start}, ptr {k}, ptr {v}, i64 {first}, "
+                f"i64 {count}, i64 {key.index}, i64 {keys}, i64 {b}, i64 {h}, "
+                f"i1 {str(masked).lower()}, float {self.factor}, float {self.natural})"
+            )
+
+    def listed_spans(
+        self, row: Value, k: str, v: str, place: tuple[Value, ...], share: Value | None = None
+    ) -> None:
+        """The keys that a block mask lists for a row of its blocks, or a share of them."""
+        f, t = self.f, self.t
+        for masked, x in ((True, "k"), (False, "fk")):
+            with listed(f, t, x, place[2], place[3], row, share) as each:
+                begin = f.mul(each, t["BK"])
+                end = f.min(f.add(begin, t["BK"]), t["S"])
+                self.span(begin, end, masked, k, v, place)
+
+    def write(self, panels: Value, count: Value, line: Value) -> None:
+        """The results of `count` rows, which begin at row `line` of them all."""
+        f, t, room, machine = self.f, self.t, self.room, self.machine
+        with f.loop(panels) as part:
+            row = f.mul(part.index, machine.panel)
+            at = f.mul(part.index, machine.panel * 4)
+            top, total = f.gep("i8", room.top, at), f.gep("i8", room.sum, at)
+            left, at_row = f.sub(count, row), f.add(line, row)
+            lse = f.gep("float", t["lse"], at_row)
+            best = greatest(f, t, at_row)
+            f.do(
+                f"call void @finish(ptr {top}, ptr {total}, ptr {lse}, ptr {best}, i64 {left}, "
+                f"float {self.factor}, float {'1.0' if self.problem.score else self.natural})"
+            )
+            out = f.gep("float", t["out"], f.mul(at_row, t["V"]))
+            ot = f.gep("i8", room.ot, f.mul(room.ot_step, part.index))
+            f.do(
+                f"call void @unpack_panel(ptr {out}, ptr {ot}, i64 {left}, i64 {t['V']}, "
+                f"ptr {total})"
+            )
+
+    def text(self) -> str:
+        """The function, ended."""
+        self.f.do(f"call void @free(ptr {self.raw})")
+        self.f.ret()
+        return self.f.text()
 
 
 def task(machine: Machine, problem: Problem) -> str:
@@ -443,16 +563,9 @@ def task(machine: Machine, problem: Problem) -> str:
     f = Function(
         "forward_task", [("ptr", "t"), ("i64", "begin"), ("i64", "end"), ("i64", "worker")]
     )
-    t = Table(f, problem)
-    t.preload(*(x for x in problem.fields if x not in ("units", "parts", "chunks")))
-    factor, sign, natural = factors(f, t, problem.score is not None)
-    queries, panel, wide = unit_queries(machine), machine.panel, machine.panel * 4
-    size = Room(f, machine, "%t", t["E"], t["V"]).size
-    raw = f.op(f"call ptr @malloc(i64 {f.add(size, 64)})")
-    address = f.op(f"ptrtoint ptr {raw} to i64")
-    aligned = f.op(f"and i64 {f.add(address, 63)}, -64")
-    start = f.op(f"inttoptr i64 {aligned} to ptr")
-    room = Room(f, machine, start, t["E"], t["V"])
+    own = Unit(f, machine, problem)
+    t, room = own.t, own.room
+    queries, panel = unit_queries(machine), machine.panel
     with f.loop("%end", start="%begin") as unit:
         head = f.udiv(unit.index, t["tiles"])
         # the longest units first, so that the last ones are short
@@ -472,58 +585,19 @@ def task(machine: Machine, problem: Problem) -> str:
             to = f.gep("i8", room.qt, f.mul(room.qt_step, part.index))
             f.do(
                 f"call void @pack_panel(ptr {to}, ptr {source}, i64 {t['q_l']}, i64 {t['q_e']}, "
-                f"i64 {f.sub(count, row)}, i64 {t['E']}, float {sign})"
+                f"i64 {f.sub(count, row)}, i64 {t['E']}, float {own.sign})"
             )
-        with f.loop(PANELS * 2, nonempty=True) as vector:
-            at = f.mul(vector.index, machine.width)
-            lowest = f"splat (float {NEGATIVE_INFINITY})"
-            f.store(machine.vec, lowest, f.gep("i8", room.top, at), machine.width)
-            f.store(machine.vec, "zeroinitializer", f.gep("i8", room.sum, at), machine.width)
-        bytes_ = f.mul(panels, room.ot_step)
-        f.do(f"call void @llvm.memset.p0.i64(ptr align 64 {room.ot}, i8 0, i64 {bytes_}, i1 false)")
-        stop: Value = t["S"]
-        if problem.cover == "causal":
-            stop = f.min(stop, f.add(first, count))
-
-        def span(begin: Value, end: Value, masked: bool, place: tuple[Value, ...]) -> None:
-            first, count, b, h = place
-            with f.loop(end, start=begin, step=KEYS) as key:
-                keys = f.min(f.sub(end, key.index), KEYS)
-                f.do(
-                    f"call void @block(ptr %t, ptr {start}, ptr {k}, ptr {v}, i64 {first}, "
-                    f"i64 {count}, i64 {key.index}, i64 {keys}, i64 {b}, i64 {h}, "
-                    f"i1 {str(masked).lower()}, float {factor}, float {natural})"
-                )
-
+        own.clear(panels)
         place = (first, count, b, h)
         if problem.cover == "blocks":
-            for masked, x in ((True, "k"), (False, "fk")):
-                with listed(f, t, x, b, h, row_block) as each:
-                    begin = f.mul(each, t["BK"])
-                    span(begin, f.min(f.add(begin, t["BK"]), t["S"]), masked, place)
+            own.listed_spans(row_block, k, v, place)
         else:
-            span(0, stop, True, place)
-        line = f.add(f.mul(head, t["L"]), first)
-        with f.loop(panels) as part:
-            row = f.mul(part.index, panel)
-            at = f.mul(part.index, wide)
-            top, total = f.gep("i8", room.top, at), f.gep("i8", room.sum, at)
-            left, at_row = f.sub(count, row), f.add(line, row)
-            lse = f.gep("float", t["lse"], at_row)
-            best = greatest(f, t, at_row)
-            f.do(
-                f"call void @finish(ptr {top}, ptr {total}, ptr {lse}, ptr {best}, "
-                f"i64 {left}, float {factor}, float {'1.0' if problem.score else natural})"
-            )
-            out = f.gep("float", t["out"], f.mul(at_row, t["V"]))
-            ot = f.gep("i8", room.ot, f.mul(room.ot_step, part.index))
-            f.do(
-                f"call void @unpack_panel(ptr {out}, ptr {ot}, i64 {left}, i64 {t['V']}, "
-                f"ptr {total})"
-            )
-    f.do(f"call void @free(ptr {raw})")
-    f.ret()
-    return f.text()
+            stop: Value = t["S"]
+            if problem.cover == "causal":
+                stop = f.min(stop, f.add(first, count))
+            own.span(0, stop, True, k, v, place)
+        own.write(panels, count, f.add(f.mul(head, t["L"]), first))
+    return own.text()
 
 
 def entry(machine: Machine, problem: Problem, symbol: str) -> str:
@@ -543,7 +617,7 @@ def entry(machine: Machine, problem: Problem, symbol: str) -> str:
 
 
 def functions(machine: Machine, problem: Problem, module: Module) -> list[str]:
-    """LLVM IR of the forward kernel's functions, but for pack_panel."""
+    """LLVM IR of the functions that every form of the forward kernel calls, but for pack_panel."""
     parts = [unpack_panel(machine), softmax(machine), finish(machine)]
     if problem.cover == "causal":
         parts.append(causal_scores(machine))
@@ -554,5 +628,5 @@ def functions(machine: Machine, problem: Problem, module: Module) -> list[str]:
     if problem.keep is not None:
         parts.append(dropped(machine, problem, module))
     for rows in tiles.tile_rows(machine):
-        parts += [tiles.tile(machine, "set", rows, 2), tiles.tile(machine, "scale", rows, 2)]
-    return [*parts, block(machine, problem), task(machine, problem)]
+        parts += [tiles.tile(machine, mode, rows, machine.vectors) for mode in ("set", "scale")]
+    return [*parts, block(machine, problem)]

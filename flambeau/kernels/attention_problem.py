@@ -47,6 +47,7 @@ class Problem:
         score, mask, keep: the mods; see `ops.flex.How`.
         needs: captured tensors of `score` that need gradients.
         top: whether the greatest scores are a result.
+        few: 0, or vectors of a panel where the queries are few: see `attention_few`.
     """
 
     direction: str
@@ -57,6 +58,7 @@ class Problem:
     keep: Mod | None = None
     needs: tuple[int, ...] = ()
     top: bool = False
+    few: int = 0
 
     @property
     def mods(self) -> dict[str, Mod]:
@@ -89,7 +91,9 @@ class Problem:
     def text(self) -> str:
         """The problem in words: what its kernel's name is made from."""
         mods = {name: mod.text() for name, mod in self.mods.items()}
-        return f"{self.direction} {self.dtype} {self.cover} {mods} {self.needs} {self.top}"
+        return (
+            f"{self.direction} {self.dtype} {self.cover} {mods} {self.needs} {self.top} {self.few}"
+        )
 
 
 def words_of(prefix: str, mod: Mod) -> list[str]:

@@ -14,7 +14,7 @@ C are rows of whole, aligned vectors in scratch memory.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flambeau.codegen.vecmath_exponential import coefficients
 from flambeau.kernels.emit import Function, Value
@@ -32,15 +32,17 @@ class Machine:
 
     Attributes:
         lanes: float32 lanes of a vector.
-        rows: rows of the full tile of two vectors.
+        rows: rows of the full tile.
         scalef: the instruction set multiplies by powers of two in one instruction (AVX-512).
         pairs: it multiplies pairs of bfloat16 (AVX-512 BF16).
+        vectors: vectors of a panel's row.
     """
 
     lanes: int
     rows: int
     scalef: bool
     pairs: bool
+    vectors: int = 2
 
     @property
     def vec(self) -> str:
@@ -64,8 +66,12 @@ class Machine:
 
     @property
     def panel(self) -> int:
-        """Lanes of a tile's row: two vectors."""
-        return 2 * self.lanes
+        """Lanes of a panel's row."""
+        return self.vectors * self.lanes
+
+    def narrow(self) -> Machine:
+        """The same with panels of one vector, and tiles of as many vectors as before."""
+        return replace(self, rows=self.rows * self.vectors, vectors=1)
 
 
 def machine_of(features: frozenset[str]) -> Machine:
