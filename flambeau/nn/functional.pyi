@@ -112,6 +112,8 @@ def grid_sample(input: Tensor, grid: Tensor, mode: _builtins.str = "bilinear", p
     """An image read at the places of a grid."""
 def group_norm(input: Tensor, num_groups: _builtins.int, weight: Tensor | None = None, bias: Tensor | None = None, eps: _builtins.float = ..., cudnn_enabled: _builtins.bool = True) -> Tensor:
     """(x - mean) / sqrt(var + eps) * weight + bias, one mean and variance a group of channels."""
+def grouped_mm(mat_a: Tensor, mat_b: Tensor, *, offs: Tensor | None = None, bias: Tensor | None = None, out_dtype: _DType | None = None) -> Tensor:
+    """Matrix products by groups that a tensor of offsets delimits, as experts of a mixture need."""
 def gumbel_softmax(logits: Tensor, tau: _builtins.float = 1, hard: _builtins.bool = False, eps: _builtins.float = ..., dim: _builtins.int = -1) -> Tensor:
     """Samples of the Gumbel-softmax distribution; with `hard`, one-hot with the soft gradient."""
 def hardshrink(input: Tensor, lambd: _builtins.float = ...) -> Tensor:

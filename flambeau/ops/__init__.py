@@ -10,6 +10,7 @@ from flambeau.ops import (  # noqa: F401  (importing declares the rows)
     convolution,
     creation,
     elementwise,
+    grouped,
     indexing,
     joining,
     linear,

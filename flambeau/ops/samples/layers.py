@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import flambeau
 from flambeau.ops.attention import score_dtype
 from flambeau.ops.flex import How
 from flambeau.ops.mods import trace
@@ -27,7 +28,22 @@ def with_mods(r: Any, score: Any, mask: Any = None) -> tuple[Any, ...]:
     return (q, k, v, How(0.5, score=of_score, mask=of_mask), *captured)
 
 
+def ends(*places: int) -> Any:
+    """Where groups end."""
+    return flambeau.tensor(places, dtype=flambeau.int32)
+
+
 SAMPLES: dict[str, Samples] = {
+    "matmul_grouped": lambda r: [
+        (r(7, 3), r(3, 3, 4), ends(2, 2, 6)),
+        (r(2, 5, 3), r(3, 7), ends(3, 7)),
+        (r(4, 6), r(6, 5), ends(1, 4, 6)),
+    ],
+    "grouped_mm": lambda r: [
+        (r(7, 4), r(3, 4, 8), {"offs": ends(2, 2, 7)}),
+        (r(3, 2, 4), r(3, 4, 8)),
+        (r(4, 7).t(), r(2, 8, 4).mT, {"offs": ends(0, 7)}),
+    ],
     "_native_layer_norm": lambda r: [
         (r(3, 4), (4,), r(4), r(4), 1e-5),
         (r(2, 3, 4), (3, 4), None, None, 1e-5),
