@@ -3,7 +3,7 @@
     python -m bench.kernels_convolution --threads 1
 
 GFLOP/s of the multiply-adds that the definition of a convolution has, padding included; leaving
-padding out may take a kernel above the processor's limit.
+padding out, and minimal filtering, may take a kernel above the processor's limit.
 """
 
 from __future__ import annotations

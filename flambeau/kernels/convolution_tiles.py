@@ -86,13 +86,24 @@ class Words:
         return self.f.op(f"inttoptr i64 {self[name]} to ptr")
 
 
-def micro_name(nv: int) -> str:
+def micro_name(nv: int, apart: bool = False) -> str:
     """Symbol of the micro-kernel for panels with `nv` vectors in use."""
-    return f"runs_{nv}"
+    return f"runs_{nv}_apart" if apart else f"runs_{nv}"
 
 
-def micro(form: Form, nv: int) -> str:
+def apart_rows(form: Form) -> int:
+    """Rows of the micro-kernel that sums runs apart: it holds two accumulators an element."""
+    return 6 if form.mr >= 8 else 3
+
+
+def micro(form: Form, nv: int, apart: bool = False) -> str:
     """void runs_<nv>(rows, row_step, a, step, runs, n, length, b, c, add): one tile of MR rows.
+
+    Args:
+        form: dtype and instruction set.
+        nv: vectors of a panel.
+        apart: each run is summed by itself and then added to the others, in registers: short sums
+            are accurate ones.
 
     c[i, :] (+)= sum over runs and positions of a[rows[i] + run + position * step] * b[position, :].
 
@@ -105,19 +116,21 @@ def micro(form: Form, nv: int) -> str:
         ("ptr", "rows"), ("i64", "row_step"), ("ptr", "a"), ("i64", "step"), ("ptr", "runs"),
         ("i64", "n"), ("i64", "length"), ("ptr", "b"), ("ptr", "c"), ("i64", "add"),
     ]  # fmt: skip
-    f = Function(micro_name(nv), params, "void", "nounwind noinline")
+    f = Function(micro_name(nv, apart), params, "void", "nounwind noinline")
     vec, size, width = form.vec, form.acc_size, form.vl * form.acc_size
+    count = apart_rows(form) if apart else form.mr
     starts = []
-    for i in range(form.mr):
+    for i in range(count):
         offset = f.load("i64", f.gep("i64", "%rows", f.mul("%row_step", i)), 8)
         starts.append(f.gep("i8", "%a", offset))
-    carry = [(vec, "zeroinitializer")] * (form.mr * nv)
-    with f.loop("%n", carry=carry, nonempty=True) as run:
+    zeros = ["zeroinitializer"] * (count * nv)
+    with f.loop("%n", carry=[(vec, zero) for zero in zeros], nonempty=True) as run:
         place = f.gep("i64", "%runs", f.mul(run.index, RUN))
         offset = f.load("i64", place, 8)
         panel = f.gep("i8", "%b", f.load("i64", f.gep("i64", place, 1), 8))
-        kinds = ["i64", "ptr"] + [vec] * (form.mr * nv)
-        inner = list(zip(kinds, [offset, panel, *run.carried], strict=True))
+        kinds = ["i64", "ptr"] + [vec] * len(zeros)
+        before = zeros if apart else run.carried
+        inner = list(zip(kinds, [offset, panel, *before], strict=True))
         with f.loop("%length", carry=inner, nonempty=True) as k:
             here, b, sums = k.carried[0], k.carried[1], k.carried[2:]
             columns = [f.load(vec, f.gep("i8", b, j * width), size) for j in range(nv)]
@@ -128,10 +141,14 @@ def micro(form: Form, nv: int) -> str:
                 for j in range(nv):
                     following.append(multiply_add(f, form, row, columns[j], sums[i * nv + j]))
             k.carry(f.op(f"add i64 {here}, %step"), f.gep("i8", b, form.nr * size), *following)
-        run.carry(*k.carried[2:])
+        sums = k.carried[2:]
+        if apart:
+            pairs = zip(run.carried, sums, strict=True)
+            sums = [f.op(f"fadd {vec} {total}, {part}") for total, part in pairs]
+        run.carry(*sums)
     sums = run.carried
     line = f.mul("%row_step", form.nr * size)
-    rows = [f.gep("i8", "%c", f.mul(line, i)) for i in range(form.mr)]
+    rows = [f.gep("i8", "%c", f.mul(line, i)) for i in range(count)]
     places = [f.gep("i8", row, j * width) for row in rows for j in range(nv)]
     with f.merge(f.cmp("ne", "%add", 0), [vec] * len(sums), sums) as values:
         for n, place in enumerate(places):
@@ -264,53 +281,79 @@ def _tile(form: Form) -> str:
     line = form.nr * form.acc_size
     offsets = f.gep("i8", "%scratch", (CELLS + SLACK) * line)
     places = f.gep("i64", offsets, CELLS + SLACK)
+    group, rows, first, stop = unit_of(f, v, offsets, places)
+    panel_bytes = f.mul(v["tile_rows"], line)
+    with f.when(f.cmp("ne", v["clear"], 0)):
+        size = f.mul(panel_bytes, f.sub(stop, first))
+        f.do(f"call void @llvm.memset.p0.i64(ptr %scratch, i8 0, i64 {size}, i1 false)")
+    image = address_of(f, f.add(v["a"], f.mul(group, v["a_group"])))
+    multiply(f, form, v, group, image, rows, first, stop, "%scratch", panel_bytes, offsets)
+    with f.loop(stop, start=first) as panel:
+        c = f.gep("i8", "%scratch", f.mul(f.sub(panel.index, first), panel_bytes))
+        store(f, form, v, group, panel.index, c, rows, places)
+    f.ret()
+    return f.text()
+
+
+def unit_of(
+    f: Function, v: dict[str, str], offsets: str, places: str
+) -> tuple[Value, Value, Value, Value]:
+    """Of a unit of work: the group, how many rows, the first panel and where panels end.
+
+    Its rows' offsets in the image and places in the result are written to the two tables.
+    """
     rest = f.udiv("%unit", v["row_tiles"])
     group, column_tile = f.udiv(rest, v["column_tiles"]), f.urem(rest, v["column_tiles"])
     top = f.mul(f.urem("%unit", v["row_tiles"]), v["tile_rows"])
     rows = f.min(v["tile_rows"], f.sub(v["rows"], top))
     _find_rows(f, v, top, offsets, places)
     first = f.mul(column_tile, v["tile_panels"])
-    stop = f.min(v["panels"], f.add(first, v["tile_panels"]))
-    panel_bytes = f.mul(v["tile_rows"], line)
-    with f.when(f.cmp("ne", v["clear"], 0)):
-        size = f.mul(panel_bytes, f.sub(stop, first))
-        f.do(f"call void @llvm.memset.p0.i64(ptr %scratch, i8 0, i64 {size}, i1 false)")
-    _multiply(f, form, v, group, rows, first, stop, panel_bytes, offsets)
-    out = f.add(v["out"], f.mul(f.mul(group, v["out_group"]), form.stored_size))
-    bias = f.add(v["bias"], f.mul(f.mul(group, v["bias_group"]), form.stored_size))
-    has_bias = f.cmp("ne", v["bias"], 0)
-    with f.loop(stop, start=first) as panel:
-        left = f.mul(panel.index, form.nr)
-        column = f.mul(f.mul(left, v["column_step"]), form.stored_size)
-        place = f.mul(f.mul(left, v["bias_step"]), form.stored_size)
-        here = f.select(has_bias, f.add(bias, place), 0)
-        c = f.gep("i8", "%scratch", f.mul(f.sub(panel.index, first), panel_bytes))
-        f.do(
-            f"call void @store_panel(ptr {c}, i64 {rows}, "
-            f"i64 {f.min(form.nr, f.sub(v['columns'], left))}, ptr {places}, "
-            f"ptr {_address(f, f.add(out, column))}, i64 {v['column_step']}, "
-            f"ptr {_address(f, here)}, i64 {v['bias_step']}, i64 {v['add']})"
-        )
-    f.ret()
-    return f.text()
+    return group, rows, first, f.min(v["panels"], f.add(first, v["tile_panels"]))
 
 
-def _multiply(
+def store(
     f: Function,
     form: Form,
     v: dict[str, str],
     group: Value,
+    panel: Value,
+    c: str,
+    rows: Value,
+    places: str,
+    shift: Value = 0,
+) -> None:
+    """Store a panel's sums `c` at `places` of the result, `shift` elements further on."""
+    left = f.mul(panel, form.nr)
+    out = f.add(f.mul(group, v["out_group"]), f.mul(left, v["column_step"]))
+    out = f.add(v["out"], f.mul(f.add(out, shift), form.stored_size))
+    bias = f.add(f.mul(group, v["bias_group"]), f.mul(left, v["bias_step"]))
+    bias = f.add(v["bias"], f.mul(bias, form.stored_size))
+    bias = f.select(f.cmp("ne", v["bias"], 0), bias, 0)
+    f.do(
+        f"call void @store_panel(ptr {c}, i64 {rows}, "
+        f"i64 {f.min(form.nr, f.sub(v['columns'], left))}, ptr {places}, "
+        f"ptr {address_of(f, out)}, i64 {v['column_step']}, "
+        f"ptr {address_of(f, bias)}, i64 {v['bias_step']}, i64 {v['add']})"
+    )
+
+
+def multiply(
+    f: Function,
+    form: Form,
+    v: dict[str, str],
+    group: Value,
+    image: str,
     rows: Value,
     first: Value,
     stop: Value,
+    sums: str,
     panel_bytes: Value,
     offsets: str,
 ) -> None:
-    """Sum all blocks of a tile in scratch, a panel and a stripe of rows at a time."""
+    """Sum all blocks of a tile in `sums`, a panel and a stripe of rows at a time."""
     line = form.nr * form.acc_size
     blocks = f.gep("i64", "%t", v["block_table"])
     runs = f.gep("i64", "%t", v["run_table"])
-    image = _address(f, f.add(v["a"], f.mul(group, v["a_group"])))
     panels = f.add(v["b"], f.mul(group, v["b_group"]))
     with f.loop(v["blocks"]) as block, f.loop(stop, start=first) as panel:
         entry = f.gep("i64", blocks, f.mul(block.index, len(BLOCK)))
@@ -324,8 +367,8 @@ def _multiply(
         narrow = f.cmp(
             "sle", f.sub(v["columns"], f.mul(panel.index, form.nr)), form.vl * (form.nv - 1)
         )
-        b = _address(f, f.add(panels, f.mul(panel.index, v["panel_step"])))
-        c = f.gep("i8", "%scratch", f.mul(f.sub(panel.index, first), panel_bytes))
+        b = address_of(f, f.add(panels, f.mul(panel.index, v["panel_step"])))
+        c = f.gep("i8", sums, f.mul(f.sub(panel.index, first), panel_bytes))
         run = f.gep("i64", runs, f.mul(w["first"], RUN))
         stripe = f.mul(w["row_step"], form.mr)
         with f.loop(rows, start=w["row"], step=stripe, nonempty=True) as row:
@@ -337,7 +380,8 @@ def _multiply(
             _call_micro(f, form, narrow, arguments)
 
 
-def _address(f: Function, word: Value) -> str:
+def address_of(f: Function, word: Value) -> str:
+    """A word as an address."""
     return f.op(f"inttoptr i64 {word} to ptr")
 
 

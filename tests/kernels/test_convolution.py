@@ -16,8 +16,9 @@ import pytest
 import flambeau
 from flambeau import dtypes, record
 from flambeau.ir.graph import Node
-from flambeau.kernels import claims, convolution
-from flambeau.kernels.convolution import Convolution, WeightGradient, convolution_form
+from flambeau.kernels import claims, convolution, convolution_plans
+from flambeau.kernels.convolution import convolution_form
+from flambeau.kernels.convolution_plans import Convolution, WeightGradient, Winograd
 from flambeau.nn import functional as F
 from flambeau.ops.rows import ROWS
 from flambeau.ops.table import HOLE
@@ -48,7 +49,9 @@ def kernel(dtype: str, form: str) -> Any:
     return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address)
 
 
-def run(row: str, form: str, arrays: list[np.ndarray], shape: Any, attrs: Any) -> np.ndarray:
+def run(
+    row: str, form: str, arrays: list[np.ndarray], shape: Any, attrs: Any, make: Any = None
+) -> np.ndarray:
     """One row through the kernel, with scratch memory and result full of NaN before."""
     name = str(arrays[0].dtype)
     dtype = convolution.DTYPES[name]
@@ -56,7 +59,9 @@ def run(row: str, form: str, arrays: list[np.ndarray], shape: Any, attrs: Any) -
     leaf = ROWS["empty_memory"]
     sources = tuple(Node(leaf, (), (k,), a.shape, kind) for k, a in enumerate(arrays))
     node = Node(ROWS[row], sources, attrs, tuple(shape), kind)
-    make = Convolution if row == "convolution" else WeightGradient
+    make = make or (Convolution if row == "convolution" else WeightGradient)
+    if make is Winograd:
+        assert Winograd.fits(node, convolution_form(dtype, FORMS[form][0]))
     plan = make(node, convolution_form(dtype, FORMS[form][0]))
     size = arrays[0].itemsize
     room = np.full(plan.scratch() // size + 128, np.nan, arrays[0].dtype)
@@ -217,7 +222,7 @@ def test_random_shapes(form: str, dtype: str, rng: np.random.Generator) -> None:
 
 def test_threads_and_chunks(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same bits on one thread and on several; the same sums in small chunks of images."""
-    monkeypatch.setattr(convolution, "SERIAL", 1)
+    monkeypatch.setattr(convolution_plans, "SERIAL", 1)
     p = SimpleNamespace(
         groups=2, stride=(2, 1), padding=(1, 2), dilation=(1, 1), kernel=(3, 3), sizes=(9, 8),
     )  # fmt: skip
@@ -239,20 +244,66 @@ def test_threads_and_chunks(rng: np.random.Generator, monkeypatch: pytest.Monkey
         finally:
             WORKERS[0] = 1
         with monkeypatch.context() as small:
-            small.setattr(convolution, "CHUNK", 1)
+            small.setattr(convolution_plans, "CHUNK", 1)
             np.testing.assert_allclose(run(row, "host", *arguments), one, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_minimal_filtering(
+    form: str, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Winograd's form, forward and transposed: odd numbers of patches, groups, chunks, layouts."""
+    monkeypatch.setattr(convolution_plans, "SERIAL", 1)
+    new = lambda *s: rng.standard_normal(s).astype(np.float32)
+    for n, c, m, sizes, pad, groups, chunk in (
+        (1, 16, 32, (2, 2), (1, 1), 1, 1 << 20),
+        (5, 32, 96, (6, 10), (1, 1), 1, 1 << 20),
+        (2, 160, 64, (4, 8), (0, 2), 2, 1 << 20),
+        (3, 96, 128, (14, 6), (2, 1), 1, 1),
+    ):
+        p = SimpleNamespace(
+            groups=groups, sizes=sizes, padding=pad, kernel=(3, 3), stride=(1, 1), dilation=(1, 1),
+        )  # fmt: skip
+        monkeypatch.setattr(convolution_plans, "CHUNK", chunk)
+        numbers = (p.stride, p.padding, p.dilation)
+        x, w, bias = new(n, c, *sizes), new(m, c // groups, 3, 3), new(m)
+        out = (n, m, *places(p))
+        attrs = attributes(p, bias, False, 0)
+        found = run("convolution", form, [x, w, bias], out, attrs, Winograd)
+        close(found, forward(x, w, bias, *numbers, groups), w[0].size)
+        g = np.moveaxis(np.ascontiguousarray(np.moveaxis(new(*out), 1, -1)), -1, 1)
+        v = new(m, 2 * 32, 3, 3)
+        wanted = transposed(g, v, *numbers, (0, 0), groups)
+        attrs = attributes(p, None, True, 0)
+        for WORKERS[0] in (3, 1):
+            found = run("convolution", form, [g, v], wanted.shape, attrs, Winograd)
+            close(found, wanted, v[:, 0].size)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
+def test_minimal_filtering_of_special_values(value: float, rng: np.random.Generator) -> None:
+    """Values that are not finite, or nearly so, reach what they reach by direct summation."""
+    p = SimpleNamespace(groups=1, padding=(1, 1), stride=(1, 1), dilation=(1, 1))
+    x = rng.standard_normal((2, 16, 6, 8)).astype(np.float32)
+    x[1, 3, 2, 5] = x[1, 3, 4, 5] = x[0, 7, 5, 7] = value
+    w = rng.standard_normal((64, 16, 3, 3)).astype(np.float32)
+    attrs = attributes(p, None, False, 0)
+    direct = run("convolution", "host", [x, w], (2, 64, 6, 8), attrs)
+    found = run("convolution", "host", [x, w], (2, 64, 6, 8), attrs, Winograd)
+    assert (np.isfinite(found) == np.isfinite(direct)).all()
+    np.testing.assert_allclose(found, direct, rtol=1e-4, atol=1e-4 if abs(value) != 3e38 else 1e33)
 
 
 def test_no_place_of_padding_is_multiplied() -> None:
     """A 2 x 2 image under a 3 x 3 kernel: 4 of 9 kernel places meet it, at each place."""
-    axis = convolution.cut(convolution.forward_axis(2, 3, 2, 1, 1, 1), 2)
+    axis = convolution_plans.cut(convolution_plans.forward_axis(2, 3, 2, 1, 1, 1), 2)
     assert [(p.count, [k for k, _ in p.taps]) for p in axis.phases] == [(1, [1, 2]), (1, [0, 1])]
     assert (axis.before, axis.padded) == (0, 2)
 
 
 def test_transposed_phases_hold_each_kernel_place_once() -> None:
     """Stride 2 takes the kernel apart: no inserted zero is multiplied."""
-    axis = convolution.transposed_axis(4, 3, 8, 2, 1, 1)
+    axis = convolution_plans.transposed_axis(4, 3, 8, 2, 1, 1)
     assert [[k for k, _ in p.taps] for p in axis.phases] == [[0, 2], [1]] or [
         sorted(k for k, _ in p.taps) for p in axis.phases
     ] == [[0, 2], [1]]
@@ -271,6 +322,16 @@ def test_claimed_and_not(rng: np.random.Generator) -> None:
     assert not claimed(8, 4, 1, 1)
     assert claimed(8, 1, 3, 3, groups=4)
     assert not claimed(4, 1, 3, 3, groups=4)
+    for sizes, channels, chosen in (
+        ((16, 16), 64, Winograd),
+        ((2, 2), 64, Convolution),  # a third of the products would be with padding
+        ((7, 7), 64, Convolution),
+        ((16, 16), 160, Convolution),
+    ):
+        x, w = flambeau.ones(4, channels, *sizes), flambeau.ones(64, channels, 3, 3)
+        node = F.conv2d(x, w, padding=1)._cell.node
+        if FORMS["host"][0] >= {"avx512f", "avx512bw", "avx512vl", "avx512dq"}:
+            assert type(convolution.plan(node)) is chosen
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -137,3 +137,30 @@ def test_refusals(name: str, shapes: Any, kwargs: Any) -> None:
     with pytest.raises(RuntimeError) as found:
         getattr(F, name)(*(flambeau.ones(*s) for s in shapes), **kwargs)
     assert str(found.value) == str(wanted.value)
+
+
+def distance(found: Any, exact: np.ndarray) -> np.ndarray:
+    """The greatest difference, and the root of the mean square, by the same of `exact`."""
+    error = np.asarray(found.detach().numpy(), np.float64) - exact
+    return np.array(
+        [np.abs(error).max() / np.abs(exact).max(), np.sqrt((error**2).mean() / (exact**2).mean())]
+    )
+
+
+@pytest.mark.parametrize(("c", "m", "size"), [(64, 64, 16), (128, 128, 8), (256, 256, 4)])
+def test_as_close_to_float64(c: int, m: int, size: int, rng: np.random.Generator) -> None:
+    """Errors of a layer and its gradients beside torch's, with values as a network has them."""
+    x = np.maximum(rng.standard_normal((8, c, size, size)), 0).astype(np.float32)
+    w = (rng.standard_normal((m, c, 3, 3)) / (3 * c**0.5)).astype(np.float32)
+    g = rng.standard_normal((8, m, size, size)).astype(np.float32)
+
+    def passes(library: Any, kind: Any) -> list[Any]:
+        """The layer's result and its two gradients."""
+        a, b = (library.tensor(t).to(kind).requires_grad_() for t in (x, w))
+        y = library.conv2d(a, b, padding=1)
+        return [y, *library.autograd.grad(y, (a, b), library.tensor(g).to(kind))]
+
+    exact = [t.detach().numpy() for t in passes(torch, torch.float64)]
+    theirs, ours = passes(torch, torch.float32), passes(flambeau, flambeau.float32)
+    for one, other, wanted in zip(theirs, ours, exact, strict=True):
+        assert (distance(other, wanted) <= 1.15 * distance(one, wanted)).all()
