@@ -26,6 +26,7 @@ from flambeau.dtype import ALL, float64, get_default_dtype, result_type, scalar_
 from flambeau.dtype import bool as bool_dtype
 from flambeau.dtype import dtype as DType
 from flambeau.ir.graph import CAST, PICK, Constant, Node, Op
+from flambeau.ops.arguments import bind, by_torch_names, check_first
 from flambeau.ops.autocast import cast_call
 from flambeau.ops.entries import attach, attach_two, tracks
 from flambeau.ops.rows import FUNCTIONAL, NAMES, ROWS, new_row, set_samples, set_vjp
@@ -615,8 +616,12 @@ def composite(
                         return body(*args, **kwargs)
                     return _as_one_entry(op, body, args, kwargs)
                 except AttributeError:
-                    _check_first(op, args, kwargs)
+                    check_first(op, args, kwargs)
                     raise
+                except TypeError:
+                    if (named := by_torch_names(op, kwargs)) is None:
+                        raise
+                return call(*args, **named)
 
         return _finish(
             op,
@@ -631,18 +636,6 @@ def composite(
         )
 
     return declare
-
-
-def _check_first(op: Op, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """After a body failed: say so when what should be a tensor is something else."""
-    for position, (name, parameter) in enumerate(op.signature.parameters.items()):
-        if parameter.annotation == "Tensor" and parameter.kind is not parameter.VAR_POSITIONAL:
-            given = args[position] if position < len(args) else kwargs.get(name)
-            if not isinstance(given, Tensor):
-                raise TypeError(
-                    f"{op.name}(): argument '{name}' (position {position + 1}) must be Tensor, "
-                    f"not {type(given).__name__}"
-                ) from None
 
 
 def _as_one_entry(
@@ -680,7 +673,7 @@ def _kept(op: Op, body: Callable[..., Any]) -> Callable[..., Any]:
         if modes.autocast is not None:
             return cast_call(policy, call, args, kwargs)
         if kwargs:
-            bound = op.signature.bind(*args, **kwargs)
+            bound = bind(op, args, kwargs)
             args = bound.args if not bound.kwargs else (*bound.args, *bound.kwargs.values())
         tensors = []
         numbers: list[float] = []
@@ -712,7 +705,7 @@ def _kept(op: Op, body: Callable[..., Any]) -> Callable[..., Any]:
             try:
                 specs = _learn(body, args)
             except AttributeError:
-                _check_first(op, args, {})
+                check_first(op, args, {})
                 raise
             if len(_layouts) > 4096:
                 _layouts.clear()
