@@ -13,6 +13,7 @@ NAMES = {
     "Explanation": "flambeau.explanation",
     "save": "flambeau.serialization",
     "load": "flambeau.serialization",
+    "vmap": "flambeau.func",
     "autocast": "flambeau.amp",
     "GradScaler": "flambeau.amp",
     "OutOfMemoryError": "flambeau.interpose.standins.cuda",

@@ -37,6 +37,7 @@ from flambeau.ir.graph import (
     Graph,
     Node,
     Op,
+    dependents,
     reachable,
     specialised,
 )
@@ -94,19 +95,31 @@ sync = os.environ.get("FLAMBEAU_SYNC", "0") not in ("", "0")
 
 
 class _Thread(threading.local):
-    """What a thread is doing: how deep it records rewriting material, who watches it record, and
-    who sees its Python run (`compile`)."""
+    """What a thread is doing: how deep it records rewriting material, who watches it record, who
+    sees its Python run (`compile`), and for whom it draws random numbers: count -> how many places
+    of the stream a draw takes (`func.vmap`)."""
 
     tracing = 0
     watcher: Any = None
     observer: Any = None
 
 
+    draw: Any = None
 thread = _Thread()
 
 
 def _after_fork() -> None:
     """In a child: another thread of the parent may have held the lock, and it is not here."""
+#: Placeholders of recordings that stand for something else, and of which nothing is executed while
+#: they are open: what depends on them waits (`func.vmap`).
+withheld: set[Node] = set()
+
+
+def placeholder(shape: tuple[int, ...], dtype: DType, message: str) -> Node:
+    """A value that will never be: using it raises a RuntimeError with this message."""
+    return Node(FAILED, (), (message, RuntimeError), shape, dtype)
+
+
     global _lock
     _lock = threading.RLock()
 
@@ -282,6 +295,8 @@ def flush() -> None:
         by_device.pop("meta", None)
         groups = list(by_device.items())
         for at, (kind, group) in enumerate(groups):
+        if withheld:
+            _hold_back(by_device)
             try:
                 _run(kind, group)
             except BaseException:
@@ -291,6 +306,16 @@ def flush() -> None:
 
 def _fail(live: list[Cell], nodes: list[Node], error: BaseException) -> bool:
     """Mark cells whose computation raised: a write that did not happen is taken back, another
+def _hold_back(by_device: dict[str, list[Cell]]) -> None:
+    """Put cells that depend on what is withheld back on the list of what is pending."""
+    for kind, group in by_device.items():
+        waiting = dependents([c.node for c in group], withheld)
+        _pending.extend(c for c in group if c.node in waiting)
+        by_device[kind] = [c for c in group if c.node not in waiting]
+    for kind in [kind for kind, group in by_device.items() if not group]:
+        del by_device[kind]
+
+
     result raises whenever it is used. Programs write homes after every step that may raise.
     Returns whether a write was lost."""
     lost = False
@@ -575,7 +600,7 @@ def realise(cell: Cell) -> Any:
             _pending.append(cell)
             flush()
         if cell.node.buffer is None:
-            raise _again(cell.node)
+            raise _again(next(n for n in reachable((cell.node,)) if n.op is FAILED))
     return cell.node.buffer
 
 

@@ -286,6 +286,11 @@ class GradFn:
             return tuple(self.op.vjp(grads[0], out[0] if out else None, *read, **self.kwargs))
         return tuple(self.op.vjp(tuple(grads), tuple(out), *read, **self.kwargs))
 
+    def cells(self) -> list[Any]:
+        """The cells whose values the rule reads."""
+        kept = [a for a in (*self.args, *self.out) if type(a) is Saved]
+        return [a.tensor._cell for a in kept if a.tensor is not None]
+
     def release(self) -> None:
         """Drop what was saved; going backwards a second time raises."""
         if any(type(a) is Saved for a in (*self.args, *self.out)):
@@ -336,6 +341,17 @@ def _accumulate(g: Any, out: Any, *args: Any) -> tuple[Any, ...]:
 
 ACCUMULATE = Op("accumulate_grad", "effect")
 ACCUMULATE.vjp = _accumulate
+
+
+PLACE = Op("place", "composite")
+PLACE.vjp = _accumulate
+
+
+def place(tensor: Any) -> Any:
+    """Let a fresh tensor be where the tape ends, without being a leaf; -> it."""
+    meta = spec_of(tensor._shape, tensor.dtype, tensor._cell.device, True)
+    tensor._grad_fn, tensor._rg = GradFn(PLACE, (), (), {}, (meta,)), True
+    return tensor
 
 
 class AccumulateGrad(GradFn):

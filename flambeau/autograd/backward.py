@@ -355,15 +355,11 @@ def grad(
             for i in range(_as_sequence(grad_outputs)[0].shape[0])
         ]
         return tuple(None if c[0] is None else NAMES["stack"](c) for c in zip(*rows, strict=True))
-    task = _Task(create_graph if retain_graph is None else retain_graph, create_graph)
+    keep = create_graph if retain_graph is None else retain_graph
     edges = [_edge(t) for t in wanted]
-    task.captured = dict.fromkeys(edges)
-    task.needed = _leading_to({e[0] for e in edges}, [_edge(t)[0] for t in outs])
-    task.stop_at = _only_ends(task.needed, {e[0] for e in edges})
-    _run(task, outs, _initial(outs, grad_outputs))
+    arrived = arriving(outs, edges, _initial(outs, grad_outputs), keep, create_graph)
     found = []
-    for k, (t, e) in enumerate(zip(wanted, edges, strict=True)):
-        g = task.captured[e]
+    for k, (t, e, g) in enumerate(zip(wanted, edges, arrived, strict=True)):
         if g is None:
             if not allow_unused:
                 raise RuntimeError(
@@ -378,6 +374,31 @@ def grad(
             g = NAMES["to_dtype"](g, t.dtype)
         found.append(g)
     return tuple(found)
+
+
+def arriving(
+    outputs: Sequence[Tensor],
+    edges: Sequence[tuple[GradFn, int]],
+    grads: Sequence[Tensor],
+    keep: bool,
+    create: bool,
+    partial: bool = False,
+) -> list[Any]:
+    """The cotangents that arrive at some edges of the tape; None where none does.
+
+    Args:
+        outputs, grads: where the pass starts, and with what.
+        keep: what the tape saved is kept.
+        create: the pass is recorded on the tape.
+        partial: nothing passes through the edges: each gets what comes to it by no other.
+    """
+    task = _Task(keep, create)
+    ends = {e[0] for e in edges}
+    task.captured = dict.fromkeys(edges)
+    task.needed = _leading_to(ends, [_edge(t)[0] for t in outputs])
+    task.stop_at = ends if partial else _only_ends(task.needed, ends)
+    _run(task, outputs, grads)
+    return [task.captured[e] for e in edges]
 
 
 def _leading_to(ends: set[GradFn], starts: list[GradFn]) -> set[GradFn]:

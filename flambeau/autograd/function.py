@@ -98,6 +98,11 @@ class _Entry(GradFn):
             )
         return found
 
+    def cells(self) -> list[Any]:
+        kept = [s.tensor for s, _ in self.ctx._kept if s is not None]
+        kept += [v for v in vars(self.ctx).values() if isinstance(v, Tensor)]
+        return [t._cell for t in kept if t is not None]
+
     def release(self) -> None:
         if self.ctx._kept:
             self.released = True

@@ -82,6 +82,11 @@ class Op:
         complex: for elementwise rows, whether they take complex numbers.
         tensors: for elementwise rows, positions at which users may give no number.
         flops: node -> floating-point operations, for rows that are more than one an element.
+        batch: how a batch of calls becomes one call (`passes.batch`): the positions of attributes
+            that are dimensions, which shift by one where sources get a dimension in front;
+            "draw": each element is a random number of its own place; or a rule (node, sources,
+            which of them have the dimension, size) -> node or None. None: it follows from the kind;
+            composites are taken apart, library calls made one example after another.
         autocast: what autocast does to a call: "lower" converts float arguments to the dtype of
             the region, "float32" to float32, "promote" to the widest among them; "exempt"
             leaves them, and keeps autocast from the body too. None: the body's rows decide.
@@ -110,6 +115,7 @@ class Op:
         "complex",
         "autocast",
         "flops",
+        "batch",
     )
 
     def __init__(self, name: str, kind: str, body: Callable[..., Any] | None = None) -> None:
@@ -136,6 +142,7 @@ class Op:
         self.complex = False
         self.autocast: str | None = None
         self.flops: Callable[[Node], int] | None = None
+        self.batch: Any = None
 
     def __repr__(self) -> str:
         return f"<row {self.name}>"
@@ -333,6 +340,15 @@ def reachable(roots: Iterable[Node]) -> list[Node]:
         seen.add(node)
         stack.extend(s for s in node.src if type(s) is Node and s not in seen)
     return topological(seen)
+
+
+def dependents(roots: Iterable[Node], ends: Iterable[Node]) -> set[Node]:
+    """What the roots need that depends on one of `ends`, these included."""
+    found = set(ends)
+    for node in reachable(roots):
+        if any(type(s) is Node and s in found for s in node.src):
+            found.add(node)
+    return found
 
 
 def topological(nodes: set[Node]) -> list[Node]:

@@ -60,6 +60,7 @@ def _bits_reference(seed: int, offset: int, shape: tuple[int, ...]) -> Any:
 
 
 random_bits.reference(_bits_reference)
+random_bits.batch("draw")
 
 
 @elementwise(public=False, method=False, inplace=False, differentiable=False)
@@ -114,6 +115,8 @@ class Generator:
 
     def take(self, count: int) -> tuple[int, int]:
         """Reserve `count` counters; -> (seed, first counter)."""
+        if record.thread.draw is not None:
+            count = record.thread.draw(count)
         with self._lock:
             first = self._counter
             self._counter += count
@@ -530,6 +533,7 @@ def _poisson_reference(rate: Any, seed: int, first: int) -> Any:
 
 
 poisson_draw.reference(_poisson_reference)
+poisson_draw.batch("draw")
 
 
 @composite(method=False)

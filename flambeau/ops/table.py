@@ -69,6 +69,7 @@ def _finish(
             NAMES[name] = call
         if method:
             setattr(Tensor, name, call)
+    call.batch = functools.partial(setattr, op, "batch")  # type: ignore[attr-defined]
         if functional:
             FUNCTIONAL[name] = call
         if inplace:

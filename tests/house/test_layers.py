@@ -23,7 +23,7 @@ LAYERS = (
     "kernels",
     "runtime",
     "budget compile compiler deferred explanation legacy profiler random settings",
-    "nn optim data utils amp distributed export archive unpickle checkpoint safetensors "
+    "func nn optim data utils amp distributed export archive unpickle checkpoint safetensors "
     "serialization tensorboard",
     "cli commands interpose __main__",
 )
