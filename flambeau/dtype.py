@@ -209,6 +209,24 @@ def scalar_dtype(value: Any) -> dtype:
     return _default[0]
 
 
+def as_dtype(given: Any) -> dtype | None:
+    """What a parameter `dtype` means: a dtype, None, or Python's bool, int, float or complex.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if given is None or isinstance(given, dtype):
+        return given
+    found = _OF_TYPES.get(given) if isinstance(given, type) else None
+    if found is None:
+        kind = type(given).__name__
+        raise TypeError(f"argument 'dtype' must be {prefix[0]}.dtype, not {kind}")
+    return found
+
+
+_OF_TYPES = {_b.bool: bool, _b.int: int64, _b.float: float64, complex: complex128}
+
+
 def result_type(participants: tuple[tuple[dtype, _b.int], ...]) -> dtype:
     """torch's promotion over (dtype, priority) pairs.
 

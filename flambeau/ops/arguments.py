@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+from collections.abc import Callable
 from typing import Any
 
+from flambeau.dtype import as_dtype
 from flambeau.ir.graph import Op
 from flambeau.tensor import Tensor
 
@@ -23,7 +26,22 @@ def by_torch_names(op: Op, kwargs: dict[str, Any]) -> dict[str, Any] | None:
     found = {
         NUMPY[k] if k not in names and NUMPY.get(k) in names else k: v for k, v in kwargs.items()
     }
-    return None if found.keys() == kwargs.keys() else found
+    return None if found.keys() == kwargs.keys() or len(found) < len(kwargs) else found
+
+
+def dtype_form(op: Op, call: Callable[..., Any]) -> Callable[..., Any]:
+    """A row's function that takes Python's bool, int, float and complex as `dtype`, too."""
+    place = op.parameters.index("dtype")
+
+    @functools.wraps(call)
+    def with_dtype(*args: Any, **kwargs: Any) -> Any:
+        if "dtype" in kwargs:
+            kwargs["dtype"] = as_dtype(kwargs["dtype"])
+        elif len(args) > place and type(args[place]) is type:
+            args = (*args[:place], as_dtype(args[place]), *args[place + 1 :])
+        return call(*args, **kwargs)
+
+    return with_dtype
 
 
 def bind(op: Op, args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspect.BoundArguments:

@@ -10,6 +10,7 @@ import numpy as np
 from flambeau import dtypes
 from flambeau.device import device as Device
 from flambeau.device import resolve
+from flambeau.dtype import as_dtype
 from flambeau.dtype import dtype as DType
 from flambeau.ir.graph import CAST, COPY
 from flambeau.ops.movement import view_as_shape
@@ -123,8 +124,8 @@ def to(
         The tensor itself when nothing changes and `copy` is False.
     """
     for i, a in enumerate(args):
-        if isinstance(a, DType):
-            dtype = a
+        if isinstance(a, DType | type_of):
+            dtype = as_dtype(a)
         elif isinstance(a, Tensor):
             other = a
         elif isinstance(a, bool):
@@ -138,11 +139,6 @@ def to(
     if device is not None and resolve(device) != input.device:
         found = _move(input, resolve(device))
     if dtype is not None and dtype is not found.dtype:
-        if not isinstance(dtype, DType):
-            raise TypeError(
-                "to() received an invalid combination of arguments - got "
-                f"({type_of(dtype).__name__})"
-            )
         return to_dtype(found, dtype)
     return clone(found) if copy and found is input else found
 

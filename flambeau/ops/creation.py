@@ -62,11 +62,6 @@ def _leaf(t: Tensor, requires_grad: bool) -> Tensor:
     return t
 
 
-def _check_dtype(dtype: Any) -> None:
-    if dtype is not None and not isinstance(dtype, DType):
-        raise TypeError(f"argument 'dtype' must be flambeau.dtype, not {type_of(dtype).__name__}")
-
-
 def _factory(
     shape: tuple[int, ...],
     value: Any,
@@ -75,7 +70,6 @@ def _factory(
     requires_grad: bool,
     out: Any = None,
 ) -> Tensor:
-    _check_dtype(dtype)
     if any(n < 0 for n in shape):
         raise RuntimeError(
             f"Trying to create tensor with negative dimension {min(shape)}: {list(shape)}"
@@ -425,7 +419,6 @@ def _check_fits(value: Any, dtype: DType) -> None:
 
 
 def _from_data(data: Any, dtype: DType | None, where: Device) -> Tensor:
-    _check_dtype(dtype)
     if isinstance(data, (bool, int, float, complex)) and not isinstance(data, np.generic):
         natural = scalar_dtype(data)
         chosen = dtype or natural

@@ -26,7 +26,7 @@ from flambeau.dtype import ALL, float64, get_default_dtype, result_type, scalar_
 from flambeau.dtype import bool as bool_dtype
 from flambeau.dtype import dtype as DType
 from flambeau.ir.graph import CAST, PICK, Constant, Node, Op
-from flambeau.ops.arguments import bind, by_torch_names, check_first
+from flambeau.ops.arguments import bind, by_torch_names, check_first, dtype_form
 from flambeau.ops.autocast import cast_call
 from flambeau.ops.entries import attach, attach_two, tracks
 from flambeau.ops.rows import FUNCTIONAL, NAMES, ROWS, new_row, set_samples, set_vjp
@@ -58,6 +58,8 @@ def _finish(
         functools.update_wrapper(call, body)
     if out:
         call = out_form(call, body, str(out).split())
+    if "dtype" in op.parameters:
+        call = dtype_form(op, call)
     op.call = call
     call.row = op  # type: ignore[attr-defined]
     call.vjp = functools.partial(set_vjp, op)  # type: ignore[attr-defined]
