@@ -293,10 +293,10 @@ def flush() -> None:
                 seen.add(cell)
                 by_device.setdefault(cell.device.type, []).append(cell)
         by_device.pop("meta", None)
-        groups = list(by_device.items())
-        for at, (kind, group) in enumerate(groups):
         if withheld:
             _hold_back(by_device)
+        groups = list(by_device.items())
+        for at, (kind, group) in enumerate(groups):
             try:
                 _run(kind, group)
             except BaseException:
