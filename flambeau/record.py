@@ -102,14 +102,12 @@ class _Thread(threading.local):
     tracing = 0
     watcher: Any = None
     observer: Any = None
-
-
     draw: Any = None
+
+
 thread = _Thread()
 
 
-def _after_fork() -> None:
-    """In a child: another thread of the parent may have held the lock, and it is not here."""
 #: Placeholders of recordings that stand for something else, and of which nothing is executed while
 #: they are open: what depends on them waits (`func.vmap`).
 withheld: set[Node] = set()
@@ -120,6 +118,8 @@ def placeholder(shape: tuple[int, ...], dtype: DType, message: str) -> Node:
     return Node(FAILED, (), (message, RuntimeError), shape, dtype)
 
 
+def _after_fork() -> None:
+    """In a child: another thread of the parent may have held the lock, and it is not here."""
     global _lock
     _lock = threading.RLock()
 
@@ -304,8 +304,6 @@ def flush() -> None:
                 raise
 
 
-def _fail(live: list[Cell], nodes: list[Node], error: BaseException) -> bool:
-    """Mark cells whose computation raised: a write that did not happen is taken back, another
 def _hold_back(by_device: dict[str, list[Cell]]) -> None:
     """Put cells that depend on what is withheld back on the list of what is pending."""
     for kind, group in by_device.items():
@@ -316,6 +314,8 @@ def _hold_back(by_device: dict[str, list[Cell]]) -> None:
         del by_device[kind]
 
 
+def _fail(live: list[Cell], nodes: list[Node], error: BaseException) -> bool:
+    """Mark cells whose computation raised: a write that did not happen is taken back, another
     result raises whenever it is used. Programs write homes after every step that may raise.
     Returns whether a write was lost."""
     lost = False
