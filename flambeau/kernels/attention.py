@@ -25,7 +25,7 @@ _FEW = 64
 _ROWS = 128
 _PARTS = 32
 _LEAST_KEYS = 512
-_DTYPES = {"float32": "f32"}
+_DTYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 #: parallel units that a backward pass is cut into where heads are few
 _UNITS = 16
 _MOST_SHARES = 8
@@ -41,6 +41,8 @@ def problem_of(node: Node) -> Problem | None:
     named = operands(node)
     dtype = named["q"].dtype.name
     if dtype not in _DTYPES or not math.isfinite(how.scale):
+        return None
+    if any(s.dtype.name != dtype for x, s in named.items() if "lse" not in x):
         return None
     if any(0 in s.shape for s in named.values()):
         return None
@@ -111,6 +113,7 @@ def symbol(problem: Problem) -> str:
 
 def module_text(problem: Problem, machine: Machine) -> str:
     """LLVM IR of the module that defines a problem's kernel, called with a table of words."""
+    machine = machine.of(problem.dtype)
     if problem.few == 1:
         machine = machine.narrow()
     module = Module()
@@ -120,7 +123,7 @@ def module_text(problem: Problem, machine: Machine) -> str:
         "declare ptr @malloc(i64)",
         "declare void @free(ptr)",
     }
-    parts = [attention_forward.pack_panel(machine)]
+    parts: list[str] = []
     if problem.direction == "forward":
         form = attention_few if problem.few else attention_forward
         parts += attention_forward.functions(machine, problem, module)

@@ -14,35 +14,39 @@ from __future__ import annotations
 from typing import Any
 
 from flambeau.codegen.lowerings import Value as Typed
+from flambeau.kernels import attention_pack as pack
 from flambeau.kernels import attention_tiles as tiles
 from flambeau.kernels.attention_forward import listed
 from flambeau.kernels.attention_mods import Inline, Module, Sums, Writer
 from flambeau.kernels.attention_problem import KEYS, Problem, Table, base
 from flambeau.kernels.attention_tiles import LOG2_E, NEGATIVE_INFINITY, Machine
 from flambeau.kernels.emit import Function, Value
+from flambeau.kernels.gemm_micro import load_stored
 from flambeau.ops.mods import derivative
 
 #: queries of a tile
 QUERIES = 64
 
 
-def padded(f: Function, machine: Machine, n: Value) -> Value:
-    """n rounded up to whole vectors."""
-    return f.mul(f.ceildiv(n, machine.lanes), machine.lanes)
-
-
 class Room:
     """A unit's scratch memory: addresses of its parts by name.
 
-    kt, vt: panels of keys, features in rows. k, q, g: rows of keys, queries and the output's
-    cotangents, padded to whole vectors. p, ds: a tile's probabilities and the scores' gradients, a
-    row a query. dk, dv: the block's gradients so far.
+    kt, vt: panels of keys and values. q, g: rows of queries and of the output's cotangents. p, ds:
+    a tile's scores, then probabilities, and the scores' gradients, a row a query. dk, dv: the
+    block's gradients so far. What is summed over keys or queries stands again in steps (see
+    `attention_pack`) where slots are pairs: q_steps, g_steps, k_steps, and as pairs of keys
+    ds_pairs; the pairs of queries of p and ds stand in their own place.
+
+    e, v: bytes of a row of features; e_slots, v_slots: of its slots.
     """
 
     def __init__(self, f: Function, machine: Machine, start: str, features: Value, values: Value):
-        e, v = padded(f, machine, features), padded(f, machine, values)
-        self.e, self.v = f.mul(e, 4), f.mul(v, 4)
-        wide = machine.panel * 4
+        wide, step = machine.panel * 4, machine.step
+        self.e = f.mul(tiles.padded(f, machine, features), 4)
+        self.v = f.mul(tiles.padded(f, machine, values), 4)
+        e = tiles.padded(f, machine, tiles.slots(f, machine, features))
+        v = tiles.padded(f, machine, tiles.slots(f, machine, values))
+        self.e_slots, self.v_slots = f.mul(e, 4), f.mul(v, 4)
         self.kt_step, self.vt_step = f.mul(e, wide), f.mul(v, wide)
         panels = KEYS // machine.panel
         offset: Value = 0
@@ -52,76 +56,27 @@ class Room:
             "ds": QUERIES * KEYS * 4,
             "kt": f.mul(self.kt_step, panels),
             "vt": f.mul(self.vt_step, panels),
-            "k": f.mul(self.e, KEYS),
-            "q": f.mul(self.e, QUERIES),
-            "g": f.mul(self.v, QUERIES),
+            "k_steps": f.mul(self.e, KEYS // step),
+            "q": f.mul(self.e_slots, QUERIES),
+            "g": f.mul(self.v_slots, QUERIES),
             "dk": f.mul(self.e, KEYS),
             "dv": f.mul(self.v, KEYS),
         }
+        if machine.pairs:
+            sizes |= {
+                "q_steps": f.mul(self.e, QUERIES // step),
+                "g_steps": f.mul(self.v, QUERIES // step),
+                "ds_pairs": QUERIES * KEYS * 2,
+            }
         for name, size in sizes.items():
             self.at[name] = f.gep("i8", start, offset)
             offset = f.add(offset, size)
+        if not machine.pairs:
+            self.at |= {"q_steps": self["q"], "g_steps": self["g"], "ds_pairs": self["ds"]}
         self.size = offset
 
     def __getitem__(self, name: str) -> str:
         return self.at[name]
-
-
-def pack_rows(machine: Machine) -> str:
-    """void pack_rows(to, from, rs, cs, rows, cols, room): rows in float32, zeros up to whole
-    vectors and up to `room` rows."""
-    names = ("rs", "cs", "rows", "cols", "room")
-    f = Function(
-        "pack_rows",
-        [("ptr", "to"), ("ptr", "from"), *(("i64", n) for n in names)],
-        "void",
-        "nounwind noinline",
-    )
-    vec, lanes = machine.vec, machine.lanes
-    wide = f.mul(padded(f, machine, "%cols"), 4)
-    near = f.cmp("eq", "%cs", 1)
-    with f.loop("%room") as row:
-        inside = f.cmp("slt", row.index, "%rows")
-        start = f.gep("float", "%from", f.mul(f.select(inside, row.index, 0), "%rs"))
-        to = f.gep("i8", "%to", f.mul(row.index, wide))
-        with f.loop("%cols", step=lanes) as col:
-            place = f.gep("float", to, col.index)
-            count = f.select(f.both(inside, near), f.sub("%cols", col.index), 0)
-            mask = tiles.first_lanes(f, machine, count)
-            x = tiles.masked_load(f, machine, f.gep("float", start, col.index), mask)
-            f.store(vec, x, place, machine.width)
-        with f.when(f.both(inside, f.op(f"xor i1 {near}, true"))), f.loop("%cols") as col:
-            x = f.load("float", f.gep("float", start, f.mul(col.index, "%cs")), 4)
-            f.store("float", x, f.gep("float", to, col.index), 4)
-    f.ret()
-    return f.text()
-
-
-def write_rows(machine: Machine) -> str:
-    """void write_rows(to, from, parts, step, rows, cols, factor): to = factor * the sum of `parts`
-    padded row matrices, `step` bytes apart, in order."""
-    names = ("parts", "step", "rows", "cols")
-    f = Function(
-        "write_rows",
-        [("ptr", "to"), ("ptr", "from"), *(("i64", n) for n in names), ("float", "factor")],
-        "void",
-        "nounwind noinline",
-    )
-    vec, lanes = machine.vec, machine.lanes
-    wide = f.mul(padded(f, machine, "%cols"), 4)
-    factor = f.splat(lanes, "float", "%factor")
-    with f.loop("%rows") as row, f.loop("%cols", step=lanes) as col:
-        start = f.gep("i8", "%from", f.add(f.mul(row.index, wide), f.mul(col.index, 4)))
-        first = f.load(vec, start, machine.width)
-        with f.loop("%parts", start=1, carry=[(vec, first)]) as part:
-            x = f.load(vec, f.gep("i8", start, f.mul(part.index, "%step")), machine.width)
-            part.carry(f.op(f"fadd {vec} {part.carried[0]}, {x}"))
-        total = f.op(f"fmul {vec} {part.carried[0]}, {factor}")
-        mask = tiles.first_lanes(f, machine, f.sub("%cols", col.index))
-        place = f.gep("float", "%to", f.add(f.mul(row.index, "%cols"), col.index))
-        tiles.masked_store(f, machine, total, place, mask)
-    f.ret()
-    return f.text()
 
 
 class Slopes:
@@ -139,7 +94,8 @@ class Slopes:
             slopes_name(causal, masked),
             [("ptr", "t"), ("ptr", "p"), ("ptr", "ds"), ("i64", "rows"), ("i64", "keys"),
              ("ptr", "shift"), ("ptr", "delta"), ("i64", "first"), ("i64", "key"), ("i64", "b"),
-             ("i64", "h"), ("ptr", "sums"), ("float", "factor"), ("float", "scale")],
+             ("i64", "h"), ("ptr", "sums"), ("float", "factor"), ("float", "scale"),
+             ("ptr", "p_to"), ("ptr", "ds_to"), ("ptr", "ds_pairs")],
             "void",
             "nounwind noinline",
         )  # fmt: skip
@@ -152,30 +108,67 @@ class Slopes:
         f, machine, problem, t = self.f, self.machine, self.problem, self.t
         t.preload("S", "keep_scale", *problem.mod_words)
         t.preload(*(n for n in problem.fields if n.startswith("size")))
-        vec, lanes = machine.vec, machine.lanes
-        factor = f.splat(lanes, "float", "%factor")
+        lanes = machine.lanes
+        self.factor = f.splat(lanes, "float", "%factor")
         with f.loop("%keys", step=lanes) as lane:
             count = f.sub("%keys", lane.index)
-            mask = tiles.first_lanes(f, machine, count) if problem.needs else ""
+            mask = tiles.first_lanes(f, machine, count) if problem.needs or machine.pairs else ""
             self.begin(lane.index)
-            with f.loop("%rows") as row:
-                self.places(row.index)
-                at = f.add(f.mul(row.index, KEYS), lane.index)
-                p_at, ds_at = f.gep("float", "%p", at), f.gep("float", "%ds", at)
-                shift = f.splat(lanes, "float", self.number("%shift", row.index))
-                delta = f.splat(lanes, "float", self.number("%delta", row.index))
-                x = self.score(f.load(vec, p_at, machine.width))
-                p = tiles.exp2(f, machine, tiles.fma(f, machine, x, factor, shift))
-                p = self.seen(p, row.index, lane.index)
-                d = f.load(vec, ds_at, machine.width)
-                kept, d = self.dropped(p, d)
-                g = f.op(f"fmul {vec} {p}, {f.op(f'fsub {vec} {d}, {delta}')}")
-                f.store(vec, kept, p_at, machine.width)
-                f.store(vec, self.through(g, mask, count), ds_at, machine.width)
+            with f.loop("%rows", step=machine.step) as row:
+                if machine.pairs:
+                    self.pair(row.index, lane.index, mask, count)
+                else:
+                    kept, g = self.row(row.index, lane.index, mask, count)
+                    at = f.add(f.mul(row.index, KEYS), lane.index)
+                    f.store(machine.vec, kept, f.gep("float", "%p", at), machine.width)
+                    f.store(machine.vec, g, f.gep("float", "%ds", at), machine.width)
             for each in self.sums:
                 each.finish(mask, count)
         f.ret()
         return f.text()
+
+    def row(self, row: Value, lane: Value, mask: str, count: Value, real: str = "") -> Any:
+        """(probabilities, gradients of scores) of one row's lanes; both 0 where the row is not
+        real."""
+        f, machine = self.f, self.machine
+        vec = machine.vec
+        self.places(row)
+        at = f.add(f.mul(row, KEYS), lane)
+        shift = f.splat(machine.lanes, "float", self.number("%shift", row))
+        delta = f.splat(machine.lanes, "float", self.number("%delta", row))
+        x = self.score(f.load(vec, f.gep("float", "%p", at), machine.width))
+        p = tiles.exp2(f, machine, tiles.fma(f, machine, x, self.factor, shift))
+        p = self.seen(p, row, lane)
+        d = f.load(vec, f.gep("float", "%ds", at), machine.width)
+        kept, d = self.dropped(p, d)
+        g = f.op(f"fmul {vec} {p}, {f.op(f'fsub {vec} {d}, {delta}')}")
+        if real:
+            none = f.op(f"select i1 {real}, {machine.bits} {mask}, {machine.bits} zeroinitializer")
+            kept, g = (
+                f.op(f"select {machine.bits} {none}, {vec} {x}, {vec} zeroinitializer")
+                for x in (kept, g)
+            )
+            mask = none
+        return kept, self.through(g, mask, count)
+
+    def pair(self, row: Value, lane: Value, mask: str, count: Value) -> None:
+        """Two rows, stored as pairs of queries and, gradients, as pairs of keys too; what is beyond
+        the last query or key is 0, as the other half of a pair."""
+        f, machine = self.f, self.machine
+        further = f.add(row, 1)
+        found = [
+            self.row(row, lane, mask, count, "true"),
+            self.row(further, lane, mask, count, f.cmp("slt", further, "%rows")),
+        ]
+        at = f.add(f.mul(f.udiv(row, 2), KEYS), lane)
+        for to, values in zip(("%p_to", "%ds_to"), zip(*found, strict=True), strict=True):
+            both, pairs = tiles.rounded_pairs(f, machine, *values)
+            f.store("<32 x bfloat>", pairs, f.gep("float", to, at), machine.width)
+        place = f.gep("i16", "%ds_pairs", f.add(f.mul(row, KEYS), lane))
+        for half in range(2):
+            lanes = range(half * machine.lanes, (half + 1) * machine.lanes)
+            one = f.shuffle(2 * machine.lanes, "bfloat", both, "poison", lanes)
+            f.store("<16 x bfloat>", one, f.gep("i16", place, half * KEYS), 32)
 
     def number(self, base_: str, row: Value) -> str:
         """A float of a row."""
@@ -219,7 +212,7 @@ class Slopes:
         """In the loop over rows: the query's number."""
         query = self.f.op(f"trunc i64 {self.f.add('%first', row)} to i32") if self.mods else ""
         for inline in self.mods.values():
-            inline.slots["q"] = Typed(query, "i32", 1)
+            inline.row(q=Typed(query, "i32", 1))
 
     def score(self, x: str) -> str:
         """The score that the exponential is taken of."""
@@ -298,11 +291,13 @@ def offsets_of(f: Function, t: Table, problem: Problem) -> list[Value]:
 def gradients(
     machine: Machine, problem: Problem, causal: bool, masked: bool, module: Module
 ) -> str:
-    """void gradients(t, p, ds, rows, keys, shift, delta, first, key, b, h, sums, factor, scale).
+    """void gradients(t, p, ds, rows, keys, shift, delta, first, key, b, h, sums, factor, scale,
+    p_to, ds_to, ds_pairs).
 
     p (scores) becomes P = exp2(factor * p + shift), ds (dP) becomes P * (ds - delta), through the
     mods. first and key are the numbers of row 0's query and of lane 0's key; with causal, later
-    keys get 0, where masked the mask_mod decides.
+    keys get 0, where masked the mask_mod decides. Pairs are written to the last three, which may
+    be places of p and ds that have been read.
     """
     return Slopes(machine, problem, causal, masked, module).text()
 
@@ -321,27 +316,26 @@ def prepare(machine: Machine, problem: Problem) -> str:
     t.preload(*(f"{x}_{a}" for x in "og" for a in "bhlv"))
     t.preload(*(f"{x}_{a}" for x in ("lse", "dlse") for a in "bhl"))
     some = f.op(f"icmp ne ptr {t['dlse']}, null")
-    vec, lanes = machine.vec, machine.lanes
+    vec, lanes, kind = machine.vec, machine.lanes, machine.stored
     near = f.both(f.cmp("eq", t["o_v"], 1), f.cmp("eq", t["g_v"], 1))
     whole = f.select(near, f.op(f"and i64 {t['V']}, {-lanes}"), 0)
     with f.loop("%end", start="%begin") as unit:
         b, h = f.udiv(unit.index, t["Hq"]), f.urem(unit.index, t["Hq"])
-        o, g = base(f, t, "o", b, h), base(f, t, "g", b, h)
+        o, g = (base(f, t, x, b, h, machine.stored_size) for x in "og")
         sums_, slopes = base(f, t, "lse", b, h), base(f, t, "dlse", b, h)
         with f.loop(t["L"]) as row:
-            x = f.gep("float", o, f.mul(row.index, t["o_l"]))
-            y = f.gep("float", g, f.mul(row.index, t["g_l"]))
+            x = f.gep(kind, o, f.mul(row.index, t["o_l"]))
+            y = f.gep(kind, g, f.mul(row.index, t["g_l"]))
             with f.loop(whole, step=lanes, carry=[(vec, "zeroinitializer")]) as col:
-                a = f.load(vec, f.gep("float", x, col.index), 4)
-                c = f.load(vec, f.gep("float", y, col.index), 4)
+                a, c = (load_stored(f, machine, f.gep(kind, s, col.index), lanes) for s in (x, y))
                 col.carry(tiles.fma(f, machine, a, c, col.carried[0]))
             total = f.op(
                 f"call reassoc float @llvm.vector.reduce.fadd.v{lanes}f32(float 0.0, "
                 f"{vec} {col.carried[0]})"
             )
             with f.loop(t["V"], start=whole, carry=[("float", total)]) as col:
-                a = f.load("float", f.gep("float", x, f.mul(col.index, t["o_v"])), 4)
-                c = f.load("float", f.gep("float", y, f.mul(col.index, t["g_v"])), 4)
+                a = load_stored(f, machine, f.gep(kind, x, f.mul(col.index, t["o_v"])), 1)
+                c = load_stored(f, machine, f.gep(kind, y, f.mul(col.index, t["g_v"])), 1)
                 term = f.op(f"fmul float {a}, {c}")
                 col.carry(f.op(f"fadd float {col.carried[0]}, {term}"))
             place = f.add(f.mul(unit.index, t["L"]), row.index)
@@ -412,10 +406,12 @@ def block(machine: Machine, problem: Problem) -> str:
     causal = problem.cover == "causal"
     rows = f.mul(f.ceildiv("%count", full), full)
     for x, features, values in (("q", "E", "e"), ("g", "V", "v")):
-        f.do(
-            f"call void @pack_rows(ptr {room[x]}, ptr %{x}, i64 {t[f'{x}_l']}, "
-            f"i64 {t[f'{x}_{values}']}, i64 %count, i64 {t[features]}, i64 {rows})"
-        )
+        for how, packed in {"pack_rows": x, pack.steps_name(machine): f"{x}_steps"}.items():
+            f.do(
+                f"call void @{how}(ptr {room[packed]}, ptr %{x}, i64 {t[f'{x}_l']}, "
+                f"i64 {t[f'{x}_{values}']}, i64 %count, i64 {t[features]}, i64 {rows})"
+            )
+    slots = {x: tiles.slots(f, machine, t[x]) for x in "EV"}
     ahead = f.sub("%first", "%key")
     # scores and dP: a panel of keys at a time; with causal from the first query that sees it
     with f.loop("%keys", step=machine.panel) as panel:
@@ -426,26 +422,30 @@ def block(machine: Machine, problem: Problem) -> str:
         to = f.mul(panel.index, 4)
         for x, a, values in (("kt", "q", "E"), ("vt", "g", "V")):
             b = f.gep("i8", room[x], f.mul(index, room.kt_step if x == "kt" else room.vt_step))
-            stride = room.e if a == "q" else room.v
+            stride = room.e_slots if a == "q" else room.v_slots
             c = room["p" if x == "kt" else "ds"]
             with f.loop(rows, start=start, step=full) as row:
                 a_at = f.gep("i8", room[a], f.mul(stride, row.index))
                 c_at = f.gep("i8", f.gep("i8", c, f.mul(row.index, KEYS * 4)), to)
                 f.do(
-                    f"call void @{tiles.tile_name('set', full, 2)}(i64 {t[values]}, ptr {a_at}, "
-                    f"i64 {stride}, i64 4, ptr {b}, i64 {wide}, ptr {c_at}, i64 {KEYS * 4})"
+                    f"call void @{tiles.tile_name('set', full, 2)}(i64 {slots[values]}, "
+                    f"ptr {a_at}, i64 {stride}, i64 4, ptr {b}, i64 {wide}, ptr {c_at}, "
+                    f"i64 {KEYS * 4})"
                 )
         shift = f.gep("float", t["shift"], f.add("%line", start))
         delta = f.gep("float", t["delta"], f.add("%line", start))
         at = f.add(f.mul(start, KEYS), panel.index)
         p, ds = f.gep("float", room["p"], at), f.gep("float", room["ds"], at)
+        half = f.add(f.mul(f.udiv(start, machine.step), KEYS), panel.index)
+        p_to, ds_to = f.gep("float", room["p"], half), f.gep("float", room["ds"], half)
         left = f.sub("%count", start)
         many = f.min(f.sub("%keys", panel.index), machine.panel)
         own = f.sub(f.add(ahead, start), panel.index)
         numbers = (
             f"(ptr %t, ptr {p}, ptr {ds}, i64 {left}, i64 {many}, ptr {shift}, ptr {delta}, "
             f"i64 {f.add('%first', start)}, i64 {f.add('%key', panel.index)}, i64 %b, i64 %h, "
-            f"ptr %sums, float %factor, float %scale)"
+            f"ptr %sums, float %factor, float %scale, ptr {p_to}, ptr {ds_to}, "
+            f"ptr {f.gep('i16', room['ds_pairs'], at)})"
         )
         crossing = f.cmp("slt", own, f.sub(many, 1)) if causal else "false"
         for crosses, masked in forms(problem):
@@ -466,20 +466,25 @@ def block(machine: Machine, problem: Problem) -> str:
             start = f.op(f"and i64 {f.max(f.sub(key.index, ahead), 0)}, {-full}")
         left = f.sub("%count", start)
         with f.when(f.cmp("sgt", left, 0)):
-            for x, source, to, columns in (("p", "g", "dv", room.v), ("ds", "q", "dk", room.e)):
-                a = f.gep("float", room[x], f.add(f.mul(start, KEYS), key.index))
-                b = f.gep("i8", room[source], f.mul(columns, start))
+            steps, first = tiles.slots(f, machine, left), f.udiv(start, machine.step)
+            for x, source, to, columns in (
+                ("p", "g_steps", "dv", room.v), ("ds", "q_steps", "dk", room.e)
+            ):  # fmt: skip
+                a = f.gep("float", room[x], f.add(f.mul(first, KEYS), key.index))
+                b = f.gep("i8", room[source], f.mul(columns, first))
                 c = f.gep("i8", room[to], f.mul(columns, key.index))
-                wide_product(f, machine, full, columns, left, a, 4, KEYS * 4, b, c)
+                wide_product(f, machine, full, columns, steps, a, 4, KEYS * 4, b, c)
     # dQ += dS K
     with f.loop(rows, step=full) as row:
         seen: Value = "%keys"
         if causal:
             seen = f.min(seen, f.add(f.add(ahead, row.index), full))
         with f.when(f.cmp("sgt", seen, 0)):
-            a = f.gep("float", room["ds"], f.mul(row.index, KEYS))
+            line = KEYS * 4 // machine.step
+            a = f.gep("i8", room["ds_pairs"], f.mul(row.index, line))
             c = f.gep("i8", "%dq", f.mul(room.e, row.index))
-            wide_product(f, machine, full, room.e, seen, a, KEYS * 4, 4, room["k"], c)
+            steps = tiles.slots(f, machine, seen)
+            wide_product(f, machine, full, room.e, steps, a, line, 4, room["k_steps"], c)
     f.ret()
     return f.text()
 
@@ -494,15 +499,15 @@ def pack_keys(
         left = f.sub(keys, part.index)
         for x, to, source, features in (("k", "kt", k, "e"), ("v", "vt", v, "v")):
             step = room.kt_step if x == "k" else room.vt_step
-            start = f.gep("float", source, f.mul(part.index, t[f"{x}_s"]))
+            start = f.gep(machine.stored, source, f.mul(part.index, t[f"{x}_s"]))
             f.do(
                 f"call void @pack_panel(ptr {f.gep('i8', room[to], f.mul(index, step))}, "
                 f"ptr {start}, i64 {t[f'{x}_s']}, i64 {t[f'{x}_{features}']}, i64 {left}, "
                 f"i64 {t[features.upper()]}, float 1.0)"
             )
     f.do(
-        f"call void @pack_rows(ptr {room['k']}, ptr {k}, i64 {t['k_s']}, i64 {t['k_e']}, "
-        f"i64 {keys}, i64 {t['E']}, i64 {keys})"
+        f"call void @{pack.steps_name(machine)}(ptr {room['k_steps']}, ptr {k}, i64 {t['k_s']}, "
+        f"i64 {t['k_e']}, i64 {keys}, i64 {t['E']}, i64 {keys})"
     )
     for x, columns in (("dk", room.e), ("dv", room.v)):
         size = f.mul(columns, KEYS)
@@ -574,7 +579,7 @@ class Unit:
         f, t, room = self.f, self.t, self.room
         head, share = f.udiv(unit, t["chunks"]), f.urem(unit, t["chunks"])
         b, h = f.udiv(head, t["Hk"]), f.urem(head, t["Hk"])
-        k, v = base(f, t, "k", b, h), base(f, t, "v", b, h)
+        k, v = (base(f, t, x, b, h, self.machine.stored_size) for x in "kv")
         rows = dq_rows(f, t)
         own = f.gep("i8", t["parts"], f.mul(f.mul(unit, rows), room.e))
         f.do(
@@ -597,13 +602,14 @@ class Unit:
                 end = f.min(f.add(begin, t["BK"]), t["S"])
                 keys = f.min(f.sub(end, key), KEYS)
             with f.when(f.cmp("sgt", keys, 0)):
-                k_at = f.gep("float", k, f.mul(key, t["k_s"]))
-                v_at = f.gep("float", v, f.mul(key, t["v_s"]))
+                kind = self.machine.stored
+                k_at = f.gep(kind, k, f.mul(key, t["k_s"]))
+                v_at = f.gep(kind, v, f.mul(key, t["v_s"]))
                 pack_keys(f, self.machine, t, room, k_at, v_at, keys)
                 self.members(b, h, own, column, key, keys)
                 place = f.add(f.mul(head, t["S"]), key)
                 for x, features, how in (("dk", "E", self.scale), ("dv", "V", "1.0")):
-                    to = f.gep("float", t[x], f.mul(place, t[features]))
+                    to = f.gep(kind, t[x], f.mul(place, t[features]))
                     f.do(
                         f"call void @write_rows(ptr {to}, ptr {room[x]}, i64 1, i64 0, "
                         f"i64 {keys}, i64 {t[features]}, float {how})"
@@ -616,7 +622,7 @@ class Unit:
         head_rows = f.mul(f.ceildiv(t["L"], QUERIES), QUERIES)
         with f.loop(group, nonempty=True) as member:
             hq = f.add(f.mul(h, group), member.index)
-            q, g = base(f, t, "q", b, hq), base(f, t, "g", b, hq)
+            q, g = (base(f, t, x, b, hq, self.machine.stored_size) for x in "qg")
             line = f.mul(f.add(f.mul(b, t["Hq"]), hq), t["L"])
             dq_head = f.gep("i8", own, f.mul(f.mul(member.index, head_rows), room.e))
 
@@ -624,8 +630,9 @@ class Unit:
                 hq, q, g, line, dq_head = head
                 with f.loop(end, start=begin, step=QUERIES) as query:
                     count = f.min(f.sub(end, query.index), QUERIES)
-                    q_at = f.gep("float", q, f.mul(query.index, t["q_l"]))
-                    g_at = f.gep("float", g, f.mul(query.index, t["g_l"]))
+                    kind = self.machine.stored
+                    q_at = f.gep(kind, q, f.mul(query.index, t["q_l"]))
+                    g_at = f.gep(kind, g, f.mul(query.index, t["g_l"]))
                     dq = f.gep("i8", dq_head, f.mul(query.index, room.e))
                     f.do(
                         f"call void @block(ptr %t, ptr {self.start}, ptr {q_at}, ptr {g_at}, "
@@ -662,7 +669,7 @@ def gather(machine: Machine, problem: Problem) -> str:
         head, member = f.udiv(unit.index, group), f.urem(unit.index, group)
         first = f.mul(f.mul(head, t["chunks"]), step)
         own = f.gep("i8", t["parts"], f.add(first, f.mul(f.mul(member, head_rows), room.e)))
-        to = f.gep("float", t["dq"], f.mul(f.mul(unit.index, t["L"]), t["E"]))
+        to = f.gep(machine.stored, t["dq"], f.mul(f.mul(unit.index, t["L"]), t["E"]))
         f.do(
             f"call void @write_rows(ptr {to}, ptr {own}, i64 {t['chunks']}, i64 {step}, "
             f"i64 {t['L']}, i64 {t['E']}, float {scale})"
@@ -695,7 +702,7 @@ def entry(machine: Machine, problem: Problem, symbol: str) -> str:
     rows = f.add(f.mul(heads, t["L"]), QUERIES)
     for name in ("shift", "delta"):
         f.store("ptr", f.op(f"call ptr @malloc(i64 {f.mul(rows, 4)})"), t.place(name), 8)
-    e = f.mul(padded(f, machine, t["E"]), 4)
+    e = f.mul(tiles.padded(f, machine, t["E"]), 4)
     size = f.mul(f.mul(dq_rows(f, t), e), t["units"])
     raw = f.op(f"call ptr @malloc(i64 {f.add(size, 64)})")
     address = f.op(f"ptrtoint ptr {raw} to i64")
@@ -723,9 +730,12 @@ def entry(machine: Machine, problem: Problem, symbol: str) -> str:
 
 
 def functions(machine: Machine, problem: Problem, module: Module) -> list[str]:
-    """LLVM IR of the backward kernel's functions, but for pack_panel."""
+    """LLVM IR of the backward kernel's functions."""
     full = tiles.tile_rows(machine)[0]
-    parts = [pack_rows(machine), write_rows(machine), prepare(machine, problem)]
+    parts = [pack.pack_panel(machine), pack.pack_rows(machine), pack.write_rows(machine)]
+    if machine.pairs:
+        parts.append(pack.pack_steps(machine))
+    parts.append(prepare(machine, problem))
     parts += [gradients(machine, problem, *form, module) for form in forms(problem)]
     if problem.needs:
         parts.append(total(problem))

@@ -9,6 +9,7 @@ the sizes alone, so results do not depend on threads.
 
 from __future__ import annotations
 
+from flambeau.kernels import attention_pack as pack
 from flambeau.kernels import attention_tiles as tiles
 from flambeau.kernels.attention_forward import PANELS, Room, Unit, share_of, unit_queries
 from flambeau.kernels.attention_problem import KEYS, Problem, Table, base
@@ -35,20 +36,23 @@ class _Rows(Unit):
 
     def pack(self, b: Value, shared: Value, first: Value, count: Value, panels: Value) -> None:
         """The rows' queries, features in rows of lanes; zeros where there are no more rows."""
-        f, t, room, panel = self.f, self.t, self.room, self.machine.panel
+        f, t, room, machine = self.f, self.t, self.room, self.machine
+        panel = machine.panel
         size = f.mul(panels, room.qt_step)
         f.do(f"call void @llvm.memset.p0.i64(ptr align 64 {room.qt}, i8 0, i64 {size}, i1 false)")
         group = f.udiv(t["Hq"], t["Hk"])
         with f.loop(count) as row:
             at = f.add(first, row.index)
             h = f.add(f.mul(shared, group), f.udiv(at, t["L"]))
-            source = f.gep("float", base(f, t, "q", b, h), f.mul(f.urem(at, t["L"]), t["q_l"]))
+            own = base(f, t, "q", b, h, machine.stored_size)
+            source = f.gep(machine.stored, own, f.mul(f.urem(at, t["L"]), t["q_l"]))
             part = f.gep("i8", room.qt, f.mul(f.udiv(row.index, panel), room.qt_step))
-            to = f.gep("float", part, f.urem(row.index, panel))
             with f.loop(t["E"]) as e:
-                x = f.load("float", f.gep("float", source, f.mul(e.index, t["q_e"])), 4)
-                place = f.gep("float", to, f.mul(e.index, panel))
-                f.store("float", f.op(f"fmul float {x}, {self.sign}"), place, 4)
+                x = f.gep(machine.stored, source, f.mul(e.index, t["q_e"]))
+                to = pack.element_place(
+                    f, machine, part, panel * 4, e.index, f.urem(row.index, panel)
+                )
+                pack.copy_element(f, machine, to, x, "true", self.sign)
 
     def part(self, number: Value) -> str:
         """Where a unit's findings lie."""
@@ -64,7 +68,7 @@ def task(machine: Machine, problem: Problem) -> str:
         share = f.urem(unit.index, t["chunks"])
         head, first, count = own.tile_of(f.udiv(unit.index, t["chunks"]))
         b, shared = f.udiv(head, t["Hk"]), f.urem(head, t["Hk"])
-        k, v = base(f, t, "k", b, shared), base(f, t, "v", b, shared)
+        k, v = (base(f, t, x, b, shared, machine.stored_size) for x in "kv")
         panels = f.ceildiv(count, machine.panel)
         own.pack(b, shared, first, count, panels)
         own.clear(panels)

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from flambeau.codegen.lowerings import Value as Typed
+from flambeau.kernels import attention_pack as pack
 from flambeau.kernels import attention_tiles as tiles
 from flambeau.kernels.attention_mods import Inline, Module, Writer
 from flambeau.kernels.attention_problem import KEYS, OWN, Problem, Table, base
@@ -33,14 +34,14 @@ class Room:
 
     qt: panels of queries, features in rows. ot: the output so far, likewise. s: scores of a block.
     top, sum: per query the greatest score and the sum of probabilities. alpha: what to multiply
-    the output with.
+    the output with. k, v: a block's keys and values in slots, where their elements are not.
     """
 
     def __init__(self, f: Function, machine: Machine, start: str, features: Value, values: Value):
         wide = machine.panel * 4
-        lanes = machine.lanes
-        self.qt_step = f.mul(f.mul(f.ceildiv(features, lanes), lanes), wide)
-        self.ot_step = f.mul(f.mul(f.ceildiv(values, lanes), lanes), wide)
+        slots = tiles.padded(f, machine, tiles.slots(f, machine, features))
+        self.qt_step = f.mul(slots, wide)
+        self.ot_step = f.mul(tiles.padded(f, machine, values), wide)
         self.s = start
         self.alpha = f.gep("i8", start, KEYS * wide)
         self.qt = f.gep("i8", start, (KEYS + 1) * wide)
@@ -51,76 +52,13 @@ class Room:
         self.found = f.add(f.mul(self.ot_step, PANELS), 2 * PANELS * wide)
         fixed = (KEYS + 1) * wide
         self.size = f.add(f.add(f.mul(self.qt_step, PANELS), self.found), fixed)
-
-
-def pack_panel(machine: Machine) -> str:
-    """void pack_panel(to, from, rs, cs, rows, cols, sign): features of up to a panel of rows become
-    rows of lanes; zeros where there are no more rows. Strides in elements.
-    """
-    names = ("rs", "cs", "rows", "cols")
-    f = Function(
-        "pack_panel",
-        [("ptr", "to"), ("ptr", "from"), *(("i64", n) for n in names), ("float", "sign")],
-        "void",
-        "nounwind noinline",
-    )
-    vec, lanes, wide = machine.vec, machine.lanes, machine.panel * 4
-    sign = f.splat(lanes, "float", "%sign")
-    with f.when(f.cmp("ne", "%cs", 1)):
-        # features apart: one element after another
-        with f.loop("%cols") as col, f.loop(machine.panel) as row:
-            inside = f.cmp("slt", row.index, "%rows")
-            at = f.select(inside, row.index, 0)
-            place = f.add(f.mul(at, "%rs"), f.mul(col.index, "%cs"))
-            x = f.load("float", f.gep("float", "%from", place), 4)
-            x = f.op(f"select i1 {inside}, float {x}, float 0.0")
-            to = f.gep("float", f.gep("i8", "%to", f.mul(col.index, wide)), row.index)
-            f.store("float", f.op(f"fmul float {x}, %sign"), to, 4)
-        f.ret()
-    with f.loop("%cols", step=lanes) as col:
-        left = f.sub("%cols", col.index)
-        for half in range(machine.vectors):
-            rows = []
-            for k in range(half * lanes, half * lanes + lanes):
-                count = f.select(f.cmp("sgt", "%rows", k), left, 0)
-                mask = tiles.first_lanes(f, machine, count)
-                start = f.gep("float", "%from", f.add(f.mul("%rs", k), col.index))
-                x = tiles.masked_load(f, machine, start, mask)
-                rows.append(f.op(f"fmul {vec} {x}, {sign}"))
-            start = f.gep("i8", "%to", f.add(f.mul(col.index, wide), half * machine.width))
-            for k, x in enumerate(tiles.transposed(f, machine, rows)):
-                f.store(vec, x, f.gep("i8", start, k * wide), machine.width)
-    f.ret()
-    return f.text()
-
-
-def unpack_panel(machine: Machine) -> str:
-    """void unpack_panel(to, from, rows, cols, factors): rows of lanes times a factor a lane become
-    up to a panel of row-major rows of `cols`."""
-    f = Function(
-        "unpack_panel",
-        [("ptr", "to"), ("ptr", "from"), ("i64", "rows"), ("i64", "cols"), ("ptr", "factors")],
-        "void",
-        "nounwind noinline",
-    )
-    vec, lanes, wide = machine.vec, machine.lanes, machine.panel * 4
-    with f.loop("%cols", step=lanes) as col:
-        left = f.sub("%cols", col.index)
-        for half in range(machine.vectors):
-            factor = f.load(vec, f.gep("i8", "%factors", half * machine.width), machine.width)
-            start = f.gep("i8", "%from", f.add(f.mul(col.index, wide), half * machine.width))
-            columns = []
-            for k in range(lanes):
-                x = f.load(vec, f.gep("i8", start, k * wide), machine.width)
-                columns.append(f.op(f"fmul {vec} {x}, {factor}"))
-            for k, x in enumerate(tiles.transposed(f, machine, columns)):
-                row = half * lanes + k
-                count = f.select(f.cmp("sgt", "%rows", row), left, 0)
-                mask = tiles.first_lanes(f, machine, count)
-                to = f.gep("float", "%to", f.add(f.mul("%cols", row), col.index))
-                tiles.masked_store(f, machine, x, to, mask)
-    f.ret()
-    return f.text()
+        if machine.widened:
+            self.k_row = f.mul(slots, 4)
+            self.v_row = f.mul(tiles.padded(f, machine, values), 4)
+            self.k = f.gep("i8", start, self.size)
+            self.v = f.gep("i8", self.k, f.mul(self.k_row, KEYS))
+            both = f.add(f.mul(self.k_row, KEYS), f.mul(self.v_row, KEYS // machine.step))
+            self.size = f.add(self.size, both)
 
 
 def causal_scores(machine: Machine) -> str:
@@ -207,7 +145,7 @@ def mod_scores(machine: Machine, problem: Problem, masked: bool, module: Module)
             x = f.load(vec, place, machine.width)
             key = f.op(f"trunc i64 {f.add('%key', row.index)} to i32")
             for inline in mods.values():
-                inline.slots["kv"] = Typed(key, "i32", 1)
+                inline.row(kv=Typed(key, "i32", 1))
             if "score" in mods:
                 x = f.op(f"fmul {vec} {x}, {scale}")
                 mods["score"].slots["score"] = Typed(x, "float", lanes)
@@ -236,19 +174,42 @@ def dropped(machine: Machine, problem: Problem, module: Module) -> str:
     scale = f.splat(lanes, "float", f.op(f"fptrunc double {t['keep_scale']} to float"))
     for j in range(machine.vectors):
         (keep,) = inlines(f, machine, problem, t, module, ("keep",), j)
-        with f.loop("%n") as row:
-            place = f.gep("i8", f.gep("i8", "%p", f.mul(row.index, wide)), j * machine.width)
-            x = f.op(f"fmul {vec} {f.load(vec, place, machine.width)}, {scale}")
-            keep.slots["kv"] = Typed(f.op(f"trunc i64 {f.add('%key', row.index)} to i32"), "i32", 1)
+
+        def kept(row: Value, at: str, keep: Inline = keep) -> str:
+            x = f.op(f"fmul {vec} {f.load(vec, at, machine.width)}, {scale}")
+            keep.row(kv=Typed(f.op(f"trunc i64 {f.add('%key', row)} to i32"), "i32", 1))
             bits = keep.result(keep.mod.outputs[0], "i1").name
-            x = f.op(f"select {machine.bits} {bits}, {vec} {x}, {vec} zeroinitializer")
-            f.store(vec, x, place, machine.width)
+            return f.op(f"select {machine.bits} {bits}, {vec} {x}, {vec} zeroinitializer")
+
+        with f.loop("%n", step=machine.step) as row:
+            place = f.gep("i8", f.gep("i8", "%p", f.mul(row.index, wide)), j * machine.width)
+            values = [
+                kept(f.add(row.index, k), f.gep("i8", place, k * wide)) for k in range(machine.step)
+            ]
+            if machine.pairs:
+                further = f.cmp("slt", f.add(row.index, 1), "%n")
+                values[1] = f.select(further, values[1], "zeroinitializer", vec)
+            store_step(f, machine, "%p", row.index, j, values)
     f.ret()
     return f.text()
 
 
-def softmax(machine: Machine) -> str:
-    """void softmax(s, n, top, sum, alpha, factor): n rows become exp2(factor * (s - top)).
+def store_step(
+    f: Function, machine: Machine, p: str, row: Value, j: int, values: list[str]
+) -> None:
+    """Write vector j of the probabilities of `step` rows from `row` on, as one row of slots."""
+    at = f.mul(f.udiv(row, machine.step), machine.panel * 4)
+    place = f.gep("i8", f.gep("i8", p, at), j * machine.width)
+    if machine.pairs:
+        _, pairs = tiles.rounded_pairs(f, machine, *values)
+        f.store(f"<{2 * machine.lanes} x bfloat>", pairs, place, machine.width)
+    else:
+        f.store(machine.vec, values[0], place, machine.width)
+
+
+def softmax(machine: Machine, last: bool) -> str:
+    """void softmax(s, n, top, sum, alpha, factor): n rows become exp2(factor * (s - top)), rows of
+    slots if nothing else happens to them (`last`).
 
     top and sum are brought up to date; alpha is what earlier sums were multiplied with.
     """
@@ -279,15 +240,26 @@ def softmax(machine: Machine) -> str:
         shifts.append(shift)
         alpha = tiles.exp2(f, machine, tiles.fma(f, machine, old[j], factor, shift))
         f.store(vec, alpha, f.gep("i8", "%alpha", j * width), width)
-    with f.loop("%n", carry=[(vec, "zeroinitializer")] * machine.vectors) as row:
-        start = f.gep("i8", "%s", f.mul(row.index, wide))
+    step = machine.step if last else 1
+    if step > 1:
+        with f.when(f.cmp("ne", f.urem("%n", step), 0)):  # half a pair: nothing there is seen
+            for j in range(machine.vectors):
+                place = f.gep("i8", f.gep("i8", "%s", f.mul("%n", wide)), j * width)
+                f.store(vec, lowest, place, width)
+    with f.loop("%n", step=step, carry=[(vec, "zeroinitializer")] * machine.vectors) as row:
         sums = []
         for j, c in enumerate(row.carried):
-            place = f.gep("i8", start, j * width)
-            x = tiles.fma(f, machine, f.load(vec, place, width), factor, shifts[j])
-            p = tiles.exp2(f, machine, x)
-            f.store(vec, p, place, width)
-            sums.append(f.op(f"fadd {vec} {c}, {p}"))
+            values = []
+            for k in range(step):
+                at = f.gep("i8", "%s", f.mul(f.add(row.index, k), wide))
+                x = f.load(vec, f.gep("i8", at, j * width), width)
+                values.append(tiles.exp2(f, machine, tiles.fma(f, machine, x, factor, shifts[j])))
+                c = f.op(f"fadd {vec} {c}, {values[-1]}")
+            if last:
+                store_step(f, machine, "%s", row.index, j, values)
+            else:
+                f.store(vec, values[0], f.gep("i8", at, j * width), width)
+            sums.append(c)
         row.carry(*sums)
     for j, c in enumerate(row.carried):
         place = f.gep("i8", "%sum", j * width)
@@ -339,6 +311,33 @@ def finish(machine: Machine) -> str:
     return f.text()
 
 
+def operands(f: Function, machine: Machine, t: Table, room: Room) -> list[tuple[str, Value, Value]]:
+    """(address, bytes from key to key, bytes from slot to slot of features) of a block's keys and
+    of its values: where they lie if slots are found there, else copied into the room."""
+    places: list[tuple[str, Value, Value]] = []
+    for x, axis in (("k", "e"), ("v", "v")):
+        row, column = (f.mul(t[f"{x}_{a}"], machine.stored_size) for a in ("s", axis))
+        places.append((f.gep("i8", f"%{x}", f.mul(row, "%key")), row, column))
+    if not machine.widened:
+        return places
+    (k, k_row, _), (v, _, _) = places
+    direct = "false"
+    if machine.pairs:
+        even = f.cmp("eq", f.urem(t["E"], machine.step), 0)
+        direct = f.both(even, f.cmp("eq", t["k_e"], 1))
+    with f.when(f.op(f"xor i1 {direct}, true")):
+        f.do(
+            f"call void @pack_rows(ptr {room.k}, ptr {k}, i64 {t['k_s']}, i64 {t['k_e']}, "
+            f"i64 %keys, i64 {t['E']}, i64 %keys)"
+        )
+    f.do(
+        f"call void @{pack.steps_name(machine)}(ptr {room.v}, ptr {v}, i64 {t['v_s']}, "
+        f"i64 {t['v_v']}, i64 %keys, i64 {t['V']}, i64 %keys)"
+    )
+    k = f.select(direct, k, room.k, "ptr")
+    return [(k, f.select(direct, k_row, room.k_row), 4), (room.v, room.v_row, 4)]
+
+
 def block(machine: Machine, problem: Problem) -> str:
     """void block(t, room, k, v, first, count, key, keys, b, h, masked, factor, scale): a block of
     keys for all panels of a unit. k and v point at the head's key 0."""
@@ -354,10 +353,8 @@ def block(machine: Machine, problem: Problem) -> str:
     t.preload("E", "V", "k_s", "k_e", "v_s", "v_v")
     room = Room(f, machine, "%room", t["E"], t["V"])
     panel, wide = machine.panel, machine.panel * 4
-    k_row, k_col = f.mul(t["k_s"], 4), f.mul(t["k_e"], 4)
-    v_row, v_col = f.mul(t["v_s"], 4), f.mul(t["v_v"], 4)
-    k = f.gep("i8", "%k", f.mul(k_row, "%key"))
-    v = f.gep("i8", "%v", f.mul(v_row, "%key"))
+    (k, k_row, k_col), (v, v_row, v_col) = operands(f, machine, t, room)
+    slots = tiles.slots(f, machine, t["E"])
     with f.loop(f.ceildiv("%count", panel)) as part:
         first = f.add("%first", f.mul(part.index, panel))
         ahead = f.sub(first, "%key")  # keys before the panel's first query
@@ -370,20 +367,9 @@ def block(machine: Machine, problem: Problem) -> str:
         top, total = f.gep("i8", room.top, at), f.gep("i8", room.sum, at)
         with f.when(f.cmp("sgt", seen, 0)):
             tiles.product(
-                f,
-                machine,
-                "set",
-                seen,
-                machine.vectors,
-                t["E"],
-                k,
-                k_row,
-                k_col,
-                qt,
-                wide,
-                room.s,
-                wide,
-            )
+                f, machine, "set", seen, machine.vectors, slots, k, k_row, k_col, qt, wide,
+                room.s, wide,
+            )  # fmt: skip
             if problem.cover == "causal":
                 start = f.max(f.add(ahead, 1), 0)
                 f.do(
@@ -406,8 +392,8 @@ def block(machine: Machine, problem: Problem) -> str:
             if problem.keep is not None:
                 f.do(f"call void @dropped(ptr %t, ptr {room.s}, {place})")
             tiles.product(
-                f, machine, "scale", t["V"], machine.vectors, seen, v, v_col, v_row, room.s, wide,
-                ot, wide, room.alpha,
+                f, machine, "scale", t["V"], machine.vectors, tiles.slots(f, machine, seen), v,
+                v_col, v_row, room.s, wide, ot, wide, room.alpha,
             )  # fmt: skip
     f.ret()
     return f.text()
@@ -544,7 +530,7 @@ class Unit:
                 f"call void @finish(ptr {top}, ptr {total}, ptr {lse}, ptr {best}, i64 {left}, "
                 f"float {self.factor}, float {'1.0' if self.problem.score else self.natural})"
             )
-            out = f.gep("float", t["out"], f.mul(at_row, t["V"]))
+            out = f.gep(machine.stored, t["out"], f.mul(at_row, t["V"]))
             ot = f.gep("i8", room.ot, f.mul(room.ot_step, part.index))
             f.do(
                 f"call void @unpack_panel(ptr {out}, ptr {ot}, i64 {left}, i64 {t['V']}, "
@@ -572,7 +558,10 @@ def task(machine: Machine, problem: Problem) -> str:
         number = f.sub(f.sub(t["tiles"], 1), f.urem(unit.index, t["tiles"]))
         b, h = f.udiv(head, t["Hq"]), f.urem(head, t["Hq"])
         shared = f.udiv(f.mul(h, t["Hk"]), t["Hq"])
-        q, k, v = base(f, t, "q", b, h), base(f, t, "k", b, shared), base(f, t, "v", b, shared)
+        q, k, v = (
+            base(f, t, x, b, head_, machine.stored_size)
+            for x, head_ in (("q", h), ("k", shared), ("v", shared))
+        )
         first = f.mul(number, queries)
         count: Value = f.min(f.sub(t["L"], first), queries)
         row_block: Value = 0
@@ -581,7 +570,7 @@ def task(machine: Machine, problem: Problem) -> str:
         panels = f.ceildiv(count, panel)
         with f.loop(panels) as part:
             row = f.mul(part.index, panel)
-            source = f.gep("float", q, f.mul(f.add(first, row), t["q_l"]))
+            source = f.gep(machine.stored, q, f.mul(f.add(first, row), t["q_l"]))
             to = f.gep("i8", room.qt, f.mul(room.qt_step, part.index))
             f.do(
                 f"call void @pack_panel(ptr {to}, ptr {source}, i64 {t['q_l']}, i64 {t['q_e']}, "
@@ -617,8 +606,13 @@ def entry(machine: Machine, problem: Problem, symbol: str) -> str:
 
 
 def functions(machine: Machine, problem: Problem, module: Module) -> list[str]:
-    """LLVM IR of the functions that every form of the forward kernel calls, but for pack_panel."""
-    parts = [unpack_panel(machine), softmax(machine), finish(machine)]
+    """LLVM IR of the functions that every form of the forward kernel calls."""
+    parts = [pack.pack_panel(machine), pack.unpack_panel(machine)]
+    if machine.widened:
+        parts.append(pack.pack_rows(machine))
+    if machine.pairs:
+        parts.append(pack.pack_steps(machine))
+    parts += [softmax(machine, problem.keep is None), finish(machine)]
     if problem.cover == "causal":
         parts.append(causal_scores(machine))
     if problem.mask is not None:

@@ -90,6 +90,7 @@ class Inline:
         self.lanes = lanes
         self.slots = slots
         self.made: dict[Ref, Value] = {}
+        self.hoisted: dict[Ref, Value] = {}
         self.depends = depends(mod)
 
     def hoist(self, known: frozenset[str]) -> None:
@@ -100,6 +101,12 @@ class Inline:
         for k in range(len(self.mod.steps)):
             if self.depends["step", k] <= known:
                 self.get(("step", k))
+        self.hoisted = dict(self.made)
+
+    def row(self, **slots: Value) -> None:
+        """Begin another row: what was written for one, other than hoisted steps, is forgotten."""
+        self.slots.update(slots)
+        self.made = dict(self.hoisted)
 
     def get(self, ref: Ref) -> Value:
         """The value of a step, argument or 0-d captured tensor."""

@@ -7,8 +7,9 @@ k, as a matrix product's micro-kernel does; what differs is what happens to C af
     add      C = C + A B                   gradients
     scale    C = alpha * C + A B           the output, alpha a number a lane
 
-A is read element by element through two strides, so it may lie anywhere and either way round; B and
-C are rows of whole, aligned vectors in scratch memory.
+A is read slot by slot through two strides, so it may lie anywhere and either way round; B and C
+are rows of whole, aligned vectors in scratch memory. A slot is a float32, or where the machine
+multiplies pairs of bfloat16, two neighbours along the dimension that is summed over.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import dataclass, replace
 
 from flambeau.codegen.vecmath_exponential import coefficients
 from flambeau.kernels.emit import Function, Value
+from flambeau.kernels.gemm_micro import narrow, widen
 
 #: Terms of 2^r for |r| <= 1/2, ascending.
 EXP2 = (1.0, coefficients("LN2", "f32")[0], *coefficients("EXP2", "f32"))
@@ -34,8 +36,9 @@ class Machine:
         lanes: float32 lanes of a vector.
         rows: rows of the full tile.
         scalef: the instruction set multiplies by powers of two in one instruction (AVX-512).
-        pairs: it multiplies pairs of bfloat16 (AVX-512 BF16).
+        pairs: it multiplies pairs of bfloat16 (AVX-512 BF16), and they are what is multiplied.
         vectors: vectors of a panel's row.
+        dtype: f32, bf16 or f16: of queries, keys, values, outputs and their gradients in memory.
     """
 
     lanes: int
@@ -43,6 +46,7 @@ class Machine:
     scalef: bool
     pairs: bool
     vectors: int = 2
+    dtype: str = "f32"
 
     @property
     def vec(self) -> str:
@@ -68,6 +72,30 @@ class Machine:
     def panel(self) -> int:
         """Lanes of a panel's row."""
         return self.vectors * self.lanes
+
+    @property
+    def widened(self) -> bool:
+        """Whether elements in memory are narrower than float32."""
+        return self.dtype != "f32"
+
+    @property
+    def stored(self) -> str:
+        """LLVM type of an element in memory; 16-bit floats travel as i16."""
+        return "i16" if self.widened else "float"
+
+    @property
+    def stored_size(self) -> int:
+        """Bytes of an element in memory."""
+        return 2 if self.widened else 4
+
+    @property
+    def step(self) -> int:
+        """Elements of a slot."""
+        return 2 if self.pairs else 1
+
+    def of(self, dtype: str) -> Machine:
+        """The same for elements of a dtype."""
+        return replace(self, dtype=dtype, pairs=self.pairs and dtype == "bf16")
 
     def narrow(self) -> Machine:
         """The same with panels of one vector, and tiles of as many vectors as before."""
@@ -138,12 +166,14 @@ def lane_numbers(machine: Machine) -> str:
     return "<" + ", ".join(f"i32 {k}" for k in range(machine.lanes)) + ">"
 
 
-def first_lanes(f: Function, machine: Machine, count: Value) -> str:
-    """The lanes below `count` (i64, clamped to the vector)."""
+def first_lanes(f: Function, machine: Machine, count: Value, step: int = 1) -> str:
+    """The elements below `count` (i64, clamped to the vector) of a vector of `step` a lane."""
+    lanes = machine.lanes * step
     low = f.max(count, 0)
-    short = f.op(f"trunc i64 {f.min(low, machine.lanes)} to i32")
-    many = f.splat(machine.lanes, "i32", short)
-    return f.op(f"icmp ult {machine.ints} {lane_numbers(machine)}, {many}")
+    short = f.op(f"trunc i64 {f.min(low, lanes)} to i32")
+    many = f.splat(lanes, "i32", short)
+    numbers = "<" + ", ".join(f"i32 {k}" for k in range(lanes)) + ">"
+    return f.op(f"icmp ult <{lanes} x i32> {numbers}, {many}")
 
 
 def masked_load(f: Function, machine: Machine, place: str, mask: str) -> str:
@@ -161,6 +191,52 @@ def masked_store(f: Function, machine: Machine, value: str, place: str, mask: st
         f"call void @llvm.masked.store.v{machine.lanes}f32.p0({machine.vec} {value}, "
         f"ptr align 4 {place}, {machine.bits} {mask})"
     )
+
+
+def load_elements(f: Function, machine: Machine, place: str, count: Value) -> str:
+    """The first `count` elements at `place` as float32 lanes, then zeros."""
+    mask = first_lanes(f, machine, count)
+    if not machine.widened:
+        return masked_load(f, machine, place, mask)
+    short = f"<{machine.lanes} x i16>"
+    raw = f.op(
+        f"call {short} @llvm.masked.load.v{machine.lanes}i16.p0(ptr align 2 {place}, "
+        f"{machine.bits} {mask}, {short} zeroinitializer)"
+    )
+    return widen(f, machine, raw, machine.lanes)
+
+
+def store_elements(f: Function, machine: Machine, value: str, place: str, count: Value) -> None:
+    """Write the first `count` float32 lanes as elements."""
+    mask = first_lanes(f, machine, count)
+    if not machine.widened:
+        masked_store(f, machine, value, place, mask)
+        return
+    short = f"<{machine.lanes} x i16>"
+    f.do(
+        f"call void @llvm.masked.store.v{machine.lanes}i16.p0({short} "
+        f"{narrow(f, machine, value, machine.lanes)}, ptr align 2 {place}, {machine.bits} {mask})"
+    )
+
+
+def rounded_pairs(f: Function, machine: Machine, low: str, high: str) -> tuple[str, str]:
+    """Two vectors of float32 as bfloat16: (one after the other, lane by lane as pairs)."""
+    n, vec = 2 * machine.lanes, machine.vec
+    both = f.op(
+        f"call <{n} x bfloat> @llvm.x86.avx512bf16.cvtne2ps2bf16.512({vec} {high}, {vec} {low})"
+    )
+    order = [k for lane in range(machine.lanes) for k in (lane, machine.lanes + lane)]
+    return both, f.shuffle(n, "bfloat", both, "poison", order)
+
+
+def slots(f: Function, machine: Machine, n: Value) -> Value:
+    """Slots of n elements."""
+    return f.ceildiv(n, machine.step)
+
+
+def padded(f: Function, machine: Machine, n: Value) -> Value:
+    """n rounded up to whole vectors."""
+    return f.mul(f.ceildiv(n, machine.lanes), machine.lanes)
 
 
 def transposed(f: Function, machine: Machine, rows: list[str]) -> list[str]:
@@ -186,22 +262,21 @@ TILE_PARAMS = [
 ]  # fmt: skip
 
 
-def tile_name(mode: str, rows: int, nv: int, pairs: bool = False) -> str:
+def tile_name(mode: str, rows: int, nv: int) -> str:
     """Symbol of a tile product."""
-    return f"tile_{mode}_{rows}x{nv}{'_pairs' if pairs else ''}"
+    return f"tile_{mode}_{rows}x{nv}"
 
 
-def tile(machine: Machine, mode: str, rows: int, nv: int, pairs: bool = False) -> str:
-    """One tile product; see the module. Strides are in bytes, k > 0.
+def tile(machine: Machine, mode: str, rows: int, nv: int) -> str:
+    """One tile product; see the module. Strides are in bytes, k > 0 counts slots.
 
     Args:
         mode: set, add or scale; scale has one more parameter, the address of alpha (nv vectors).
-        pairs: a slot of A and B is a pair of bfloat16, k counts pairs.
     """
     extra = [("ptr", "alpha")] if mode == "scale" else []
-    f = Function(tile_name(mode, rows, nv, pairs), TILE_PARAMS + extra, "void", "nounwind noinline")
+    f = Function(tile_name(mode, rows, nv), TILE_PARAMS + extra, "void", "nounwind noinline")
     vec, width = machine.vec, machine.width
-    sums = rank_one_updates(f, machine, rows, nv, pairs)
+    sums = rank_one_updates(f, machine, rows, nv)
     alphas = []
     if mode == "scale":
         alphas = [f.load(vec, f.gep("i8", "%alpha", j * width), 64) for j in range(nv)]
@@ -221,9 +296,9 @@ def tile(machine: Machine, mode: str, rows: int, nv: int, pairs: bool = False) -
     return f.text()
 
 
-def rank_one_updates(f: Function, machine: Machine, rows: int, nv: int, pairs: bool) -> list[str]:
+def rank_one_updates(f: Function, machine: Machine, rows: int, nv: int) -> list[str]:
     """The loop over k; returns the sums, row by row."""
-    vec, width, lanes = machine.vec, machine.width, machine.lanes
+    vec, width, lanes, pairs = machine.vec, machine.width, machine.lanes, machine.pairs
     slot = "i32" if pairs else "float"
     # Rows are reached from one pointer per four rows, so that addresses fit the addressing modes.
     offsets: list[Value] = [0, "%rs", f.mul("%rs", 2), f.mul("%rs", 3)]
@@ -283,9 +358,9 @@ def product(
     c: str,
     ldc: Value,
     alpha: str | None = None,
-    pairs: bool = False,
 ) -> None:
-    """C (m x nv vectors) from A (m x k) and B, tile after tile; m need not be a multiple of rows.
+    """C (m x nv vectors) from A (m x k slots) and B, tile after tile; m need not be a multiple of
+    rows.
 
     Strides are in bytes; the columns are one panel.
     """
@@ -295,7 +370,7 @@ def product(
         a_at = f.gep("i8", a, f.mul(rs, at))
         c_at = f.gep("i8", c, f.mul(ldc, at))
         f.do(
-            f"call void @{tile_name(mode, rows, nv, pairs)}(i64 {k}, ptr {a_at}, i64 {rs}, "
+            f"call void @{tile_name(mode, rows, nv)}(i64 {k}, ptr {a_at}, i64 {rs}, "
             f"i64 {cs}, ptr {b}, i64 {ldb}, ptr {c_at}, i64 {ldc}{tail})"
         )
 
@@ -327,6 +402,8 @@ def declarations(machine: Machine) -> set[str]:
         f"declare float @llvm.vector.reduce.fadd.v{lanes}f32(float, {vec})",
         f"declare {vec} @llvm.masked.load.v{lanes}f32.p0(ptr, {bits}, {vec})",
         f"declare void @llvm.masked.store.v{lanes}f32.p0({vec}, ptr, {bits})",
+        f"declare <{lanes} x i16> @llvm.masked.load.v{lanes}i16.p0(ptr, {bits}, <{lanes} x i16>)",
+        f"declare void @llvm.masked.store.v{lanes}i16.p0(<{lanes} x i16>, ptr, {bits})",
         "declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)",
         "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)",
     }
@@ -336,5 +413,9 @@ def declarations(machine: Machine) -> set[str]:
         )
     if machine.pairs:
         pair = f"<{2 * lanes} x bfloat>"
-        found.add(f"declare {vec} @llvm.x86.avx512bf16.dpbf16ps.512({vec}, {pair}, {pair})")
+        found |= {
+            f"declare {vec} @llvm.x86.avx512bf16.dpbf16ps.512({vec}, {pair}, {pair})",
+            f"declare {pair} @llvm.x86.avx512bf16.cvtne2ps2bf16.512({vec}, {vec})",
+            "declare <32 x i16> @llvm.masked.load.v32i16.p0(ptr, <32 x i1>, <32 x i16>)",
+        }
     return found

@@ -18,13 +18,13 @@ from flambeau.codegen.loops import emit_region
 from flambeau.ir.graph import Node
 from flambeau.ir.region import Map, Region, common_refinement
 from flambeau.kernels.gemm_epilogue import EPILOGUES, WORDS
-from flambeau.kernels.matmul import FEW_ROWS, SHARED, form_of
+from flambeau.kernels.matmul import FEW_ROWS, PARTIAL_ROWS, SHARED, form_of
 from flambeau.passes.fuse import Plan, Step
 
 STRIP = 256
 """Columns after which an epilogue is called, about."""
 
-DTYPES = {"float32": "f32", "float64": "f64"}
+DTYPES = {"float32": "f32", "float64": "f64", "bfloat16": "bf16", "float16": "f16"}
 
 
 @dataclass
@@ -79,7 +79,7 @@ def carries(node: Node, features: frozenset[str]) -> Carried | None:
     form = form_of(dtype, features)
     if m <= FEW_ROWS or n < form.nr or not k:
         return None
-    return Carried([], k <= form.kc and form.mc * n * form.acc_size <= SHARED)
+    return Carried([], k <= form.kc and form.mc * n * form.stored_size <= SHARED)
 
 
 def epilogue(
@@ -103,7 +103,13 @@ def epilogue(
     strip = math.lcm(carried.strip, found.strip)
     strip = strip if strip < n else -(-n // form.nr) * form.nr
     rows = math.lcm(carried.unit_rows, found.unit_rows)
-    most = SHARED // (form.kc * form.acc_size) // form.nr * form.nr
+    slots = form.kc // 2 if form.pairs else form.kc
+    most = SHARED // (slots * form.acc_size) // form.nr * form.nr
+    k = node.src[0].shape[-1]
+    if form.widened and k > form.kc:  # the product comes in blocks
+        most = min(most, PARTIAL_ROWS)
+        if m > PARTIAL_ROWS and PARTIAL_ROWS % rows:
+            return None
     if strip > most or rows > form.mc or (rows > 1 and (rows % form.mr or m % rows)):
         return None
     made = {node, *(s for e in carried.epilogues for s in e.region.stores)}

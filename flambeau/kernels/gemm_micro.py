@@ -13,6 +13,7 @@ Reference: Goto and van de Geijn, "Anatomy of high-performance matrix multiplica
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from flambeau.kernels.emit import Function, Value
 
@@ -91,7 +92,31 @@ class Form:
         return f"<{self.vl} x {self.acc}>"
 
 
-def widen(f: Function, form: Form, value: str, lanes: int) -> str:
+class Element(Protocol):
+    """What conversions need to know of a kernel: see `Form`."""
+
+    @property
+    def dtype(self) -> str:
+        """f32, f64, bf16 or f16."""
+
+    @property
+    def widened(self) -> bool:
+        """Whether elements in memory are narrower than the accumulator."""
+
+    @property
+    def pairs(self) -> bool:
+        """Whether there are instructions for bfloat16."""
+
+    @property
+    def stored(self) -> str:
+        """LLVM type of an element in memory."""
+
+    @property
+    def stored_size(self) -> int:
+        """Bytes of an element in memory."""
+
+
+def widen(f: Function, form: Element, value: str, lanes: int) -> str:
     """Elements as stored -> accumulator type; lanes == 1 means scalars."""
     if not form.widened:
         return value
@@ -108,7 +133,7 @@ def widen(f: Function, form: Form, value: str, lanes: int) -> str:
     return f.op(f"fpext {half} {f.op(f'bitcast {short} {value} to {half}')} to {wide}")
 
 
-def narrow(f: Function, form: Form, value: str, lanes: int) -> str:
+def narrow(f: Function, form: Element, value: str, lanes: int) -> str:
     """Accumulator type -> elements as stored, round to nearest even; lanes == 1 means scalars."""
     if not form.widened:
         return value
@@ -147,13 +172,13 @@ def constant(kind: str, lanes: int, value: int) -> str:
     return "<" + ", ".join([f"{scalar} {value}"] * lanes) + ">"
 
 
-def load_stored(f: Function, form: Form, address: str, lanes: int) -> str:
+def load_stored(f: Function, form: Element, address: str, lanes: int) -> str:
     """Load `lanes` elements and widen them."""
     kind = form.stored if lanes == 1 else f"<{lanes} x {form.stored}>"
     return widen(f, form, f.load(kind, address, form.stored_size), lanes)
 
 
-def store_stored(f: Function, form: Form, value: str, address: str, lanes: int) -> None:
+def store_stored(f: Function, form: Element, value: str, address: str, lanes: int) -> None:
     """Narrow `lanes` accumulators and store them."""
     kind = form.stored if lanes == 1 else f"<{lanes} x {form.stored}>"
     f.store(kind, narrow(f, form, value, lanes), address, form.stored_size)

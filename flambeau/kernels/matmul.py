@@ -456,18 +456,16 @@ def blocked(form: Form) -> str:
     depth = f.select(one_block, k, depth)
     slots_max = f.ceildiv(depth, step)
     nc = f.mul(f.udiv(SHARED, f.mul(slots_max, nr * part)), nr)
+    several = f.op(f"xor i1 {one_block}, true") if form.widened else "false"
+    if form.widened:
+        nc = f.select(several, f.min(nc, PARTIAL_ROWS), nc)
     strip = g["strip"]
     finished = f.cmp("ne", g["epilogues"], 0)
     strips = f.mul(f.udiv(nc, f.max(strip, 1)), strip)
     nc = f.select(f.both(finished, f.cmp("slt", nc, n)), f.max(strips, strip), nc)
-    if form.widened:
-        several = f.op(f"xor i1 {one_block}, true")
-        nc = f.select(several, f.min(nc, PARTIAL_ROWS), nc)
-        row_block = f.select(several, PARTIAL_ROWS, m)
-        b_direct: str = "false"
-        a_direct: str = "false"
-    else:
-        several, row_block = "false", m
+    row_block = f.select(several, PARTIAL_ROWS, m) if form.widened else m
+    b_direct, a_direct = "false", "false"
+    if not form.widened:
         b_small = f.cmp("sle", f.mul(n, k), 32768 * 4 // size)
         b_few = f.cmp("sle", m, 3 * mr)
         b_direct = f.both(f.cmp("eq", g["csb"], 1), f.either(b_small, b_few))

@@ -14,7 +14,7 @@ from flambeau.dtype import dtype as DType
 from flambeau.dtype import float32, float64
 from flambeau.ir.graph import CAST
 from flambeau.ops.arithmetic import dtype_word
-from flambeau.ops.flex import How, _check_sizes, attend
+from flambeau.ops.flex import How, _attention, _check_sizes
 from flambeau.ops.linear import check_probability
 from flambeau.ops.mods import GATHER, Mod, Ref, Step, trace
 from flambeau.ops.random import default_generator, random_at
@@ -158,7 +158,7 @@ def scaled_dot_product_attention(
         captured += numbers
     keep_scale = 0.0 if dropout_p >= 1.0 else 1.0 / (1.0 - dropout_p)
     how = How(float(scale), is_causal, score, mask_, keep, keep_scale)
-    out = attend(q, k, v, how, *captured)[0]
+    out = _attention(q, k, v, how, *captured)[0]
     return out if q is query else out.reshape(*shape, *out._shape[-2:])
 
 

@@ -297,14 +297,6 @@ def _attention_vjp(
 _attention.vjp(_attention_vjp, saves="out0 out1 query key value captured")
 
 
-def attend(
-    query: Tensor, key: Tensor, value: Tensor, how: How, *captured: Tensor
-) -> tuple[Tensor, ...]:
-    """`_attention`; half types are computed in float32 and rounded once."""
-    found: tuple[Tensor, ...] = _attention(widen(query), widen(key), widen(value), how, *captured)
-    return (cast(found[0], query.dtype), *found[1:])
-
-
 def _flops(node: Any, first: int, of_query: int, of_value: int) -> int:
     """Floating-point operations of that many products over the query's features and over the
     value's, at each place of the (L, S) matrix that counts; source `first` is the query."""

@@ -23,7 +23,7 @@ from flambeau.nn.attention.block_mask import (
 )
 from flambeau.ops.attention import dropout_mod, score_dtype
 from flambeau.ops.bounds import wrapped_index
-from flambeau.ops.flex import How, attend
+from flambeau.ops.flex import How, _attention
 from flambeau.ops.mods import Mod, trace
 from flambeau.tensor import Tensor
 
@@ -185,7 +185,7 @@ def _recorded(
         blocks=blocks,
         top=top,
     )
-    return attend(query, key, value, how, *captured)
+    return _attention(query, key, value, how, *captured)
 
 
 def _traced(
