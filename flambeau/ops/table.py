@@ -66,12 +66,12 @@ def _finish(
     call.reference = functools.partial(setattr, op, "reference")  # type: ignore[attr-defined]
     call.samples = functools.partial(set_samples, op)  # type: ignore[attr-defined]
     call.flops = functools.partial(setattr, op, "flops")  # type: ignore[attr-defined]
+    call.batch = functools.partial(setattr, op, "batch")  # type: ignore[attr-defined]
     for name in (body.__name__, *aliases):
         if public:
             NAMES[name] = call
         if method:
             setattr(Tensor, name, call)
-    call.batch = functools.partial(setattr, op, "batch")  # type: ignore[attr-defined]
         if functional:
             FUNCTIONAL[name] = call
         if inplace:
