@@ -43,6 +43,9 @@ from flambeau.ir.region import (
     through_view,
 )
 
+LINE = 64  # bytes of a cache line
+FAR = 1024  # bytes between rows from which they are asked for ahead of time
+ROWS_AHEAD = 10
 TILE = 16  # at least as many as lanes; coordinates of a tile's second dimension
 STRETCH = 4096  # elements of the innermost dimension in one unit of a map
 
@@ -259,6 +262,7 @@ class Emitter(Space):
                 "ptr",
                 1,
             )
+            self.ask_ahead(place, m, memory, level)
             raw = self.load_vector(place, memory)
         else:
             places = self.lane_pointers(pointer, along, memory, level)
@@ -267,6 +271,23 @@ class Emitter(Space):
         value = Value(value.name, value.type, value.lanes, level)
         self.memos[level][memo] = value
         return value
+
+    def ask_ahead(self, place: Value, m: Map, memory: str, level: int) -> None:
+        """Ask for the lines of a later row of a block of columns: rows that are far apart are not a
+        stream that the processor would follow. Into the second cache: in the first one, rows a
+        power of two apart would take each other's places."""
+        if self.form != "columns" or level != 2:
+            return
+        step = m.coefficients[max(self.reduced)]
+        size = max(BITS[memory] // 8, 1)
+        if abs(step) * size < FAR:
+            return
+        ahead = self.stride_times(step, self.b.const(ROWS_AHEAD, "i64", 1), 2)
+        self.b.declared.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        far = self.b.set(f"getelementptr {memory}, ptr {place.name}, i64 {ahead.name}", "ptr", 1)
+        for line in range(0, self.lanes * size, LINE):
+            at = self.b.set(f"getelementptr i8, ptr {far.name}, i64 {line}", "ptr", 1)
+            self.b.emit(f"call void @llvm.prefetch.p0(ptr {at.name}, i32 0, i32 2, i32 1)")
 
     def transposed(self, key: Any, m: Map, memory: str) -> Value | None:
         """Where the present vector of a read across the vector dimension lies, transposed.

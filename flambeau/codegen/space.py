@@ -71,6 +71,8 @@ class Space:
             n: self.gathered(n, region.maps[n]) for n in region.members if n.op.kind == "index"
         }
         self.collapse()
+        if self.form == "rows" and inner is None:
+            self.turn()
         self.lanes = lanes_for(region, self.dims, self.reduced, vector_bytes)
         self.tile = self.tile_dim()
         if self.tile is not None:
@@ -102,6 +104,31 @@ class Space:
         self.reduced = frozenset(k for k, g in enumerate(groups) if g[0] in region.reduced)
         self.vector = len(self.dims) - 1 if self.dims else None
 
+    def turn(self) -> None:
+        """Let lanes run along a kept dimension where that is what memory is contiguous in.
+
+        A reduction over a dimension that a view has put last walks rows whose elements are far
+        apart; columns beside each other are then next to each other in memory.
+        """
+        last = len(self.dims) - 1
+        folded = [self.fold(m).coefficients for m in self.memory]
+        rows = [c for c in folded if any(c[d] for d in self.reduced)]
+        if any(abs(c[last]) <= 1 for c in rows) or any(
+            n.op.kind in ("index", "scan") for n in self.region.members
+        ):
+            return
+        found = [
+            d
+            for d in range(last)
+            if d not in self.reduced and self.dims[d] >= 8 and all(c[d] in (0, 1) for c in rows)
+        ]
+        if found and any(c[found[-1]] for c in rows):
+            order = [*(d for d in range(last + 1) if d != found[-1]), found[-1]]
+            self.last = [self.last[d] for d in order]
+            self.dims = tuple(self.dims[d] for d in order)
+            self.reduced = frozenset(k for k, d in enumerate(order) if d in self.reduced)
+            self.form = "columns"
+
     def tile_dim(self) -> int | None:
         """For a map that reads across the vector dimension: the dimension it is contiguous in.
 
@@ -126,6 +153,7 @@ class Space:
     def all_maps(self) -> list[Map]:
         """Every map an access of the region goes by."""
         found: set[Map] = set(self.region.stores.values())
+        self.memory = set(found)  # those that go to memory
         seen: set[tuple[Node, Map]] = set()
 
         def visit(node: Node, m: Map) -> None:
@@ -133,6 +161,8 @@ class Space:
                 return
             seen.add((node, m))
             found.add(m)
+            if node.op.kind != "view" and node not in self.free and node not in self.region.maps:
+                self.memory.add(m)
             for s, inner in self.sources(node, m):
                 if inner is not None:
                     visit(s, inner)

@@ -36,3 +36,28 @@ def test_transposed_reads_take_part_in_a_region():
 def test_bfloat16_is_transposed():
     x = fl.tensor(values((64, 100), np.float32)).bfloat16()
     assert bool((x.t().contiguous() == x.float().t()).all())
+
+
+@pytest.mark.parametrize("shape", [(3, 40, 6, 16), (2, 70, 9, 33), (1, 300, 5, 4), (2, 5, 3, 7)])
+def test_reductions_of_a_dimension_that_a_view_has_put_last(shape):
+    """Memory is contiguous in a dimension that stays: lanes run along that one."""
+    x = values(shape, np.float32)
+    y, t = np.moveaxis(x, 1, -1).astype(np.float64), fl.tensor(x).permute(0, 2, 3, 1)
+    close = lambda a, b: np.testing.assert_allclose(a.numpy(), b, rtol=2e-5, atol=1e-4)
+    close(t.sum(-1), y.sum(-1))
+    close((t * t).mean(-1, keepdim=True), (y * y).mean(-1, keepdims=True))
+    close(t.var(-1), y.var(-1, ddof=1))
+    close(t.sum((1, 3)), y.sum((1, 3)))
+    close(t.amax(-1), y.max(-1))
+    assert np.array_equal(t.argmax(-1).numpy(), y.argmax(-1))
+    centred = y - y.mean(-1, keepdims=True)
+    close(t - t.mean(-1, keepdim=True), centred)
+    close(fl.softmax(t, -1), np.exp(y) / np.exp(y).sum(-1, keepdims=True))
+
+
+@pytest.mark.parametrize("shape", [(700, 513), (64, 3, 1031), (5, 400, 64)])
+def test_rows_that_are_far_apart_are_added_up(shape):
+    x = values(shape, np.float32)
+    for axis in range(len(shape)):
+        found = fl.tensor(x).sum(axis).numpy()
+        np.testing.assert_allclose(found, x.astype(np.float64).sum(axis), rtol=2e-5, atol=1e-3)
