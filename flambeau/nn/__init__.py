@@ -52,6 +52,7 @@ from flambeau.nn.convolution import (
     Fold,
     Unfold,
 )
+from flambeau.nn.data_parallel import DataParallel
 from flambeau.nn.distance import CosineSimilarity, PairwiseDistance
 from flambeau.nn.dropout import (
     AlphaDropout,
@@ -190,6 +191,7 @@ __all__ = [
     "CosineEmbeddingLoss",
     "CosineSimilarity",
     "CrossEntropyLoss",
+    "DataParallel",
     "Dropout",
     "Dropout1d",
     "Dropout2d",

@@ -130,7 +130,6 @@ def test_the_same_objects_everywhere(torch: Any) -> None:
         ("import torch.no_such", ModuleNotFoundError, "torch.no_such"),
         ("import torch.nn.no_such", ModuleNotFoundError, "torch.nn.no_such"),
         ("from torch.nn.no_such import x", ModuleNotFoundError, "torch.nn.no_such"),
-        ("torch.nn.DataParallel", AttributeError, "torch.nn.DataParallel"),
         (
             "torch.nn.parallel.DistributedDataParallel(None)",
             NotImplementedError,

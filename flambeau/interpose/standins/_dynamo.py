@@ -42,7 +42,9 @@ config = SimpleNamespace(
 )
 
 
-def mark_dynamic(t: Any, index: Any, *, min: Any = None, max: Any = None, **options: Any) -> None:
+def mark_dynamic(
+    t: Any, index: Any = None, *, min: Any = None, max: Any = None, **options: Any
+) -> None:
     """Accepted: programs are generated for all sizes of one structure."""
 
 

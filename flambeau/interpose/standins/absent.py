@@ -39,7 +39,7 @@ ABSENT: dict[str, str] = {
     ),
     "torch.distributed.tensor.placement_types": "Partial Placement Replicate Shard",
     "torch.distributed.tensor.parallel": "ColwiseParallel RowwiseParallel parallelize_module",
-    "torch.nn.parallel": "DataParallel DistributedDataParallel",
+    "torch.nn.parallel": "DistributedDataParallel",
     "torch.nn.parallel.distributed": "DistributedDataParallel",
     "torch.utils.data.graph_settings": "apply_random_seed",
 }
