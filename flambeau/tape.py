@@ -286,6 +286,11 @@ class GradFn:
             return tuple(self.op.vjp(grads[0], out[0] if out else None, *read, **self.kwargs))
         return tuple(self.op.vjp(tuple(grads), tuple(out), *read, **self.kwargs))
 
+    def push(self, tangents: list[Any]) -> tuple[Any, ...] | None:
+        """The outputs' tangents from the arguments' by a rule of the entry's own; None: it has
+        none, and they follow from the row."""
+        return None
+
     def cells(self) -> list[Any]:
         """The cells whose values the rule reads."""
         kept = [a for a in (*self.args, *self.out) if type(a) is Saved]

@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-from flambeau.autograd import check, forward, function, functional, graph
+from flambeau.autograd import check, forward, forward_ad, function, functional, graph
 from flambeau.autograd.anomaly import detect_anomaly, set_detect_anomaly
 from flambeau.autograd.backward import backward, grad
 from flambeau.autograd.check import GradcheckError, gradcheck, gradgradcheck
@@ -25,6 +25,7 @@ __all__ = [
     "detect_anomaly",
     "enable_grad",
     "forward",
+    "forward_ad",
     "function",
     "functional",
     "grad",

@@ -72,6 +72,9 @@ def _ascending(roots: list[GradFn]) -> list[GradFn]:
 
 def _push(entry: GradFn, incoming: list[Any]) -> tuple[Any, ...]:
     op = entry.op
+    own = entry.push(incoming)
+    if own is not None:
+        return own
     args = [a.read(entry) if type(a) is Saved else a for a in entry.args]
     if op.jvp == "linear" and op.name in _CALLED and op.call is not None:
         return (op.call(incoming[0], *args[1:], **entry.kwargs),)

@@ -27,6 +27,11 @@ class FunctionCtx:
         self._kept: tuple[Any, ...] = ()
         self.needs_input_grad: tuple[bool, ...] = ()
 
+    def save_for_forward(self, *tensors: Any) -> None:
+        """Keep tensors for `jvp`, as `saved_tensors`."""
+        if not self._saved:
+            self.save_for_backward(*tensors)
+
     def save_for_backward(self, *tensors: Any) -> None:
         """Keep inputs or outputs for `backward`, checked against in-place changes."""
         for t in tensors:
@@ -86,7 +91,8 @@ class _Entry(GradFn):
                 NAMES["zeros"](m.shape, dtype=m.dtype, device=m.device) if g is None else g
                 for g, m in zip(grads, self.metas, strict=True)
             ]
-        found = self.cls.backward(ctx, *grads)
+        rule = self.cls.backward
+        found = (self.cls.vjp if rule is Function.backward else rule)(ctx, *grads)
         found = found if isinstance(found, tuple) else (found,)
         count = len(self.edges)
         if len(found) > count and all(g is None for g in found[count:]):
@@ -97,6 +103,13 @@ class _Entry(GradFn):
                 f"(expected {count}, got {len(found)})"
             )
         return found
+
+    def push(self, tangents: list[Any]) -> tuple[Any, ...] | None:
+        """The outputs' tangents by the function's own `jvp`; None where it has none."""
+        if self.cls.jvp is Function.jvp:
+            return None
+        found = self.cls.jvp(self.ctx, *tangents)
+        return found if isinstance(found, tuple) else (found,)
 
     def cells(self) -> list[Any]:
         kept = [s.tensor for s, _ in self.ctx._kept if s is not None]
@@ -139,6 +152,25 @@ class Function:
         raise NotImplementedError(
             "You must implement either the backward or vjp method for your "
             "custom autograd.Function to use it with backward mode AD."
+        )
+
+    @staticmethod
+    def vjp(ctx: Any, *grad_outputs: Any) -> Any:
+        """Another name for `backward`."""
+        raise NotImplementedError(
+            "You must implement either the backward or vjp method for your "
+            "custom autograd.Function to use it with backward mode AD."
+        )
+
+    @staticmethod
+    def jvp(ctx: Any, *grad_inputs: Any) -> Any:
+        """One tangent per output from those of the inputs (None: no tangent), for forward mode.
+
+        Functions without it are differentiated forwards through their `backward`.
+        """
+        raise NotImplementedError(
+            "You must implement the jvp function for custom autograd.Function to use it with "
+            "forward mode AD."
         )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

@@ -471,6 +471,7 @@ def _gelu_vjp(g: Any, out: Any, input: Any, approximate: str = "none") -> tuple[
     return cast(wide * slope, g.dtype), None
 
 
+gelu.batch(())
 gelu.vjp(_gelu_vjp, saves="input")
 
 
@@ -492,6 +493,7 @@ def _silu_vjp(g: Any, out: Any, input: Any) -> tuple[Any, ...]:
     return (cast(wide * (s * (x * (1.0 - s) + 1.0)), g.dtype),)
 
 
+silu.batch(())
 silu.vjp(_silu_vjp, saves="input")
 
 
@@ -518,6 +520,7 @@ def _softmax_vjp(g: Any, out: Any, input: Any, dim: int) -> tuple[Any, ...]:
     return cast((g - total) * y, out.dtype), None
 
 
+_softmax.batch((1,))
 _softmax.vjp(_softmax_vjp, saves="out")
 
 
@@ -542,6 +545,7 @@ def _log_softmax_vjp(g: Any, out: Any, input: Any, dim: int) -> tuple[Any, ...]:
     return cast(g - exp(y) * total, out.dtype), None
 
 
+_log_softmax.batch((1,))
 _log_softmax.vjp(_log_softmax_vjp, saves="out")
 
 

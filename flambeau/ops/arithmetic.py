@@ -479,6 +479,7 @@ def _polygamma(x: Any, n: int) -> Any:
     return np.asarray(special.polygamma(n, np.asarray(x, np.float64))).astype(x.dtype)
 
 
+polygamma_host.batch(())
 polygamma_host.reference(_polygamma)
 polygamma_host.vjp(lambda g, out, x, n: (g * polygamma_host(x, n + 1), None), saves="input")
 
@@ -499,6 +500,7 @@ def integer_pair(row: Any, input: Tensor, other: Tensor, which: str) -> Tensor:
     return emit(row, (input, other), (which,), input._shape, input.dtype)
 
 
+integer_pair.batch(())
 integer_pair.reference(
     lambda x, y, which: np.asarray({"gcd": np.gcd, "lcm": np.lcm}[which](x, y)).astype(x.dtype)
 )

@@ -18,6 +18,7 @@ import math
 from typing import Any
 
 from flambeau import dtypes
+from flambeau.ir.graph import Node
 from flambeau.ops.arithmetic import dtype_word
 from flambeau.ops.contraction import matmul_batched
 from flambeau.ops.movement import (
@@ -33,6 +34,7 @@ from flambeau.ops.rearranging import pad
 from flambeau.ops.reduction import sum_axes
 from flambeau.ops.rows import NAMES
 from flambeau.ops.table import composite
+from flambeau.record import view_node
 from flambeau.size import contiguous_strides
 from flambeau.tensor import Tensor
 
@@ -445,6 +447,19 @@ def _convolution_vjp(
     return (g_input, g_weight, g_bias, None, None, None, None, None, None)
 
 
+def _batch_of_images(node: Node, src: Any, has: Any, size: int) -> Node | None:
+    """Examples that share a kernel are more images; others are taken apart."""
+    if not has[0] or any(has[1:]):
+        return None
+    count, *shape = node.shape
+    images = (size * src[0].shape[1], *src[0].shape[2:])
+    first = view_node(src[0], images, contiguous_strides(images), 0)
+    found = Node(node.op, (first, *src[1:]), node.attrs, (size * count, *shape), node.dtype)
+    whole = (size, *node.shape)
+    return view_node(found, whole, contiguous_strides(whole), 0)
+
+
+convolution.batch(_batch_of_images)
 convolution.vjp(_convolution_vjp, saves="input weight")
 
 

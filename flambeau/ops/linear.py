@@ -90,6 +90,7 @@ def _linear_vjp(g: Any, out: Any, input: Any, weight: Any, bias: Any = None) -> 
     return g_input, g_weight, g_bias
 
 
+linear.batch("rows")
 linear.vjp(_linear_vjp, saves="input weight")
 
 

@@ -101,6 +101,7 @@ def _layer_norm_vjp(
     return cast(g_input, input.dtype), None, g_weight, g_bias, None
 
 
+_native_layer_norm.batch("rows")
 _native_layer_norm.vjp(_layer_norm_vjp, saves="input weight out1 out2")
 
 
@@ -182,6 +183,7 @@ def _rms_norm_vjp(
     return cast(g_input, input.dtype), None, g_weight, None
 
 
+_fused_rms_norm.batch("rows")
 _fused_rms_norm.vjp(_rms_norm_vjp, saves="input weight out1")
 
 

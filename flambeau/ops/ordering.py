@@ -50,6 +50,7 @@ def _order(x: Any, dim: int, descending: bool) -> Any:
     return x.shape[dim] - 1 - np.flip(back, dim)
 
 
+order_along.batch((0,))
 order_along.reference(_order)
 
 
@@ -70,6 +71,7 @@ def _largest(x: Any, k: int, dim: int, largest: bool) -> Any:
     return np.take_along_axis(part, chosen, dim)
 
 
+largest_along.batch((1,))
 largest_along.reference(_largest)
 
 
@@ -90,6 +92,7 @@ def _middle(x: Any, dim: int, ignore_nan: bool) -> Any:
     return np.take_along_axis(order, rank, dim).squeeze(dim)
 
 
+middle_along.batch((0,))
 middle_along.reference(_middle)
 
 
@@ -113,6 +116,7 @@ def _commonest(x: Any, dim: int) -> Any:
     return found.reshape(values.shape[:-1])
 
 
+commonest_along.batch((0,))
 commonest_along.reference(_commonest)
 
 

@@ -18,10 +18,11 @@ from typing import Any
 
 from flambeau import dtypes
 from flambeau.ir.fault import PLAIN, Fault
-from flambeau.ir.graph import ASSIGN, COPY, EMPTY, PICK, VIEW, Node
+from flambeau.ir.graph import ASSIGN, COPY, EMPTY, PICK, Node
 from flambeau.ir.recorded import Recorded
 from flambeau.ops.rows import ROWS
 from flambeau.ops.table import expand_composite, specs_of
+from flambeau.record import view_node
 from flambeau.size import contiguous_strides
 
 #: What stands for a node: its batched form, the forms of its results, or None: it is the same for
@@ -96,7 +97,12 @@ class Batch:
             if self.differing:
                 return _again(node, [led(s, h, self.size) for s, h in _pairs(src, has)], self.size)
             return _one_by_one(self, node, src, has)
-        elif isinstance(rule, tuple):
+        elif rule == "rows":
+            if not any(has[1:]):
+                return _shifted(node, list(src), ())
+        elif isinstance(rule, tuple) and (
+            node.src[0].shape or not rule
+        ):  # 0-d: dimension 0 of none
             return _shifted(node, [led(s, h, self.size) for s, h in _pairs(src, has)], rule)
         return KINDS[node.op.kind](self, node, src, has)
 
@@ -116,14 +122,14 @@ def led(source: Any, has: bool, size: int) -> Any:
     if has or type(source) is not Node:
         return source
     strides = (0, *contiguous_strides(source.shape))
-    return Node(VIEW, (source,), (strides, 0), (size, *source.shape), source.dtype)
+    return view_node(source, (size, *source.shape), strides, 0)
 
 
 def _viewed(source: Node, shape: tuple[int, ...]) -> Node:
     """A node's elements in the same order under another shape."""
     if source.shape == shape:
         return source
-    return Node(VIEW, (source,), (contiguous_strides(shape), 0), shape, source.dtype)
+    return view_node(source, shape, contiguous_strides(shape), 0)
 
 
 def _aligned(source: Any, has: bool, rank: int) -> Any:
@@ -199,7 +205,7 @@ def _contraction(batch: Batch, node: Node, src: Any, has: Any) -> Form:
         return _viewed(flat, (size, *node.shape))
     if rank == 2 and not has[0] and b.shape[2] == 1:
         m, k = a.shape
-        turned = Node(VIEW, (a,), ((1, k), 0), (k, m), a.dtype)
+        turned = view_node(a, (k, m), (1, k), 0)
         flat = Node(node.op, (_viewed(b, (size, k)), turned), (), (size, m), node.dtype)
         return _viewed(flat, (size, *node.shape))
     return _again(node, [_aligned(s, h, rank) for s, h in _pairs(src, has)], size)
@@ -208,8 +214,7 @@ def _contraction(batch: Batch, node: Node, src: Any, has: Any) -> Form:
 def _numbers(batch: Batch, shape: tuple[int, ...]) -> Node:
     """The example's number for every index in a batch of `shape`."""
     iota = Node(ROWS["iota"], (), (), (batch.size,), dtypes.int64)
-    strides = (1, *(0,) * len(shape))
-    return Node(VIEW, (iota,), (strides, 0), (batch.size, *shape), dtypes.int64)
+    return view_node(iota, (batch.size, *shape), (1, *(0,) * len(shape)), 0)
 
 
 def _one_more(fault: Fault, count: int) -> Fault:
@@ -265,8 +270,7 @@ def _one_by_one(batch: Batch, node: Node, src: Any, has: Any) -> Form:
 
 def _example(source: Node, k: int) -> Node:
     shape = source.shape[1:]
-    attrs = (contiguous_strides(shape), k * math.prod(shape))
-    return Node(VIEW, (source,), attrs, shape, source.dtype)
+    return view_node(source, shape, contiguous_strides(shape), k * math.prod(shape))
 
 
 def stacked(nodes: list[Node], shape: tuple[int, ...], dtype: Any) -> Node:
