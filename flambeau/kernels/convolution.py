@@ -96,7 +96,6 @@ def module_text(dtype: str, features: frozenset[str]) -> str:
     if form.acc == "float":
         parts += [
             workspace("winograd", winograd.scratch_bytes(form)),
-            micro(form, form.nv, apart=True),
             winograd.kernel_task(form),
             winograd.tile_task(form),
         ]

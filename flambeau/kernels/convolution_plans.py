@@ -562,12 +562,9 @@ class Winograd(Convolution):
             "weight": (room, self.weight_offset()), "weight_group": self.panels * panel,
             "weight_panel": panel, "depth": self.channels, "column": self.channels * size,
             "line": self.padded[2] * self.channels * size, "out_line": self.places[2],
-            "parts": self.channels // CHANNELS,
         }  # fmt: skip
         words = product_words(values, blocks, table)
-        head["part_table"] = len(words)
-        runs = [(n * CHANNELS * size, n * CHANNELS * line) for n in range(head["parts"])]
-        stages.append(4, [head[name] for name in WINOGRAD] + words + [x for r in runs for x in r])
+        stages.append(4, [head[name] for name in WINOGRAD] + words)
 
 
 class WeightGradient:

@@ -86,24 +86,13 @@ class Words:
         return self.f.op(f"inttoptr i64 {self[name]} to ptr")
 
 
-def micro_name(nv: int, apart: bool = False) -> str:
+def micro_name(nv: int) -> str:
     """Symbol of the micro-kernel for panels with `nv` vectors in use."""
-    return f"runs_{nv}_apart" if apart else f"runs_{nv}"
+    return f"runs_{nv}"
 
 
-def apart_rows(form: Form) -> int:
-    """Rows of the micro-kernel that sums runs apart: it holds two accumulators an element."""
-    return 6 if form.mr >= 8 else 3
-
-
-def micro(form: Form, nv: int, apart: bool = False) -> str:
+def micro(form: Form, nv: int) -> str:
     """void runs_<nv>(rows, row_step, a, step, runs, n, length, b, c, add): one tile of MR rows.
-
-    Args:
-        form: dtype and instruction set.
-        nv: vectors of a panel.
-        apart: each run is summed by itself and then added to the others, in registers: short sums
-            are accurate ones.
 
     c[i, :] (+)= sum over runs and positions of a[rows[i] + run + position * step] * b[position, :].
 
@@ -116,21 +105,19 @@ def micro(form: Form, nv: int, apart: bool = False) -> str:
         ("ptr", "rows"), ("i64", "row_step"), ("ptr", "a"), ("i64", "step"), ("ptr", "runs"),
         ("i64", "n"), ("i64", "length"), ("ptr", "b"), ("ptr", "c"), ("i64", "add"),
     ]  # fmt: skip
-    f = Function(micro_name(nv, apart), params, "void", "nounwind noinline")
+    f = Function(micro_name(nv), params, "void", "nounwind noinline")
     vec, size, width = form.vec, form.acc_size, form.vl * form.acc_size
-    count = apart_rows(form) if apart else form.mr
     starts = []
-    for i in range(count):
+    for i in range(form.mr):
         offset = f.load("i64", f.gep("i64", "%rows", f.mul("%row_step", i)), 8)
         starts.append(f.gep("i8", "%a", offset))
-    zeros = ["zeroinitializer"] * (count * nv)
-    with f.loop("%n", carry=[(vec, zero) for zero in zeros], nonempty=True) as run:
+    carry = [(vec, "zeroinitializer")] * (form.mr * nv)
+    with f.loop("%n", carry=carry, nonempty=True) as run:
         place = f.gep("i64", "%runs", f.mul(run.index, RUN))
         offset = f.load("i64", place, 8)
         panel = f.gep("i8", "%b", f.load("i64", f.gep("i64", place, 1), 8))
-        kinds = ["i64", "ptr"] + [vec] * len(zeros)
-        before = zeros if apart else run.carried
-        inner = list(zip(kinds, [offset, panel, *before], strict=True))
+        kinds = ["i64", "ptr"] + [vec] * (form.mr * nv)
+        inner = list(zip(kinds, [offset, panel, *run.carried], strict=True))
         with f.loop("%length", carry=inner, nonempty=True) as k:
             here, b, sums = k.carried[0], k.carried[1], k.carried[2:]
             columns = [f.load(vec, f.gep("i8", b, j * width), size) for j in range(nv)]
@@ -141,22 +128,23 @@ def micro(form: Form, nv: int, apart: bool = False) -> str:
                 for j in range(nv):
                     following.append(multiply_add(f, form, row, columns[j], sums[i * nv + j]))
             k.carry(f.op(f"add i64 {here}, %step"), f.gep("i8", b, form.nr * size), *following)
-        sums = k.carried[2:]
-        if apart:
-            pairs = zip(run.carried, sums, strict=True)
-            sums = [f.op(f"fadd {vec} {total}, {part}") for total, part in pairs]
-        run.carry(*sums)
-    sums = run.carried
+        run.carry(*k.carried[2:])
     line = f.mul("%row_step", form.nr * size)
-    rows = [f.gep("i8", "%c", f.mul(line, i)) for i in range(count)]
+    rows = [f.gep("i8", "%c", f.mul(line, i)) for i in range(form.mr)]
     places = [f.gep("i8", row, j * width) for row in rows for j in range(nv)]
+    finish(f, form, places, run.carried)
+    f.ret()
+    return f.text()
+
+
+def finish(f: Function, form: Form, places: list[str], sums: list[str]) -> None:
+    """Store a micro-kernel's sums, with what is there already where `%add` says so."""
+    vec, size = form.vec, form.acc_size
     with f.merge(f.cmp("ne", "%add", 0), [vec] * len(sums), sums) as values:
         for n, place in enumerate(places):
             values[n] = f.op(f"fadd {vec} {f.load(vec, place, size)}, {sums[n]}")
     for place, value in zip(places, values, strict=True):
         f.store(vec, value, place, size)
-    f.ret()
-    return f.text()
 
 
 def store_panel(form: Form) -> str:

@@ -28,19 +28,17 @@ from collections.abc import Sequence
 
 from flambeau.kernels.convolution_tiles import (
     FIELDS,
-    RUN,
     SLACK,
     TASK,
     Words,
     address_of,
-    apart_rows,
-    micro_name,
+    finish,
     multiply,
     store,
     unit_of,
 )
 from flambeau.kernels.emit import Function, Value
-from flambeau.kernels.gemm_micro import Form
+from flambeau.kernels.gemm_micro import Form, multiply_add
 
 Matrix = Sequence[Sequence[float]]
 
@@ -70,18 +68,22 @@ places meets the first, second ... element of a 3 x 3 window. A unit is a channe
 
 WINOGRAD = (
     "units", "grain", "weight", "weight_group", "weight_panel", "depth", "column", "line",
-    "out_line", "parts", "part_table",
+    "out_line",
 )  # fmt: skip
 """Words before those of the product that sums directly, whose rows are patches: the transformed
 weight, bytes from one group and panel to the next; channels; bytes from a place of the image to
-the next and to the next line; elements between lines of the result; how many runs of channels
-there are and where, in words from the product's, the table of runs is.
+the next and to the next line; elements between lines of the result.
 """
+
+
+def rows_of(form: Form) -> int:
+    """Rows of the micro-kernel, which holds two accumulators for an element."""
+    return 6 if form.mr >= 8 else 3
 
 
 def row_unit(form: Form) -> int:
     """Patches of a tile are a multiple of this: whole micro-kernels, of pairs of results too."""
-    return math.lcm(apart_rows(form), form.mr // math.gcd(form.mr, 2))
+    return math.lcm(rows_of(form), form.mr // math.gcd(form.mr, 2))
 
 
 def most_tiles(form: Form) -> int:
@@ -96,7 +98,7 @@ def layout(form: Form) -> dict[str, int]:
         "results": (4 * tiles + SLACK) * form.nr * size,
         "patches": POINTS * (tiles * MOST_CHANNELS * size + PITCH),
         "products": POINTS * (tiles * form.nr * size + PITCH),
-        **dict.fromkeys(("corners", "starts", "rows"), (tiles + SLACK) * 8),
+        **dict.fromkeys(("corners", "starts"), (tiles + SLACK) * 8),
         **dict.fromkeys(("pairs", "places"), (2 * tiles + SLACK) * 8),
     }
 
@@ -172,7 +174,7 @@ def tile_task(form: Form) -> str:
         f.do(f"call void @winograd_tile(ptr {product}, ptr %t, i64 {unit.index}, ptr {scratch})")
     f.do(f"call void @give_winograd(ptr {scratch})")
     f.ret()
-    return _patches(form) + _results(form) + _tile(form) + f.text()
+    return _patches(form) + _products(form) + _results(form) + _tile(form) + f.text()
 
 
 def _patches(form: Form) -> str:
@@ -199,6 +201,41 @@ def _patches(form: Form) -> str:
             ]
             here = f.gep(form.acc, out, channel.index)
             put(f, form, sandwich(f, form.vec, IMAGE, grid), here, "%pitch")
+    f.ret()
+    return f.text()
+
+
+def _products(form: Form) -> str:
+    """void winograd_products(a, pitch, b, c, n, add): products of a few patches at a position.
+
+    c[i, :] (+)= sum over n * CHANNELS channels of a[i, channel] * b[channel, :], `CHANNELS` summed
+    apart from the others. Rows of a are `pitch` bytes apart; b and c have rows of NR.
+    """
+    params = [
+        ("ptr", "a"), ("i64", "pitch"), ("ptr", "b"), ("ptr", "c"), ("i64", "n"), ("i64", "add"),
+    ]  # fmt: skip
+    f = Function("winograd_products", params, "void", "nounwind noinline")
+    vec, size, width, rows = form.vec, form.acc_size, form.vl * form.acc_size, rows_of(form)
+    starts = [f.gep("i8", "%a", f.mul("%pitch", i)) for i in range(rows)]
+    carry = [(vec, "zeroinitializer")] * (rows * form.nv)
+    with f.loop("%n", carry=carry, nonempty=True) as part:
+        first = f.mul(part.index, CHANNELS)
+        last = f.add(first, CHANNELS)
+        with f.loop(last, start=first, carry=carry, nonempty=True) as k:
+            b = f.gep(form.acc, "%b", f.mul(k.index, form.nr))
+            columns = [f.load(vec, f.gep("i8", b, j * width), size) for j in range(form.nv)]
+            following = []
+            for i, start in enumerate(starts):
+                scalar = f.load(form.acc, f.gep(form.acc, start, k.index), size)
+                row = f.splat(form.vl, form.acc, scalar)
+                for column, total in zip(columns, k.carried[i * form.nv :], strict=False):
+                    following.append(multiply_add(f, form, row, column, total))
+            k.carry(*following)
+        pairs = zip(part.carried, k.carried, strict=True)
+        part.carry(*(f.op(f"fadd {vec} {total}, {one}") for total, one in pairs))
+    places = [f.gep(form.acc, "%c", i * form.nr) for i in range(rows)]
+    places = [f.gep("i8", row, j * width) for row in places for j in range(form.nv)]
+    finish(f, form, places, part.carried)
     f.ret()
     return f.text()
 
@@ -252,7 +289,6 @@ def _tile(form: Form) -> str:
     back = f.add(f.mul(v["tile_rows"], line), PITCH)
     below = f.mul(v["tile_rows"], 2 * line)
     with f.loop(v["tile_rows"], nonempty=True) as row:
-        f.store("i64", f.mul(row.index, width), f.gep("i64", part["rows"], row.index), 8)
         pair = f.mul(row.index, 2)
         for source, target, step in (
             ("corners", "pairs", w["column"]),
@@ -267,7 +303,6 @@ def _tile(form: Form) -> str:
         f"call void @winograd_patches(ptr {image}, ptr {part['corners']}, i64 {v['tile_rows']}, "
         f"i64 {w['depth']}, i64 {w['column']}, i64 {w['line']}, ptr {part['patches']}, i64 {pitch})"
     )
-    runs = f.gep("i64", "%t", w["part_table"])
     plane = f.mul(w["depth"], line)
     weight = f.add(w["weight"], f.mul(group, w["weight_group"]))
     with f.loop(stop, start=first, nonempty=True) as panel:
@@ -276,17 +311,19 @@ def _tile(form: Form) -> str:
             a = f.gep("i8", part["patches"], f.mul(point.index, pitch))
             b = address_of(f, f.add(here, f.mul(point.index, plane)))
             c = f.gep("i8", part["products"], f.mul(point.index, back))
+            parts = f.udiv(w["depth"], CHANNELS)
             with (
-                f.loop(w["parts"], step=RUNS, nonempty=True) as run,
-                f.loop(rows, step=apart_rows(form), nonempty=True) as row,
+                f.loop(parts, step=RUNS, nonempty=True) as part_of,
+                f.loop(rows, step=rows_of(form), nonempty=True) as row,
             ):
-                few = f.min(RUNS, f.sub(w["parts"], run.index))
+                few = f.min(RUNS, f.sub(parts, part_of.index))
+                channel = f.mul(part_of.index, CHANNELS * form.acc_size)
+                left = f.gep("i8", a, f.add(f.mul(row.index, width), channel))
+                right = f.gep("i8", b, f.mul(channel, form.nr))
+                sums = f.gep("i8", c, f.mul(row.index, line))
                 f.do(
-                    f"call void @{micro_name(form.nv, True)}("
-                    f"ptr {f.gep('i64', part['rows'], row.index)}, i64 1, ptr {a}, "
-                    f"i64 {form.acc_size}, ptr {f.gep('i64', runs, f.mul(run.index, RUN))}, "
-                    f"i64 {few}, i64 {CHANNELS}, ptr {b}, "
-                    f"ptr {f.gep('i8', c, f.mul(row.index, line))}, i64 {run.index})"
+                    f"call void @winograd_products(ptr {left}, i64 {width}, ptr {right}, "
+                    f"ptr {sums}, i64 {few}, i64 {part_of.index})"
                 )
         finite = f.op(
             f"call i1 @winograd_results(ptr {part['products']}, i64 {rows}, i64 {back}, "
