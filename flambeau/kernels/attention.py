@@ -18,8 +18,9 @@ from flambeau.ops.flex import How
 from flambeau.ops.mods import derivative
 from flambeau.size import contiguous_strides
 
-#: rows that fit a panel of one vector; rows that a group of heads is packed into one tile for
-_NARROW = 16
+#: rows that panels are made for
+_PANELS = (8, 16)
+#: queries of a head up to which heads that share keys are packed into tiles together
 _FEW = 64
 #: rows of a tile, units that a forward pass with few queries is cut into, and a unit's least keys
 _ROWS = 128
@@ -73,7 +74,7 @@ def problem_of(node: Node) -> Problem | None:
 
 
 def few(node: Node) -> int:
-    """Vectors of a panel where a forward pass is split over keys, else 0."""
+    """The rows that a panel holds, at least, where a forward pass is split over keys, else 0."""
     how: How = node.attrs[node.op.parameters.index("how")]
     (_, heads, length, _), (_, shared, _, _) = node.src[0].shape, node.src[1].shape
     if how.causal:
@@ -83,9 +84,9 @@ def few(node: Node) -> int:
         if lists[1] > 1 or length > how.blocks[0]:
             return 0
     rows = heads // shared * length
-    if rows <= _NARROW:
-        return 1
-    return 2 if rows <= _FEW or shares(node) > 1 else 0
+    if rows <= _PANELS[-1] or (length <= _FEW and heads > shared) or shares(node) > 1:
+        return next((n for n in _PANELS if rows <= n), _FEW)
+    return 0
 
 
 def shares(node: Node) -> int:
@@ -114,8 +115,8 @@ def symbol(problem: Problem) -> str:
 def module_text(problem: Problem, machine: Machine) -> str:
     """LLVM IR of the module that defines a problem's kernel, called with a table of words."""
     machine = machine.of(problem.dtype)
-    if problem.few == 1:
-        machine = machine.narrow()
+    if problem.few:
+        machine = machine.fitting(problem.few)
     module = Module()
     module.math.add(("log", "f32", machine.lanes))
     declared = attention_tiles.declarations(machine) | {

@@ -499,11 +499,24 @@ class Unit:
         first, count, b, h = place
         with f.loop(end, start=begin, step=KEYS) as key:
             keys = f.min(f.sub(end, key.index), KEYS)
+            if self.problem.few:
+                self.ask_for(k, v, f.add(key.index, KEYS), f.sub(f.sub(end, key.index), KEYS))
             f.do(
                 f"call void @block(ptr %t, ptr {self.start}, ptr {k}, ptr {v}, i64 {first}, "
                 f"i64 {count}, i64 {key.index}, i64 {keys}, i64 {b}, i64 {h}, "
                 f"i1 {str(masked).lower()}, float {self.factor}, float {self.natural})"
             )
+
+    def ask_for(self, k: str, v: str, key: Value, left: Value) -> None:
+        """Start reading the next block: with few queries its keys are all that takes time."""
+        f, t, machine = self.f, self.t, self.machine
+        count = f.max(f.min(left, KEYS), 0)
+        line = 64 // machine.stored_size
+        for start, step, features in ((k, t["k_s"], t["E"]), (v, t["v_s"], t["V"])):
+            with f.loop(count) as each:
+                row = f.gep(machine.stored, start, f.mul(f.add(key, each.index), step))
+                with f.loop(features, step=line) as at:
+                    f.prefetch(f.gep(machine.stored, row, at.index), near=2)
 
     def listed_spans(
         self, row: Value, k: str, v: str, place: tuple[Value, ...], share: Value | None = None

@@ -97,9 +97,14 @@ class Machine:
         """The same for elements of a dtype."""
         return replace(self, dtype=dtype, pairs=self.pairs and dtype == "bf16")
 
-    def narrow(self) -> Machine:
-        """The same with panels of one vector, and tiles of as many vectors as before."""
-        return replace(self, rows=self.rows * self.vectors, vectors=1)
+    def fitting(self, rows: int) -> Machine:
+        """The same with panels of fewer lanes where they hold so many rows, and tiles of as many
+        vectors as before. Half a vector is no slower and on some CPUs twice as fast."""
+        if rows > self.lanes:
+            return self
+        lanes = 8 if rows <= 8 < self.lanes and not self.pairs else self.lanes
+        scalef = self.scalef and lanes == self.lanes
+        return replace(self, lanes=lanes, rows=self.rows * self.vectors, scalef=scalef, vectors=1)
 
 
 def machine_of(features: frozenset[str]) -> Machine:
@@ -301,9 +306,11 @@ def rank_one_updates(f: Function, machine: Machine, rows: int, nv: int) -> list[
     vec, width, lanes, pairs = machine.vec, machine.width, machine.lanes, machine.pairs
     slot = "i32" if pairs else "float"
     # Rows are reached from one pointer per four rows, so that addresses fit the addressing modes.
-    offsets: list[Value] = [0, "%rs", f.mul("%rs", 2), f.mul("%rs", 3)]
-    groups = range(0, rows, 4)
-    starts = [f.gep("i8", "%a", f.mul("%rs", row)) for row in groups]
+    # That they are multiples of one stride is kept from LLVM, which would go from row to row by
+    # additions that wait for one another.
+    steps = [0, "%rs", *(f.opaque("i64", f.mul("%rs", row)) for row in (2, 3, *range(4, rows, 4)))]
+    offsets = steps[:4]
+    starts = [f.gep("i8", "%a", step) for step in [0, *steps[4:]]]
     carry = [("ptr", start) for start in starts] + [("ptr", "%b")]
     carry += [(vec, "zeroinitializer")] * (rows * nv)
     with f.loop("%k", carry=carry, nonempty=True) as loop:
@@ -396,6 +403,7 @@ def declarations(machine: Machine) -> set[str]:
     vec, bits, lanes = machine.vec, machine.bits, machine.lanes
     found = {
         "declare i64 @llvm.smin.i64(i64, i64)",
+        "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)",
         "declare i64 @llvm.smax.i64(i64, i64)",
         f"declare {vec} @llvm.fma.v{lanes}f32({vec}, {vec}, {vec})",
         f"declare {vec} @llvm.roundeven.v{lanes}f32({vec})",

@@ -194,6 +194,10 @@ class Function:
         how = f"i32 {int(write)}, i32 {near}, i32 1"
         self.do(f"call void @llvm.prefetch.p0(ptr {address}, {how})")
 
+    def opaque(self, kind: str, value: Value) -> str:
+        """The same scalar, of which LLVM knows nothing."""
+        return self.op(f'call {kind} asm "", "=r,0"({kind} {value})')
+
     def splat(self, count: int, kind: str, value: Value) -> str:
         """Vector of `count` copies of a scalar of type `kind`."""
         one = self.op(f"insertelement <{count} x {kind}> poison, {kind} {value}, i32 0")
