@@ -355,6 +355,12 @@ def chain_matmul(*matrices: Tensor) -> Tensor:
     """Product of several matrices in the cheapest order."""
 def channel_shuffle(input: Tensor, groups: _builtins.int) -> Tensor:
     """Channels of (N, C, *) dealt out: those of different groups stand beside each other."""
+def cholesky(input: Tensor, upper: _builtins.bool = False) -> Tensor:
+    """L with input = L L^H; `upper`: L^H. torch's older name of `linalg.cholesky`."""
+def cholesky_inverse(input: Tensor, upper: _builtins.bool = False) -> Tensor:
+    """The inverse of A, from A's Cholesky factor."""
+def cholesky_solve(input: Tensor, L: Tensor, upper: _builtins.bool = False) -> Tensor:
+    """X with A X = input, from A's Cholesky factor."""
 def chunk(input: Tensor, chunks: _builtins.int, dim: _builtins.int = 0) -> _builtins.tuple[Tensor, ...]:
     """At most `chunks` views of equal size (the last may be smaller)."""
 def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
@@ -451,6 +457,8 @@ def deg2rad(input: Tensor) -> Tensor:
     """Degrees as radians."""
 def deg2rad_(input: Tensor) -> Tensor:
     """In-place form of `deg2rad`."""
+def det(A: Tensor) -> Tensor:
+    """Determinants of square matrices."""
 def detach(input: Tensor) -> Tensor:
     """The same memory, cut off from the tape."""
 def detach_(input: Tensor) -> Tensor:
@@ -599,6 +607,8 @@ def ge(input: Tensor | _builtins.float, other: Tensor | _builtins.float) -> Tens
     """input >= other."""
 def geometric_(self: Tensor, p: _builtins.float, *, generator: _Generator | None = None) -> Tensor:
     """Fill with the number of trials to the first success of probability p; -> self."""
+def geqrf(input: Tensor) -> Any:
+    """(a, tau): the QR factorization as R above Householder vectors, and their factors."""
 def ger(input: Tensor, vec2: Tensor) -> Tensor:
     """Products of every pair of elements of two vectors."""
 def get_rng_state() -> Tensor:
@@ -609,6 +619,10 @@ def greater_equal(input: Tensor | _builtins.float, other: Tensor | _builtins.flo
     """input >= other."""
 def group_norm(input: Tensor, num_groups: _builtins.int, weight: Tensor | None = None, bias: Tensor | None = None, eps: _builtins.float = ..., cudnn_enabled: _builtins.bool = True) -> Tensor:
     """(x - mean) / sqrt(var + eps) * weight + bias, one mean and variance a group of channels."""
+def gru(input: Tensor, second: Any, third: Any, *rest: Any) -> _builtins.tuple[Tensor, ...]:
+    """Gated recurrent units (Cho et al., arXiv:1406.1078)."""
+def gru_cell(input: Tensor, hx: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Any = None, b_hh: Any = None) -> Tensor:
+    """One step of gated recurrent units; weights (3 * H, .) for the reset, update and new gates,"""
 def gt(input: Tensor | _builtins.float, other: Tensor | _builtins.float) -> Tensor:
     """input > other."""
 def hardshrink(input: Tensor, lambd: _builtins.float = ...) -> Tensor:
@@ -623,6 +637,8 @@ def histc(input: Tensor, bins: _builtins.int = 100, min: Any = 0, max: Any = 0) 
     """Counts of the elements in equal bins over [min, max], or over their range if equal."""
 def histogram(input: Tensor, bins: Any, *, range: Any = None, weight: Tensor | None = None, density: _builtins.bool = False, out: Any = None) -> Any:
     """(hist, bin_edges): weights of the elements in bins, whose number or edges are given."""
+def householder_product(input: Tensor, tau: Tensor) -> Tensor:
+    """The first columns of the product of Householder reflections, as `geqrf` gives them."""
 def hsplit(input: Tensor, indices_or_sections: Any) -> _builtins.tuple[Tensor, ...]:
     """Split along the second dimension (the first for vectors)."""
 def hstack(tensors: Any) -> Tensor:
@@ -655,6 +671,8 @@ def initial_seed() -> _builtins.int:
     """Seed of the default generator."""
 def inner(input: Tensor, other: Tensor) -> Tensor:
     """Sums of products over the last dimensions."""
+def inverse(A: Tensor) -> Tensor:
+    """Inverses of square matrices."""
 def is_complex(input: Tensor) -> Any:
     """Whether the dtype is a complex type."""
 def is_conj(input: Tensor) -> _builtins.bool:
@@ -747,6 +765,8 @@ def logaddexp2(input: Tensor, other: Tensor) -> Tensor:
     """log2(2 ** input + 2 ** other) without overflow."""
 def logcumsumexp(input: Tensor, dim: _builtins.int) -> Tensor:
     """log(cumsum(exp(input))) along a dimension, without overflow."""
+def logdet(A: Tensor) -> Tensor:
+    """Logarithms of determinants; NaN for negative ones."""
 def logical_and(input: Tensor | _builtins.float, other: Tensor | _builtins.float) -> Tensor:
     """Whether both are nonzero."""
 def logical_not(input: Tensor | _builtins.float) -> Tensor:
@@ -763,8 +783,18 @@ def logspace(start: Any, end: Any, steps: _builtins.int, base: _builtins.float =
     """base ** linspace(start, end, steps)."""
 def logsumexp(input: Tensor, dim: Any, keepdim: _builtins.bool = False) -> Tensor:
     """log(sum(exp(input))) over dimensions, shifted by the maximum so that nothing overflows."""
+def lstm(input: Tensor, second: Any, third: Any, *rest: Any) -> _builtins.tuple[Tensor, ...]:
+    """Long short-term memory (Hochreiter and Schmidhuber, 1997)."""
+def lstm_cell(input: Tensor, hx: Any, w_ih: Tensor, w_hh: Tensor, b_ih: Any = None, b_hh: Any = None) -> _builtins.tuple[Tensor, Tensor]:
+    """One step of an LSTM."""
 def lt(input: Tensor | _builtins.float, other: Tensor | _builtins.float) -> Tensor:
     """input < other."""
+def lu(A: Tensor, pivot: _builtins.bool = True, get_infos: _builtins.bool = False, out: Any = None) -> Any:
+    """(LU, pivots), with `get_infos` (LU, pivots, infos); torch's older `linalg.lu_factor`."""
+def lu_solve(input: Tensor, LU_data: Tensor, LU_pivots: Tensor) -> Tensor:
+    """X with A X = input, from A's LU factors; torch's older form of `linalg.lu_solve`."""
+def lu_unpack(LU_data: Tensor, LU_pivots: Tensor, unpack_data: _builtins.bool = True, unpack_pivots: _builtins.bool = True) -> Any:
+    """(P, L, U) of a packed factorization; what is not asked for is empty."""
 def manual_seed(seed: _builtins.int) -> _Generator:
     """Seed the default generator; -> it."""
 def margin_ranking_loss(input1: Tensor, input2: Tensor, target: Tensor, margin: _builtins.float = ..., size_average: _builtins.bool | None = None, reduce: _builtins.bool | None = None, reduction: _builtins.str = "mean") -> Tensor:
@@ -781,8 +811,10 @@ def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     """The elements where the mask holds, as a vector; both broadcast."""
 def matmul(input: Tensor, other: Tensor) -> Tensor:
     """Matrix product: dot product of vectors, matrix-vector, or batched matrix-matrix."""
+def matrix_exp(A: Tensor) -> Tensor:
+    """Exponentials of square matrices, sum of A^k / k!."""
 def matrix_power(input: Tensor, n: _builtins.int) -> Tensor:
-    """A square matrix multiplied by itself n times, by squaring; n >= 0."""
+    """A square matrix multiplied by itself n times, by squaring; its inverse where n < 0."""
 def max(input: Tensor, *args: Any, out: Any = None, **kwargs: Any) -> Any:
     """Largest element; with `dim` (values, indices); with a tensor the elementwise maximum."""
 def max_pool1d(input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: _builtins.bool = False) -> Any:
@@ -864,7 +896,7 @@ def nextafter_(input: Tensor, other: Tensor) -> Tensor:
 def nonzero(input: Tensor, *, as_tuple: _builtins.bool = False) -> Any:
     """(n, ndim) indices of the nonzero elements, row-major; as a tuple of columns on request."""
 def norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: _builtins.bool = False, out: Any = None, dtype: _DType | None = None) -> Tensor:
-    """Norm of all elements or over dimensions: p-norm, "fro" (2)."""
+    """Norm of all elements or over dimensions: a p-norm, "fro" (2) or "nuc"."""
 def normal(mean: Any, std: Any = ..., size: Any = None, *, generator: _Generator | None = None, out: Any = None, dtype: _DType | None = None, layout: Any = None, device: Any = None, requires_grad: _builtins.bool = False, pin_memory: _builtins.bool = False) -> Tensor:
     """Normal values; mean and std are tensors that broadcast, or numbers with a size."""
 def normal_(self: Tensor, mean: _builtins.float = 0, std: _builtins.float = 1, *, generator: _Generator | None = None) -> Tensor:
@@ -877,12 +909,20 @@ def ones(*size: Any, out: Any = None, dtype: _DType | None = None, layout: Any =
     """Ones of the given size."""
 def ones_like(input: Tensor, *, dtype: _DType | None = None, layout: Any = None, device: Any = None, requires_grad: _builtins.bool = False, memory_format: Any = None, pin_memory: _builtins.bool = False) -> Tensor:
     """As `ones`, with the shape, dtype and device of a tensor."""
+def orgqr(input: Tensor, tau: Tensor) -> Tensor:
+    """The first columns of the product of Householder reflections, as `geqrf` gives them."""
+def ormqr(input: Tensor, tau: Tensor, other: Tensor, left: _builtins.bool = True, transpose: _builtins.bool = False) -> Tensor:
+    """Q other (other Q without `left`) for the square Q of Householder reflections, or its Q^H."""
 def outer(input: Tensor, vec2: Tensor) -> Tensor:
     """Products of every pair of elements of two vectors."""
 def pairwise_distance(x1: Tensor, x2: Tensor, p: _builtins.float = ..., eps: _builtins.float = ..., keepdim: _builtins.bool = False) -> Tensor:
     """The p-norm of x1 - x2 + eps over the last dimension."""
+def pdist(input: Tensor, p: _builtins.float = ...) -> Tensor:
+    """Distances in the p-norm between every two rows of (N, M), above the diagonal: N(N-1)/2."""
 def permute(input: Tensor, *dims: Any) -> Tensor:
     """The dimensions in the order given."""
+def pinverse(input: Tensor, rcond: Any = ...) -> Tensor:
+    """Moore-Penrose inverses; torch's older form of `linalg.pinv`."""
 def pixel_shuffle(input: Tensor, upscale_factor: _builtins.int) -> Tensor:
     """(*, C * r * r, H, W) as (*, C, H * r, W * r)."""
 def pixel_unshuffle(input: Tensor, downscale_factor: _builtins.int) -> Tensor:
@@ -907,6 +947,8 @@ def prod(input: Tensor, dim: _builtins.int | None = None, keepdim: _builtins.boo
     """Product of the elements, or over one dimension. Integers and bools multiply as int64."""
 def promote_types(a: _DType, b: _DType) -> _DType:
     """The smallest dtype that both fit in by torch's table (uint8 + int8 = int16, half types meet"""
+def qr(input: Tensor, some: _builtins.bool = True) -> Any:
+    """(Q, R) with input = Q R; torch's older form of `linalg.qr`."""
 def quantile(input: Tensor, q: Any, dim: _builtins.int | None = None, keepdim: _builtins.bool = False, *, interpolation: _builtins.str = "linear") -> Tensor:
     """The q-quantiles of all elements or along a dimension; a 1-d q adds a first dimension."""
 def rad2deg(input: Tensor) -> Tensor:
@@ -945,6 +987,10 @@ def remainder(input: Tensor | _builtins.float, other: Tensor | _builtins.float) 
     """input - floor(input / other) * other: the sign of `other`, as Python's %."""
 def remainder_(input: Tensor, other: Tensor) -> Tensor:
     """In-place form of `remainder`."""
+def renorm(input: Tensor, p: _builtins.float, dim: _builtins.int, maxnorm: _builtins.float) -> Tensor:
+    """input with each entry of a dimension scaled down to a p-norm of at most maxnorm."""
+def renorm_(input: Tensor, p: _builtins.float, dim: _builtins.int, maxnorm: _builtins.float) -> Tensor:
+    """In-place form of `renorm`."""
 def repeat_interleave(input: Tensor, repeats: Any = None, dim: _builtins.int | None = None, *, output_size: _builtins.int | None = None) -> Tensor:
     """Every element repeated in place: a count for all, or one per entry of a dimension."""
 def reshape(input: Tensor, *shape: Any) -> Tensor:
@@ -957,6 +1003,14 @@ def result_type(tensor1: Any, tensor2: Any) -> Any:
     """The dtype that an operation on two tensors or numbers would give."""
 def rms_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = None, eps: _builtins.float | None = None) -> Tensor:
     """x / sqrt(mean(x^2) + eps) * weight over the trailing dimensions."""
+def rnn_relu(input: Tensor, second: Any, third: Any, *rest: Any) -> _builtins.tuple[Tensor, ...]:
+    """Elman's recurrent network with relu."""
+def rnn_relu_cell(input: Tensor, hx: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Any = None, b_hh: Any = None) -> Tensor:
+    """relu(input @ w_ih^T + b_ih + hx @ w_hh^T + b_hh)."""
+def rnn_tanh(input: Tensor, second: Any, third: Any, *rest: Any) -> _builtins.tuple[Tensor, ...]:
+    """Elman's recurrent network with tanh."""
+def rnn_tanh_cell(input: Tensor, hx: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Any = None, b_hh: Any = None) -> Tensor:
+    """tanh(input @ w_ih^T + b_ih + hx @ w_hh^T + b_hh)."""
 def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
     """Elements moved along dimensions, those that leave one end entering at the other."""
 def rot90(input: Tensor, k: _builtins.int = 1, dims: Any = ...) -> Tensor:
@@ -1033,74 +1087,12 @@ def sinh_(input: Tensor) -> Tensor:
     """In-place form of `sinh`."""
 def slice_scatter(input: Tensor, src: Tensor, dim: _builtins.int = 0, start: _builtins.int | None = None, end: _builtins.int | None = None, step: _builtins.int = 1) -> Tensor:
     """A copy of input with src at a slice of a dimension."""
+def slogdet(A: Tensor) -> Any:
+    """(sign, logabsdet): the determinant's sign and the logarithm of its absolute value."""
 def softmax(input: Tensor, dim: _builtins.int, dtype: _DType | None = None) -> Tensor:
     """exp(x) / sum(exp(x)) along one dimension."""
 def sort(input: Tensor, dim: _builtins.int = -1, descending: _builtins.bool = False, stable: _builtins.bool = False) -> Any:
     """(values, indices) in order along a dimension; always stable, NaN as the largest."""
-def special_digamma(input: Tensor | _builtins.float) -> Tensor:
-    """Derivative of lgamma."""
-def special_digamma_(input: Tensor) -> Tensor:
-    """In-place form of `special_digamma`."""
-def special_erf(input: Tensor | _builtins.float) -> Tensor:
-    """Error function, 2/sqrt(pi) * integral of exp(-t^2) from 0 to input."""
-def special_erf_(input: Tensor) -> Tensor:
-    """In-place form of `special_erf`."""
-def special_erfc(input: Tensor | _builtins.float) -> Tensor:
-    """1 - erf(input), accurate for large input."""
-def special_erfc_(input: Tensor) -> Tensor:
-    """In-place form of `special_erfc`."""
-def special_erfinv(input: Tensor | _builtins.float) -> Tensor:
-    """Inverse error function on (-1, 1)."""
-def special_erfinv_(input: Tensor) -> Tensor:
-    """In-place form of `special_erfinv`."""
-def special_exp2(input: Tensor | _builtins.float) -> Tensor:
-    """2 ** input."""
-def special_exp2_(input: Tensor) -> Tensor:
-    """In-place form of `special_exp2`."""
-def special_expit(input: Tensor | _builtins.float) -> Tensor:
-    """1 / (1 + exp(-input))."""
-def special_expit_(input: Tensor) -> Tensor:
-    """In-place form of `special_expit`."""
-def special_expm1(input: Tensor | _builtins.float) -> Tensor:
-    """exp(input) - 1, accurate near 0."""
-def special_expm1_(input: Tensor) -> Tensor:
-    """In-place form of `special_expm1`."""
-def special_gammaln(input: Tensor | _builtins.float) -> Tensor:
-    """Logarithm of the absolute value of the gamma function."""
-def special_gammaln_(input: Tensor) -> Tensor:
-    """In-place form of `special_gammaln`."""
-def special_log1p(input: Tensor | _builtins.float) -> Tensor:
-    """log(1 + input), accurate near 0."""
-def special_log1p_(input: Tensor) -> Tensor:
-    """In-place form of `special_log1p`."""
-def special_log_softmax(input: Tensor, dim: _builtins.int, dtype: _DType | None = None) -> Tensor:
-    """log(softmax(x)) along one dimension, without under- or overflow."""
-def special_logit(input: Tensor, eps: _builtins.float | None = None) -> Tensor:
-    """log(x / (1 - x)), x first clamped to [eps, 1 - eps] when eps is given."""
-def special_logit_(input: Tensor, eps: _builtins.float | None = None) -> Tensor:
-    """In-place form of `special_logit`."""
-def special_logsumexp(input: Tensor, dim: Any, keepdim: _builtins.bool = False) -> Tensor:
-    """log(sum(exp(input))) over dimensions, shifted by the maximum so that nothing overflows."""
-def special_polygamma(n: _builtins.int, input: Tensor) -> Tensor:
-    """The n-th derivative of digamma, n >= 0."""
-def special_psi(input: Tensor | _builtins.float) -> Tensor:
-    """Derivative of lgamma."""
-def special_psi_(input: Tensor) -> Tensor:
-    """In-place form of `special_psi`."""
-def special_round(input: Tensor, *, decimals: _builtins.int = 0) -> Tensor:
-    """The nearest multiple of 10 ** -decimals, halves to even."""
-def special_round_(input: Tensor, *, decimals: _builtins.int = 0) -> Tensor:
-    """In-place form of `special_round`."""
-def special_sinc(input: Tensor) -> Tensor:
-    """sin(pi x) / (pi x), 1 at 0."""
-def special_sinc_(input: Tensor) -> Tensor:
-    """In-place form of `special_sinc`."""
-def special_softmax(input: Tensor, dim: _builtins.int, dtype: _DType | None = None) -> Tensor:
-    """exp(x) / sum(exp(x)) along one dimension."""
-def special_xlogy(input: Any, other: Any) -> Tensor:
-    """input * log(other), 0 where input is 0 (NaN where other is)."""
-def special_xlogy_(input: Any, other: Any) -> Tensor:
-    """In-place form of `special_xlogy`."""
 def split(input: Tensor, split_size_or_sections: Any, dim: _builtins.int = 0) -> _builtins.tuple[Tensor, ...]:
     """Views of consecutive sections: of one size (the last may be smaller), or of given sizes."""
 def split_with_sizes(input: Tensor, split_sizes: Any, dim: _builtins.int = 0) -> _builtins.tuple[Tensor, ...]:
@@ -1133,6 +1125,8 @@ def sum(input: Tensor, dim: Any = None, keepdim: _builtins.bool = False, *, dtyp
     """Sum over dimensions (all by default). Integers and bools are summed as int64."""
 def sum_to_size(input: Tensor, *size: Any) -> Tensor:
     """Summed over dimensions so that the result has `size`, from which input's shape broadcasts."""
+def svd(input: Tensor, some: _builtins.bool = True, compute_uv: _builtins.bool = True) -> Any:
+    """(U, S, V) with input = U diag(S) V^H; torch's older form of `linalg.svd`."""
 def swapaxes(input: Tensor, dim0: _builtins.int, dim1: _builtins.int) -> Tensor:
     """Two dimensions exchanged."""
 def swapdims(input: Tensor, dim0: _builtins.int, dim1: _builtins.int) -> Tensor:
@@ -1175,6 +1169,8 @@ def trapezoid(y: Tensor, x: Tensor | None = None, *, dx: Any = None, dim: _built
     """Integral of samples along a dimension by the trapezoidal rule, over points x or steps dx."""
 def trapz(y: Tensor, x: Tensor | None = None, *, dx: Any = None, dim: _builtins.int = -1) -> Tensor:
     """Integral of samples along a dimension by the trapezoidal rule, over points x or steps dx."""
+def triangular_solve(input: Tensor, A: Tensor, upper: _builtins.bool = True, transpose: _builtins.bool = False, unitriangular: _builtins.bool = False) -> Any:
+    """(X, A) with A X = input; torch's older form of `linalg.solve_triangular`."""
 def tril(input: Tensor, diagonal: _builtins.int = 0) -> Tensor:
     """The lower triangle of matrices, zeros above the diagonal."""
 def tril_(input: Tensor, diagonal: _builtins.int = 0) -> Tensor:

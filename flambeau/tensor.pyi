@@ -473,6 +473,12 @@ class Tensor(metaclass=_TensorMeta):
         """The tensor as complex64."""
     def char(self, memory_format: Any = None) -> Tensor:
         """The tensor as int8."""
+    def cholesky(self, upper: _builtins.bool = False) -> Tensor:
+        """L with input = L L^H; `upper`: L^H. torch's older name of `linalg.cholesky`."""
+    def cholesky_inverse(self, upper: _builtins.bool = False) -> Tensor:
+        """The inverse of A, from A's Cholesky factor."""
+    def cholesky_solve(self, L: Tensor, upper: _builtins.bool = False) -> Tensor:
+        """X with A X = input, from A's Cholesky factor."""
     def chunk(self, chunks: _builtins.int, dim: _builtins.int = 0) -> _builtins.tuple[Tensor, ...]:
         """At most `chunks` views of equal size (the last may be smaller)."""
     def clamp(self, min: Any = None, max: Any = None) -> Tensor:
@@ -543,6 +549,8 @@ class Tensor(metaclass=_TensorMeta):
         """Degrees as radians."""
     def deg2rad_(self) -> Tensor:
         """In-place form of `deg2rad`."""
+    def det(self) -> Tensor:
+        """Determinants of square matrices."""
     def diag(self, diagonal: _builtins.int = 0) -> Tensor:
         """A vector as a diagonal matrix, or a matrix's diagonal."""
     def diag_embed(self, offset: _builtins.int = 0, dim1: _builtins.int = -2, dim2: _builtins.int = -1) -> Tensor:
@@ -667,6 +675,8 @@ class Tensor(metaclass=_TensorMeta):
         """In-place form of `ge`."""
     def geometric_(self, p: _builtins.float, *, generator: _Generator | None = None) -> Tensor:
         """Fill with the number of trials to the first success of probability p; -> self."""
+    def geqrf(self) -> Any:
+        """(a, tau): the QR factorization as R above Householder vectors, and their factors."""
     def ger(self, vec2: Tensor) -> Tensor:
         """Products of every pair of elements of two vectors."""
     def greater(self, other: Tensor | _builtins.float) -> Tensor:
@@ -693,6 +703,8 @@ class Tensor(metaclass=_TensorMeta):
         """Counts of the elements in equal bins over [min, max], or over their range if equal."""
     def histogram(self, bins: Any, *, range: Any = None, weight: Tensor | None = None, density: _builtins.bool = False, out: Any = None) -> Any:
         """(hist, bin_edges): weights of the elements in bins, whose number or edges are given."""
+    def householder_product(self, tau: Tensor) -> Tensor:
+        """The first columns of the product of Householder reflections, as `geqrf` gives them."""
     def hsplit(self, indices_or_sections: Any) -> _builtins.tuple[Tensor, ...]:
         """Split along the second dimension (the first for vectors)."""
     def hypot(self, other: Tensor | _builtins.float) -> Tensor:
@@ -723,6 +735,8 @@ class Tensor(metaclass=_TensorMeta):
         """Sums of products over the last dimensions."""
     def int(self, memory_format: Any = None) -> Tensor:
         """The tensor as int32."""
+    def inverse(self) -> Tensor:
+        """Inverses of square matrices."""
     def is_conj(self, *args: Any) -> _builtins.bool:
         """False."""
     def is_distributed(self, *args: Any) -> _builtins.bool:
@@ -811,6 +825,8 @@ class Tensor(metaclass=_TensorMeta):
         """log2(2 ** input + 2 ** other) without overflow."""
     def logcumsumexp(self, dim: _builtins.int) -> Tensor:
         """log(cumsum(exp(input))) along a dimension, without overflow."""
+    def logdet(self) -> Tensor:
+        """Logarithms of determinants; NaN for negative ones."""
     def logical_and(self, other: Tensor | _builtins.float) -> Tensor:
         """Whether both are nonzero."""
     def logical_and_(self, other: Tensor) -> Tensor:
@@ -839,6 +855,10 @@ class Tensor(metaclass=_TensorMeta):
         """input < other."""
     def lt_(self, other: Tensor) -> Tensor:
         """In-place form of `lt`."""
+    def lu(self, pivot: _builtins.bool = True, get_infos: _builtins.bool = False, out: Any = None) -> Any:
+        """(LU, pivots), with `get_infos` (LU, pivots, infos); torch's older `linalg.lu_factor`."""
+    def lu_solve(self, LU_data: Tensor, LU_pivots: Tensor) -> Tensor:
+        """X with A X = input, from A's LU factors; torch's older form of `linalg.lu_solve`."""
     @property
     def mH(self) -> Tensor: ...
     @property
@@ -855,8 +875,10 @@ class Tensor(metaclass=_TensorMeta):
         """The elements where the mask holds, as a vector; both broadcast."""
     def matmul(self, other: Tensor) -> Tensor:
         """Matrix product: dot product of vectors, matrix-vector, or batched matrix-matrix."""
+    def matrix_exp(self) -> Tensor:
+        """Exponentials of square matrices, sum of A^k / k!."""
     def matrix_power(self, n: _builtins.int) -> Tensor:
-        """A square matrix multiplied by itself n times, by squaring; n >= 0."""
+        """A square matrix multiplied by itself n times, by squaring; its inverse where n < 0."""
     def max(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
         """Largest element; with `dim` (values, indices); with a tensor the elementwise maximum."""
     def maximum(self, other: Tensor | _builtins.float) -> Tensor:
@@ -940,19 +962,25 @@ class Tensor(metaclass=_TensorMeta):
     def nonzero(self, *, as_tuple: _builtins.bool = False) -> Any:
         """(n, ndim) indices of the nonzero elements, row-major; as a tuple of columns on request."""
     def norm(self, p: Any = "fro", dim: Any = None, keepdim: _builtins.bool = False, out: Any = None, dtype: _DType | None = None) -> Tensor:
-        """Norm of all elements or over dimensions: p-norm, "fro" (2)."""
+        """Norm of all elements or over dimensions: a p-norm, "fro" (2) or "nuc"."""
     def normal_(self, mean: _builtins.float = 0, std: _builtins.float = 1, *, generator: _Generator | None = None) -> Tensor:
         """Fill with normal values of the given mean and standard deviation; -> self."""
     def not_equal(self, other: Tensor | _builtins.float) -> Tensor:
         """input != other."""
     def not_equal_(self, other: Tensor) -> Tensor:
         """In-place form of `not_equal`."""
+    def orgqr(self, tau: Tensor) -> Tensor:
+        """The first columns of the product of Householder reflections, as `geqrf` gives them."""
+    def ormqr(self, tau: Tensor, other: Tensor, left: _builtins.bool = True, transpose: _builtins.bool = False) -> Tensor:
+        """Q other (other Q without `left`) for the square Q of Householder reflections, or its Q^H."""
     def outer(self, vec2: Tensor) -> Tensor:
         """Products of every pair of elements of two vectors."""
     def permute(self, *dims: Any) -> Tensor:
         """The dimensions in the order given."""
     def pin_memory(self, *args: Any) -> Tensor:
         """The tensor itself: nothing is conjugated, negated or pinned lazily."""
+    def pinverse(self, rcond: Any = ...) -> Tensor:
+        """Moore-Penrose inverses; torch's older form of `linalg.pinv`."""
     def polygamma(self, n: Any) -> Any: ...
     def positive(self) -> Tensor:
         """The tensor itself."""
@@ -964,6 +992,8 @@ class Tensor(metaclass=_TensorMeta):
         """x above 0, weight * x elsewhere."""
     def prod(self, dim: _builtins.int | None = None, keepdim: _builtins.bool = False, *, dtype: _DType | None = None) -> Tensor:
         """Product of the elements, or over one dimension. Integers and bools multiply as int64."""
+    def qr(self, some: _builtins.bool = True) -> Any:
+        """(Q, R) with input = Q R; torch's older form of `linalg.qr`."""
     def quantile(self, q: Any, dim: _builtins.int | None = None, keepdim: _builtins.bool = False, *, interpolation: _builtins.str = "linear") -> Tensor:
         """The q-quantiles of all elements or along a dimension; a 1-d q adds a first dimension."""
     def rad2deg(self) -> Tensor:
@@ -988,6 +1018,10 @@ class Tensor(metaclass=_TensorMeta):
         """input - floor(input / other) * other: the sign of `other`, as Python's %."""
     def remainder_(self, other: Tensor) -> Tensor:
         """In-place form of `remainder`."""
+    def renorm(self, p: _builtins.float, dim: _builtins.int, maxnorm: _builtins.float) -> Tensor:
+        """input with each entry of a dimension scaled down to a p-norm of at most maxnorm."""
+    def renorm_(self, p: _builtins.float, dim: _builtins.int, maxnorm: _builtins.float) -> Tensor:
+        """In-place form of `renorm`."""
     def repeat(self, *repeats: Any) -> Tensor:
         """The tensor laid side by side a number of times along each dimension."""
     def repeat_interleave(self, repeats: Any = None, dim: _builtins.int | None = None, *, output_size: _builtins.int | None = None) -> Tensor:
@@ -1066,72 +1100,12 @@ class Tensor(metaclass=_TensorMeta):
         """In-place form of `sinh`."""
     def slice_scatter(self, src: Tensor, dim: _builtins.int = 0, start: _builtins.int | None = None, end: _builtins.int | None = None, step: _builtins.int = 1) -> Tensor:
         """A copy of input with src at a slice of a dimension."""
+    def slogdet(self) -> Any:
+        """(sign, logabsdet): the determinant's sign and the logarithm of its absolute value."""
     def softmax(self, dim: _builtins.int, dtype: _DType | None = None) -> Tensor:
         """exp(x) / sum(exp(x)) along one dimension."""
     def sort(self, dim: _builtins.int = -1, descending: _builtins.bool = False, stable: _builtins.bool = False) -> Any:
         """(values, indices) in order along a dimension; always stable, NaN as the largest."""
-    def special_digamma(self) -> Tensor:
-        """Derivative of lgamma."""
-    def special_digamma_(self) -> Tensor:
-        """In-place form of `special_digamma`."""
-    def special_erf(self) -> Tensor:
-        """Error function, 2/sqrt(pi) * integral of exp(-t^2) from 0 to input."""
-    def special_erf_(self) -> Tensor:
-        """In-place form of `special_erf`."""
-    def special_erfc(self) -> Tensor:
-        """1 - erf(input), accurate for large input."""
-    def special_erfc_(self) -> Tensor:
-        """In-place form of `special_erfc`."""
-    def special_erfinv(self) -> Tensor:
-        """Inverse error function on (-1, 1)."""
-    def special_erfinv_(self) -> Tensor:
-        """In-place form of `special_erfinv`."""
-    def special_exp2(self) -> Tensor:
-        """2 ** input."""
-    def special_exp2_(self) -> Tensor:
-        """In-place form of `special_exp2`."""
-    def special_expit(self) -> Tensor:
-        """1 / (1 + exp(-input))."""
-    def special_expit_(self) -> Tensor:
-        """In-place form of `special_expit`."""
-    def special_expm1(self) -> Tensor:
-        """exp(input) - 1, accurate near 0."""
-    def special_expm1_(self) -> Tensor:
-        """In-place form of `special_expm1`."""
-    def special_gammaln(self) -> Tensor:
-        """Logarithm of the absolute value of the gamma function."""
-    def special_gammaln_(self) -> Tensor:
-        """In-place form of `special_gammaln`."""
-    def special_log1p(self) -> Tensor:
-        """log(1 + input), accurate near 0."""
-    def special_log1p_(self) -> Tensor:
-        """In-place form of `special_log1p`."""
-    def special_log_softmax(self, dim: _builtins.int, dtype: _DType | None = None) -> Tensor:
-        """log(softmax(x)) along one dimension, without under- or overflow."""
-    def special_logit(self, eps: _builtins.float | None = None) -> Tensor:
-        """log(x / (1 - x)), x first clamped to [eps, 1 - eps] when eps is given."""
-    def special_logit_(self, eps: _builtins.float | None = None) -> Tensor:
-        """In-place form of `special_logit`."""
-    def special_logsumexp(self, dim: Any, keepdim: _builtins.bool = False) -> Tensor:
-        """log(sum(exp(input))) over dimensions, shifted by the maximum so that nothing overflows."""
-    def special_psi(self) -> Tensor:
-        """Derivative of lgamma."""
-    def special_psi_(self) -> Tensor:
-        """In-place form of `special_psi`."""
-    def special_round(self, *, decimals: _builtins.int = 0) -> Tensor:
-        """The nearest multiple of 10 ** -decimals, halves to even."""
-    def special_round_(self, *, decimals: _builtins.int = 0) -> Tensor:
-        """In-place form of `special_round`."""
-    def special_sinc(self) -> Tensor:
-        """sin(pi x) / (pi x), 1 at 0."""
-    def special_sinc_(self) -> Tensor:
-        """In-place form of `special_sinc`."""
-    def special_softmax(self, dim: _builtins.int, dtype: _DType | None = None) -> Tensor:
-        """exp(x) / sum(exp(x)) along one dimension."""
-    def special_xlogy(self, other: Any) -> Tensor:
-        """input * log(other), 0 where input is 0 (NaN where other is)."""
-    def special_xlogy_(self, other: Any) -> Tensor:
-        """In-place form of `special_xlogy`."""
     def split(self, split_size_or_sections: Any, dim: _builtins.int = 0) -> _builtins.tuple[Tensor, ...]:
         """Views of consecutive sections: of one size (the last may be smaller), or of given sizes."""
     def split_with_sizes(self, split_sizes: Any, dim: _builtins.int = 0) -> _builtins.tuple[Tensor, ...]:
@@ -1162,6 +1136,8 @@ class Tensor(metaclass=_TensorMeta):
         """Sum over dimensions (all by default). Integers and bools are summed as int64."""
     def sum_to_size(self, *size: Any) -> Tensor:
         """Summed over dimensions so that the result has `size`, from which input's shape broadcasts."""
+    def svd(self, some: _builtins.bool = True, compute_uv: _builtins.bool = True) -> Any:
+        """(U, S, V) with input = U diag(S) V^H; torch's older form of `linalg.svd`."""
     def swapaxes(self, dim0: _builtins.int, dim1: _builtins.int) -> Tensor:
         """Two dimensions exchanged."""
     def swapdims(self, dim0: _builtins.int, dim1: _builtins.int) -> Tensor:
@@ -1192,6 +1168,8 @@ class Tensor(metaclass=_TensorMeta):
         """Sum of a matrix's diagonal."""
     def transpose(self, dim0: _builtins.int, dim1: _builtins.int) -> Tensor:
         """Two dimensions exchanged."""
+    def triangular_solve(self, A: Tensor, upper: _builtins.bool = True, transpose: _builtins.bool = False, unitriangular: _builtins.bool = False) -> Any:
+        """(X, A) with A X = input; torch's older form of `linalg.solve_triangular`."""
     def tril(self, diagonal: _builtins.int = 0) -> Tensor:
         """The lower triangle of matrices, zeros above the diagonal."""
     def tril_(self, diagonal: _builtins.int = 0) -> Tensor:

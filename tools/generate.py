@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT))
 
 from flambeau.codegen import lowerings  # noqa: E402
 from flambeau.ir.graph import Op  # noqa: E402
-from flambeau.ops.rows import FUNCTIONAL, NAMES, ROWS  # noqa: E402
+from flambeau.ops.rows import FUNCTIONAL, NAMES, ROWS, SPACES  # noqa: E402
 from flambeau.tensor import Tensor  # noqa: E402
 from tools.stubs import STUBS  # noqa: E402
 
@@ -66,6 +66,8 @@ def spelling(name: str, row: Op) -> str:
         places.append("function")
     if FUNCTIONAL.get(name) is not None and row.call is not None:
         places.append("`nn.functional`")
+    for space, names in SPACES.items():
+        places += [f"`{space}.{short}`" for short, call in names.items() if call is row.call]
     if callable(vars(Tensor).get(name)):
         places.append("method")
     if callable(vars(Tensor).get(name + "_")):

@@ -8,6 +8,7 @@ Their signatures are read here from the running package, and everything else fro
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import re
 from collections.abc import Callable, Iterable
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import flambeau
-from flambeau.ops.rows import FUNCTIONAL, NAMES
+from flambeau.ops.rows import FUNCTIONAL, NAMES, SPACES
 from flambeau.tensor import Tensor
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -309,9 +310,18 @@ def functional_stub() -> str:
     return "\n".join([*head, *lines, "", *published(FUNCTIONAL)]) + "\n"
 
 
+def space_stub(space: str) -> str:
+    """The stub of a module of the package that the table fills."""
+    source = ROOT / "flambeau" / f"{space}.py"
+    head = [NOTE, IMPORTS, "from flambeau.tensor import Tensor as Tensor"]
+    lines = reexports(source, {"SPACES", "Any"})
+    return "\n".join([*head, *lines, "", *published(SPACES[space])]) + "\n"
+
+
 #: Path of each stub -> the function that gives its text.
 STUBS: dict[str, Callable[[], str]] = {
     "flambeau/__init__.pyi": package_stub,
     "flambeau/nn/functional.pyi": functional_stub,
     "flambeau/tensor.pyi": tensor_stub,
+    **{f"flambeau/{space}.pyi": functools.partial(space_stub, space) for space in SPACES},
 }

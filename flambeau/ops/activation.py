@@ -555,7 +555,7 @@ def _along(input: Tensor, dim: int, dtype: DType | None) -> tuple[Tensor, int]:
     return input, wrap_dim(dim, input.ndim)
 
 
-@composite(aliases=("special_softmax",))
+@composite(aliases=("special.softmax",))
 def softmax(input: Tensor, dim: int, dtype: DType | None = None) -> Tensor:
     """exp(x) / sum(exp(x)) along one dimension.
 
@@ -569,7 +569,7 @@ def softmax(input: Tensor, dim: int, dtype: DType | None = None) -> Tensor:
     return _softmax(*_along(input, dim, dtype))
 
 
-@composite(aliases=("special_log_softmax",))
+@composite(aliases=("special.log_softmax",))
 def log_softmax(input: Tensor, dim: int, dtype: DType | None = None) -> Tensor:
     """log(softmax(x)) along one dimension, without under- or overflow.
 

@@ -286,7 +286,7 @@ def dist(input: Tensor, other: Tensor, p: Any = 2) -> Tensor:
 # -- rounding and angles ---------------------------------------------------------------------------
 
 
-@composite(inplace=True, out="exact", aliases=("special_round",))
+@composite(inplace=True, out="exact", aliases=("special.round",))
 def round(input: Tensor, *, decimals: int = 0) -> Tensor:
     """The nearest multiple of 10 ** -decimals, halves to even."""
     if not decimals:
@@ -395,7 +395,7 @@ logaddexp.vjp(_log_add_vjp(1.0), saves="input other")
 logaddexp2.vjp(_log_add_vjp(math.log(2)), saves="input other")
 
 
-@composite(inplace=True, out=True, aliases=("special_xlogy",))
+@composite(inplace=True, out=True, aliases=("special.xlogy",))
 def xlogy(input: Any, other: Any) -> Tensor:
     """input * log(other), 0 where input is 0 (NaN where other is)."""
     logs = (
@@ -430,7 +430,7 @@ def _xlogy_vjp(g: Any, out: Any, x: Any, y: Any) -> tuple[Any, Any]:
 xlogy.vjp(_xlogy_vjp, saves="input other")
 
 
-@composite(inplace=True, out=True, aliases=("special_logit",))
+@composite(inplace=True, out=True, aliases=("special.logit",))
 def logit(input: Tensor, eps: float | None = None) -> Tensor:
     """log(x / (1 - x)), x first clamped to [eps, 1 - eps] when eps is given."""
     x = widen(input)
@@ -450,7 +450,7 @@ def _logit_vjp(g: Any, out: Any, x: Any, eps: float | None = None) -> tuple[Any,
 logit.vjp(_logit_vjp, saves="input")
 
 
-@composite(inplace=True, out=True, aliases=("special_sinc",))
+@composite(inplace=True, out=True, aliases=("special.sinc",))
 def sinc(input: Tensor) -> Tensor:
     """sin(pi x) / (pi x), 1 at 0."""
     angle = mul(widen(input), math.pi)
@@ -484,7 +484,7 @@ polygamma_host.reference(_polygamma)
 polygamma_host.vjp(lambda g, out, x, n: (g * polygamma_host(x, n + 1), None), saves="input")
 
 
-@composite(method=False, out=True, aliases=("special_polygamma",))
+@composite(method=False, out=True, aliases=("special.polygamma",))
 def polygamma(n: int, input: Tensor) -> Tensor:
     """The n-th derivative of digamma, n >= 0."""
     if n < 0:

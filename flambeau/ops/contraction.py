@@ -73,7 +73,7 @@ def _check(a: Tensor, b: Tensor) -> None:
         raise RuntimeError(f"mat1 and mat2 shapes cannot be multiplied ({left} and {right})")
 
 
-@composite(out="exact", autocast="lower")
+@composite(out="exact", autocast="lower", aliases=("linalg.matmul",))
 def matmul(input: Tensor, other: Tensor) -> Tensor:
     """Matrix product: dot product of vectors, matrix-vector, or batched matrix-matrix.
 

@@ -190,12 +190,12 @@ def exp(input: Tensor) -> Tensor:
     """e ** input."""
 
 
-@elementwise(result="float", aliases=("special_exp2",), complex=True)
+@elementwise(result="float", aliases=("special.exp2",), complex=True)
 def exp2(input: Tensor) -> Tensor:
     """2 ** input."""
 
 
-@elementwise(result="float", aliases=("special_expm1",), complex=True)
+@elementwise(result="float", aliases=("special.expm1",), complex=True)
 def expm1(input: Tensor) -> Tensor:
     """exp(input) - 1, accurate near 0."""
 
@@ -215,7 +215,7 @@ def log10(input: Tensor) -> Tensor:
     """Logarithm to base 10."""
 
 
-@elementwise(result="float", aliases=("special_log1p",), complex=True)
+@elementwise(result="float", aliases=("special.log1p",), complex=True)
 def log1p(input: Tensor) -> Tensor:
     """log(1 + input), accurate near 0."""
 
@@ -291,32 +291,32 @@ def atanh(input: Tensor) -> Tensor:
 # -- special functions ----------------------------------------------------------------------------
 
 
-@elementwise(result="float", aliases=("special_erf",))
+@elementwise(result="float", aliases=("special.erf",))
 def erf(input: Tensor) -> Tensor:
     """Error function, 2/sqrt(pi) * integral of exp(-t^2) from 0 to input."""
 
 
-@elementwise(result="float", aliases=("special_erfc",))
+@elementwise(result="float", aliases=("special.erfc",))
 def erfc(input: Tensor) -> Tensor:
     """1 - erf(input), accurate for large input."""
 
 
-@elementwise(result="float", aliases=("special_erfinv",))
+@elementwise(result="float", aliases=("special.erfinv",))
 def erfinv(input: Tensor) -> Tensor:
     """Inverse error function on (-1, 1)."""
 
 
-@elementwise(result="float", aliases=("special_expit",), complex=True)
+@elementwise(result="float", aliases=("special.expit",), complex=True)
 def sigmoid(input: Tensor) -> Tensor:
     """1 / (1 + exp(-input))."""
 
 
-@elementwise(result="float", aliases=("special_gammaln",))
+@elementwise(result="float", aliases=("special.gammaln",))
 def lgamma(input: Tensor) -> Tensor:
     """Logarithm of the absolute value of the gamma function."""
 
 
-@elementwise(result="float", aliases=("special_digamma", "special_psi"))
+@elementwise(result="float", aliases=("special.digamma", "special.psi"))
 def digamma(input: Tensor) -> Tensor:
     """Derivative of lgamma."""
 

@@ -407,7 +407,7 @@ def chain_matmul(*matrices: Tensor) -> Tensor:
     return multi_dot(matrices)
 
 
-@composite(method=False, public=False)
+@composite(method=False, public=False, out=True, aliases=("linalg.multi_dot",))
 def multi_dot(tensors: Any) -> Tensor:
     """Product of several matrices (the first and last may be vectors) in the cheapest order."""
     items = list(tensors)
@@ -481,9 +481,9 @@ def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
     return NAMES["stack"](found, d).to(dtype)
 
 
-@composite()
+@composite(out=True, aliases=("linalg.matrix_power",))
 def matrix_power(input: Tensor, n: int) -> Tensor:
-    """A square matrix multiplied by itself n times, by squaring; n >= 0."""
+    """A square matrix multiplied by itself n times, by squaring; its inverse where n < 0."""
     if input.ndim < 2 or input._shape[-1] != input._shape[-2]:
         raise RuntimeError(
             f"linalg.matrix_power: A must be batches of square matrices, but they "
@@ -491,9 +491,7 @@ def matrix_power(input: Tensor, n: int) -> Tensor:
             f"{input._shape[-1]} matrices"
         )
     if n < 0:
-        raise NotImplementedError(
-            "matrix_power with a negative exponent needs the inverse, which is not in flambeau yet"
-        )
+        return matrix_power(NAMES["inverse"](input), -n)
     result: Tensor | None = None
     base = input
     while n:

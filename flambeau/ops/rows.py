@@ -12,6 +12,8 @@ from flambeau.ir.graph import Op
 ROWS: dict[str, Op] = {}
 NAMES: dict[str, Any] = {}
 FUNCTIONAL: dict[str, Callable[..., Any]] = {}
+#: What the table publishes in the modules of families: module -> name there -> function.
+SPACES: dict[str, dict[str, Callable[..., Any]]] = {"fft": {}, "linalg": {}, "special": {}}
 
 
 def new_row(name: str, kind: str, body: Callable[..., Any], **fields: Any) -> Op:

@@ -305,7 +305,7 @@ def std_mean(
     return _spread(input, dim, correction, keepdim, "std_mean", True)
 
 
-@composite(out=True, aliases=("special_logsumexp",))
+@composite(out=True, aliases=("special.logsumexp",))
 def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
     """log(sum(exp(input))) over dimensions, shifted by the maximum so that nothing overflows."""
     x = input if input.dtype.category == 2 else input.to(dtypes.get_default_dtype())
@@ -319,68 +319,6 @@ def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
     total = NAMES["sum"](NAMES["exp"](x - top), axes, True)
     found = NAMES["log"](total) + top
     return found if keepdim else found.squeeze(axes)
-
-
-@composite(method=False, public=False)
-def vector_norm(
-    x: Tensor, ord: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: DType | None = None
-) -> Tensor:
-    """(sum |x|^ord)^(1/ord) over dimensions; inf, -inf and 0 as limits."""
-    if dtype is not None:
-        x = x.to(dtype)
-    if x.dtype.is_complex:
-        x = NAMES["abs"](x)
-    if x.dtype.category != 2:
-        raise RuntimeError(
-            f"linalg.vector_norm: Expected a floating point or complex tensor as "
-            f"input. Got {x.dtype}"
-        )
-    axes = _axes(dim, x)
-    if not axes:
-        x = x.reshape(1)
-        found = vector_norm(x, ord, 0)
-        return found
-    if ord == 2:
-        return restore_norm(x, axes, keepdim)
-    magnitude = NAMES["abs"](x)
-    if ord == math.inf:
-        return NAMES["amax"](magnitude, axes, keepdim)
-    if ord == -math.inf:
-        return NAMES["amin"](magnitude, axes, keepdim)
-    if ord == 0:
-        return NAMES["sum"]((x != 0).to(x.dtype), axes, keepdim)
-    if ord == 1:
-        return NAMES["sum"](magnitude, axes, keepdim)
-    total = NAMES["sum"](magnitude ** float(ord), axes, keepdim)
-    return total ** (1.0 / ord)
-
-
-def restore_norm(x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Tensor:
-    """Euclidean norm, whose gradient at 0 is 0 (the subgradient torch takes)."""
-    total = NAMES["sum"](x * x, axes, keepdim)
-    if not (x.requires_grad):
-        return NAMES["sqrt"](total)
-    zero = total == 0
-    safe = select_where(zero, 1.0, total)
-    return select_where(zero, 0.0, NAMES["sqrt"](safe))
-
-
-@composite()
-def norm(
-    input: Tensor,
-    p: Any = "fro",
-    dim: Any = None,
-    keepdim: bool = False,
-    out: Any = None,
-    dtype: DType | None = None,
-) -> Tensor:
-    """Norm of all elements or over dimensions: p-norm, "fro" (2)."""
-    if isinstance(p, str):
-        if p != "fro":
-            raise RuntimeError(f"norm: order '{p}' is not in flambeau yet; use a number or 'fro'")
-        p = 2
-    found = vector_norm(input, 2 if p is None else p, dim, keepdim, dtype=dtype)
-    return found if out is None else out.copy_(found)
 
 
 @composite(out=True)
@@ -662,24 +600,3 @@ def histogram(
     if density:
         hist = hist / (NAMES["sum"](hist) * NAMES["diff"](edges))
     return _into(Histogram(hist, edges), out)
-
-
-@composite(method=False, autocast="float32")
-def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str | None = None) -> Tensor:
-    """Distances (..., P, R) in the p-norm between the rows of (..., P, M) and (..., R, M)."""
-    for name, x in (("X1", x1), ("X2", x2)):
-        if x.dtype.category != 2:
-            raise RuntimeError(
-                f"cdist only supports floating-point dtypes, {name} got: {x.type()[6:-6]}"
-            )
-        if x.ndim < 2:
-            raise RuntimeError(f"cdist only supports at least 2D tensors, {name} got: {x.ndim}D")
-    if x1._shape[-1] != x2._shape[-1]:
-        raise RuntimeError(
-            f"X1 and X2 must have the same number of columns. X1: {x1._shape[-1]} "
-            f"X2: {x2._shape[-1]}"
-        )
-    if p < 0:
-        raise RuntimeError("cdist only supports non-negative p values")
-    apart = x1.unsqueeze(-2) - x2.unsqueeze(-3)
-    return vector_norm(apart, p, -1)

@@ -29,7 +29,7 @@ from flambeau.ir.graph import CAST, PICK, Constant, Node, Op
 from flambeau.ops.arguments import bind, by_torch_names, check_first, dtype_form
 from flambeau.ops.autocast import cast_call
 from flambeau.ops.entries import attach, attach_two, tracks
-from flambeau.ops.rows import FUNCTIONAL, NAMES, ROWS, new_row, set_samples, set_vjp
+from flambeau.ops.rows import FUNCTIONAL, NAMES, ROWS, SPACES, new_row, set_samples, set_vjp
 from flambeau.ops.writing import inplace_form, out_form, strict_form, write_out
 from flambeau.size import broadcast_shapes, contiguous_strides
 from flambeau.tape import modes, without_autocast
@@ -53,7 +53,10 @@ def _finish(
     functional: bool = False,
     aliases: Iterable[str] = (),
 ) -> Any:
-    """Publish a row's function: namespace, method, in-place and out= forms, row attributes."""
+    """Publish a row's function: namespace, method, in-place and out= forms, row attributes.
+
+    An alias such as "linalg.svd" is the function's name in that module, and nothing else.
+    """
     if call is not body:
         functools.update_wrapper(call, body)
     if out:
@@ -68,6 +71,10 @@ def _finish(
     call.flops = functools.partial(setattr, op, "flops")  # type: ignore[attr-defined]
     call.batch = functools.partial(setattr, op, "batch")  # type: ignore[attr-defined]
     for name in (body.__name__, *aliases):
+        space, _, short = name.rpartition(".")
+        if space:
+            SPACES[space][short] = call
+            continue
         if public:
             NAMES[name] = call
         if method:

@@ -13,7 +13,10 @@ ROOT = Path(__file__).resolve().parents[2]
 GENERATED = {
     "docs/ops.md",
     "flambeau/__init__.pyi",
+    "flambeau/fft.pyi",
+    "flambeau/linalg.pyi",
     "flambeau/nn/functional.pyi",
+    "flambeau/special.pyi",
     "flambeau/tensor.pyi",
 }
 

@@ -14,7 +14,7 @@ import flambeau.ops.samples
 from flambeau import record
 from flambeau.ir.graph import Op
 from flambeau.ir.interpret import interpret
-from flambeau.ops.rows import FUNCTIONAL, NAMES, ROWS
+from flambeau.ops.rows import FUNCTIONAL, NAMES, ROWS, SPACES
 from flambeau.passes.pipeline import lower
 from flambeau.runtime.host import array_of
 from flambeau.tensor import Tensor
@@ -38,6 +38,10 @@ TOLERANCE = {
 
 #: Rows that can be called with samples.
 SAMPLED = sorted(name for name, row in ROWS.items() if row.samples is not None)
+
+
+#: Rows whose results are defined up to signs, which the database of calls compares without them.
+UP_TO_SIGNS = {"svd", "linalg_svd", "linalg_eig", "linalg_eigh"}
 
 
 class Draw:
@@ -148,6 +152,8 @@ def public(name: str) -> Callable[..., Any] | None:
     call = ROWS[name].call
     if name.startswith("_"):
         return None
+    if any(call in names.values() for names in SPACES.values()):
+        return call
     for place in (NAMES, FUNCTIONAL, vars(Tensor)):
         if place.get(name) is not None and place[name] is call:
             return call
@@ -189,12 +195,18 @@ def cell_values(t: Tensor) -> np.ndarray:
     return np.array(array_of(buffer.ptr, node.shape, node.dtype))
 
 
+def pairs(t: Tensor) -> Tensor:
+    """A tensor of real numbers: complex ones as pairs."""
+    return flambeau.view_as_real(t) if t.dtype.is_complex else t
+
+
 def weighted(found: list[Tensor]) -> Tensor | None:
     """A scalar that depends differently on every element of the differentiable results."""
     total = None
     for k, t in enumerate(found):
         if not t.requires_grad:
             continue
+        t = pairs(t)
         weights = np.cos(np.arange(t.numel()) * 1.3 + k).reshape(tuple(t.shape))
         part = (t * flambeau.tensor(weights.astype(t.dtype.numpy))).sum()
         total = part if total is None else total + part.to(total.dtype)

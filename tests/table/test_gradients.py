@@ -76,7 +76,7 @@ def test_gradients_agree_with_finite_differences(name: str) -> None:
         draw = cases.Draw(flambeau.float64, step=step, moved=moved, grad=True)
         with flambeau.no_grad():
             results = [call() for call in cases.calls(name, draw)]
-        kept = [[t for t in r if t.dtype.is_floating_point] for r in results]
+        kept = [[cases.pairs(t) for t in r if t.dtype.category >= 2] for r in results]
         sums = []
         for ts in kept:
             for k, t in enumerate(ts):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import flambeau
-from flambeau.ops.rows import FUNCTIONAL, NAMES, ROWS
+from flambeau.ops.rows import FUNCTIONAL, NAMES, ROWS, SPACES
 from flambeau.tensor import Tensor
 from tests.conftest import HAS_TORCH
 from tests.table import cases
@@ -25,8 +25,12 @@ DTYPES = (flambeau.float64, flambeau.float32, flambeau.bfloat16, flambeau.int64,
 def peer(name: str) -> Any:
     """torch's function of a row's name, or None."""
     call = cases.public(name)
-    if not HAS_TORCH or call is None:
+    if not HAS_TORCH or call is None or name in cases.UP_TO_SIGNS:
         return None
+    for space, names in SPACES.items():
+        for short, function in names.items():
+            if function is call:
+                return getattr(getattr(torch, space), short)
     other = hasattr(torch.Tensor, name) and FUNCTIONAL.get(name) is not call  # as `unfold`'s
     if name in FUNCTIONAL and not other and callable(f := getattr(torch.nn.functional, name, None)):
         return f  # torch's own function of that name may take numbers for words
@@ -78,6 +82,7 @@ def weighted(results: list[Any]) -> Any:
     total = None
     for k, t in enumerate(results):
         if t.requires_grad:
+            t = torch.view_as_real(t.resolve_conj()) if t.is_complex() else t
             weights = np.cos(np.arange(t.numel()) * 1.3 + k).reshape(tuple(t.shape))
             part = (t * torch.from_numpy(weights).to(t.dtype)).sum()
             total = part if total is None else total + part.to(total.dtype)

@@ -98,11 +98,6 @@ SAMPLES: dict[str, Samples] = {
     "std_mean": lambda r: [(r(3, 4),), (r(3, 4), 1), (r(2, 3, 4), (0, 2), {"keepdim": True})],
     "_moments": lambda r: [(r(3, 4), (1,), 3.0, False), (r(2, 3, 4), (0, 2), 7.0, True)],
     "logsumexp": lambda r: [(r(3, 4), 1), (r(2, 3, 4), (0, 2), True), (r(2, 500), 1), (r(), 0)],
-    "vector_norm": lambda r: [
-        *((r(3, 4, low=0.2, high=2), p, 1) for p in (2, 1, 3, float("inf"), -float("inf"), 0)),
-        (r(3, 4),),
-    ],
-    "norm": lambda r: [(r(3, 4),), (r(3, 4), 1, 0), (r(3, 4), 3.0, 1, True), (r(3, 4), 2, (0, 1))],
     "nansum": lambda r: [(r(3, 4),), (r(3, 4), 1), ((r(3, 4) - 0.2).log(), 1)],
     "nanmean": lambda r: [(r(3, 4),), (r(3, 4), 1)],
     "count_nonzero": lambda r: [(counts(r, 3, 4),), (counts(r, 3, 4), 1), (truths(r, 0, 2), 0)],
