@@ -5,10 +5,11 @@ from __future__ import annotations
 from flambeau.kernels.emit import Function, Value
 from flambeau.kernels.gemm_micro import Form
 
-EPILOGUE = ("epilogues", "records", "hidden", "unit_rows", "strip")
+EPILOGUE = ("epilogues", "records", "hidden", "unit_rows", "strip", "streams", "ahead")
 """Words of a product's descriptor that tell its epilogues: how many, the address of their records,
 whether C is not written as a whole, rows that a tile must hold a multiple of, columns that they are
-called on at a time.
+called on at a time; how many tensors they walk as C is walked, and the address of what tells of
+these: the address of the word with the tensor's address, bytes of an element.
 """
 
 WITH_EPILOGUE = 2
@@ -27,7 +28,7 @@ WORDS, EPILOGUES = 256, 4
 class Epilogues:
     """What a tile's task does for a product with epilogues. See Note [Epilogues]."""
 
-    NEEDS = (*EPILOGUE, "j0", "last")
+    NEEDS = (*EPILOGUE, "j0", "last", "n")
 
     def __init__(self, f: Function, form: Form, given: dict[str, str], v: dict[str, str]) -> None:
         """`given`: the fields of the problem in `NEEDS`; `v`: those that the task has read."""
@@ -71,6 +72,23 @@ class Epilogues:
                     f.store("i64", first, f.gep("i64", self.own, word), 8)
         inside = f.gep("i8", self.room, f.mul(self.given["j0"], form.stored_size))
         return f.select(self.hidden, inside, c, "ptr")
+
+    def ahead(self, row: Value, column: Value) -> None:
+        """Ask for what epilogues walk in the places of the tile at (row, column) of the task's
+        tile. Strips of rows are too short for the processor to see what comes next."""
+        f, form, given = self.f, self.form, self.given
+        place = f.add(f.mul(f.add(self.row, row), given["n"]), f.add(given["j0"], column))
+        start = f.op(f"inttoptr i64 {given['ahead']} to ptr")
+        with f.loop(f.select(self.wanted, given["streams"], 0)) as loop:
+            record = f.gep("i64", start, f.mul(loop.index, 2))
+            base = f.load("ptr", f.load("ptr", record, 8), 8)
+            size = f.load("i64", f.gep("i64", record, 1), 8)
+            at = f.gep("i8", base, f.mul(place, size))
+            step, wide = f.mul(given["n"], size), f.sub(f.mul(size, form.nr), 1)
+            for _ in range(form.mr):
+                f.prefetch(at, near=2)
+                f.prefetch(f.gep("i8", at, wide), near=2)
+                at = f.gep("i8", at, step)
 
     def finish(self, left: Value, stop: Value, right: Value) -> None:
         """Call the epilogues if columns [left, stop) of [left, right) end a strip."""

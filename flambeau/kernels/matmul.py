@@ -412,6 +412,7 @@ def tile_task(form: Form) -> str:
             with f.loop(rows, step=mr) as row:
                 for _ in range(UPCOMING_STEPS):
                     upcoming.prefetch()
+                epilogues.ahead(row.index, column.index)
                 present = f.min(mr, f.sub(rows, row.index))
                 panel = f.gep("i8", a, f.mul(f.udiv(row.index, mr), panel_step))
                 p_tile = (
