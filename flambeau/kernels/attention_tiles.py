@@ -308,7 +308,11 @@ def rank_one_updates(f: Function, machine: Machine, rows: int, nv: int) -> list[
     # Rows are reached from one pointer per four rows, so that addresses fit the addressing modes.
     # That they are multiples of one stride is kept from LLVM, which would go from row to row by
     # additions that wait for one another.
-    steps = [0, "%rs", *(f.opaque("i64", f.mul("%rs", row)) for row in (2, 3, *range(4, rows, 4)))]
+    steps: list[Value] = [
+        0,
+        "%rs",
+        *(f.opaque("i64", f.mul("%rs", row)) for row in (2, 3, *range(4, rows, 4))),
+    ]
     offsets = steps[:4]
     starts = [f.gep("i8", "%a", step) for step in [0, *steps[4:]]]
     carry = [("ptr", start) for start in starts] + [("ptr", "%b")]
