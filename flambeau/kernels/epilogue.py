@@ -121,6 +121,25 @@ def epilogue(
     return found
 
 
+def streams(carried: Carried, node: Node) -> list[tuple[int, int, int]]:
+    """(epilogue, slot of its table, bytes of an element) of the tensors in memory that epilogues of
+    the product `node` read or write where they stand in it."""
+    found = []
+    made: set[Any] = {node}
+    for number, e in enumerate(carried.epilogues):
+        natural = e.region.natural()
+        for slot, (kind, *what) in enumerate(e.kernel.slots):
+            if kind != "address" or what[0] in made or what[1]:
+                continue
+            key = what[0]
+            written = e.region.stores.get(key if isinstance(key, Node) else key[1])
+            if natural in e.kernel.reads.get(key, ()) or written == natural:
+                size = (key if isinstance(key, Node) else key[1]).dtype.itemsize
+                found.append((number, slot, size))
+        made.update(e.region.stores)
+    return found
+
+
 def leading(region: Region, n: int) -> Map:
     """The row-major map over the dimensions before the last `n` elements: one value a row."""
     total = region.natural().coefficients

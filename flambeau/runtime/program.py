@@ -20,7 +20,7 @@ from flambeau.ir.interpret import evaluate, view_array
 from flambeau.ir.region import Region
 from flambeau.kernels import claims, scatter
 from flambeau.kernels.emit import float_bits
-from flambeau.kernels.epilogue import Carried
+from flambeau.kernels.epilogue import Carried, streams
 from flambeau.kernels.gemm_epilogue import EPILOGUE, RECORD, WITH_EPILOGUE
 from flambeau.passes.fuse import Plan, Step, base_of
 from flambeau.runtime import kernels, profile, runner
@@ -182,7 +182,9 @@ class Program(Planning):
         """The places of a product's descriptor that tell its epilogues, whose tables are written
         here."""
         records: list[Any] = []
+        starts = []
         for e in carried.epilogues:
+            starts.append(len(table))
             slots = e.kernel.slots
             address = ("address", step.node, 0)
             known = {
@@ -196,9 +198,15 @@ class Program(Planning):
             }
             records += [known[name] for name in RECORD]
             self.region_words(e.kernel, table, patches, e.stretch)
+        walked = streams(carried, step.node)
+        ahead = len(table)
+        tensors = [(("table", starts[k] + slot), size) for k, slot, size in walked]
+        self.add_words([word for pair in tensors for word in pair], table, patches)
         start = len(table)
         self.add_words(records, table, patches)
         given: dict[str, Any] = {
+            "streams": len(walked),
+            "ahead": ("table", ahead),
             "epilogues": len(carried.epilogues),
             "records": ("table", start),
             "hidden": int(carried.hidden),
