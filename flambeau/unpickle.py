@@ -235,6 +235,17 @@ class Unpickler:
         else:
             self._stack.append(call(*args, **keywords))
 
+    def _may_build(self, kind: type) -> bool:
+        """Whether objects of a class may be given state: the class that a call of another admitted
+        name returned need not itself be named in the file."""
+        known = self._known.get(id(kind))
+        if known is None:
+            try:
+                known = self._find(kind.__module__, kind.__qualname__)
+            except UnpicklingError:
+                return False
+        return known.build and known.value is kind
+
     def _build(self) -> None:
         state, target = self._stack.pop(), self._stack[-1]
         if type(target) is OrderedDict:
@@ -242,8 +253,7 @@ class Unpickler:
                 raise UnpicklingError("the state of an OrderedDict must be a dict of attributes")
             target.__dict__.update(state)
             return
-        admitted = self._known.get(id(type(target)))
-        if admitted is None or not admitted.build:
+        if not self._may_build(type(target)):
             raise UnpicklingError(
                 "Can only build OrderedDict or types allowlisted via "
                 f"`add_safe_globals`, but got {type(target)}"

@@ -401,6 +401,20 @@ class TestAdmitting:
         with pytest.raises(pickle.UnpicklingError):
             load()
 
+    def test_state_is_given_to_what_an_admitted_name_returned(self, tmp_path: Path) -> None:
+        """NumPy's dtype is a name in the file; its instances' class, which is not, is built."""
+        numbers = np.arange(3, dtype=np.uint32)
+        flambeau.save(numbers, tmp_path / "array.pt")
+        reconstruct = np.zeros(1).__reduce__()[0]
+        names = [reconstruct, np.ndarray, np.dtype]
+        with (
+            serialization.safe_globals(names),
+            pytest.raises(pickle.UnpicklingError, match="UInt32DType"),
+        ):
+            flambeau.load(tmp_path / "array.pt")
+        with serialization.safe_globals([*names, type(numbers.dtype)]):
+            assert np.array_equal(flambeau.load(tmp_path / "array.pt"), numbers)
+
     def test_nesting_and_clearing(self) -> None:
         with serialization.safe_globals([Config]):
             with serialization.safe_globals([Config, Point]):
