@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT))
 
 from flambeau.codegen import lowerings  # noqa: E402
 from flambeau.ir.graph import Op  # noqa: E402
+from flambeau.kernels.claims import CLAIMS  # noqa: E402
 from flambeau.ops.rows import FUNCTIONAL, NAMES, ROWS, SPACES  # noqa: E402
 from flambeau.tensor import Tensor  # noqa: E402
 from tools.stubs import STUBS  # noqa: E402
@@ -43,6 +44,8 @@ def lowering(row: Op) -> str:
     """How a row is compiled for the CPU, in a word."""
     if row.name in lowerings.UNSUPPORTED:
         return f"no: {lowerings.UNSUPPORTED[row.name]}"
+    if row.kind == "host" and row.name in CLAIMS:
+        return "kernel"
     words = {
         "composite": "from its body",
         "elementwise": "loop",

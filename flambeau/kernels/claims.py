@@ -1,4 +1,4 @@
-"""Composite rows that the CPU computes whole: the llvm target's dict of kernels."""
+"""Composite rows and library calls that kernels compute: the llvm target's dict of kernels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from flambeau.ir.graph import Node
-from flambeau.kernels import attention, convolution, gemm_int8, window_tables
+from flambeau.kernels import attention, convolution, gemm_int8, order, window_tables
 from flambeau.runtime.cpuinfo import host_features
 
 
@@ -73,7 +73,21 @@ def _window(node: Node) -> Claim | None:
     return _window_claim(node.op.name, node.dtype.name) if fits(node) else None
 
 
-#: Row -> the kernels that may compute it: node -> its claim or None; the first one does.
+@cache
+def _rank_claim(dtype: str) -> Claim:
+    return Claim(
+        order.symbol(dtype),
+        lambda features: order.module_text(dtype),
+        (),
+        order.words,
+        order.scratch,
+    )
+
+
+def _rank(node: Node) -> Claim | None:
+    return _rank_claim(node.src[0].dtype.name) if order.fits(node) else None
+
+
 @cache
 def _int8_claim() -> Claim:
     form = gemm_int8.form_of(host_features())
@@ -86,7 +100,10 @@ def _int8_claim() -> Claim:
     )
 
 
+#: Row -> the kernels that may compute it: node -> its claim or None; the first one does.
 CLAIMS: dict[str, tuple[Callable[[Node], Claim | None], ...]] = {
+    "ranked": (_rank,),
+    "middle_along": (_rank,),
     "_int_mm": (lambda node: _int8_claim(),),
     "_attention": (_attention,),
     "_attention_backward": (_attention,),

@@ -1,11 +1,11 @@
 """Order and membership: sorting, selection by rank, unique values, positions, sorted look-ups.
 
-Ranks are found by NumPy; values are gathered by them, so that gradients follow. Results whose
-shape depends on the values execute what is pending.
+Results whose shape depends on the values execute what is pending.
 """
 
 from __future__ import annotations
 
+import math
 from collections import namedtuple
 from typing import Any
 
@@ -16,10 +16,10 @@ from flambeau.ir.fault import Fault
 from flambeau.ops.creation import _copy_array
 from flambeau.ops.elementwise import select_where
 from flambeau.ops.indexing import gather, index_leading
-from flambeau.ops.movement import expand_to
+from flambeau.ops.movement import expand_to, slice_dim
 from flambeau.ops.rows import NAMES
-from flambeau.ops.scan import cumsum, widened
-from flambeau.ops.table import composite, emit, primitive
+from flambeau.ops.scan import cummax, cumsum, widened
+from flambeau.ops.table import composite, emit, emit_many, primitive
 from flambeau.size import broadcast_shapes, wrap_dim
 from flambeau.tensor import Tensor
 
@@ -36,109 +36,77 @@ _TOO_FEW = Fault("Number of elements of source < number of ones in mask", Runtim
 # -- primitives ------------------------------------------------------------------------------------
 
 
-@primitive("host", differentiable=False)
-def order_along(row: Any, input: Tensor, dim: int, descending: bool) -> Tensor:
-    """Indices that sort one dimension; equal elements stay in order and NaN is the largest."""
-    return emit(row, (input,), (dim, descending), input._shape, dtypes.int64)
+def _resized(shape: tuple[int, ...], dim: int, size: int) -> tuple[int, ...]:
+    return (*shape[:dim], size, *shape[dim + 1 :])
+
+
+def _ranked_vjp(g: Any, out: Any, x: Any, dim: int, *rest: Any) -> tuple[Any, ...]:
+    """The cotangents of the values, where they came from."""
+    if g[0] is None:
+        return (None, None, *(None for _ in rest))
+    zeros = NAMES["zeros"](x.shape, dtype=g[0].dtype, device=g[0].device)
+    return (NAMES["scatter"](zeros, dim, out[1], g[0]), None, *(None for _ in rest))
+
+
+@primitive("host")
+def ranked(
+    row: Any, input: Tensor, dim: int, first: int, count: int, descending: bool
+) -> tuple[Tensor, ...]:
+    """(values, indices) of `count` ranks of one dimension, from the one that `first` stand before.
+
+    Equal elements stay in order and NaN is the largest.
+    """
+    shape = _resized(input._shape, dim, count)
+    specs = [(shape, input.dtype), (shape, dtypes.int64)]
+    return emit_many(row, (input,), (dim, first, count, descending), specs)
 
 
 def _order(x: Any, dim: int, descending: bool) -> Any:
-    x = widened(x)
     if not descending:
         return np.argsort(x, axis=dim, kind="stable")
     back = np.argsort(np.flip(x, dim), axis=dim, kind="stable")
     return x.shape[dim] - 1 - np.flip(back, dim)
 
 
-order_along.batch((0,))
-order_along.reference(_order)
+def _ranked(x: Any, dim: int, first: int, count: int, descending: bool, specs: Any = None) -> Any:
+    order = _order(widened(x), dim, descending)
+    places = np.take(order, np.arange(first, first + count), axis=dim)
+    return np.take_along_axis(x, places, dim), places
 
 
-@primitive("host", differentiable=False)
-def largest_along(row: Any, input: Tensor, k: int, dim: int, largest: bool) -> Tensor:
-    """Indices of the k largest (or smallest) elements of one dimension, in order."""
-    shape = (*input._shape[:dim], k, *input._shape[dim + 1 :])
-    return emit(row, (input,), (k, dim, largest), shape, dtypes.int64)
+ranked.batch((0,))
+ranked.reference(_ranked)
+ranked.vjp(_ranked_vjp, saves="out1")
 
 
-def _largest(x: Any, k: int, dim: int, largest: bool) -> Any:
-    x, n = widened(x), x.shape[dim]
-    if k == 0 or k * 4 > n:
-        return np.take(_order(x, dim, largest), np.arange(k), axis=dim)
-    part = np.argpartition(x, n - k if largest else k - 1, axis=dim)
-    part = np.sort(np.take(part, np.arange(n - k, n) if largest else np.arange(k), axis=dim), dim)
-    chosen = _order(np.take_along_axis(x, part, dim), dim, largest)
-    return np.take_along_axis(part, chosen, dim)
+@primitive("host")
+def middle_along(row: Any, input: Tensor, dim: int, ignore_nan: bool) -> tuple[Tensor, ...]:
+    """(value, index) of the lower median of one dimension, kept; of the first NaN, if any."""
+    shape = _resized(input._shape, dim, 1)
+    return emit_many(
+        row, (input,), (dim, ignore_nan), [(shape, input.dtype), (shape, dtypes.int64)]
+    )
 
 
-largest_along.batch((1,))
-largest_along.reference(_largest)
-
-
-@primitive("host", differentiable=False)
-def middle_along(row: Any, input: Tensor, dim: int, ignore_nan: bool) -> Tensor:
-    """Index of the lower median of one dimension, which is dropped; of the first NaN, if any."""
-    shape = input._shape[:dim] + input._shape[dim + 1 :]
-    return emit(row, (input,), (dim, ignore_nan), shape, dtypes.int64)
-
-
-def _middle(x: Any, dim: int, ignore_nan: bool) -> Any:
-    order, nan = _order(x, dim, False), np.not_equal(x, x)
+def _middle(x: Any, dim: int, ignore_nan: bool, specs: Any) -> Any:
+    order, nan = _order(widened(x), dim, False), np.not_equal(x, x)
     count = np.sum(~nan, axis=dim, keepdims=True)
     if ignore_nan:
         rank = np.maximum(count - 1, 0) // 2
     else:  # sorted, NaN stand behind the numbers
         rank = np.where(count < x.shape[dim], count, (x.shape[dim] - 1) // 2)
-    return np.take_along_axis(order, rank, dim).squeeze(dim)
+    places = np.take_along_axis(order, rank, dim)
+    return np.take_along_axis(x, places, dim), places
 
 
 middle_along.batch((0,))
 middle_along.reference(_middle)
+middle_along.vjp(_ranked_vjp, saves="out1")
 
 
-@primitive("host", differentiable=False)
-def commonest_along(row: Any, input: Tensor, dim: int) -> Tensor:
-    """Index of the last of the most frequent (then smallest) elements of one dimension."""
-    shape = input._shape[:dim] + input._shape[dim + 1 :]
-    return emit(row, (input,), (dim,), shape, dtypes.int64)
-
-
-def _commonest(x: Any, dim: int) -> Any:
-    order = np.moveaxis(_order(x, dim, False), dim, -1)
-    values = np.take_along_axis(np.moveaxis(widened(x), dim, -1), order, -1)
-    rows = values.reshape(-1, values.shape[-1])
-    found = np.empty(rows.shape[0], np.int64)
-    for i, row in enumerate(rows):
-        starts = np.flatnonzero(np.concatenate([[True], row[1:] != row[:-1]]))
-        lengths = np.diff(np.append(starts, row.size))
-        best = int(np.argmax(lengths))
-        found[i] = order.reshape(rows.shape)[i, starts[best] + lengths[best] - 1]
-    return found.reshape(values.shape[:-1])
-
-
-commonest_along.batch((0,))
-commonest_along.reference(_commonest)
-
-
-@primitive("host", differentiable=False)
-def sorted_place(row: Any, sequence: Tensor, values: Tensor, right: bool) -> Tensor:
-    """Where values belong in ascending sequences (their last dimension), int64."""
-    return emit(row, (sequence, values), (right,), values._shape, dtypes.int64)
-
-
-def _sorted_place(sequence: Any, values: Any, right: bool) -> Any:
-    side: Any = "right" if right else "left"
-    common = np.promote_types(widened(sequence).dtype, widened(values).dtype)
-    sequence, values = sequence.astype(common), values.astype(common)
-    if sequence.ndim == 1:
-        return np.asarray(np.searchsorted(sequence, values, side))
-    found = np.empty(values.shape, np.int64)
-    for place in np.ndindex(*sequence.shape[:-1]):
-        found[place] = np.searchsorted(sequence[place], values[place], side)
-    return found
-
-
-sorted_place.reference(_sorted_place)
+def some_largest(x: Any, count: int) -> Any:
+    """Indices of the `count` largest elements of an array's last dimension, in order."""
+    return _ranked(x, x.ndim - 1, 0, count, True)[1]
 
 
 @primitive("host", differentiable=False)
@@ -163,8 +131,7 @@ def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = 
     d = wrap_dim(dim, input.ndim)
     if input.ndim == 0:
         return Sort(NAMES["clone"](input), _zero(input))
-    order = order_along(input, d, bool(descending))
-    return Sort(gather(input, d, order), order)
+    return Sort(*ranked(input, d, 0, input._shape[d], bool(descending)))
 
 
 def _zero(input: Tensor) -> Tensor:
@@ -196,15 +163,12 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
         raise RuntimeError("selected index k out of range")
     if input.ndim == 0:
         return TopK(NAMES["clone"](input), _zero(input))
-    places = largest_along(input, k, d, bool(largest))
-    return TopK(gather(input, d, places), places)
+    return TopK(*ranked(input, d, 0, k, bool(largest)))
 
 
-def _chosen(kind: Any, input: Tensor, d: int, places: Tensor, keepdim: bool) -> Any:
+def _chosen(kind: Any, found: Any, d: int, keepdim: bool) -> Any:
     """A (values, indices) result with one element of a dimension."""
-    kept = places.unsqueeze(d)
-    values = gather(input, d, kept)
-    return kind(values, kept) if keepdim else kind(values.squeeze(d), places)
+    return kind(*found) if keepdim else kind(*(t.squeeze(d) for t in found))
 
 
 @composite(out="exact apart")
@@ -215,8 +179,7 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any
         raise RuntimeError(f"kthvalue(): selected number k out of range for dimension {d}")
     if input.ndim == 0:
         return KthValue(NAMES["clone"](input), _zero(input))
-    places = NAMES["select"](order_along(input, d, False), d, k - 1)
-    return _chosen(KthValue, input, d, places, keepdim)
+    return _chosen(KthValue, ranked(input, d, k - 1, 1, False), d, keepdim)
 
 
 def _median(input: Tensor, dim: int | None, keepdim: bool, ignore_nan: bool) -> Any:
@@ -225,14 +188,14 @@ def _median(input: Tensor, dim: int | None, keepdim: bool, ignore_nan: bool) -> 
         if not flat._shape[0]:
             none = float("nan") if input.dtype.category == 2 else dtypes.iinfo(input.dtype).min
             return NAMES["full"]((), none, dtype=input.dtype, device=input.device)
-        return gather(flat, 0, middle_along(flat, 0, ignore_nan).reshape(1)).reshape(())
+        return middle_along(flat, 0, ignore_nan)[0].reshape(())
     kind = NanMedian if ignore_nan else Median
     d = wrap_dim(dim, input.ndim)
     if input.ndim == 0:
         return kind(NAMES["clone"](input), _zero(input))
     if not input._shape[d]:
         raise IndexError(f"median(): Expected reduction dim {d} to have non-zero size.")
-    return _chosen(kind, input, d, middle_along(input, d, ignore_nan), keepdim)
+    return _chosen(kind, middle_along(input, d, ignore_nan), d, keepdim)
 
 
 @composite(out=True)
@@ -255,7 +218,15 @@ def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> Any:
         return Mode(NAMES["clone"](input), _zero(input))
     if not input._shape[d]:
         raise IndexError(f"mode(): Expected reduction dim {d} to have non-zero size.")
-    return _chosen(Mode, input, d, commonest_along(input, d), keepdim)
+    n = input._shape[d]
+    values, places = ranked(input, d, 0, n, False)
+    # of each element of the sorted dimension: how many like it stand up to it
+    at = NAMES["arange"](n, device=input.device).reshape(n, *(1,) * (input.ndim - d - 1))
+    above, below = slice_dim(values, d, 1, n, 1), slice_dim(values, d, 0, n - 1, 1)
+    start = select_where(above != below, slice_dim(at, 0, 1, n, 1), 0)
+    starts = NAMES["cat"]([NAMES["zeros_like"](slice_dim(places, d, 0, 1, 1)), start], d)
+    last = NAMES["argmax"](at - cummax(starts, d).values, d, True)
+    return _chosen(Mode, (gather(values, d, last), gather(places, d, last)), d, keepdim)
 
 
 # -- unique values ---------------------------------------------------------------------------------
@@ -290,19 +261,31 @@ def unique(
     dim: int | None = None,
 ) -> Any:
     """The distinct elements (or entries of a dimension), sorted; optionally inverse and counts."""
-    array = widened(input.detach()._array())
-    if dim is None:
-        values, inverse, counts = np.unique(
-            array, return_inverse=True, return_counts=True, equal_nan=False
-        )
-        shape = input._shape
-    else:
+    wanted = (return_inverse, return_counts)
+    inverse: Any
+    counts: Any
+    if dim is not None:
         d = wrap_dim(dim, input.ndim)
         values, inverse, counts = np.unique(
-            array, return_inverse=True, return_counts=True, axis=d, equal_nan=False
+            widened(input.detach()._array()),
+            return_inverse=True,
+            return_counts=True,
+            axis=d,
+            equal_nan=False,
         )
-        shape = (input._shape[d],)
-    return _unique_results(input, values, inverse, counts, shape, (return_inverse, return_counts))
+        return _unique_results(input, values, inverse, counts, (input._shape[d],), wanted)
+    n = input.numel()
+    found, order = ranked(input.detach().reshape(-1), 0, 0, n, False)
+    ordered = found._array()
+    first = np.ones(n, bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    starts = np.flatnonzero(first)
+    counts = np.diff(np.append(starts, n)) if return_counts else None
+    inverse = None
+    if return_inverse:
+        inverse = np.empty(n, np.int64)
+        inverse[order._array()] = np.cumsum(first) - 1
+    return _unique_results(input, ordered[starts], inverse, counts, input._shape, wanted)
 
 
 @composite()
@@ -388,6 +371,31 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
 # -- sorted look-ups and membership ----------------------------------------------------------------
 
 
+@composite(method=False, public=False, keep=True)
+def sorted_place(sequence: Tensor, values: Tensor, right: bool) -> Tensor:
+    """Where values belong in ascending sequences (their last dimension), int64.
+
+    A binary search whose steps are the same for all values, so that they are vectors.
+    """
+    n, rows = sequence._shape[-1], []
+    if sequence.ndim > 1:
+        lines = math.prod(sequence._shape[:-1])
+        wanted = values.reshape(lines, values._shape[-1])
+        sequence = sequence.reshape(lines, n)
+        rows = [NAMES["arange"](lines).unsqueeze(1).expand(*wanted._shape)]
+    else:
+        wanted = values
+    place = NAMES["zeros"](wanted._shape, dtype=dtypes.int64)
+    left = n
+    while left:  # the place is one of `left` + 1 from `place` on
+        half = max(left // 2, 1)
+        here = index_leading(sequence, *rows, place + (half - 1))
+        stays = here > wanted if right else here >= wanted
+        place = select_where(stays, place, place + half)
+        left -= half
+    return place.reshape(values._shape)
+
+
 @composite(method=False, out=True)
 def searchsorted(
     sorted_sequence: Tensor,
@@ -424,7 +432,10 @@ def searchsorted(
         )
     if sorter is not None:
         sequence = gather(sequence, -1, sorter)
-    found = sorted_place(sequence, values, right or side == "right")
+    common = dtypes.promote_types(sequence.dtype, values.dtype)
+    found = sorted_place(
+        sequence.detach().to(common), values.detach().to(common), right or side == "right"
+    )
     return found.to(dtypes.int32) if out_int32 else found
 
 

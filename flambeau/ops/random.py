@@ -19,7 +19,7 @@ from flambeau.device import resolve
 from flambeau.dtype import dtype as DType
 from flambeau.ir.graph import Node
 from flambeau.ops.conversion import to_dtype
-from flambeau.ops.ordering import largest_along, order_along
+from flambeau.ops.ordering import ranked, some_largest
 from flambeau.ops.rows import NAMES, ROWS
 from flambeau.ops.table import composite, elementwise, emit, primitive
 from flambeau.ops.writing import check_writable, store
@@ -455,7 +455,7 @@ def randperm(
     """A random permutation of 0 .. n - 1, int64 by default."""
     if n < 0:
         raise RuntimeError(f"Trying to create tensor with negative dimension {n}: [{n}]")
-    found = order_along(bits((int(n),), generator, device), 0, False)
+    _, found = ranked(bits((int(n),), generator, device), 0, 0, int(n), False)
     return _finish(to_dtype(found, dtype or dtypes.int64), requires_grad, out)
 
 
@@ -567,7 +567,7 @@ def _draw_reference(weights: Any, draws: Any, count: int, replacement: bool) -> 
             )
         # the largest of weight / exponential draws: Efraimidis and Spirakis (2006)
         races = weights / -np.log(draws)
-        return largest_along.row.reference(races, count, races.ndim - 1, True)
+        return some_largest(races, count)
     sums = np.cumsum(weights, -1) / total
     found = np.empty((*weights.shape[:-1], count), np.int64)
     last = weights.shape[-1] - 1 - np.argmax(weights[..., ::-1] > 0, -1)

@@ -64,7 +64,9 @@ class Planning:
             if n.op is PICK:
                 self.picks.setdefault(n.src[0], {})[n.attrs[0]] = n
         for step in plan.steps:
-            if isinstance(step, Step) and step.node.op.kind == "composite":
+            if isinstance(step, Step) and step.kind == "host" and claims.claims(step.node):
+                step.kind = "composite"  # a library call that a kernel computes
+            if isinstance(step, Step) and step.kind == "composite":
                 self.claimed(step.node)
         vector_bytes = kernels.vector_bytes()
         self.kernels: dict[int, Kernel] = {

@@ -119,10 +119,13 @@ SAMPLES: dict[str, Samples] = {
     ],
     "trapezoid": lambda r: [(r(3, 4),), (r(3, 4), r(4)), (r(4, 3), {"dx": 0.3, "dim": 0})],
     "cumulative_trapezoid": lambda r: [(r(3, 4),), (r(3, 4), r(3, 4)), (r(4), {"dx": 0.3})],
-    "order_along": lambda r: [(r(3, 4), 1, False), (counts(r, 9), 0, True)],
-    "largest_along": lambda r: [(r(3, 9), 2, 1, True), (r(9, 3), 2, 0, False)],
-    "middle_along": lambda r: [(r(3, 4), 1, False), (r(3, 5), 0, True)],
-    "commonest_along": lambda r: [(counts(r, 3, 9), 1)],
+    "ranked": lambda r: [
+        (r(3, 4), 1, 0, 4, False),
+        (counts(r, 9), 0, 0, 9, True),
+        (r(2, 90, 2), 1, 0, 7, True),
+        (counts(r, 2, 90), 1, 40, 3, False),
+    ],
+    "middle_along": lambda r: [(r(3, 4), 1, False), (r(3, 5), 0, True), (r(90, 2), 0, False)],
     "sorted_place": lambda r: [(sequence(r, 9), r(3, 4), True)],
     "membership": lambda r: [(counts(r, 3, 4), counts(r, 2), False)],
     "sort": lambda r: [
