@@ -1,11 +1,41 @@
-"""Updates of parameters that optimizers record as one row."""
+"""Updates of parameters that optimizers record as one row.
+
+A row takes a parameter, its gradient, what the optimizer keeps for it, and numbers, and returns the
+new parameter and what is kept, in that order. Numbers may be tensors without dimensions.
+"""
 
 from __future__ import annotations
 
-from flambeau.ops.elementwise import sqrt
+from collections.abc import Callable
+from typing import Any
+
+from flambeau.ops.elementwise import maximum, sqrt
 from flambeau.ops.table import composite
 from flambeau.ops.writing import check_writable, store
+from flambeau.tape import modes
 from flambeau.tensor import Tensor
+
+
+def update(
+    row: Callable[..., Any], targets: tuple[Tensor | None, ...], grad: Tensor, *numbers: Any
+) -> None:
+    """Write an update into the tensors that it changes.
+
+    Args:
+        row: one of the rows below.
+        targets: the parameter and what is kept for it, in the row's order; None for what is not.
+        grad: the parameter's gradient.
+        numbers: the row's other arguments.
+    """
+    before = targets
+    if modes.grad:  # a derivative may need what is written over below
+        before = tuple(t if t is None else t.clone() for t in targets)
+    values = row(before[0], grad, *before[1:], *numbers)
+    present = [t for t in targets if t is not None]
+    for t in present:
+        check_writable(t)
+    for t, value in zip(present, values if len(present) > 1 else (values,), strict=True):
+        store(t, value)
 
 
 @composite(
@@ -19,16 +49,18 @@ def adam_update(
     grad: Tensor,
     exp_avg: Tensor,
     exp_avg_sq: Tensor,
+    greatest: Any,
     decay: float,
     toward: float,
     toward_square: float,
     eps: float,
     step_size: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """One step of Adam: the new parameter and its two running averages.
+) -> tuple[Tensor, ...]:
+    """One step of Adam: the new parameter and its running averages.
 
     Args:
-        param, grad, exp_avg, exp_avg_sq: of one shape and dtype.
+        param, grad, exp_avg, exp_avg_sq: of one shape.
+        greatest: the greatest second average so far, to divide by, or None.
         decay: what the parameter is multiplied with first (1 - lr * weight_decay, or 1).
         toward, toward_square: how far the averages move: 1 - beta1 and 1 - beta2.
         eps: added to the root, with the second average's bias correction taken over.
@@ -36,29 +68,74 @@ def adam_update(
 
     Reference:
         Kingma and Ba, Adam (arXiv:1412.6980); Loshchilov and Hutter, Decoupled Weight Decay
-        Regularization (arXiv:1711.05101).
+        Regularization (arXiv:1711.05101); Reddi et al., On the Convergence of Adam and Beyond
+        (arXiv:1904.09237).
     """
     first = exp_avg + (grad - exp_avg) * toward
     second = exp_avg_sq + (grad * grad - exp_avg_sq) * toward_square
-    return param * decay - first / (sqrt(second) + eps) * step_size, first, second
+    squares = second if greatest is None else maximum(greatest, second)
+    param = param * decay - first / (sqrt(squares) + eps) * step_size
+    return (param, first, second) if greatest is None else (param, first, second, squares)
 
 
-def adam_update_(
+@composite(
+    keep=True, method=False, public=False, numbers=("toward", "momentum", "eps", "step_size")
+)
+def rmsprop_update(
     param: Tensor,
     grad: Tensor,
-    exp_avg: Tensor,
-    exp_avg_sq: Tensor,
-    decay: float,
+    square_avg: Tensor,
+    grad_avg: Any,
+    buffer: Any,
     toward: float,
-    toward_square: float,
+    momentum: float,
     eps: float,
     step_size: float,
-) -> None:
-    """`adam_update`, written into the parameter and its averages."""
-    found = adam_update(
-        param, grad, exp_avg, exp_avg_sq, decay, toward, toward_square, eps, step_size
-    )
-    _write((param, exp_avg, exp_avg_sq), found)
+) -> tuple[Tensor, ...]:
+    """One step of RMSprop: the new parameter, running averages and buffer.
+
+    Args:
+        param, grad, square_avg: of one shape.
+        grad_avg: the gradient's average, whose square is taken off, or None.
+        buffer: sums of the quotients so far, or None.
+        toward: how far the averages move: 1 - alpha.
+        momentum: what the buffer is multiplied with.
+        eps: added to the root.
+        step_size: how far to go.
+
+    Reference:
+        Graves, Generating Sequences With Recurrent Neural Networks (arXiv:1308.0850), eq. 38-45.
+    """
+    square_avg = square_avg + (grad * grad - square_avg) * toward
+    spread, kept = square_avg, [square_avg]
+    if grad_avg is not None:
+        grad_avg = grad_avg + (grad - grad_avg) * toward
+        spread = square_avg - grad_avg * grad_avg
+        kept.append(grad_avg)
+    along = grad / (sqrt(spread) + eps)
+    if buffer is not None:
+        along = buffer * momentum + along
+        kept.append(along)
+    return (param - along * step_size, *kept)
+
+
+@composite(keep=True, method=False, public=False, numbers=("eps", "step_size"))
+def adagrad_update(
+    param: Tensor, grad: Tensor, total: Tensor, eps: float, step_size: float
+) -> tuple[Tensor, Tensor]:
+    """One step of Adagrad: the new parameter and sum of squares.
+
+    Args:
+        param, grad, total: of one shape.
+        eps: added to the root.
+        step_size: how far to go.
+
+    Reference:
+        Duchi et al., Adaptive Subgradient Methods for Online Learning and Stochastic Optimization
+        (JMLR 12, 2011).
+    """
+    total = total + grad * grad
+    return param - grad / (sqrt(total) + eps) * step_size, total
 
 
 @composite(keep=True, method=False, public=False, numbers=("step_size",))
@@ -103,30 +180,3 @@ def momentum_update(
     buffer = buffer * momentum + grad * toward
     along = grad + buffer * momentum if nesterov else buffer
     return param - along * step_size, buffer
-
-
-def sgd_update_(param: Tensor, grad: Tensor, step_size: float) -> None:
-    """`sgd_update`, written into the parameter."""
-    _write((param,), (sgd_update(param, grad, step_size),))
-
-
-def momentum_update_(
-    param: Tensor,
-    grad: Tensor,
-    buffer: Tensor,
-    momentum: float,
-    toward: float,
-    step_size: float,
-    nesterov: bool,
-) -> None:
-    """`momentum_update`, written into the parameter and the buffer."""
-    found = momentum_update(param, grad, buffer, momentum, toward, step_size, nesterov)
-    _write((param, buffer), found)
-
-
-def _write(targets: tuple[Tensor, ...], values: tuple[Tensor, ...]) -> None:
-    """Values into the tensors they are updates of, all of which must be writable."""
-    for t in targets:
-        check_writable(t)
-    for t, value in zip(targets, values, strict=True):
-        store(t, value)

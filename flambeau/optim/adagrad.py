@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import flambeau
+from flambeau.ops.updates import adagrad_update, update
 from flambeau.optim.optimizer import (
     Optimizer,
     check_fused,
     check_options,
-    subtract_quotient,
     to_scalar,
     use_grad_for_differentiable,
 )
@@ -128,9 +128,5 @@ class Adagrad(Optimizer):
                 if group["weight_decay"] != 0:
                     grad = grad + param * group["weight_decay"]
                 clr = lr / (1 + (count - 1) * group["lr_decay"])
-                total = state["sum"]
-                total.addcmul_(grad, grad)
-                if group["differentiable"]:
-                    total = total.clone()
-                subtract_quotient(param, grad, total.sqrt() + group["eps"], clr)
+                update(adagrad_update, (param, state["sum"]), grad, group["eps"], clr)
         return loss

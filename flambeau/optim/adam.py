@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import flambeau
-from flambeau.ops.updates import adam_update_
+from flambeau.ops.updates import adam_update, update
 from flambeau.optim.optimizer import (
     Optimizer,
     check_fused,
     check_options,
-    subtract_quotient,
     to_scalar,
     use_grad_for_differentiable,
 )
@@ -161,54 +160,25 @@ class Adam(Optimizer):
             else beta
             for beta in group["betas"]
         )
-        lr = to_scalar(group["lr"])
-        weight_decay = group["weight_decay"]
-        exp_avg, exp_avg_sq = state["exp_avg"], state["exp_avg_sq"]
+        lr, weight_decay = to_scalar(group["lr"]), group["weight_decay"]
         step: Any = self._count_step(param, state)
         if group["capturable"]:
             step = state["step"]
-        decoupled = group["decoupled_weight_decay"]
-        if not (group["amsgrad"] or group["differentiable"] or group["capturable"]) and (
-            param.dtype is grad.dtype is exp_avg.dtype
-            and isinstance(beta1, float)
-            and isinstance(beta2, float)
-        ):
-            if weight_decay != 0 and not decoupled:
-                grad = grad + param * weight_decay
-            decay = 1 - lr * weight_decay if decoupled else 1.0
-            correction = (1 - beta2**step) ** 0.5
-            adam_update_(
-                param,
-                grad,
-                exp_avg,
-                exp_avg_sq,
-                decay,
-                1 - beta1,
-                1 - beta2,
-                group["eps"] * correction,
-                lr * correction / (1 - beta1**step),
-            )
-            return
+        decay = 1.0
         if weight_decay != 0:
-            if decoupled:
-                param.mul_(1 - lr * weight_decay)
+            if group["decoupled_weight_decay"]:
+                decay = 1 - lr * weight_decay
             else:
                 grad = grad + param * weight_decay
-        exp_avg.lerp_(grad, 1 - beta1)
-        exp_avg_sq.lerp_(grad * grad, 1 - beta2)
-        squares = exp_avg_sq
-        if group["differentiable"]:
-            # The next step changes these in place, and backward needs their values of now.
-            exp_avg, squares = exp_avg.clone(), exp_avg_sq.clone()
-        if group["amsgrad"]:
-            greatest = state["max_exp_avg_sq"]
-            if group["differentiable"]:
-                squares = flambeau.maximum(greatest.clone(), squares)
-                greatest.copy_(squares)
-            else:
-                squares = greatest.copy_(flambeau.maximum(greatest, squares))
-        # sqrt(v / c) + eps, its correction c taken over to the step size.
+        # sqrt(v / c) + eps, its correction c taken over to the step size
         correction = (1 - beta2**step) ** 0.5
-        denominator = squares.sqrt() + group["eps"] * correction
-        step_size = lr * correction / (1 - beta1**step)
-        subtract_quotient(param, exp_avg, denominator, step_size)
+        update(
+            adam_update,
+            (param, state["exp_avg"], state["exp_avg_sq"], state.get("max_exp_avg_sq")),
+            grad,
+            decay,
+            1 - beta1,
+            1 - beta2,
+            group["eps"] * correction,
+            lr * correction / (1 - beta1**step),
+        )

@@ -74,7 +74,7 @@ def use_grad_for_differentiable(step: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(step)
     def with_grad_mode(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with flambeau.set_grad_enabled(self.defaults["differentiable"]):
+        with flambeau.set_grad_enabled(self.defaults.get("differentiable", False)):
             return step(self, *args, **kwargs)
 
     return with_grad_mode
@@ -85,21 +85,6 @@ def to_scalar(value: Any) -> Any:
     if isinstance(value, flambeau.Tensor) and value.dim() != 0:
         return value.squeeze()
     return value
-
-
-def subtract_quotient(param: Any, numerator: Any, denominator: Any, factor: Any) -> None:
-    """``param <- param - factor * numerator / denominator``.
-
-    Args:
-        param: changed in place.
-        numerator: of its shape.
-        denominator: of its shape.
-        factor: a number, or a tensor without dimensions.
-    """
-    if isinstance(factor, flambeau.Tensor):
-        param.sub_(numerator / denominator * factor)
-    else:
-        param.addcdiv_(numerator, denominator, value=-factor)
 
 
 def check_options(**options: tuple[Any, str]) -> None:
@@ -394,7 +379,7 @@ class Optimizer:
         Raises:
             RuntimeError: a gradient is sparse.
         """
-        fused, maximize = group.get("fused"), group["maximize"]
+        fused, maximize = group.get("fused"), group.get("maximize")
         for param in group["params"]:
             grad = param.grad
             if grad is None:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import flambeau
+from flambeau.ops.updates import rmsprop_update, update
 from flambeau.optim.optimizer import (
     Optimizer,
     check_options,
-    subtract_quotient,
     to_scalar,
     use_grad_for_differentiable,
 )
@@ -114,26 +114,13 @@ class RMSprop(Optimizer):
         """
         loss = self._evaluate(closure)
         for group in self.param_groups:
-            alpha = group["alpha"]
             lr = to_scalar(group["lr"])
             for param, grad in self._with_grad(group):
                 state = self._init_state(param, group)
                 state["step"].add_(1)
                 if group["weight_decay"] != 0:
                     grad = grad + param * group["weight_decay"]
-                square_avg = state["square_avg"]
-                square_avg.lerp_(grad * grad, 1 - alpha)
-                average = square_avg.clone() if group["differentiable"] else square_avg
-                if group["centered"]:
-                    grad_avg = state["grad_avg"]
-                    grad_avg.lerp_(grad, 1 - alpha)
-                    mean = grad_avg.clone() if group["differentiable"] else grad_avg
-                    average = average - mean * mean
-                denominator = average.sqrt() + group["eps"]
-                if group["momentum"] > 0:
-                    buf = state["momentum_buffer"]
-                    buf.mul_(group["momentum"]).addcdiv_(grad, denominator)
-                    param.sub_(buf * lr)
-                else:
-                    subtract_quotient(param, grad, denominator, lr)
+                kept = (state["square_avg"], state.get("grad_avg"), state.get("momentum_buffer"))
+                numbers = (1 - group["alpha"], group["momentum"], group["eps"], lr)
+                update(rmsprop_update, (param, *kept), grad, *numbers)
         return loss

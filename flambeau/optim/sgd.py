@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import flambeau
-from flambeau.ops.updates import momentum_update_, sgd_update_
+from flambeau.ops.updates import momentum_update, sgd_update, update
 from flambeau.optim.optimizer import (
     Optimizer,
     check_fused,
@@ -121,13 +121,14 @@ class SGD(Optimizer):
                         buf = state["momentum_buffer"] = grad.detach().clone()
                     elif plain and buf.dtype is param.dtype:
                         nesterov = group["nesterov"]
-                        momentum_update_(param, grad, buf, momentum, toward, lr, nesterov)
+                        numbers = (momentum, toward, lr, nesterov)
+                        update(momentum_update, (param, buf), grad, *numbers)
                         continue
                     else:
                         buf.mul_(momentum).add_(grad, alpha=toward)
                     grad = grad.add(buf, alpha=momentum) if group["nesterov"] else buf
                 if plain:
-                    sgd_update_(param, grad, lr)
+                    update(sgd_update, (param,), grad, lr)
                 else:
                     param.sub_(grad, alpha=lr)
         return loss
