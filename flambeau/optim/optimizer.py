@@ -87,6 +87,21 @@ def to_scalar(value: Any) -> Any:
     return value
 
 
+def subtract_quotient(param: Any, numerator: Any, denominator: Any, factor: Any) -> None:
+    """``param <- param - factor * numerator / denominator``.
+
+    Args:
+        param: changed in place.
+        numerator: of its shape.
+        denominator: of its shape.
+        factor: a number, or a tensor without dimensions.
+    """
+    if isinstance(factor, flambeau.Tensor):
+        param.sub_(numerator / denominator * factor)
+    else:
+        param.addcdiv_(numerator, denominator, value=-factor)
+
+
 def check_options(**options: tuple[Any, str]) -> None:
     """Whether options are numbers from 0 on.
 
