@@ -224,15 +224,24 @@ def softmax(machine: Machine, last: bool) -> str:
     factor = f.splat(machine.lanes, "float", "%factor")
     lowest = f"splat (float {NEGATIVE_INFINITY})"
     old = [f.load(vec, f.gep("i8", "%top", j * width), width) for j in range(machine.vectors)]
-    with f.loop("%n", carry=[(vec, x) for x in old]) as row:
+    side = 4 // machine.vectors  # rows side by side, so that their chains of operations overlap
+    with f.loop(f.urem(f.sub(0, "%n"), side)) as row:  # nothing is seen in what rounds them up
+        place = f.gep("i8", "%s", f.mul(f.add("%n", row.index), wide))
+        for j in range(machine.vectors):
+            f.store(vec, lowest, f.gep("i8", place, j * width), width)
+    with f.loop("%n", step=side, carry=[(vec, x) for x in old * side]) as row:
         start = f.gep("i8", "%s", f.mul(row.index, wide))
         best = [
             tiles.greatest(f, machine, f.load(vec, f.gep("i8", start, j * width), width), c)
             for j, c in enumerate(row.carried)
         ]
         row.carry(*best)
+    tops = row.carried[: machine.vectors]
+    for k in range(1, side):
+        more = row.carried[k * machine.vectors :]
+        tops = [tiles.greatest(f, machine, x, c) for c, x in zip(tops, more, strict=False)]
     shifts = []
-    for j, top in enumerate(row.carried):
+    for j, top in enumerate(tops):
         f.store(vec, top, f.gep("i8", "%top", j * width), width)
         empty = f.op(f"fcmp oeq {vec} {top}, {lowest}")
         safe = f.op(f"select {machine.bits} {empty}, {vec} zeroinitializer, {vec} {top}")
@@ -241,30 +250,29 @@ def softmax(machine: Machine, last: bool) -> str:
         alpha = tiles.exp2(f, machine, tiles.fma(f, machine, old[j], factor, shift))
         f.store(vec, alpha, f.gep("i8", "%alpha", j * width), width)
     step = machine.step if last else 1
-    if step > 1:
-        with f.when(f.cmp("ne", f.urem("%n", step), 0)):  # half a pair: nothing there is seen
-            for j in range(machine.vectors):
-                place = f.gep("i8", f.gep("i8", "%s", f.mul("%n", wide)), j * width)
-                f.store(vec, lowest, place, width)
-    with f.loop("%n", step=step, carry=[(vec, "zeroinitializer")] * machine.vectors) as row:
-        sums = []
-        for j, c in enumerate(row.carried):
+    zeros = [(vec, "zeroinitializer")] * (side * machine.vectors)
+    with f.loop("%n", step=side, carry=zeros) as row:
+        sums = list(row.carried)
+        for j in range(machine.vectors):
             values = []
-            for k in range(step):
-                at = f.gep("i8", "%s", f.mul(f.add(row.index, k), wide))
-                x = f.load(vec, f.gep("i8", at, j * width), width)
-                values.append(tiles.exp2(f, machine, tiles.fma(f, machine, x, factor, shifts[j])))
-                c = f.op(f"fadd {vec} {c}, {values[-1]}")
-            if last:
-                store_step(f, machine, "%s", row.index, j, values)
-            else:
-                f.store(vec, values[0], f.gep("i8", at, j * width), width)
-            sums.append(c)
+            for k in range(side):
+                at = f.gep("i8", f.gep("i8", "%s", f.mul(f.add(row.index, k), wide)), j * width)
+                x = tiles.fma(f, machine, f.load(vec, at, width), factor, shifts[j])
+                values.append(tiles.exp2(f, machine, x))
+                of = k * machine.vectors + j
+                sums[of] = f.op(f"fadd {vec} {sums[of]}, {values[-1]}")
+                if not last:
+                    f.store(vec, values[-1], at, width)
+            for k in range(0, side if last else 0, step):
+                store_step(f, machine, "%s", f.add(row.index, k), j, values[k : k + step])
         row.carry(*sums)
-    for j, c in enumerate(row.carried):
+    for j in range(machine.vectors):
+        total = row.carried[j]
+        for x in row.carried[j + machine.vectors :: machine.vectors]:
+            total = f.op(f"fadd {vec} {total}, {x}")
         place = f.gep("i8", "%sum", j * width)
         alpha = f.load(vec, f.gep("i8", "%alpha", j * width), width)
-        f.store(vec, tiles.fma(f, machine, f.load(vec, place, width), alpha, c), place, width)
+        f.store(vec, tiles.fma(f, machine, f.load(vec, place, width), alpha, total), place, width)
     f.ret()
     return f.text()
 
@@ -368,7 +376,7 @@ def block(machine: Machine, problem: Problem) -> str:
         with f.when(f.cmp("sgt", seen, 0)):
             tiles.product(
                 f, machine, "set", seen, machine.vectors, slots, k, k_row, k_col, qt, wide,
-                room.s, wide,
+                room.s, wide, ahead=f.mul(k_row, KEYS),
             )  # fmt: skip
             if problem.cover == "causal":
                 start = f.max(f.add(ahead, 1), 0)
@@ -393,7 +401,7 @@ def block(machine: Machine, problem: Problem) -> str:
                 f.do(f"call void @dropped(ptr %t, ptr {room.s}, {place})")
             tiles.product(
                 f, machine, "scale", t["V"], machine.vectors, tiles.slots(f, machine, seen), v,
-                v_col, v_row, room.s, wide, ot, wide, room.alpha,
+                v_col, v_row, room.s, wide, ot, wide, room.alpha, f.mul(v_row, KEYS),
             )  # fmt: skip
     f.ret()
     return f.text()
@@ -499,24 +507,11 @@ class Unit:
         first, count, b, h = place
         with f.loop(end, start=begin, step=KEYS) as key:
             keys = f.min(f.sub(end, key.index), KEYS)
-            if self.problem.few:
-                self.ask_for(k, v, f.add(key.index, KEYS), f.sub(f.sub(end, key.index), KEYS))
             f.do(
                 f"call void @block(ptr %t, ptr {self.start}, ptr {k}, ptr {v}, i64 {first}, "
                 f"i64 {count}, i64 {key.index}, i64 {keys}, i64 {b}, i64 {h}, "
                 f"i1 {str(masked).lower()}, float {self.factor}, float {self.natural})"
             )
-
-    def ask_for(self, k: str, v: str, key: Value, left: Value) -> None:
-        """Start reading the next block: with few queries its keys are all that takes time."""
-        f, t, machine = self.f, self.t, self.machine
-        count = f.max(f.min(left, KEYS), 0)
-        line = 64 // machine.stored_size
-        for start, step, features in ((k, t["k_s"], t["E"]), (v, t["v_s"], t["V"])):
-            with f.loop(count) as each:
-                row = f.gep(machine.stored, start, f.mul(f.add(key, each.index), step))
-                with f.loop(features, step=line) as at:
-                    f.prefetch(f.gep(machine.stored, row, at.index), near=2)
 
     def listed_spans(
         self, row: Value, k: str, v: str, place: tuple[Value, ...], share: Value | None = None

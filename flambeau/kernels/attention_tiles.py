@@ -39,6 +39,7 @@ class Machine:
         pairs: it multiplies pairs of bfloat16 (AVX-512 BF16), and they are what is multiplied.
         vectors: vectors of a panel's row.
         dtype: f32, bf16 or f16: of queries, keys, values, outputs and their gradients in memory.
+        asks: tiles ask for what the same tile of the next block will read, a line a step.
     """
 
     lanes: int
@@ -47,6 +48,7 @@ class Machine:
     pairs: bool
     vectors: int = 2
     dtype: str = "f32"
+    asks: bool = False
 
     @property
     def vec(self) -> str:
@@ -98,13 +100,14 @@ class Machine:
         return replace(self, dtype=dtype, pairs=self.pairs and dtype == "bf16")
 
     def fitting(self, rows: int) -> Machine:
-        """The same with panels of fewer lanes where they hold so many rows, and tiles of as many
-        vectors as before. Half a vector is no slower and on some CPUs twice as fast."""
+        """The same for few rows: panels of fewer lanes where these hold them all, and tiles of as
+        many vectors as before. Half a vector is no slower and on some CPUs twice as fast."""
         if rows > self.lanes:
-            return self
+            return replace(self, asks=True)
         lanes = 8 if rows <= 8 < self.lanes and not self.pairs else self.lanes
         scalef = self.scalef and lanes == self.lanes
-        return replace(self, lanes=lanes, rows=self.rows * self.vectors, scalef=scalef, vectors=1)
+        tall = self.rows * self.vectors
+        return replace(self, lanes=lanes, rows=tall, scalef=scalef, vectors=1, asks=True)
 
 
 def machine_of(features: frozenset[str]) -> Machine:
@@ -198,29 +201,41 @@ def masked_store(f: Function, machine: Machine, value: str, place: str, mask: st
     )
 
 
-def load_elements(f: Function, machine: Machine, place: str, count: Value) -> str:
-    """The first `count` elements at `place` as float32 lanes, then zeros."""
-    mask = first_lanes(f, machine, count)
-    if not machine.widened:
-        return masked_load(f, machine, place, mask)
-    short = f"<{machine.lanes} x i16>"
-    raw = f.op(
-        f"call {short} @llvm.masked.load.v{machine.lanes}i16.p0(ptr align 2 {place}, "
-        f"{machine.bits} {mask}, {short} zeroinitializer)"
+def load_lanes(
+    f: Function, machine: Machine, place: str, count: Value | None, step: int = 1
+) -> str:
+    """The first `count` elements at `place`, or all, as a vector of `step` elements a lane, then
+    zeros."""
+    n, size, kind = machine.lanes * step, machine.stored_size, machine.stored
+    if count is None:
+        return f.load(f"<{n} x {kind}>", place, size)
+    mask = first_lanes(f, machine, count, step)
+    name = f"v{n}{'i16' if machine.widened else 'f32'}"
+    return f.op(
+        f"call <{n} x {kind}> @llvm.masked.load.{name}.p0(ptr align {size} {place}, "
+        f"<{n} x i1> {mask}, <{n} x {kind}> zeroinitializer)"
     )
-    return widen(f, machine, raw, machine.lanes)
 
 
-def store_elements(f: Function, machine: Machine, value: str, place: str, count: Value) -> None:
-    """Write the first `count` float32 lanes as elements."""
-    mask = first_lanes(f, machine, count)
-    if not machine.widened:
-        masked_store(f, machine, value, place, mask)
+def load_elements(f: Function, machine: Machine, place: str, count: Value | None) -> str:
+    """The first `count` elements at `place`, or all, as float32 lanes, then zeros."""
+    return widen(f, machine, load_lanes(f, machine, place, count), machine.lanes)
+
+
+def store_elements(
+    f: Function, machine: Machine, value: str, place: str, count: Value | None
+) -> None:
+    """Write the first `count` float32 lanes, or all, as elements."""
+    n, size, kind = machine.lanes, machine.stored_size, machine.stored
+    value = narrow(f, machine, value, n)
+    if count is None:
+        f.store(f"<{n} x {kind}>", value, place, size)
         return
-    short = f"<{machine.lanes} x i16>"
+    mask = first_lanes(f, machine, count)
+    name = f"v{n}{'i16' if machine.widened else 'f32'}"
     f.do(
-        f"call void @llvm.masked.store.v{machine.lanes}i16.p0({short} "
-        f"{narrow(f, machine, value, machine.lanes)}, ptr align 2 {place}, {machine.bits} {mask})"
+        f"call void @llvm.masked.store.{name}.p0(<{n} x {kind}> {value}, ptr align {size} {place}, "
+        f"{machine.bits} {mask})"
     )
 
 
@@ -279,9 +294,10 @@ def tile(machine: Machine, mode: str, rows: int, nv: int) -> str:
         mode: set, add or scale; scale has one more parameter, the address of alpha (nv vectors).
     """
     extra = [("ptr", "alpha")] if mode == "scale" else []
+    extra += [("i64", "ahead")] if machine.asks else []
     f = Function(tile_name(mode, rows, nv), TILE_PARAMS + extra, "void", "nounwind noinline")
     vec, width = machine.vec, machine.width
-    sums = rank_one_updates(f, machine, rows, nv)
+    sums = rank_one_updates(f, machine, rows, nv, mode == "scale")
     alphas = []
     if mode == "scale":
         alphas = [f.load(vec, f.gep("i8", "%alpha", j * width), 64) for j in range(nv)]
@@ -301,8 +317,11 @@ def tile(machine: Machine, mode: str, rows: int, nv: int) -> str:
     return f.text()
 
 
-def rank_one_updates(f: Function, machine: Machine, rows: int, nv: int) -> list[str]:
-    """The loop over k; returns the sums, row by row."""
+def rank_one_updates(
+    f: Function, machine: Machine, rows: int, nv: int, columns_near: bool
+) -> list[str]:
+    """The loop over k; returns the sums, row by row. A's neighbours in memory are those of a column
+    or of a row: where it asks for what is needed later, the lines are taken in either order."""
     vec, width, lanes, pairs = machine.vec, machine.width, machine.lanes, machine.pairs
     slot = "i32" if pairs else "float"
     # Rows are reached from one pointer per four rows, so that addresses fit the addressing modes.
@@ -324,6 +343,12 @@ def rank_one_updates(f: Function, machine: Machine, rows: int, nv: int) -> list[
         columns = [
             f.load(pair if pairs else vec, f.gep("i8", b, j * width), width) for j in range(nv)
         ]
+        if machine.asks:
+            line: Value = f.mul(loop.index, "%cs")
+            if not columns_near:
+                row_ = f.mul(f.urem(loop.index, rows), "%rs")
+                line = f.add(row_, f.mul(f.udiv(loop.index, rows), 64))
+            f.prefetch(f.gep("i8", "%a", f.add("%ahead", line)))
         following = []
         for i in range(rows):
             address = f.gep("i8", pointers[i // 4], offsets[i % 4])
@@ -369,6 +394,7 @@ def product(
     c: str,
     ldc: Value,
     alpha: str | None = None,
+    ahead: Value = 0,
 ) -> None:
     """C (m x nv vectors) from A (m x k slots) and B, tile after tile; m need not be a multiple of
     rows.
@@ -376,6 +402,7 @@ def product(
     Strides are in bytes; the columns are one panel.
     """
     tail = f", ptr {alpha}" if alpha is not None else ""
+    tail += f", i64 {ahead}" if machine.asks else ""
 
     def call(rows: int, at: Value) -> None:
         a_at = f.gep("i8", a, f.mul(rs, at))
