@@ -74,10 +74,12 @@ class Cell:
 
 
 class Counters:
-    """What happened so far: programs compiled, flushes run, cache hits, nodes executed."""
+    """What happened so far: programs compiled and taken from those for other sizes, flushes run,
+    cache hits, nodes executed."""
 
     def __init__(self) -> None:
         self.compiled = 0
+        self.resized = 0
         self.flushes = 0
         self.hits = 0
         self.nodes = 0
@@ -549,7 +551,10 @@ def _execute(kind: str, live: list[Cell], wanted: list[Node]) -> list[Any]:
         with profile.span("load the compiler", "compile"):
             executor = import_module(EXECUTORS[kind])
         program = executor.compile(lift(key, nodes, inputs), key)
-        counters.compiled += 1
+        if program.resized:
+            counters.resized += 1
+        else:
+            counters.compiled += 1
         _programs[full] = program
         if len(_programs) > MAX_PROGRAMS:
             _programs.popitem(last=False)
@@ -608,6 +613,9 @@ def clear_programs() -> None:
     """Forget all compiled programs (the object cache on disk stays)."""
     with _lock:
         _programs.clear()
+        for name in EXECUTORS.values():
+            if name in sys.modules:
+                sys.modules[name].forget()
 
 
 def calling_line() -> str:

@@ -13,6 +13,7 @@ import math
 from dataclasses import dataclass, field
 
 from flambeau.ir.graph import Node
+from flambeau.ir.symbol import divides
 from flambeau.size import contiguous_strides
 
 
@@ -25,7 +26,10 @@ class Map:
 
 
 def common_refinement(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...] | None:
-    """The coarsest split of both size lists (same product), or None where they do not nest."""
+    """The coarsest split of both size lists (same product), or None where they do not nest.
+
+    Symbolic sizes nest where they do so whatever they are.
+    """
     if math.prod(a) != math.prod(b):
         return None
     bounds = set()
@@ -38,7 +42,7 @@ def common_refinement(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]
     result: list[int] = []
     last = 1
     for bound in sorted(bounds):
-        if bound % last:
+        if not divides(last, bound):
             return None
         result.append(bound // last)
         last = bound

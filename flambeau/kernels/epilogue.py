@@ -17,6 +17,7 @@ from flambeau.codegen.llvm import Kernel
 from flambeau.codegen.loops import emit_region
 from flambeau.ir.graph import Node
 from flambeau.ir.region import Map, Region, common_refinement
+from flambeau.ir.symbol import SymInt, fixed
 from flambeau.kernels.gemm_epilogue import EPILOGUES, WORDS
 from flambeau.kernels.matmul import FEW_ROWS, PARTIAL_ROWS, SHARED, form_of
 from flambeau.passes.fuse import Plan, Step
@@ -94,11 +95,11 @@ def epilogue(
     m, n = node.shape
     form = form_of(DTYPES[node.dtype.name], features)
     cut = common_refinement(region.dims, (m, n))
-    if cut is None or len(carried.epilogues) == EPILOGUES:
+    if cut is None or len(carried.epilogues) == EPILOGUES or isinstance(n, SymInt):
         return None
     region.refined(cut)
     found = shape_of(emit_region(region, free, vector_bytes, n), region, n, form.nr)
-    if found is None or len(found.kernel.slots) > WORDS:
+    if found is None or len(found.kernel.slots) > WORDS or isinstance(found.unit_rows, SymInt):
         return None
     strip = math.lcm(carried.strip, found.strip)
     strip = strip if strip < n else -(-n // form.nr) * form.nr
@@ -157,7 +158,7 @@ def shape_of(kernel: Kernel, region: Region, n: int, columns: int) -> Epilogue |
 
     def strips(unit: int) -> int:
         """About `STRIP` columns: whole units, whole tiles of the product."""
-        step = math.lcm(unit, columns)
+        step = math.lcm(fixed(unit), columns)
         return step * -(-STRIP // step)
 
     if not kernel.reduced:

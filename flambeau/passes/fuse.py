@@ -26,7 +26,7 @@ from flambeau.ir.region import (
     through_view,
 )
 
-_MAX_MEMBERS = 160
+_MAX_MEMBERS = 128  # code generation goes from a value to its sources by calls in calls
 _MAX_LOADS = 28
 _FREE_DEPTH = 64  # a longer chain of operations on numbers is written to memory in between
 #: rows that cost more than a pass over memory; they are not computed twice
@@ -346,9 +346,9 @@ class Attempt:
         self.dims = region.dims
         self.reduced = region.reduced
         self.own: Map | None = None
-        self.reads: set[Node] = set()  # from memory
+        self.reads: dict[Node, None] = {}  # from memory, in order
         self.pulled: dict[Node, Map] = {}
-        self.forced: set[Node] = set()
+        self.forced: dict[Node, None] = {}
         self.shadow: Region = region
 
     def fits(self) -> bool:
@@ -448,7 +448,7 @@ class Attempt:
         if node.op.kind == "reduce":
             own = self.shadow.natural(kept_only=True)
         if node in self.fuser.writes:
-            self.reads.add(self.fuser.writes[node].src[0])
+            self.reads[self.fuser.writes[node].src[0]] = None
         self.own = own
         return len(self.loads) <= _MAX_LOADS
 
@@ -457,7 +457,7 @@ class Attempt:
         base = base_of(s)
         if base in self.shadow.maps:
             return False
-        self.reads.add(base)
+        self.reads[base] = None
         return True
 
     def _read(self, s: Node, m: Map, depth: int) -> bool:
@@ -468,7 +468,7 @@ class Attempt:
         if self.pulled.get(s) == m:
             return True
         if s.op is AGAIN:  # from memory, and so in no region that computes the source
-            self.reads.add(base_of(s))
+            self.reads[base_of(s)] = None
             self.loads.add((s, m))
             return True
         if s.op.kind == "view":
@@ -476,11 +476,11 @@ class Attempt:
             return inner is not None and self._read(s.src[0], inner, depth)
         if s in self.fuser.free:
             if s not in self.shadow.forced:
-                saved = (dict(self.pulled), set(self.reads), set(self.loads))
+                saved = (dict(self.pulled), dict(self.reads), set(self.loads))
                 if self._free(s, m, depth):
                     return True
                 self.pulled, self.reads, self.loads = saved
-            self.forced.add(s)
+            self.forced[s] = None
             self.loads.add((s, m))
             return True
         if (
@@ -489,7 +489,7 @@ class Attempt:
             or s.op.kind == "input"
             or not self._pull(s, m, depth)
         ):
-            self.reads.add(s)
+            self.reads[s] = None
             self.loads.add((s, m))
         return True
 
@@ -512,7 +512,7 @@ class Attempt:
             or s in self.fuser.outputs
         ):
             return False
-        saved = (dict(self.pulled), set(self.reads), set(self.loads))
+        saved = (dict(self.pulled), dict(self.reads), set(self.loads))
         before = len(self.loads)
         full = [x for x in s.src if type(x) is Node]
         for x in full:
@@ -521,7 +521,7 @@ class Attempt:
                 self.pulled, self.reads, self.loads = saved
                 return False
         big = sum(1 for x, _ in list(self.loads)[before:] if x.numel * 2 > s.numel)
-        if big > 3 or any(not self._available(x) for x in self.reads - saved[1]):
+        if big > 3 or any(not self._available(x) for x in self.reads.keys() - saved[1].keys()):
             self.pulled, self.reads, self.loads = saved
             return False
         self.pulled[s] = m
@@ -572,7 +572,7 @@ class Attempt:
             region.stores[self.node] = flatten_coordinates(
                 coordinates, strides, offset, len(region.dims)
             )
-        region.forced |= self.forced
+        region.forced |= self.forced.keys()
         for s in self.forced:
             fuser.alone(s)
             fuser.depend(region, fuser.home[s])

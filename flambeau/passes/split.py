@@ -8,6 +8,7 @@ import math
 from flambeau.dtype import dtype as DType
 from flambeau.dtype import float32
 from flambeau.ir.graph import CAST, VIEW, Graph, Node
+from flambeau.ir.symbol import SymInt, at_hand, factors, fixed
 from flambeau.ops.rows import ROWS
 from flambeau.size import contiguous_strides
 
@@ -16,6 +17,7 @@ _ROW_LIMIT = 1 << 17  # longest row one iteration reduces when there are other r
 _LONE_LIMIT = 4096  # ... when there are too few rows to share
 _FEW = 8
 _COLUMN_LIMIT = 256  # rows added one after another when columns are reduced
+_LOOSE = 8  # how much longer the parts of a symbolic size may be
 
 
 def split(graph: Graph) -> Graph:
@@ -114,7 +116,16 @@ def _cut(n: int, others: int, last: bool, x: Node, sizes: tuple[int, ...], at: i
 
 
 def _divisor(n: int, low: int, high: int) -> int:
-    """A divisor of n in [low, high], the one nearest sqrt(low * high); 0 if there is none."""
+    """A divisor of n in [low, high], the one nearest sqrt(low * high); 0 if there is none.
+
+    Of a symbolic size (Note [Symbolic sizes] in `ir/symbol.py`) one that divides it whatever it is;
+    a long one that has none is taken as it is at hand.
+    """
     middle = math.isqrt(low * high)
+    if isinstance(n, SymInt):
+        found = [d for d in factors(n, _LOOSE * high) if at_hand(d) >= low]
+        if found or n <= _LOOSE * high:
+            return min(found, key=lambda d: abs(at_hand(d) - middle), default=0)
+        n = fixed(n)
     found = [d for d in range(low, high + 1) if n % d == 0]
     return min(found, key=lambda d: (d % 16 != 0, abs(d - middle))) if found else 0

@@ -15,15 +15,18 @@ from flambeau.ir.text import graph_text, plan_text
 from flambeau.kernels import claims
 from flambeau.passes.fuse import fuse
 from flambeau.passes.pipeline import lower
-from flambeau.runtime import profile
+from flambeau.runtime import family, profile
+from flambeau.runtime.generation import Generated, generate
 from flambeau.runtime.host import array_of
 from flambeau.runtime.kernels import module
 from flambeau.runtime.memory import Buffer
-from flambeau.runtime.program import build
+from flambeau.runtime.program import Program
 
 
 class Interpreted:
     """A program run node by node in NumPy: the oracle, and `FLAMBEAU_TARGET=interpret`."""
+
+    resized = False
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -53,22 +56,38 @@ def overwrite(home: Buffer, buffer: Buffer) -> None:
     ctypes.memmove(home.ptr, buffer.ptr, buffer.nbytes)
 
 
+def forget() -> None:
+    """Forget what was generated for graphs."""
+    family.clear()
+
+
+def generated(graph: Graph) -> Generated:
+    """The fused plan of a graph, with its kernels."""
+    with profile.span("rewrite", "compile", nodes=len(graph.nodes)):
+        lowered = lower(graph, claims.claims)
+    if "lower" in _wanted():
+        print(graph_text(lowered, "lowered"), file=sys.stderr)
+    with profile.span("fuse", "compile", nodes=len(lowered.nodes)):
+        plan = fuse(lowered)
+    with profile.span("generate", "compile", steps=len(plan.steps)):
+        return generate(plan)
+
+
 def compile(graph: Graph, key: Any) -> Any:
-    """A program for a graph. `FLAMBEAU_PRINT` names stages to print: graph, lower, fuse, llvm."""
+    """A program for a graph. `FLAMBEAU_PRINT` names stages to print: graph, lower, fuse, llvm,
+    sizes."""
     show = _wanted()
     if "graph" in show:
         print(graph_text(graph, "recorded"), file=sys.stderr)
-    interpreted = os.environ.get("FLAMBEAU_TARGET") == "interpret"
-    with profile.span("rewrite", "compile", nodes=len(graph.nodes)):
-        lowered = lower(graph) if interpreted else lower(graph, claims.claims)
-    if "lower" in show:
-        print(graph_text(lowered, "lowered"), file=sys.stderr)
-    if interpreted:
+    if os.environ.get("FLAMBEAU_TARGET") == "interpret":
+        lowered = lower(graph)
+        if "lower" in show:
+            print(graph_text(lowered, "lowered"), file=sys.stderr)
         return Interpreted(lowered)
-    with profile.span("fuse", "compile", nodes=len(lowered.nodes)):
-        plan = fuse(lowered)
-    with profile.span("plan and generate", "compile", steps=len(plan.steps)):
-        program = build(plan, record.memory_budget)
+    made, from_template = family.find(graph, generated)
+    with profile.span("plan", "compile", steps=len(made.plan.steps)):
+        program = Program(made, record.memory_budget)
+    program.resized = from_template
     program.rows = tuple(n.op.name for n in graph.nodes)
     if program.budget is not None and program.peak_bytes > program.budget:
         warnings.warn(

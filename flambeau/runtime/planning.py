@@ -15,17 +15,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from flambeau.codegen.llvm import Kernel
-from flambeau.codegen.loops import emit_region
 from flambeau.dtypes import uint8
 from flambeau.ir.graph import COPY, PICK, Node
 from flambeau.ir.region import Region
 from flambeau.kernels import claims
-from flambeau.kernels.epilogue import Attach, Carried
-from flambeau.passes.fuse import Plan, Step, base_of, order_after
+from flambeau.passes.fuse import Step, base_of, order_after
 from flambeau.passes.rematerialise import Again, Schedule, rematerialise
 from flambeau.passes.schedule import Task, schedule
-from flambeau.runtime import cpuinfo, kernels
+from flambeau.runtime.generation import Generated, memory_read
 from flambeau.runtime.layout import Storage, place
 from flambeau.runtime.work import work_of
 
@@ -50,9 +47,10 @@ class Planning:
     """
 
     rows: tuple[str, ...] = ()  # of the recorded program, which nodes' origins count
+    resized = False  # whether it was generated for other sizes: Note [Families]
 
-    def __init__(self, plan: Plan, budget: int | None = None) -> None:
-        self.plan = plan
+    def __init__(self, generated: Generated, budget: int | None = None) -> None:
+        self.plan = plan = generated.plan
         graph = plan.graph
         self.graph = graph
         self.storages: dict[Node, Storage] = {}
@@ -68,16 +66,9 @@ class Planning:
                 step.kind = "composite"  # a library call that a kernel computes
             if isinstance(step, Step) and step.kind == "composite":
                 self.claimed(step.node)
-        vector_bytes = kernels.vector_bytes()
-        self.kernels: dict[int, Kernel] = {
-            s.number: emit_region(s, plan.free, vector_bytes)
-            for s in plan.steps
-            if isinstance(s, Region) and s.stores
-        }
-        self.carriers: dict[int, Step] = {}
-        self.carried: dict[int, Carried] = {}
-        attached = Attach(plan, self.kernels, self.reads, vector_bytes, cpuinfo.host_features())
-        self.carriers, self.carried = attached.carriers, attached.carried
+        self.kernels = generated.kernels
+        self.carriers = generated.carriers
+        self.carried = generated.carried
         self.bind_outputs()
         self.arrange(budget)
 
@@ -118,10 +109,7 @@ class Planning:
     def reads(self, step: Any) -> list[Node]:
         """Nodes whose memory a step reads."""
         if isinstance(step, Region):
-            kernel = self.kernels.get(step.number)
-            if kernel is None:
-                return []
-            return [s[1] for s in kernel.slots if s[0] == "address" and isinstance(s[1], Node)]
+            return memory_read(self.kernels.get(step.number))
         found = [base_of(s) for s in step.node.src if type(s) is Node]
         carried = self.carried.get(step.number)
         if carried is not None:

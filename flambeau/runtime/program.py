@@ -25,6 +25,7 @@ from flambeau.kernels.gemm_epilogue import EPILOGUE, RECORD, WITH_EPILOGUE
 from flambeau.passes.fuse import Plan, Step, base_of
 from flambeau.runtime import kernels, profile, runner
 from flambeau.runtime.fault import wrong_index
+from flambeau.runtime.generation import Generated, generate
 from flambeau.runtime.host import array_of
 from flambeau.runtime.layout import Storage
 from flambeau.runtime.memory import Buffer, scratch
@@ -50,8 +51,8 @@ class HostCall:
 class Program(Planning):
     """Runs one plan. Slots of the value array: 0 the arena, then inputs, outputs, numbers."""
 
-    def __init__(self, plan: Plan, budget: int | None = None) -> None:
-        super().__init__(plan, budget)
+    def __init__(self, generated: Generated, budget: int | None = None) -> None:
+        super().__init__(generated, budget)
         self.codes: list[tuple[str, Node]] = []
         self.number_slot = 1 + self.n_inputs + self.n_outputs
         self.link()
@@ -412,4 +413,4 @@ class Program(Planning):
 
 def build(plan: Plan, budget: int | None = None) -> Program:
     """A program for a fused plan, within `budget` bytes of memory if that can be done."""
-    return Program(plan, budget)
+    return Program(generate(plan), budget)

@@ -1,0 +1,621 @@
+"""Sizes as symbols: one program for many sizes, and what must hold of a size for it.
+
+Note [Symbolic sizes]
+Sizes that may change are `SymInt`: integers that know what they are computed from. Code that
+computes with them runs as it does with plain integers, and gives expressions; where it asks one a
+question (is it 1, is it below a limit, does it divide another) the answer for the size at hand is
+given, and kept as a `Guard`. What was made so is right for every size of which all guards hold. A
+question whose answer follows from sizes being at least 2 leaves none. Where an integer cannot be
+followed (as text, as a length of a Python list) its value becomes a guard.
+
+A `SymInt` is symbolic while its `Symbols` are active, in one thread; otherwise it is the integer.
+Two of them are equal as keys of a dict only if their expressions are: that two sizes happen to be
+the same is never asked by looking something up.
+
+Expressions are polynomials with integer coefficients; quotients, remainders and ratios that do not
+come out even are unknowns of their own.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+#: Sizes below this are worth code of their own: no symbol has one of them.
+SMALLEST = 2
+
+
+_count = itertools.count().__next__
+
+
+class _Active(threading.local):
+    symbols: Symbols | None = None
+
+
+_active = _Active()
+
+
+class Guard(NamedTuple):
+    """What must hold of an expression.
+
+    Attributes:
+        relation: "== 0", "!= 0", "> 0" or "<= 0".
+        expression: of the symbols.
+        line: the line of the program that asked, or "".
+    """
+
+    relation: str
+    expression: Expression
+    line: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.expression} {self.relation}"
+
+
+class Unknown(NamedTuple):
+    """What expressions are made of: a symbol, or `left operator right` that stays as it is.
+
+    Attributes:
+        name: of a symbol, else "".
+        operator: "//" or "%".
+        below: the least value that is known of it.
+    """
+
+    name: str
+    operator: str
+    left: Any
+    right: Any
+    below: int | None
+
+    def __str__(self) -> str:
+        return self.name or f"(({self.left}) {self.operator} ({self.right}))"
+
+
+Monomial = tuple[int, ...]
+
+_RELATIONS: dict[str, Callable[[int], bool]] = {
+    "== 0": lambda n: n == 0,
+    "!= 0": lambda n: n != 0,
+    "> 0": lambda n: n > 0,
+    "<= 0": lambda n: n <= 0,
+}
+
+
+def _order(monomial: Monomial) -> tuple[Any, ...]:
+    """By degree, then by the unknowns' powers: an order that multiplying by another keeps."""
+    return len(monomial), tuple(-k for k in monomial)
+
+
+class Expression:
+    """A polynomial: {unknowns of a product, by number and in order: coefficient}.
+
+    There is one for each value in its `Symbols`, which makes them (`Symbols.expression`).
+    """
+
+    __slots__ = ("index", "key", "space", "terms")
+
+    def __init__(self, space: Symbols, terms: dict[Monomial, int], index: int) -> None:
+        self.space = space
+        self.terms = terms
+        self.index = index
+        self.key = hash((space.number, index))
+
+    def __str__(self) -> str:
+        parts = []
+        for monomial, c in self.terms.items():
+            names = [str(self.space.unknowns[k]) for k in monomial]
+            parts.append("*".join([str(c), *names] if c != 1 or not names else names))
+        return " + ".join(parts) or "0"
+
+    @property
+    def number(self) -> int | None:
+        """Its value where no unknown is in it."""
+        if not self.terms:
+            return 0
+        return self.terms.get(()) if len(self.terms) == 1 else None
+
+    def plus(self, other: Expression, times: int = 1) -> Expression:
+        """self + times * other."""
+        terms = dict(self.terms)
+        for m, c in other.terms.items():
+            terms[m] = terms.get(m, 0) + times * c
+        return self.space.expression(terms)
+
+    def times(self, other: Expression) -> Expression:
+        """The product."""
+        terms: dict[Monomial, int] = {}
+        for m, c in self.terms.items():
+            for n, d in other.terms.items():
+                product = tuple(sorted(m + n))
+                terms[product] = terms.get(product, 0) + c * d
+        return self.space.expression(terms)
+
+    def over(self, other: Expression) -> Expression | None:
+        """The quotient where it comes out whatever the unknowns are, else None: long division."""
+        rest, found = dict(self.terms), {}
+        lead = max(other.terms, key=_order)
+        while rest:
+            monomial = max(rest, key=_order)
+            quotient = list(monomial)
+            for k in lead:
+                if k not in quotient:
+                    return None
+                quotient.remove(k)
+            times, odd = divmod(rest[monomial], other.terms[lead])
+            if odd:
+                return None
+            found[tuple(quotient)] = times
+            for m, c in other.terms.items():
+                product = tuple(sorted((*m, *quotient)))
+                left = rest.get(product, 0) - times * c
+                if left:
+                    rest[product] = left
+                else:
+                    rest.pop(product, None)
+        return self.space.expression(found)
+
+    def value(self, unknowns: Sequence[int]) -> int:
+        """Its value, from those of the unknowns."""
+        total = 0
+        for monomial, c in self.terms.items():
+            for k in monomial:
+                c *= unknowns[k]
+            total += c
+        return total
+
+    def least(self) -> int | None:
+        """A bound that the value is never below, from the unknowns' own; None if none is known."""
+        shifted: dict[Monomial, int] = {}  # in unknowns less their bounds, which are not negative
+        for monomial, c in self.terms.items():
+            part: dict[Monomial, int] = {(): c}
+            for k in monomial:
+                low = self.space.unknowns[k].below
+                if low is None:
+                    return None
+                grown: dict[Monomial, int] = {}
+                for m, d in part.items():
+                    grown[m] = grown.get(m, 0) + d * low
+                    longer = tuple(sorted((*m, k)))
+                    grown[longer] = grown.get(longer, 0) + d
+                part = grown
+            for m, d in part.items():
+                shifted[m] = shifted.get(m, 0) + d
+        if any(c < 0 for m, c in shifted.items() if m):
+            return None
+        return shifted.get((), 0)
+
+
+class Symbols:
+    """Unknown sizes, what was computed from them, and what was asked about them.
+
+    While entered (`with symbols:`) the thread's `SymInt`s of these symbols are symbolic.
+
+    Args:
+        line: -> the line of the program that asks now, for guards.
+
+    Attributes:
+        names: the symbols, in order.
+        guards: what must hold, in the order in which it was asked.
+        unknowns: the symbols, and quotients and remainders that do not come out.
+        at_hand: their values now.
+    """
+
+    def __init__(self, line: Callable[[], str] | None = None) -> None:
+        self.number = _count()
+        self.names: list[str] = []
+        self.unknowns: list[Unknown] = []
+        self.at_hand: list[int] = []
+        self.guards: dict[tuple[str, Expression], Guard] = {}
+        self._line = line
+        self.memo: dict[Any, Any] = {}  # what operations have given: (operation, operands)
+        self._numbers: dict[Unknown, int] = {}
+        self._expressions: dict[frozenset[tuple[Monomial, int]], Expression] = {}
+        self._before: list[Symbols | None] = []
+
+    def __enter__(self) -> Symbols:
+        self._before.append(_active.symbols)
+        _active.symbols = self
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        _active.symbols = self._before.pop()
+
+    def symbol(self, value: int, name: str = "") -> SymInt:
+        """A new symbol, which is `value` now.
+
+        Raises:
+            ValueError: the value is one of those that have code of their own.
+        """
+        if value < SMALLEST:
+            raise ValueError(f"a symbolic size is at least {SMALLEST}, got {value}")
+        name = name or f"s{len(self.names)}"
+        self.names.append(name)
+        return SymInt(value, self._unknown(Unknown(name, "", None, None, SMALLEST), value))
+
+    def _unknown(self, unknown: Unknown, value: int) -> Expression:
+        number = self._numbers.get(unknown)
+        if number is None:
+            number = self._numbers[unknown] = len(self.unknowns)
+            self.unknowns.append(unknown)
+            self.at_hand.append(value)
+        return self.expression({(number,): 1})
+
+    def expression(self, terms: dict[Monomial, int]) -> Expression:
+        """The expression with these terms."""
+        key = frozenset((m, c) for m, c in terms.items() if c)
+        found = self._expressions.get(key)
+        if found is None:
+            terms = {m: c for m, c in terms.items() if c}
+            found = self._expressions[key] = Expression(self, terms, len(self._expressions))
+        return found
+
+    def constant(self, number: int) -> Expression:
+        """A number as an expression."""
+        return self.expression({(): number})
+
+    def operation(self, operator: str, left: Expression, right: Expression) -> Expression:
+        """A quotient or remainder, which is an unknown of its own where it does not come out."""
+        if (exact := left.over(right)) is not None:
+            return exact if operator == "//" else self.constant(0)
+        known = left.least()
+        positive = (right.least() or 0) > 0
+        low = 0 if positive and (operator == "%" or (known is not None and known >= 0)) else None
+        a, b = left.value(self.at_hand), right.value(self.at_hand)
+        value = a // b if operator == "//" else a % b
+        return self._unknown(Unknown("", operator, left, right, low), value)
+
+    def ask(self, relation: str, expression: Expression, holds: bool) -> bool:
+        """Note that an answer was given.
+
+        Args:
+            relation: "== 0" or "> 0".
+            holds: the answer for the sizes at hand.
+        """
+        low, high = expression.least(), self.constant(0).plus(expression, -1).least()
+        if low is not None and low > 0:
+            return relation == "> 0"
+        if high is not None and high >= (0 if relation == "> 0" else 1):
+            return False
+        if not expression.terms:
+            return relation == "== 0"
+        found = relation if holds else {"== 0": "!= 0", "> 0": "<= 0"}[relation]
+        if (found, expression) not in self.guards:
+            line = self._line() if self._line is not None else ""
+            self.guards[found, expression] = Guard(found, expression, line)
+        return holds
+
+    # -- other sizes ----------------------------------------------------------------------------
+
+    def values(self, binding: Sequence[int]) -> list[int] | None:
+        """All unknowns, from the symbols' values; None if a guard does not hold."""
+        if any(n < SMALLEST for n in binding):
+            return None
+        found: list[int] = []
+        given = iter(binding)
+        for u in self.unknowns:
+            if u.name:
+                found.append(next(given))
+                continue
+            left, right = u.left.value(found), u.right.value(found)
+            if not right:
+                return None
+            found.append(left // right if u.operator == "//" else left % right)
+        holds = all(_RELATIONS[g.relation](g.expression.value(found)) for g in self.guards.values())
+        return found if holds else None
+
+
+def text(value: Any) -> str:
+    """A number, an expression or a symbolic number as Python source over the symbols' names."""
+    if isinstance(value, SymInt):
+        return f"({value.expression})"
+    if isinstance(value, SymFloat):
+        return value.source
+    return str(value) if isinstance(value, Expression) else repr(value)
+
+
+def _made(value: int, expression: Expression) -> int:
+    number = expression.number
+    return number if number is not None else SymInt(value, expression)
+
+
+def _operation(
+    name: str, work: Callable[[Symbols, Expression, Expression, Any], Any]
+) -> Callable[..., Any]:
+    """A method of `SymInt` for an integer operation.
+
+    Args:
+        name: of the method of `int`.
+        work: (symbols, own expression, the other's, the result at hand) -> the symbolic result.
+    """
+    plain = getattr(int, name)
+
+    def call(self: SymInt, other: Any) -> Any:
+        expression = self.expression
+        space = expression.space
+        if _active.symbols is not space or not isinstance(other, int):
+            return plain(self, other)
+        operand: Any = int.__pos__(other)
+        if type(other) is SymInt and other.expression.space is space:
+            operand = other.expression
+        key = name, expression, operand
+        found = space.memo.get(key)
+        if found is None:
+            right = operand if isinstance(operand, Expression) else space.constant(operand)
+            found = space.memo[key] = work(space, expression, right, plain(self, other))
+        return found
+
+    return call
+
+
+class SymInt(int):
+    """An integer that knows the expression it is the value of: Note [Symbolic sizes].
+
+    Args:
+        value: for the sizes at hand.
+        expression: of symbols.
+    """
+
+    expression: Expression
+
+    def __new__(cls, value: int, expression: Expression) -> SymInt:
+        made = int.__new__(cls, value)
+        made.expression = expression
+        return made
+
+    __add__ = __radd__ = _operation("__add__", lambda s, a, b, v: _made(v, a.plus(b)))
+    __sub__ = _operation("__sub__", lambda s, a, b, v: _made(v, a.plus(b, -1)))
+    __rsub__ = _operation("__rsub__", lambda s, a, b, v: _made(v, b.plus(a, -1)))
+    __floordiv__ = _operation("__floordiv__", lambda s, a, b, v: _made(v, s.operation("//", a, b)))
+    __rfloordiv__ = _operation(
+        "__rfloordiv__", lambda s, a, b, v: _made(v, s.operation("//", b, a))
+    )
+    __mod__ = _operation("__mod__", lambda s, a, b, v: _made(v, s.operation("%", a, b)))
+    __rmod__ = _operation("__rmod__", lambda s, a, b, v: _made(v, s.operation("%", b, a)))
+    __eq__ = _operation("__eq__", lambda s, a, b, v: s.ask("== 0", a.plus(b, -1), v))
+    __ne__ = _operation("__ne__", lambda s, a, b, v: not s.ask("== 0", a.plus(b, -1), not v))
+    __gt__ = _operation("__gt__", lambda s, a, b, v: s.ask("> 0", a.plus(b, -1), v))
+    __lt__ = _operation("__lt__", lambda s, a, b, v: s.ask("> 0", b.plus(a, -1), v))
+    __ge__ = _operation("__ge__", lambda s, a, b, v: not s.ask("> 0", b.plus(a, -1), not v))
+    __le__ = _operation("__le__", lambda s, a, b, v: not s.ask("> 0", a.plus(b, -1), not v))
+    _times = _operation("__mul__", lambda s, a, b, v: _made(v, a.times(b)))
+
+    def __mul__(self, other: Any) -> Any:
+        if isinstance(other, float):
+            value = int.__float__(self) * other
+            return _number("*", self, other, value) if _symbolic(self) else value
+        value = self._times(other)  # a sequence asks for the number itself
+        return value if value is not NotImplemented else fixed(self) * other
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> Any:
+        return 0 - self
+
+    def __pos__(self) -> Any:
+        return self
+
+    def __abs__(self) -> Any:
+        return self if self >= 0 else -self
+
+    def __divmod__(self, other: Any) -> Any:
+        return self // other, self % other
+
+    def __truediv__(self, other: Any) -> Any:
+        value = int.__truediv__(self, other)
+        if isinstance(other, float):
+            value = int.__pos__(self) / other
+        return (
+            value
+            if not _symbolic(self) or not isinstance(other, (int, float))
+            else _number("/", self, other, value)
+        )
+
+    def __rtruediv__(self, other: Any) -> Any:
+        if not isinstance(other, (int, float)):
+            return NotImplemented
+        value = other / int.__pos__(self)
+        return (
+            value
+            if not _symbolic(self) or not isinstance(other, (int, float))
+            else _number("/", other, self, value)
+        )
+
+    def __pow__(self, other: Any, modulo: Any = None) -> Any:
+        if type(other) is int and 0 < other <= 4 and modulo is None:
+            return math.prod([self] * other)
+        return pow(fixed(self), other, modulo)
+
+    def __bool__(self) -> bool:
+        return bool(self != 0)
+
+    def __hash__(self) -> int:
+        active = _active.symbols is self.expression.space
+        return self.expression.key if active else int.__hash__(self)
+
+    def __index__(self) -> int:  # C code does not ask an integer for it
+        return self
+
+    def __int__(self) -> int:
+        return fixed(self)
+
+    __trunc__ = __int__
+
+    def __float__(self) -> float:
+        return float(fixed(self))
+
+    def __round__(self, digits: Any = None) -> Any:
+        return self
+
+    def __floor__(self) -> Any:
+        return self
+
+    def __ceil__(self) -> Any:
+        return self
+
+    def __repr__(self) -> str:
+        return repr(fixed(self))
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return format(fixed(self), spec)
+
+    def __reduce__(self) -> Any:
+        return int, (fixed(self),)
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self
+
+    __copy__ = __deepcopy__
+
+
+def _by_value(name: str) -> Callable[..., Any]:
+    """An operation that is done with the value, which it fixes."""
+    plain = getattr(int, name)
+
+    def call(self: SymInt, *others: Any) -> Any:
+        return plain(fixed(self), *map(fixed, others))
+
+    return call
+
+
+for _name in ("and", "or", "xor", "lshift", "rshift"):
+    for _side in ("", "r"):
+        setattr(SymInt, f"__{_side}{_name}__", _by_value(f"__{_side}{_name}__"))
+for _name in ("__invert__", "__rpow__", "__rdivmod__", "bit_length", "to_bytes"):
+    setattr(SymInt, _name, _by_value(_name))
+
+
+class SymFloat(float):
+    """A number computed from symbolic sizes.
+
+    Arithmetic with it gives others; any other use makes the sizes guards.
+
+    Args:
+        value: for the sizes at hand.
+        source: Python source over the symbols' names.
+        of: what it is computed from.
+    """
+
+    source: str
+    of: tuple[SymInt, ...]
+
+    def __new__(cls, value: float, source: str, of: tuple[SymInt, ...]) -> SymFloat:
+        made = float.__new__(cls, float.__pos__(value))
+        made.source, made.of = source, of
+        return made
+
+    def __float__(self) -> float:
+        for n in self.of:
+            fixed(n)
+        return float.__pos__(self)
+
+    def __hash__(self) -> int:
+        return hash(self.source) if _symbolic(self) else float.__hash__(self)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, SymFloat) and other.source == self.source:
+            return True
+        return float.__eq__(float(self), other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __repr__(self) -> str:
+        return repr(float(self))
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return format(float(self), spec)
+
+    def __reduce__(self) -> Any:
+        return float, (float(self),)
+
+
+def _arithmetic(operator: str, name: str) -> Callable[..., Any]:
+    plain = getattr(float, name)
+
+    def call(self: SymFloat, other: Any) -> Any:
+        value = plain(self, other)
+        if value is NotImplemented or not _symbolic(self):
+            return value
+        return (
+            _number(operator, other, self, value)
+            if name[2] == "r"
+            else _number(operator, self, other, value)
+        )
+
+    return call
+
+
+def _by_float(name: str) -> Callable[..., Any]:
+    plain = getattr(float, name)
+    return lambda self, *others: plain(float(self), *others)
+
+
+for _name, _operator in (("add", "+"), ("sub", "-"), ("mul", "*"), ("truediv", "/")):
+    for _side in ("", "r"):
+        setattr(SymFloat, f"__{_side}{_name}__", _arithmetic(_operator, f"__{_side}{_name}__"))
+for _name in "lt le gt ge bool neg abs int trunc round pow rpow floordiv mod".split():
+    setattr(SymFloat, f"__{_name}__", _by_float(f"__{_name}__"))
+
+
+def _symbolic(n: Any) -> bool:
+    """Whether a number is an expression now."""
+    if isinstance(n, SymInt):
+        return _active.symbols is n.expression.space
+    return isinstance(n, SymFloat) and _symbolic(n.of[0])
+
+
+def _number(operator: str, left: Any, right: Any, value: float) -> float:
+    """A number computed from two of which one is symbolic."""
+    of: tuple[SymInt, ...] = ()
+    for n in (left, right):
+        of += n.of if isinstance(n, SymFloat) else (n,) if isinstance(n, SymInt) else ()
+    return SymFloat(value, f"({text(left)} {operator} {text(right)})", of)
+
+
+def fixed(n: Any) -> Any:
+    """A number as it is now; that it is so becomes a guard, if it is a symbolic integer."""
+    if not isinstance(n, SymInt):
+        return n
+    value = int.__pos__(n)
+    if _symbolic(n):
+        space = n.expression.space
+        space.ask("== 0", n.expression.plus(space.constant(value), -1), True)
+    return value
+
+
+def at_hand(n: int) -> int:
+    """The value of a number now, without asking: for choices that are right for every size."""
+    return int.__pos__(n)
+
+
+def divides(d: int, n: int) -> bool:
+    """Whether a number divides another, for all sizes if one is symbolic."""
+    if not isinstance(n, SymInt):
+        return not isinstance(d, SymInt) and n % d == 0
+    space = n.expression.space
+    by = d.expression if isinstance(d, SymInt) else space.constant(d)
+    return n.expression.over(by) is not None
+
+
+def factors(n: int, high: int) -> list[int]:
+    """Divisors, less than itself and up to `high` at hand, that a symbolic integer has for all
+    sizes: those of its coefficient and its unknowns. A sum has none."""
+    if not isinstance(n, SymInt) or len(n.expression.terms) != 1:
+        return []
+    ((monomial, c),) = n.expression.terms.items()
+    space = n.expression.space
+    found: dict[int, None] = {}
+    for count in range(len(monomial) + 1):
+        for chosen in itertools.combinations(monomial, count):
+            product = math.prod(space.at_hand[k] for k in chosen)
+            for d in range(1, high // product + 1):
+                if c % d == 0 and (d < c or count < len(monomial)):
+                    found[_made(product * d, space.expression({chosen: d}))] = None
+    return list(found)
