@@ -1,6 +1,7 @@
 """DLPack: memory handed to and taken from other array libraries without copies.
 
-The structs of DLPack 0.8 and the PyCapsule protocol, through ctypes.
+The structs of DLPack 0.8 and 1.0 and the PyCapsule protocol, through ctypes. A consumer that knows
+version 1 gets its struct, which says that the memory may be written; others get the older one.
 
 Reference: https://dmlc.github.io/dlpack/latest/c_api.html
 """
@@ -12,14 +13,17 @@ from collections.abc import Callable
 from typing import Any
 
 from flambeau import dtypes, record
-from flambeau.device import cpu
+from flambeau.device import cpu, resolve
 from flambeau.dtype import dtype as DType
 from flambeau.runtime.memory import Buffer
 from flambeau.size import contiguous_strides
 from flambeau.tensor import Tensor, over
 
 _CPU = 1
-#: dtype -> (type code, bits); codes: 0 int, 1 unsigned, 2 float, 4 bfloat, 6 bool.
+_VERSION = (1, 0)
+_READ_ONLY, _IS_COPIED = 1, 2  # flags of the versioned struct
+#: dtype -> (type code, bits); codes: 0 int, 1 unsigned, 2 float, 4 bfloat, 5 complex, 6 bool, 10
+#: and above 8-bit floats.
 _CODES: dict[DType, tuple[int, int]] = {
     dtypes.float64: (2, 64),
     dtypes.float32: (2, 32),
@@ -30,7 +34,17 @@ _CODES: dict[DType, tuple[int, int]] = {
     dtypes.int16: (0, 16),
     dtypes.int8: (0, 8),
     dtypes.uint8: (1, 8),
+    dtypes.uint16: (1, 16),
+    dtypes.uint32: (1, 32),
+    dtypes.uint64: (1, 64),
+    dtypes.complex64: (5, 64),
+    dtypes.complex128: (5, 128),
     dtypes.bool: (6, 8),
+    dtypes.float8_e4m3fn: (10, 8),
+    dtypes.float8_e4m3fnuz: (11, 8),
+    dtypes.float8_e5m2: (12, 8),
+    dtypes.float8_e5m2fnuz: (13, 8),
+    dtypes.float8_e8m0fnu: (14, 8),
 }
 _DTYPES = {code: dtype for dtype, code in _CODES.items()}
 
@@ -54,6 +68,17 @@ class _Managed(ctypes.Structure):
     _fields_ = [("tensor", _DLTensor), ("context", ctypes.c_void_p), ("deleter", ctypes.c_void_p)]
 
 
+class _ManagedVersioned(ctypes.Structure):
+    _fields_ = [
+        ("major", ctypes.c_uint32),
+        ("minor", ctypes.c_uint32),
+        ("context", ctypes.c_void_p),
+        ("deleter", ctypes.c_void_p),
+        ("flags", ctypes.c_uint64),
+        ("tensor", _DLTensor),
+    ]
+
+
 _DELETER = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 _DESTRUCTOR = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 _python = ctypes.pythonapi
@@ -72,7 +97,13 @@ _pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)(
 _rename = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p)(
     ("PyCapsule_SetName", _python)
 )
-_FRESH, _USED = b"dltensor", b"used_dltensor"  # a capsule keeps the pointer to its name
+#: Names of capsules that were not taken yet -> that of those that were, and the struct. A capsule
+#: keeps the pointer to its name.
+_FRESH: dict[bytes, tuple[bytes, Any]] = {
+    b"dltensor": (b"used_dltensor", _Managed),
+    b"dltensor_versioned": (b"used_dltensor_versioned", _ManagedVersioned),
+}
+_OLD, _VERSIONED = _FRESH
 
 #: What has been handed out, by the address of its struct: kept until its deleter is called.
 _lent: dict[int, Any] = {}
@@ -92,8 +123,9 @@ def _give_back(address: int) -> None:
 
 
 def _drop_capsule(capsule: int) -> None:
-    if _is_valid(capsule, _FRESH):  # nobody took it
-        _give_back(_pointer(capsule, _FRESH))
+    for name in _FRESH:
+        if _is_valid(capsule, name):  # nobody took it
+            _give_back(_pointer(capsule, name))
 
 
 _deleter = _DELETER(_give_back)
@@ -104,49 +136,53 @@ def _lend(
     self: Tensor,
     *,
     stream: Any = None,
-    max_version: Any = None,
-    dl_device: Any = None,
+    max_version: tuple[int, int] | None = None,
+    dl_device: tuple[int, int] | None = None,
     copy: bool | None = None,
 ) -> Any:
     """The tensor's memory as a DLPack capsule; executes what is pending.
 
+    Args:
+        stream: None or -1, there being none.
+        max_version: the newest version that the consumer knows; before 1.0 when None.
+        dl_device: where it wants the memory; where it is when None.
+        copy: whether it wants memory of its own.
+
     Raises:
-        BufferError: the tensor requires grad, or lives on a device that others cannot read.
+        BufferError: the tensor requires grad, or lives where others cannot read it.
+        AssertionError: a stream.
     """
     if self.requires_grad:
         raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
-    if self.device.type != "cpu":
-        raise BufferError(f"cannot export a tensor on {self.device}")
+    if stream is not None and type(stream) is not int:
+        raise TypeError("stream must be ``int`` or ``none``")
+    if stream not in (None, -1):
+        raise AssertionError("stream should be None on cpu.")
+    where = _where(self)
+    if dl_device is not None and tuple(dl_device) != where:
+        raise BufferError(f"cannot export a tensor of device {where} to device {tuple(dl_device)}")
     if copy:
         self = self.clone()
     buffer = record.realise(self._cell)
     ndim = len(self._shape)
     shape = (ctypes.c_int64 * max(ndim, 1))(*self._shape)
     strides = (ctypes.c_int64 * max(ndim, 1))(*self._strides)
-    code, bits = _CODES[self.dtype]
     start = buffer.ptr + self.storage_offset() * self.dtype.itemsize
-    integers = ctypes.POINTER(ctypes.c_int64)
-    managed = _Managed(
-        _DLTensor(
-            start,
-            _CPU,
-            0,
-            ndim,
-            code,
-            bits,
-            1,
-            ctypes.cast(shape, integers),
-            ctypes.cast(strides, integers),
-            0,
-        ),
-        None,
-        ctypes.cast(_deleter, ctypes.c_void_p),
+    pointers = (ctypes.cast(n, ctypes.POINTER(ctypes.c_int64)) for n in (shape, strides))
+    view = _DLTensor(start, *where, ndim, *_CODES[self.dtype], 1, *pointers, 0)
+    deleter = ctypes.cast(_deleter, ctypes.c_void_p)
+    versioned = max_version is not None and max_version[0] >= 1
+    managed = (
+        _ManagedVersioned(*_VERSION, None, deleter, _IS_COPIED if copy else 0, view)
+        if versioned
+        else _Managed(view, None, deleter)
     )
     loan = _Loan(managed, shape, strides, buffer)
     address = ctypes.addressof(managed)
     record.expose(self._cell, loan)
     _lent[address] = loan
-    return _new_capsule(address, _FRESH, ctypes.cast(_destructor, ctypes.c_void_p))
+    name = _VERSIONED if versioned else _OLD
+    return _new_capsule(address, name, ctypes.cast(_destructor, ctypes.c_void_p))
 
 
 def _where(self: Tensor) -> tuple[int, int]:
@@ -170,26 +206,52 @@ class _Borrowed:
             self.deleter(self.address)
 
 
+def _capsule(ext_tensor: Any, copy: bool | None) -> Any:
+    """What an object lends: as the newest version that both sides know."""
+    if not hasattr(ext_tensor, "__dlpack__"):
+        return ext_tensor
+    wanted = {"max_version": _VERSION, **({} if copy is None else {"copy": copy})}
+    while True:
+        try:
+            return ext_tensor.__dlpack__(**wanted)
+        except TypeError:  # producers before version 1 take fewer arguments
+            if not wanted:
+                raise
+            wanted.popitem()
+
+
 def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None) -> Tensor:
     """A tensor over the memory of another library's array: each sees the other's writes.
 
     Args:
         ext_tensor: an object with `__dlpack__`, or a DLPack capsule.
-        copy: True takes a copy instead.
+        device: where the tensor is wanted; only the CPU.
+        copy: True takes a copy instead; False refuses where there must be one.
 
     Raises:
         RuntimeError: a capsule that was used before.
-        BufferError: memory that is not the CPU's, or of an element type that tensors do not have.
+        BufferError: memory that is not the CPU's, or of an element type that tensors do not have;
+            memory that must not be written, with copy=False (it is copied otherwise).
     """
-    capsule = ext_tensor.__dlpack__() if hasattr(ext_tensor, "__dlpack__") else ext_tensor
-    if type(capsule).__name__ != "PyCapsule" or not _is_valid(id(capsule), _FRESH):
+    if device is not None and resolve(device) != cpu:
+        raise BufferError(f"from_dlpack: no copy from the CPU to {device}")
+    capsule = _capsule(ext_tensor, copy)
+    is_capsule = type(capsule).__name__ == "PyCapsule"
+    fresh = [name for name in _FRESH if is_capsule and _is_valid(id(capsule), name)]
+    if not fresh:
         raise RuntimeError(
             "from_dlpack received an invalid capsule. Note that DLTensor capsules "
             "can be consumed only once, so you might have already constructed a "
             "tensor from it once."
         )
-    address = _pointer(id(capsule), _FRESH)
-    managed = _Managed.from_address(address)
+    address = _pointer(id(capsule), fresh[0])
+    used, struct = _FRESH[fresh[0]]
+    managed = struct.from_address(address)
+    flags = getattr(managed, "flags", 0)
+    if flags & _READ_ONLY:
+        if copy is False:
+            raise BufferError("from_dlpack: memory that must not be written needs a copy")
+        copy = True
     view = managed.tensor
     dtype = _DTYPES.get((view.code, view.bits)) if view.lanes == 1 else None
     if view.device_type != _CPU:
@@ -199,7 +261,7 @@ def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None
             f"from_dlpack: no dtype has type code {view.code} of {view.bits} bits in "
             f"{view.lanes} lanes"
         )
-    _rename(id(capsule), _USED)
+    _rename(id(capsule), used)
     deleter = _DELETER(managed.deleter) if managed.deleter else None
     owner = _Borrowed(address, deleter)
     shape = tuple(view.shape[: view.ndim])
@@ -212,7 +274,7 @@ def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None
     cell = record.realised_cell(buffer, shape if plain else (span,), dtype, cpu)
     cell.exposed = True
     found = over(cell, shape, dtype, None if plain else (strides, 0))
-    return found.clone() if copy else found
+    return found.clone() if copy and not flags & _IS_COPIED else found
 
 
 def to_dlpack(tensor: Tensor) -> Any:

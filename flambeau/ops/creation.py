@@ -673,6 +673,14 @@ def _raw(array: Any, name: str) -> Tensor:
 FROM_ARRAY[0] = _raw
 
 
+def _wrapped(self: Tensor, array: Any, context: Any = None, return_scalar: bool = False) -> Tensor:
+    """What a NumPy function of tensors returns: its array as a tensor."""
+    return NAMES["from_numpy"](np.asarray(array))
+
+
+setattr(Tensor, "__array_wrap__", _wrapped)
+
+
 def _legacy(cls: Any, *args: Any, **kwargs: Any) -> Any:
     """`Tensor()`, `Tensor(2, 3)`, `Tensor([1., 2.])`, `Tensor(other)`."""
     dtype = getattr(cls, "_legacy_dtype", None) or get_default_dtype()

@@ -51,24 +51,24 @@ _plus, _minus = binary(ROWS["plus"]), binary(ROWS["minus"])
 _OPERANDS = (Tensor, float, int, complex, np.generic)
 
 
-def _operator(op: Any, reflected: bool = False) -> Any:
-    fast = binary(op)
+def _operand(other: Any) -> Any:
+    """What an operator computes with: numbers, tensors, and arrays as tensors; else
+    NotImplemented."""
+    if isinstance(other, _OPERANDS):
+        return other
+    return NAMES["as_tensor"](other) if isinstance(other, np.ndarray) else NotImplemented
 
+
+def _operator(fast: Any, reflected: bool = False) -> Any:
     def call(self: Any, other: Any) -> Any:
-        if not isinstance(other, _OPERANDS):
-            if not isinstance(other, np.ndarray):
-                return NotImplemented
-            other = NAMES["as_tensor"](other)
+        if not isinstance(other, _OPERANDS) and (other := _operand(other)) is NotImplemented:
+            return NotImplemented
         return fast(self, other)
 
     def call_reflected(self: Any, other: Any) -> Any:
-        return (
-            call(other, self)
-            if isinstance(other, Tensor)
-            else NotImplemented
-            if not isinstance(other, _OPERANDS)
-            else fast(other, self)
-        )
+        if not isinstance(other, _OPERANDS) and (other := _operand(other)) is NotImplemented:
+            return NotImplemented
+        return fast(other, self)
 
     return call_reflected if reflected else call
 
@@ -86,22 +86,15 @@ for _symbol, _row_name in {
     "rshift": "bitwise_right_shift",
     "add": "plus",
 }.items():
-    setattr(Tensor, f"__{_symbol}__", _operator(ROWS[_row_name]))
-    setattr(Tensor, f"__r{_symbol}__", _operator(ROWS[_row_name], reflected=True))
+    _fast = binary(ROWS[_row_name])
+    setattr(Tensor, f"__{_symbol}__", _operator(_fast))
+    setattr(Tensor, f"__r{_symbol}__", _operator(_fast, reflected=True))
 for _symbol in ("eq", "ne", "lt", "le", "gt", "ge"):
-    setattr(Tensor, f"__{_symbol}__", _operator(ROWS[_symbol]))
+    setattr(Tensor, f"__{_symbol}__", _operator(binary(ROWS[_symbol])))
 
 
-def _minus_operator(self: Any, other: Any) -> Any:
-    return sub(self, other) if isinstance(other, _OPERANDS) else NotImplemented
-
-
-def _minus_reflected(self: Any, other: Any) -> Any:
-    return sub(other, self) if isinstance(other, _OPERANDS) else NotImplemented
-
-
-setattr(Tensor, "__sub__", _minus_operator)
-setattr(Tensor, "__rsub__", _minus_reflected)
+setattr(Tensor, "__sub__", _operator(sub))
+setattr(Tensor, "__rsub__", _operator(sub, reflected=True))
 setattr(Tensor, "__neg__", lambda self: neg(self))
 setattr(Tensor, "__pos__", lambda self: self)
 setattr(Tensor, "__abs__", lambda self: abs(self))
