@@ -412,6 +412,9 @@ def block(machine: Machine, problem: Problem) -> str:
                 f"i64 {t[f'{x}_{values}']}, i64 %count, i64 {t[features]}, i64 {rows})"
             )
     slots = {x: tiles.slots(f, machine, t[x]) for x in "EV"}
+    if machine.pairs:  # rows beyond the last query, which whole tiles of dQ read
+        beyond = f.gep("i8", room["ds_pairs"], f.mul("%count", KEYS * 2))
+        pack.clear(f, beyond, f.mul(f.sub(rows, "%count"), KEYS * 2))
     ahead = f.sub("%first", "%key")
     # scores and dP: a panel of keys at a time; with causal from the first query that sees it
     with f.loop("%keys", step=machine.panel) as panel:
@@ -474,7 +477,12 @@ def block(machine: Machine, problem: Problem) -> str:
                 b = f.gep("i8", room[source], f.mul(columns, first))
                 c = f.gep("i8", room[to], f.mul(columns, key.index))
                 wide_product(f, machine, full, columns, steps, a, 4, KEYS * 4, b, c)
-    # dQ += dS K
+    # dQ += dS K; the last tile's rows may reach the next queries' dQ, to which they add 0
+    if machine.pairs:
+        written = f.mul(tiles.slots(f, machine, "%count"), machine.step)
+        beyond = f.gep("i8", room["ds_pairs"], f.mul(written, KEYS * 2))
+        size = f.mul(f.sub(rows, written), KEYS * 2)
+        f.do(f"call void @llvm.memset.p0.i64(ptr align 64 {beyond}, i8 0, i64 {size}, i1 false)")
     with f.loop(rows, step=full) as row:
         seen: Value = "%keys"
         if causal:

@@ -11,6 +11,8 @@ way. An operand is laid out by the dimension that a product sums over:
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from flambeau.kernels import attention_tiles as tiles
 from flambeau.kernels.attention_tiles import Machine
 from flambeau.kernels.emit import Function, Value
@@ -25,16 +27,25 @@ def _function(name: str, counts: tuple[str, ...], *more: tuple[str, str]) -> Fun
     return Function(name, params, "void", "nounwind noinline")
 
 
-def slot_lanes(f: Function, machine: Machine, place: str, count: Value) -> str:
-    """A vector of slots of the first `count` elements at `place`, then zeros; as float32 bits."""
+def slot_lanes(f: Function, machine: Machine, place: str, count: Value | None) -> str:
+    """A vector of slots of the first `count` elements at `place`, or all, then zeros; as float32
+    bits."""
     if not machine.pairs:
         return tiles.load_elements(f, machine, place, count)
-    mask = tiles.first_lanes(f, machine, count, step=2)
-    raw = f.op(
-        f"call <32 x i16> @llvm.masked.load.v32i16.p0(ptr align 2 {place}, <32 x i1> {mask}, "
-        f"<32 x i16> zeroinitializer)"
-    )
-    return f.op(f"bitcast <32 x i16> {raw} to {machine.vec}")
+    raw = tiles.load_lanes(f, machine, place, count, step=2)
+    return f.op(f"bitcast <{2 * machine.lanes} x i16> {raw} to {machine.vec}")
+
+
+def along(
+    f: Function, count: Value, step: int, body: Callable[[Value, Value | None], None]
+) -> None:
+    """`body(first, None)` for whole vectors of `step` elements, then `body(first, left)` for what
+    is left: masks cost more than what they guard."""
+    whole = f.mul(f.udiv(count, step), step)
+    with f.loop(whole, step=step) as loop:
+        body(loop.index, None)
+    with f.when(f.cmp("slt", whole, count)):
+        body(whole, f.sub(count, whole))
 
 
 def element_place(
@@ -108,18 +119,27 @@ def pack_panel(machine: Machine) -> str:
             copy_element(f, machine, to, source, inside, "%sign")
         f.ret()
     sign = Sign(f, machine)
-    with f.loop(tiles.slots(f, machine, "%cols"), step=lanes) as col:
-        first = f.mul(col.index, machine.step)
-        left = f.sub("%cols", first)
+
+    def block(first: Value, left: Value | None, full: bool) -> None:
+        slot = f.udiv(first, machine.step)
         for half in range(machine.vectors):
             rows = []
             for k in range(half * lanes, half * lanes + lanes):
-                count = f.select(f.cmp("sgt", "%rows", k), left, 0)
+                there = f.cmp("sgt", "%rows", k)
+                count = left
+                if not full:
+                    count = f.select(there, lanes * machine.step if left is None else left, 0)
                 start = f.gep(kind, "%from", f.add(f.mul("%rs", k), first))
                 rows.append(sign.times(slot_lanes(f, machine, start, count)))
-            start = f.gep("i8", "%to", f.add(f.mul(col.index, wide), half * machine.width))
+            start = f.gep("i8", "%to", f.add(f.mul(slot, wide), half * machine.width))
             for k, x in enumerate(tiles.transposed(f, machine, rows)):
                 f.store(machine.vec, x, f.gep("i8", start, k * wide), machine.width)
+
+    with f.when(f.cmp("sge", "%rows", machine.panel)):
+        along(f, "%cols", lanes * machine.step, lambda first, left: block(first, left, True))
+        f.ret()
+    with f.loop("%cols", step=lanes * machine.step) as col:
+        block(col.index, f.sub("%cols", col.index), False)
     f.ret()
     return f.text()
 
@@ -129,20 +149,28 @@ def unpack_panel(machine: Machine) -> str:
     become up to a panel of row-major rows of `cols` elements."""
     f = _function("unpack_panel", ("rows", "cols"), ("ptr", "factors"))
     vec, lanes, wide = machine.vec, machine.lanes, machine.panel * 4
-    with f.loop("%cols", step=lanes) as col:
-        left = f.sub("%cols", col.index)
+
+    def block(first: Value, left: Value | None, full: bool) -> None:
         for half in range(machine.vectors):
             factor = f.load(vec, f.gep("i8", "%factors", half * machine.width), machine.width)
-            start = f.gep("i8", "%from", f.add(f.mul(col.index, wide), half * machine.width))
+            start = f.gep("i8", "%from", f.add(f.mul(first, wide), half * machine.width))
             columns = []
             for k in range(lanes):
                 x = f.load(vec, f.gep("i8", start, k * wide), machine.width)
                 columns.append(f.op(f"fmul {vec} {x}, {factor}"))
             for k, x in enumerate(tiles.transposed(f, machine, columns)):
                 row = half * lanes + k
-                count = f.select(f.cmp("sgt", "%rows", row), left, 0)
-                to = f.gep(machine.stored, "%to", f.add(f.mul("%cols", row), col.index))
+                count = left
+                if not full:
+                    count = f.select(f.cmp("sgt", "%rows", row), lanes if left is None else left, 0)
+                to = f.gep(machine.stored, "%to", f.add(f.mul("%cols", row), first))
                 tiles.store_elements(f, machine, x, to, count)
+
+    with f.when(f.cmp("sge", "%rows", machine.panel)):
+        along(f, "%cols", lanes, lambda first, left: block(first, left, True))
+        f.ret()
+    with f.loop("%cols", step=lanes) as col:
+        block(col.index, f.sub("%cols", col.index), False)
     f.ret()
     return f.text()
 
@@ -153,22 +181,32 @@ def pack_rows(machine: Machine) -> str:
     f = _function("pack_rows", ("rs", "cs", "rows", "cols", "room"))
     count = tiles.slots(f, machine, "%cols")
     wide = f.mul(tiles.padded(f, machine, count), 4)
-    near = f.cmp("eq", "%cs", 1)
-    with f.loop("%room") as row:
-        inside = f.cmp("slt", row.index, "%rows")
-        start = f.gep(machine.stored, "%from", f.mul(f.select(inside, row.index, 0), "%rs"))
+    step = machine.step
+    with f.when(f.cmp("eq", "%cs", 1)):
+        with f.loop("%rows") as row:
+            start = f.gep(machine.stored, "%from", f.mul(row.index, "%rs"))
+            to = f.gep("i8", "%to", f.mul(row.index, wide))
+
+            def copy(first: Value, left: Value | None, start: str = start, to: str = to) -> None:
+                x = slot_lanes(f, machine, f.gep(machine.stored, start, first), left)
+                f.store(machine.vec, x, f.gep("i32", to, f.udiv(first, step)), machine.width)
+
+            along(f, "%cols", machine.lanes * step, copy)
+        clear(f, f.gep("i8", "%to", f.mul("%rows", wide)), f.mul(f.sub("%room", "%rows"), wide))
+        f.ret()
+    clear(f, "%to", f.mul("%room", wide))
+    with f.loop("%rows") as row, f.loop("%cols") as col:
+        place = f.add(f.mul(row.index, "%rs"), f.mul(col.index, "%cs"))
         to = f.gep("i8", "%to", f.mul(row.index, wide))
-        with f.loop(count, step=machine.lanes) as col:
-            first = f.mul(col.index, machine.step)
-            left = f.select(f.both(inside, near), f.sub("%cols", first), 0)
-            x = slot_lanes(f, machine, f.gep(machine.stored, start, first), left)
-            f.store(machine.vec, x, f.gep("i32", to, col.index), machine.width)
-        with f.when(f.both(inside, f.op(f"xor i1 {near}, true"))), f.loop("%cols") as col:
-            source = f.gep(machine.stored, start, f.mul(col.index, "%cs"))
-            place = element_place(f, machine, to, 4, col.index, 0)
-            copy_element(f, machine, place, source, inside)
+        to = element_place(f, machine, to, 4, col.index, 0)
+        copy_element(f, machine, to, f.gep(machine.stored, "%from", place), "true")
     f.ret()
     return f.text()
+
+
+def clear(f: Function, to: str, size: Value) -> None:
+    """Zeros in `size` bytes of scratch memory."""
+    f.do(f"call void @llvm.memset.p0.i64(ptr align 4 {to}, i8 0, i64 {size}, i1 false)")
 
 
 def pack_steps(machine: Machine) -> str:
@@ -176,38 +214,42 @@ def pack_steps(machine: Machine) -> str:
     up to whole vectors and up to `room` rows. Without pairs `pack_rows` does it.
     """
     f = _function("pack_steps", ("rs", "cs", "rows", "cols", "room"))
-    lanes = machine.lanes
     wide = f.mul(tiles.padded(f, machine, "%cols"), 4)
-    near = f.cmp("eq", "%cs", 1)
-    short = f"<{lanes} x i16>"
-    with f.loop("%room", step=2) as pair:
-        to = f.gep("i8", "%to", f.mul(f.udiv(pair.index, 2), wide))
-        starts, sides = [], []
-        for row in (pair.index, f.add(pair.index, 1)):
-            inside = f.cmp("slt", row, "%rows")
-            starts.append(f.gep("i16", "%from", f.mul(f.select(inside, row, 0), "%rs")))
-            sides.append(inside)
-        with f.loop("%cols", step=lanes) as col:
-            values = []
-            for start, inside in zip(starts, sides, strict=True):
-                left = f.select(f.both(inside, near), f.sub("%cols", col.index), 0)
-                mask = tiles.first_lanes(f, machine, left)
-                place = f.gep("i16", start, col.index)
-                values.append(
-                    f.op(
-                        f"call {short} @llvm.masked.load.v{lanes}i16.p0(ptr align 2 {place}, "
-                        f"{machine.bits} {mask}, {short} zeroinitializer)"
-                    )
-                )
-            x = join_pairs(f, lanes, *values)
-            f.store(machine.ints, x, f.gep("i32", to, col.index), machine.width)
-        with f.when(f.op(f"xor i1 {near}, true")), f.loop("%cols") as col:
-            for which, (start, inside) in enumerate(zip(starts, sides, strict=True)):
-                source = f.gep("i16", start, f.mul(col.index, "%cs"))
-                place = f.gep("i16", f.gep("i32", to, col.index), which)
-                copy_element(f, machine, place, source, inside)
+    full = f.mul(f.udiv("%rows", 2), 2)
+    with f.when(f.cmp("eq", "%cs", 1)):
+        with f.loop(full, step=2) as row:
+            join_rows(f, machine, row.index, wide, 2)
+        with f.when(f.cmp("slt", full, "%rows")):
+            join_rows(f, machine, full, wide, 1)
+        done = f.ceildiv("%rows", 2)
+        rest = f.sub(f.ceildiv("%room", 2), done)
+        clear(f, f.gep("i8", "%to", f.mul(done, wide)), f.mul(rest, wide))
+        f.ret()
+    clear(f, "%to", f.mul(f.ceildiv("%room", 2), wide))
+    with f.loop("%rows") as row, f.loop("%cols") as col:
+        place = f.add(f.mul(row.index, "%rs"), f.mul(col.index, "%cs"))
+        to = element_place(f, machine, "%to", wide, row.index, col.index)
+        copy_element(f, machine, to, f.gep("i16", "%from", place), "true")
     f.ret()
     return f.text()
+
+
+def join_rows(f: Function, machine: Machine, row: Value, wide: Value, count: int) -> None:
+    """Rows `row` and, if `count` is 2, the next, as one row of pairs."""
+    lanes = machine.lanes
+    start = f.gep("i16", "%from", f.mul(row, "%rs"))
+    to = f.gep("i8", "%to", f.mul(f.udiv(row, 2), wide))
+
+    def join(first: Value, left: Value | None) -> None:
+        place = f.gep("i16", start, first)
+        low = tiles.load_lanes(f, machine, place, left)
+        high = "zeroinitializer"
+        if count == 2:
+            high = tiles.load_lanes(f, machine, f.gep("i16", place, "%rs"), left)
+        x = join_pairs(f, lanes, low, high)
+        f.store(machine.ints, x, f.gep("i32", to, first), machine.width)
+
+    along(f, "%cols", lanes, join)
 
 
 def write_rows(machine: Machine) -> str:
@@ -217,15 +259,19 @@ def write_rows(machine: Machine) -> str:
     vec, lanes = machine.vec, machine.lanes
     wide = f.mul(tiles.padded(f, machine, "%cols"), 4)
     factor = f.splat(lanes, "float", "%factor")
-    with f.loop("%rows") as row, f.loop("%cols", step=lanes) as col:
-        start = f.gep("i8", "%from", f.add(f.mul(row.index, wide), f.mul(col.index, 4)))
-        first = f.load(vec, start, machine.width)
-        with f.loop("%parts", start=1, carry=[(vec, first)]) as part:
-            x = f.load(vec, f.gep("i8", start, f.mul(part.index, "%step")), machine.width)
-            part.carry(f.op(f"fadd {vec} {part.carried[0]}, {x}"))
-        total = f.op(f"fmul {vec} {part.carried[0]}, {factor}")
-        place = f.gep(machine.stored, "%to", f.add(f.mul(row.index, "%cols"), col.index))
-        tiles.store_elements(f, machine, total, place, f.sub("%cols", col.index))
+    with f.loop("%rows") as row:
+        line = f.gep("i8", "%from", f.mul(row.index, wide))
+        to = f.gep(machine.stored, "%to", f.mul(row.index, "%cols"))
+
+        def total(first: Value, left: Value | None, line: str = line, to: str = to) -> None:
+            start = f.gep("float", line, first)
+            with f.loop("%parts", start=1, carry=[(vec, f.load(vec, start, machine.width))]) as k:
+                x = f.load(vec, f.gep("i8", start, f.mul(k.index, "%step")), machine.width)
+                k.carry(f.op(f"fadd {vec} {k.carried[0]}, {x}"))
+            x = f.op(f"fmul {vec} {k.carried[0]}, {factor}")
+            tiles.store_elements(f, machine, x, f.gep(machine.stored, to, first), left)
+
+        along(f, "%cols", lanes, total)
     f.ret()
     return f.text()
 
