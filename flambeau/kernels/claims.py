@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from flambeau.ir.graph import Node
-from flambeau.kernels import attention, convolution, gemm_int8, order, window_tables
+from flambeau.kernels import attention, convolution, gemm_int8, order, recurrent, window_tables
 from flambeau.runtime.cpuinfo import host_features
 
 
@@ -74,6 +74,22 @@ def _window(node: Node) -> Claim | None:
 
 
 @cache
+def _recurrent_claim(problem: recurrent.Problem) -> Claim:
+    return Claim(
+        problem.symbol,
+        lambda features: recurrent.module_text(problem, features),
+        (),
+        recurrent.words,
+        recurrent.scratch,
+    )
+
+
+def _recurrent(node: Node) -> Claim | None:
+    problem = recurrent.problem_of(node)
+    return None if problem is None else _recurrent_claim(problem)
+
+
+@cache
 def _rank_claim(dtype: str) -> Claim:
     return Claim(
         order.symbol(dtype),
@@ -109,6 +125,8 @@ CLAIMS: dict[str, tuple[Callable[[Node], Claim | None], ...]] = {
     "_attention_backward": (_attention,),
     "convolution": (_convolution,),
     "convolution_weight_gradient": (_convolution,),
+    "_recurrence": (_recurrent,),
+    "_recurrence_backward": (_recurrent,),
     **dict.fromkeys(window_tables.KERNELS, (_window,)),
 }
 

@@ -106,8 +106,9 @@ def pieces(wide: int, vl: int) -> list[tuple[int, int]]:
     return found
 
 
-def pack(form: Form, wide: int) -> str:
-    """void pack<wide>(src, si, sk, n, k, dst): one panel.
+def pack(form: Form, wide: int, apart: int = 0) -> str:
+    """void pack<wide>[_<apart>](src, si, sk, n, k, dst): one panel, slots of successive k `apart`
+    from one another (by default `wide`: nothing in between).
 
     The function's parameters: source address, strides in elements along the panel and along K, rows
     present (<= wide), elements of K, destination. With pairs, slot (k, i) holds elements 2k and 2k
@@ -121,26 +122,28 @@ def pack(form: Form, wide: int) -> str:
         ("i64", "k"),
         ("ptr", "dst"),
     ]
-    f = Function(f"pack{wide}", params, "void", "nounwind noinline")
+    name = f"pack{wide}_{apart}" if apart else f"pack{wide}"
+    f = Function(name, params, "void", "nounwind noinline")
+    apart = apart or wide
     step = 2 if form.pairs else 1
     whole = f.cmp("eq", "%n", wide)
     with f.when(f.both(whole, f.cmp("eq", "%si", 1))):
         done = f.udiv("%k", step)
-        copy_rows(f, form, wide, done)
-        gather(f, form, wide, f.mul(done, step))
+        copy_rows(f, form, wide, apart, done)
+        gather(f, form, wide, apart, f.mul(done, step))
         f.ret()
     with f.when(f.both(whole, f.cmp("eq", "%sk", 1))):
         block = form.vl * step
         done = f.mul(f.udiv("%k", block), block)
-        transpose_blocks(f, form, wide, done)
-        gather(f, form, wide, done)
+        transpose_blocks(f, form, wide, apart, done)
+        gather(f, form, wide, apart, done)
         f.ret()
-    gather(f, form, wide, 0)
+    gather(f, form, wide, apart, 0)
     f.ret()
     return f.text()
 
 
-def copy_rows(f: Function, form: Form, wide: int, slots: Value) -> None:
+def copy_rows(f: Function, form: Form, wide: int, apart: int, slots: Value) -> None:
     """Unit stride along the panel: copy `wide` elements a slot."""
     with f.loop(slots) as loop:
         if form.pairs:
@@ -148,7 +151,7 @@ def copy_rows(f: Function, form: Form, wide: int, slots: Value) -> None:
             high = f.gep("i16", low, "%sk")
         else:
             low = f.gep(form.stored, "%src", f.mul(loop.index, "%sk"))
-        out = f.gep(form.slot, "%dst", f.mul(loop.index, wide))
+        out = f.gep(form.slot, "%dst", f.mul(loop.index, apart))
         ahead(f, f.gep(form.stored, low, f.mul("%sk", AHEAD_ROWS)), wide * form.stored_size)
         for start, lanes in pieces(wide, form.vl):
             kind = f"<{lanes} x {form.slot}>"
@@ -172,7 +175,7 @@ def join_pairs(f: Function, lanes: int, low: str, high: str) -> str:
     return f.op(f"or {word} {f.op(f'zext {short} {low} to {word}')}, {shifted}")
 
 
-def transpose_blocks(f: Function, form: Form, wide: int, stop: Value) -> None:
+def transpose_blocks(f: Function, form: Form, wide: int, apart: int, stop: Value) -> None:
     """Unit stride along K: transpose blocks of vl slots by vl rows, up to element `stop` of K."""
     vl, kind = form.vl, form.slot
     lane = 16 // form.acc_size
@@ -193,7 +196,7 @@ def transpose_blocks(f: Function, form: Form, wide: int, stop: Value) -> None:
                     values.append(widen(f, form, raw, vl))
             values += ["poison"] * (vl - rows)
             for column, value in enumerate(transpose(f, kind, values, lane)):
-                out = f.gep(kind, "%dst", f.add(f.mul(f.add(slot, column), wide), start))
+                out = f.gep(kind, "%dst", f.add(f.mul(f.add(slot, column), apart), start))
                 for first, lanes in pieces(rows, vl):
                     part = value
                     if lanes < vl:
@@ -201,7 +204,7 @@ def transpose_blocks(f: Function, form: Form, wide: int, stop: Value) -> None:
                     f.store(f"<{lanes} x {kind}>", part, f.gep(kind, out, first), form.acc_size)
 
 
-def gather(f: Function, form: Form, wide: int, start: Value) -> None:
+def gather(f: Function, form: Form, wide: int, apart: int, start: Value) -> None:
     """Any strides, any number of rows present, from element `start` of K: one by one, zeros past
     the edge.
     """
@@ -209,7 +212,7 @@ def gather(f: Function, form: Form, wide: int, start: Value) -> None:
     size = form.acc_size
     with f.loop("%k", start=start, step=step) as loop:
         row = f.gep(form.stored, "%src", f.mul(loop.index, "%sk"))
-        out = f.gep(form.slot, "%dst", f.mul(f.udiv(loop.index, step), wide))
+        out = f.gep(form.slot, "%dst", f.mul(f.udiv(loop.index, step), apart))
         if form.pairs:
             paired = f.cmp("slt", f.add(loop.index, 1), "%k")
             other = f.select(paired, "%sk", 0)

@@ -18,6 +18,7 @@ _BY_RULE = (
     "_embedding",
     "native_layer_norm",  # mean and deviation are results without derivatives
     "_cross_entropy",  # the log-sum-exp is kept for the rule alone
+    "_recurrent_layer",  # what the gates were is kept for the rule alone
     "nan_to_num",  # what it replaces has no derivative
     "to_dtype",  # narrow results round
 )
