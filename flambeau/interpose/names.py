@@ -34,6 +34,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "torch.utils._pytree": ("flambeau.pytree",),
     "torch.utils": ("flambeau.utils", "flambeau.interpose.standins.package"),
     "torch.utils.data": ("flambeau.utils.data", "flambeau.data"),
+    "torch._VF": ("flambeau",),
     "torch.utils.dlpack": ("flambeau.utils.dlpack", "flambeau"),
     "torch.utils.hooks": ("flambeau.nn.hooks",),
     "torch.utils.tensorboard": ("flambeau.utils.tensorboard", "flambeau.tensorboard"),
@@ -72,7 +73,17 @@ ROOTS = frozenset(
         *("distributions", "export", "fft", "func", "functional", "fx", "hub", "jit", "library"),
         *("linalg", "mps", "multiprocessing", "nested", "nn", "onnx", "optim", "overrides"),
         *("profiler", "quantization", "random", "serialization", "signal", "sparse", "special"),
-        *("storage", "testing", "torch_version", "types", "utils", "version", "xpu", "_tensor"),
+        *(
+            "storage",
+            "testing",
+            "torch_version",
+            "types",
+            "utils",
+            "version",
+            "xpu",
+            "_tensor",
+            "_VF",
+        ),
         *("_C", "_dynamo", "_inductor", "_subclasses", "_utils"),
     }
 )

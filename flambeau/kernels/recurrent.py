@@ -407,12 +407,14 @@ def step_task(form: Form, problem: Problem) -> str:
     depth = f.mul(units, gates) if problem.backward else units
     panel = f.mul(depth, vectors * form.vl * size)
     state = f.mul(batch, units)
+    row_step: Value
+    col_step: Value
     if problem.backward:
         # the gates' cotangents of the step that was processed before
         after = time_of(f.add(place, 1))
         inner = words["dinner" if problem.mode == "gru" else "dx"]
         source = f.gep(form.acc, inner, f.mul(after, f.mul(state, gates)))
-        row_step, col_step = f.mul(depth, size), str(size)
+        row_step, col_step = f.mul(depth, size), size
     else:
         start = f.cmp("eq", step, 0)
         stored = f.gep(form.acc, words["out"], f.select(start, 0, f.mul(before, state)))
