@@ -1,0 +1,79 @@
+"""Other people's libraries run unmodified on flambeau and print what they print on PyTorch.
+
+Each program of ``programs/`` prints named numbers; it runs with both libraries in processes of its
+own. ``FLAMBEAU_TEST_PROGRAMS`` says how many of them: ``some`` (when it is not set), ``all``, or
+``none``.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.program import ROOT, environment
+from tests.cli.program import flambeau as run_flambeau
+from tests.parity.test_programs import words
+from tests.programs.packages import installed
+
+FOLDER = Path(__file__).parent / "programs"
+CHOICE = os.environ.get("FLAMBEAU_TEST_PROGRAMS", "some")
+SECONDS = 240
+RTOL = 5e-4
+"""Rounding differs, and grows over the steps."""
+ATOL = 5e-5
+
+#: Programs with their arguments, and those that `some` leaves out.
+SOME = (("small_libraries.py",),)
+OTHERS = (
+    ("transformers_models.py", "llama", "bert", "mixtral"),
+    ("transformers_generate.py", "llama", "rest"),
+    ("transformers_trainer.py",),
+    ("transformers_models.py", "gpt2", "classifier", "vit", "t5", "qwen", "gemma", "whisper"),
+    ("transformers_generate.py", "gpt2", "mixtral", "qwen", "gemma"),
+)
+
+pytestmark = [pytest.mark.parity, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def packages() -> str:
+    """The folder with the packages."""
+    if CHOICE == "none":
+        pytest.skip("FLAMBEAU_TEST_PROGRAMS=none")
+    where, reason = installed()
+    if where is None:
+        pytest.skip(reason)
+    return str(where)
+
+
+@pytest.mark.parametrize("words_of_call", SOME + OTHERS * (CHOICE == "all"), ids=" ".join)
+def test_it_prints_what_it_prints_with_pytorch(
+    words_of_call: tuple[str, ...], packages: str, tmp_path: Path
+) -> None:
+    call = [str(FOLDER / words_of_call[0]), *words_of_call[1:]]
+    quiet = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    theirs = subprocess.run(
+        [sys.executable, *call],
+        cwd=tmp_path,
+        env={**os.environ, **quiet, "PYTHONPATH": packages},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert theirs.returncode == 0, theirs.stderr
+    path = os.pathsep.join((str(ROOT), packages))
+    env = {**environment(), **quiet, "PYTHONPATH": path}
+    ours = run_flambeau("run", *call, cwd=tmp_path, env=env)
+    assert ours.returncode == 0, ours.stderr
+    expected, found = words(theirs.stdout), words(ours.stdout)
+    assert len(expected) >= 5
+    assert len(found) == len(expected)
+    for got, want in zip(found, expected, strict=True):
+        assert got == [
+            pytest.approx(w, rel=RTOL, abs=ATOL) if isinstance(w, float) else w for w in want
+        ]
