@@ -499,11 +499,6 @@ def block(machine: Machine, problem: Problem) -> str:
                 c = f.gep("i8", room[to], f.mul(columns, key.index))
                 wide_product(f, machine, full, columns, steps, a, 4, KEYS * 4, b, c)
     # dQ += dS K; the last tile's rows may reach the next queries' dQ, to which they add 0
-    if machine.pairs:
-        written = f.mul(tiles.slots(f, machine, "%count"), machine.step)
-        beyond = f.gep("i8", room["ds_pairs"], f.mul(written, KEYS * 2))
-        size = f.mul(f.sub(rows, written), KEYS * 2)
-        f.do(f"call void @llvm.memset.p0.i64(ptr align 64 {beyond}, i8 0, i64 {size}, i1 false)")
     with f.loop(rows, step=full) as row:
         seen: Value = "%keys"
         if causal:
