@@ -1,0 +1,100 @@
+"""Averaged stochastic gradient descent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import flambeau
+from flambeau.optim.optimizer import check_options, to_scalar
+from flambeau.optim.update import UpdateOptimizer, as_reals, decayed, kept
+
+
+class ASGD(UpdateOptimizer):
+    """Gradient descent with falling steps, that keeps the mean of where it has been.
+
+    ``p <- (1 - lambd eta) p - eta g`` with ``eta = lr / (1 + lambd lr t)^alpha``; the mean is
+    ``ax`` in the state, over the steps from t0 on.
+
+    Args:
+        params: tensors or parameter groups.
+        lr: step size, a number or a 1-element tensor.
+        lambd: see above.
+        alpha: see above.
+        t0: where averaging starts.
+        weight_decay: this times p is added to g.
+        foreach: accepted; all updates are one program in any case.
+        maximize: climb in place of descend.
+        differentiable: let gradients flow through the update.
+        capturable: count steps on the parameters' device.
+
+    Raises:
+        ValueError: an option is out of range.
+
+    Reference:
+        Polyak and Juditsky, Acceleration of stochastic approximation by averaging (SIAM J. Control
+        Optim. 30, 1992).
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: Any = 1e-2,
+        lambd: float = 1e-4,
+        alpha: float = 0.75,
+        t0: float = 1e6,
+        weight_decay: float = 0,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        differentiable: bool = False,
+        capturable: bool = False,
+    ) -> None:
+        """Check the options."""
+        check_options(lr=(lr, "learning rate"), weight_decay=(weight_decay, "weight_decay value"))
+        defaults = {
+            "lr": lr,
+            "lambd": lambd,
+            "alpha": alpha,
+            "t0": t0,
+            "weight_decay": weight_decay,
+            "foreach": foreach,
+            "maximize": maximize,
+            "differentiable": differentiable,
+            "capturable": capturable,
+        }
+        super().__init__(params, defaults)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take the state over; older files have its numbers as numbers."""
+        super().__setstate__(state)
+        for group in self.param_groups:
+            for param in group["params"]:
+                found = self.state.get(param) or {}
+                for name in ("eta", "mu"):
+                    if name in found and not isinstance(found[name], flambeau.Tensor):
+                        found[name] = flambeau.full_like(found["step"], float(found[name]))
+
+    def _start(self, param: Any, group: dict[str, Any]) -> dict[str, Any]:
+        started = self._zeros(param, group)
+        rate = to_scalar(group["lr"])
+        started["eta"] = flambeau.zeros_like(started["step"])
+        with flambeau.no_grad():
+            started["eta"].add_(rate)
+        started["mu"] = flambeau.ones_like(started["step"])
+        started["ax"] = flambeau.zeros_like(param)
+        return started
+
+    def _update(self, param: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]) -> None:
+        lambd, lr = group["lambd"], to_scalar(group["lr"])
+        count = self._count_step(param, state)
+        grad = decayed(param, grad, group)
+        param, grad, mean = as_reals(param), as_reals(grad), as_reals(state["ax"])
+        eta = state["eta"].double()
+        param.mul_(1 - lambd * eta)
+        param.sub_(grad * eta)
+        if count - 1 - group["t0"] > 1:
+            mean.add_((kept(param, group) - kept(mean, group)) * state["mu"].double())
+        else:
+            mean.copy_(param)
+        state["eta"].copy_(flambeau.as_tensor(lr / (1 + lambd * lr * count) ** group["alpha"]))
+        state["mu"].fill_(1 / max(1, count - group["t0"]))
