@@ -287,6 +287,8 @@ def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alp
     """beta * input + alpha * bmm(batch1, batch2)."""
 def baddbmm_(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """In-place form of `baddbmm`."""
+def bartlett_window(window_length: _builtins.int, periodic: _builtins.bool = True, *, dtype: _DType | None = None, layout: Any = None, device: Any = None, pin_memory: _builtins.bool = False, requires_grad: _builtins.bool = False) -> Tensor:
+    """`signal.windows.bartlett`, periodic by default."""
 def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None, bias: Tensor | None = None, training: _builtins.bool = False, momentum: _builtins.float = ..., eps: _builtins.float = ..., cudnn_enabled: _builtins.bool = True) -> Tensor:
     """(x - mean) / sqrt(var + eps) * weight + bias, one mean and variance a channel."""
 def bernoulli(input: Tensor, p: Any = None, *, generator: _Generator | None = None, out: Any = None) -> Tensor:
@@ -323,6 +325,8 @@ def bitwise_xor(input: Tensor | _builtins.float, other: Tensor | _builtins.float
     """Bits set in exactly one."""
 def bitwise_xor_(input: Tensor, other: Tensor) -> Tensor:
     """In-place form of `bitwise_xor`."""
+def blackman_window(window_length: _builtins.int, periodic: _builtins.bool = True, *, dtype: _DType | None = None, layout: Any = None, device: Any = None, pin_memory: _builtins.bool = False, requires_grad: _builtins.bool = False) -> Tensor:
+    """`signal.windows.blackman`, periodic by default."""
 def block_diag(*tensors: Tensor) -> Tensor:
     """Matrices along the diagonal of a larger one."""
 def bmm(input: Tensor, mat2: Tensor) -> Tensor:
@@ -625,6 +629,10 @@ def gru_cell(input: Tensor, hx: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Any = 
     """One step of gated recurrent units; weights (3 * H, .) for the reset, update and new gates,"""
 def gt(input: Tensor | _builtins.float, other: Tensor | _builtins.float) -> Tensor:
     """input > other."""
+def hamming_window(window_length: _builtins.int, periodic: _builtins.bool = True, alpha: _builtins.float = ..., beta: _builtins.float = ..., *, dtype: _DType | None = None, layout: Any = None, device: Any = None, pin_memory: _builtins.bool = False, requires_grad: _builtins.bool = False) -> Tensor:
+    """alpha - beta cos(2 pi n / N), periodic by default."""
+def hann_window(window_length: _builtins.int, periodic: _builtins.bool = True, *, dtype: _DType | None = None, layout: Any = None, device: Any = None, pin_memory: _builtins.bool = False, requires_grad: _builtins.bool = False) -> Tensor:
+    """`signal.windows.hann`, periodic by default."""
 def hardshrink(input: Tensor, lambd: _builtins.float = ...) -> Tensor:
     """x outside [-lambd, lambd], 0 inside."""
 def heaviside(input: Tensor, values: Tensor) -> Tensor:
@@ -647,6 +655,18 @@ def hypot(input: Tensor | _builtins.float, other: Tensor | _builtins.float) -> T
     """sqrt(input**2 + other**2)."""
 def hypot_(input: Tensor, other: Tensor) -> Tensor:
     """In-place form of `hypot`."""
+def i0(input: Tensor) -> Tensor:
+    """Modified Bessel function of the first kind, of order 0."""
+def i0_(input: Tensor) -> Tensor:
+    """In-place form of `i0`."""
+def igamma(input: Tensor, other: Tensor) -> Tensor:
+    """Regularized lower incomplete gamma function of order input."""
+def igamma_(input: Tensor, other: Tensor) -> Tensor:
+    """In-place form of `igamma`."""
+def igammac(input: Tensor, other: Tensor) -> Tensor:
+    """Regularized upper incomplete gamma function of order input."""
+def igammac_(input: Tensor, other: Tensor) -> Tensor:
+    """In-place form of `igammac`."""
 def imag(input: Tensor) -> Tensor:
     """The imaginary part: a view, or where gradients are computed a tensor of its own."""
 def index_add(input: Tensor, dim: _builtins.int, index: Tensor, source: Tensor, *, alpha: Any = 1) -> Tensor:
@@ -707,6 +727,8 @@ def isposinf(input: Tensor) -> Tensor:
     """Whether each element is +inf."""
 def isreal(input: Tensor) -> Tensor:
     """Whether each element has no imaginary part."""
+def kaiser_window(window_length: _builtins.int, periodic: _builtins.bool = True, beta: _builtins.float = ..., *, dtype: _DType | None = None, layout: Any = None, device: Any = None, pin_memory: _builtins.bool = False, requires_grad: _builtins.bool = False) -> Tensor:
+    """`signal.windows.kaiser`, periodic by default."""
 def kl_div(input: Tensor, target: Tensor, size_average: _builtins.bool | None = None, reduce: _builtins.bool | None = None, reduction: _builtins.str = "mean", log_target: _builtins.bool = False) -> Tensor:
     """target * (log target - input), pointwise, for log-probabilities `input`."""
 def kron(input: Tensor, other: Tensor) -> Tensor:
@@ -861,6 +883,10 @@ def multiply_(input: Tensor, other: Tensor) -> Tensor:
     """In-place form of `multiply`."""
 def mv(input: Tensor, vec: Tensor) -> Tensor:
     """Product of a matrix and a vector."""
+def mvlgamma(input: Tensor, p: _builtins.int) -> Tensor:
+    """Logarithm of the multivariate gamma function of dimension p; input > (p - 1) / 2."""
+def mvlgamma_(input: Tensor, p: _builtins.int) -> Tensor:
+    """In-place form of `mvlgamma`."""
 def nan_to_num(input: Tensor, nan: _builtins.float | None = None, posinf: _builtins.float | None = None, neginf: _builtins.float | None = None) -> Tensor:
     """NaN and infinities replaced: by 0 and the dtype's largest and smallest unless given."""
 def nan_to_num_(input: Tensor, nan: _builtins.float | None = None, posinf: _builtins.float | None = None, neginf: _builtins.float | None = None) -> Tensor:

@@ -53,6 +53,8 @@ MODULES = (
     "distributions",
     "fft",
     "linalg",
+    "masked",
+    "signal",
     "special",
     "func",
     "profiler",

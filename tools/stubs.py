@@ -312,7 +312,7 @@ def functional_stub() -> str:
 
 def space_stub(space: str) -> str:
     """The stub of a module of the package that the table fills."""
-    source = ROOT / "flambeau" / f"{space}.py"
+    source = ROOT / "flambeau" / f"{space.replace('.', '/')}.py"
     head = [NOTE, IMPORTS, "from flambeau.tensor import Tensor as Tensor"]
     lines = reexports(source, {"SPACES", "Any"})
     return "\n".join([*head, *lines, "", *published(SPACES[space])]) + "\n"
@@ -323,5 +323,8 @@ STUBS: dict[str, Callable[[], str]] = {
     "flambeau/__init__.pyi": package_stub,
     "flambeau/nn/functional.pyi": functional_stub,
     "flambeau/tensor.pyi": tensor_stub,
-    **{f"flambeau/{space}.pyi": functools.partial(space_stub, space) for space in SPACES},
+    **{
+        f"flambeau/{space.replace('.', '/')}.pyi": functools.partial(space_stub, space)
+        for space in SPACES
+    },
 }

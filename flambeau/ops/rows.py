@@ -13,7 +13,9 @@ ROWS: dict[str, Op] = {}
 NAMES: dict[str, Any] = {}
 FUNCTIONAL: dict[str, Callable[..., Any]] = {}
 #: What the table publishes in the modules of families: module -> name there -> function.
-SPACES: dict[str, dict[str, Callable[..., Any]]] = {"fft": {}, "linalg": {}, "special": {}}
+SPACES: dict[str, dict[str, Callable[..., Any]]] = {
+    space: {} for space in ("fft", "linalg", "masked", "signal.windows", "special")
+}
 
 
 def new_row(name: str, kind: str, body: Callable[..., Any], **fields: Any) -> Op:

@@ -15,7 +15,9 @@ GENERATED = {
     "flambeau/__init__.pyi",
     "flambeau/fft.pyi",
     "flambeau/linalg.pyi",
+    "flambeau/masked.pyi",
     "flambeau/nn/functional.pyi",
+    "flambeau/signal/windows.pyi",
     "flambeau/special.pyi",
     "flambeau/tensor.pyi",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ def peer(name: str) -> Any:
     for space, names in SPACES.items():
         for short, function in names.items():
             if function is call:
-                return getattr(getattr(torch, space), short)
+                return getattr(operator.attrgetter(space)(torch), short)
     other = hasattr(torch.Tensor, name) and FUNCTIONAL.get(name) is not call  # as `unfold`'s
     if name in FUNCTIONAL and not other and callable(f := getattr(torch.nn.functional, name, None)):
         return f  # torch's own function of that name may take numbers for words
