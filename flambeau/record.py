@@ -413,11 +413,15 @@ def canonical(
     seen: set[Node] = set()
     stack = wanted[:]
     add = seen.add
+    written = {id(c.home) for c in live if c.home is not None}
+    windows: set[Node] = set()
     while stack:
         node = stack.pop()
         if node not in seen:
             add(node)
-            if node.buffer is None:
+            if node.op is VIEW and _is_window(node, written):
+                windows.add(node)
+            elif node.buffer is None:
                 for s in node.src:
                     if type(s) is Node and s not in seen:
                         stack.append(s)
@@ -431,6 +435,10 @@ def canonical(
         if node.buffer is not None:
             inputs.append(node)
             key.append((node.shape, node.dtype))
+            continue
+        if node in windows:
+            inputs.append(node)
+            key.append((VIEW, node.attrs[0], node.shape, node.dtype))
             continue
         if node.op is FAILED:
             raise _again(node)
@@ -446,8 +454,8 @@ def canonical(
         key.append(tuple(entry))
     homes = []
     buffers: dict[int, int] = {}
-    for k, node in enumerate(inputs):
-        buffers.setdefault(id(node.buffer), k)
+    for k, node in enumerate(inputs):  # windows are over memory that nothing here writes
+        buffers.setdefault(id(node if node in windows else node.buffer), k)
     extra = 0
     for c, value in zip(live, wanted, strict=True):
         home: Any = None
@@ -458,8 +466,50 @@ def canonical(
                 home = -extra
         homes.append((index[value], home))
     # two inputs over one buffer would let the planner miss a hazard
-    shared = tuple(buffers[id(n.buffer)] for n in inputs) if len(buffers) != len(inputs) else ()
+    shared: tuple[int, ...] = ()
+    if len(buffers) != len(inputs):
+        shared = tuple(buffers[id(n if n in windows else n.buffer)] for n in inputs)
     return (tuple(key), tuple(homes), shared), nodes, inputs, numbers
+
+
+# Note [Windows]
+# A view of a part of realised memory (`x[i]`, `x[:, t]`, a chunk) is an input of its own, which
+# begins where the view does: the offset is in the address that the program is given, so that a loop
+# over `i` compiles one program. It is done where nothing in the program writes to that memory, so
+# that no order among readers and writers has to be known; elsewhere views are nodes as any other.
+
+
+def _span(node: Node) -> int:
+    """Elements of storage from a view's first element to its last; its strides are not negative."""
+    return 1 + sum((n - 1) * s for n, s in zip(node.shape, node.attrs[0], strict=True))
+
+
+def _is_window(node: Node, written: set[int]) -> bool:
+    """Whether a view is an input of its own: Note [Windows]."""
+    base = node.src[0]
+    if base.buffer is None or id(base.buffer) in written or 0 in node.shape:
+        return False
+    if node.dtype is not base.dtype:
+        return False
+    strides = node.attrs[0]
+    return (not strides or min(strides) >= 0) and _span(node) < base.numel
+
+
+class Window:
+    """The memory of a window: a buffer from some element on."""
+
+    __slots__ = ("nbytes", "ptr", "whole")
+
+    def __init__(self, node: Node) -> None:
+        self.whole = node.src[0].buffer  # keeps it alive
+        size = node.dtype.itemsize
+        self.ptr = self.whole.ptr + node.attrs[1] * size
+        self.nbytes = _span(node) * size
+
+
+def memory_of(node: Node) -> Any:
+    """The memory of an input of a program, as `canonical` gives it."""
+    return node.buffer if node.buffer is not None else Window(node)
 
 
 def _again(node: Node) -> BaseException:
@@ -484,8 +534,14 @@ def lift(key: tuple[Any, ...], nodes: list[Node], inputs: list[Node]) -> Graph:
     placeholders: list[Node] = []
     for node in nodes:
         if node in order:
-            fresh = Node(INPUT, (), (order[node],), node.shape, node.dtype)
+            window = node.buffer is None
+            shape = (_span(node),) if window else node.shape
+            fresh = Node(INPUT, (), (order[node],), shape, node.dtype)
             placeholders.append(fresh)
+            if window:
+                fresh.origin = len(result)
+                result.append(fresh)
+                fresh = Node(VIEW, (fresh,), (node.attrs[0], 0), node.shape, node.dtype)
         else:
             src: list[Any] = []
             for at, s in enumerate(node.src):
@@ -503,10 +559,11 @@ def lift(key: tuple[Any, ...], nodes: list[Node], inputs: list[Node]) -> Graph:
     outputs: list[tuple[Node, int | None]] = []
     taken: set[Node] = set()
     for i, home in key[1]:
-        node = result[i]
+        node = made[nodes[i]]
         if node in taken:  # two cells hold one value; each has memory of its own
-            node = Node(COPY, (node,), (), node.shape, node.dtype)
-            node.origin = i
+            again = Node(COPY, (node,), (), node.shape, node.dtype)
+            again.origin = node.origin
+            node = again
             result.append(node)
         taken.add(node)
         outputs.append((node, home))
@@ -564,7 +621,7 @@ def _execute(kind: str, live: list[Cell], wanted: list[Node]) -> list[Any]:
             _programs.move_to_end(full)
     counters.flushes += 1
     counters.nodes += len(nodes)
-    buffers = [n.buffer for n in inputs]
+    buffers = [memory_of(n) for n in inputs]
     homes = [c.home for c in live]
     if watch is None:
         return program.run(buffers, numbers, homes)

@@ -514,6 +514,10 @@ class Emitter(Space):
             return v
         if node.op.kind == "index":
             return self.indexed(node, m, phase, memo)
+        if node.op.kind == "scan":
+            found = self.scanned(node, self.value(node.src[0], m, phase))
+            found = self.memos[2][memo] = Value(found.name, found.type, found.lanes, 2)
+            return found
         sources = self.sources_at(node, m, phase)
         level = max((v.level for v in sources), default=0)
         lanes = max((v.lanes for v in sources), default=1)
@@ -529,6 +533,10 @@ class Emitter(Space):
         found = Value(found.name, found.type, found.lanes, level)
         self.memos[level][memo] = found
         return found
+
+    def scanned(self, node: Node, x: Value) -> Value:
+        """A scan at the present vector of its elements, `x`; `RegionEmitter` writes its loops."""
+        raise NotImplementedError
 
     def sources_at(self, node: Node, m: Map, phase: int) -> list[Value]:
         """Values of a node's sources; numbers take the common type of the others."""

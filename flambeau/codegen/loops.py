@@ -12,7 +12,7 @@ from flambeau.codegen.scans import SCANS, Scan
 from flambeau.codegen.space import member_reads
 from flambeau.dtype import dtype as DType
 from flambeau.ir.graph import Node
-from flambeau.ir.region import Map, Region
+from flambeau.ir.region import Region
 
 GRAIN = 16384  # elements of work below which threads are not worth waking
 
@@ -415,18 +415,8 @@ done:
         source = node.src[0].dtype
         return SCANS[node.op.name].identity(source, TYPES[source.name][1], self.coordinate)
 
-    def compute(self, node: Node, m: Map, phase: int, memo: Any) -> Value:
-        """As `Emitter.compute`; a scan also moves what it carries on, once a step of the loop."""
-        if node.op.kind != "scan":
-            return super().compute(node, m, phase, memo)
-        known = self.memos[2].get(memo)
-        if known is None:
-            found = self.scanned(node, self.value(node.src[0], m, phase))
-            known = self.memos[2][memo] = Value(found.name, found.type, found.lanes, 2)
-        return known
-
     def scanned(self, node: Node, x: Value) -> Value:
-        """The scan at the present vector, whose elements `x` holds."""
+        """The scan at the present vector; moves what it carries on, so once a step of the loop."""
         n, b = self.lanes, self.b
         scan, dtype = SCANS[node.op.name], node.src[0].dtype
         along = self.along()

@@ -182,8 +182,12 @@ def interpreted(found: list[Tensor]) -> dict[int, np.ndarray]:
     if not cells:
         return {}
     key, nodes, inputs, numbers = record.canonical(cells)
-    graph = lower(record.lift(key, nodes, inputs))
-    arrays = [array_of(n.buffer.ptr, n.shape, n.dtype) for n in inputs]
+    graph = record.lift(key, nodes, inputs)
+    arrays = [
+        array_of(record.memory_of(n).ptr, g.shape, g.dtype)
+        for n, g in zip(inputs, graph.inputs, strict=True)
+    ]
+    graph = lower(graph)
     values = interpret(graph, arrays, numbers)
     return {id(cell): np.array(value) for cell, value in zip(cells, values, strict=True)}
 
