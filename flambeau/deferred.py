@@ -57,6 +57,7 @@ MODULES = (
     "signal",
     "special",
     "func",
+    "library",
     "profiler",
 )
 STANDINS = (

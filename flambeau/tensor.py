@@ -251,7 +251,7 @@ class Tensor(metaclass=_TensorMeta):
             RuntimeError: the tensor requires grad and `force` is False.
             TypeError: NumPy has no such dtype (bfloat16).
         """
-        if self.requires_grad and not force:
+        if modes.grad and self.requires_grad and not force:
             raise RuntimeError(
                 "Can't call numpy() on Tensor that requires grad. Use "
                 "tensor.detach().numpy() instead."

@@ -141,3 +141,9 @@ def test_torch() -> None:
     back = flambeau.from_dlpack(torch.ones(2, dtype=torch.bfloat16))
     assert back.dtype is flambeau.bfloat16
     assert back.tolist() == [1, 1]
+
+
+def test_without_gradients_any_tensor_is_an_array() -> None:
+    x = flambeau.ones(2, requires_grad=True)
+    with flambeau.no_grad():
+        assert x.numpy().tolist() == [1, 1]

@@ -39,8 +39,17 @@ ABSENT: dict[str, str] = {
     ),
     "torch.distributed.tensor.placement_types": "Partial Placement Replicate Shard",
     "torch.distributed.tensor.parallel": "ColwiseParallel RowwiseParallel parallelize_module",
+    "torch.distributions": (
+        "AffineTransform Categorical Distribution Independent MultivariateNormal NegativeBinomial "
+        "Normal StudentT TransformedDistribution"
+    ),
+    "torch.distributions.constraints": "positive_definite",
+    "torch.distributions.multivariate_normal": "MultivariateNormal",
+    "torch.fx": "Graph GraphModule Interpreter Node Proxy Tracer symbolic_trace wrap",
     "torch.nn.parallel": "DistributedDataParallel",
     "torch.nn.parallel.distributed": "DistributedDataParallel",
+    "torch.utils.data": "DistributedSampler",
+    "torch.utils.data.distributed": "DistributedSampler",
     "torch.utils.data.graph_settings": "apply_random_seed",
 }
 """Torch module -> names of its classes (with a capital) and functions that are refused on use."""

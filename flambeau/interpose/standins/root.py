@@ -7,6 +7,7 @@ from typing import Any
 
 from flambeau.interpose.standins.version import TorchVersion
 from flambeau.interpose.standins.version import __version__ as _version
+from flambeau.library import ops as ops
 
 __version__ = TorchVersion(_version)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import flambeau
+from flambeau import dtypes
 from flambeau.ops.attention import score_dtype
 from flambeau.ops.flex import How
 from flambeau.ops.mods import trace
-from flambeau.ops.rows import ROWS
+from flambeau.ops.rows import NAMES, ROWS
 from flambeau.ops.samples.arithmetic import Samples, truths, unary, with_numbers
 from flambeau.ops.samples.loss import classes
 
@@ -30,7 +30,7 @@ def with_mods(r: Any, score: Any, mask: Any = None) -> tuple[Any, ...]:
 
 def ends(*places: int) -> Any:
     """Where groups end."""
-    return flambeau.tensor(places, dtype=flambeau.int32)
+    return NAMES["tensor"](places, dtype=dtypes.int32)
 
 
 SAMPLES: dict[str, Samples] = {
