@@ -463,7 +463,7 @@ def listed(
     begin, end = (0, count) if share is None else share_of(f, t, count, share)
     with f.loop(end, start=begin) as each:
         number = f.load("i32", f.gep("i32", places[1], each.index), 4)
-        yield f.op(f"sext i32 {number} to i64")
+        yield f.op(f"zext i32 {number} to i64")  # one below 0 is beyond the end, as there is none
 
 
 class Unit:

@@ -24,6 +24,20 @@ from flambeau.size import broadcast_shapes
 from flambeau.tensor import Tensor
 
 
+class AttendingMask(Tensor):
+    """A mask for `scaled_dot_product_attention` that has a form of attention of its own."""
+
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, dropout_p: float = 0.0,
+        is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
+    ) -> Tensor:  # fmt: skip
+        """Attention under this mask.
+
+        Args and Returns: `scaled_dot_product_attention`'s.
+        """
+        raise NotImplementedError
+
+
 def score_dtype(dtype: DType) -> DType:
     """The dtype that scores are computed in."""
     return float64 if dtype is float64 else float32
@@ -138,6 +152,8 @@ def scaled_dot_product_attention(
     Reference:
         Vaswani et al., Attention Is All You Need (arXiv:1706.03762), equation 1.
     """
+    if isinstance(attn_mask, AttendingMask):
+        return attn_mask.attend(query, key, value, dropout_p, is_causal, scale, enable_gqa)
     _check(query, key, value, attn_mask, is_causal)
     check_probability(dropout_p)
     _check_sizes(query, key, value)
