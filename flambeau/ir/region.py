@@ -205,6 +205,27 @@ def _refine(m: Map, groups: list[list[int]]) -> Map:
     return Map(m.offset, tuple(coefficients))
 
 
+def box_of(
+    attrs: tuple[tuple[int, ...], tuple[int, ...], int], shape: tuple[int, ...]
+) -> tuple[tuple[int, int], ...] | None:
+    """Where a write of (shape, strides, offset) begins and ends in each dimension of its base.
+
+    None where the write is no box of the base's dimensions, or a size is symbolic.
+    """
+    sizes, strides, offset = attrs
+    if any(type(n) is not int for n in (*sizes, *shape, offset)):
+        return None
+    if len(sizes) != len(shape) or strides != contiguous_strides(shape) or 0 in sizes:
+        return None
+    box = []
+    for size, stride, most in zip(sizes, strides, shape, strict=True):
+        start, offset = divmod(offset, stride)
+        if start + size > most:
+            return None
+        box.append((start, start + size))
+    return tuple(box) if not offset else None
+
+
 def squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
     """A shape without its size-1 dimensions."""
     return tuple(n for n in shape if n != 1)

@@ -18,6 +18,7 @@ from flambeau.ir.graph import AGAIN, PICK, Graph, Node
 from flambeau.ir.region import (
     Map,
     Region,
+    box_of,
     common_refinement,
     flatten_coordinates,
     split_coordinates,
@@ -448,9 +449,20 @@ class Attempt:
         if node.op.kind == "reduce":
             own = self.shadow.natural(kept_only=True)
         if node in self.fuser.writes:
-            self.reads[self.fuser.writes[node].src[0]] = None
+            self.reads[self._overwritten(self.fuser.writes[node])] = None
         self.own = own
         return len(self.loads) <= _MAX_LOADS
+
+    def _overwritten(self, write: Node) -> Node:
+        """The base that a write follows: writes elsewhere in it need no order within a region."""
+        base = write.src[0]
+        box = box_of(write.attrs, write.shape)
+        while box and base.op.kind == "assign" and self.fuser.home[base] is self.region:
+            other = box_of(base.attrs, write.shape)
+            if not other or not any(a[1] <= b[0] or b[1] <= a[0] for a, b in zip(box, other)):
+                break
+            base = base.src[0]
+        return base
 
     def _memory(self, s: Node) -> bool:
         """Read a node as memory at computed places."""

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from flambeau.ir.graph import Graph, Node
 from flambeau.ir.verify import verify
+from flambeau.passes.distribute import distribute
 from flambeau.passes.inline import inline
 from flambeau.passes.own import own
 from flambeau.passes.simplify import simplify
@@ -39,6 +40,8 @@ def passes(claims: Callable[[Node], bool]) -> list[tuple[str, Callable[[Graph], 
         ("inline", lambda graph: inline(graph, claims)),
         # copies and views that change nothing go; equal values meet
         ("simplify", simplify),
+        # elementwise work on joined values goes to their parts
+        ("distribute", distribute),
         # reductions become bounded, over adjacent axes
         ("split", split),
         # the views that splitting made meet the others
