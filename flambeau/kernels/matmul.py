@@ -542,7 +542,7 @@ def tiling(
     """Cut a block into tiles: as tall as MC on one thread, on several about 32 with work enough."""
     whole = form.mc // form.mr
     bands = f.ceildiv(rows, form.mr)
-    share = f.min(whole, f.max(4, f.udiv(bands, 32)))
+    share = f.min(whole, f.max(8, f.udiv(bands, 32)))
     height = f.select(f.cmp("ne", parallel, 0), share, whole)
     # Tiles of an epilogue hold whole units.
     finished = f.cmp("ne", g["epilogues"], 0)
