@@ -239,6 +239,12 @@ def _definition_of(tree: PyTree) -> NodeDef | None:
     return found
 
 
+def _get_node_type(tree: PyTree) -> Any:
+    """The class under which a container is registered; a leaf's own class."""
+    definition = _definition_of(tree)
+    return type(tree) if definition is None else definition.type
+
+
 def tree_is_leaf(tree: PyTree, is_leaf: IsLeaf | None = None) -> bool:
     """Whether this is a leaf: no container, or something that `is_leaf` says is one."""
     return (is_leaf is not None and is_leaf(tree)) or _definition_of(tree) is None

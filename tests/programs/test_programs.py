@@ -27,12 +27,16 @@ RTOL = 5e-4
 ATOL = 5e-5
 
 #: Programs with their arguments, and those that `some` leaves out.
-SOME = (("small_libraries.py",),)
-OTHERS = (
-    ("transformers_models.py", "llama", "bert", "mixtral"),
-    ("transformers_generate.py", "llama", "rest"),
+SOME = (
+    ("small_libraries.py",),
+    ("lightning_trainer.py",),
+    ("transformers_models.py", "llama", "bert"),
     ("transformers_trainer.py",),
-    ("transformers_models.py", "gpt2", "classifier", "vit", "t5", "qwen", "gemma", "whisper"),
+)
+OTHERS = (
+    ("transformers_models.py", "gpt2", "classifier", "vit", "t5"),
+    ("transformers_models.py", "mixtral", "qwen", "gemma", "whisper"),
+    ("transformers_generate.py", "llama", "rest"),
     ("transformers_generate.py", "gpt2", "mixtral", "qwen", "gemma"),
 )
 

@@ -42,13 +42,37 @@ config = SimpleNamespace(
 )
 
 
+def _mark(t: Any, index: Any, dynamic: bool) -> None:
+    every = range(t.dim()) if index is None else [index] if isinstance(index, int) else index
+    marks = dict(getattr(t, "_dynamic", None) or {})
+    marks.update((d % max(t.dim(), 1), dynamic) for d in every)
+    t._dynamic = marks
+
+
 def mark_dynamic(
-    t: Any, index: Any = None, *, min: Any = None, max: Any = None, **options: Any
+    t: Any, index: Any, *, hint_override: Any = None, min: Any = None, max: Any = None, **more: Any
 ) -> None:
-    """Accepted: programs are generated for all sizes of one structure."""
+    """Have sizes of a tensor be symbols of compiled functions from the first call on.
+
+    Args:
+        index: a dimension or several.
+        min, max: accepted; what a recording asks of the size is guarded.
+    """
+    _mark(t, index, True)
 
 
-maybe_mark_dynamic = mark_unbacked = mark_static = mark_static_address = mark_dynamic
+def mark_static(t: Any, index: Any = None) -> None:
+    """Have sizes of a tensor, all by default, never be symbols."""
+    if isinstance(t, type):
+        return
+    _mark(t, index, False)
+
+
+maybe_mark_dynamic = mark_unbacked = mark_dynamic
+
+
+def mark_static_address(t: Any, guard: bool = True) -> None:
+    """Accepted: a tensor that stays in its place is found there."""
 
 
 def assume_constant_result(fn: Any) -> Any:

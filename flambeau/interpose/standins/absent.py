@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 ABSENT: dict[str, str] = {
-    "torch._C": "_get_accelerator DispatchKey TensorImpl Graph Value",
+    "torch": "PyTorchFileReader PyTorchFileWriter",
+    "torch._C": "DispatchKey Graph Value",
     "torch._C._distributed_c10d": "ProcessGroup",
     "torch._dynamo._trace_wrapped_higher_order_op": "TransformGetItemToIndex",
     "torch._subclasses": "FakeTensor FakeTensorMode",
@@ -48,6 +49,13 @@ ABSENT: dict[str, str] = {
     "torch.fx": "Graph GraphModule Interpreter Node Proxy Tracer symbolic_trace wrap",
     "torch.nn.parallel": "DistributedDataParallel",
     "torch.nn.parallel.distributed": "DistributedDataParallel",
+    "torch.nn.utils.prune": (
+        "BasePruningMethod L1Unstructured LnStructured PruningContainer RandomStructured "
+        "RandomUnstructured custom_from_mask global_unstructured l1_unstructured ln_structured "
+        "random_structured random_unstructured remove"
+    ),
+    "torch.overrides": "TorchFunctionMode handle_torch_function wrap_torch_function",
+    "torch.utils.flop_counter": "FlopCounterMode",
     "torch.utils.data": "DistributedSampler",
     "torch.utils.data.distributed": "DistributedSampler",
     "torch.utils.data.graph_settings": "apply_random_seed",

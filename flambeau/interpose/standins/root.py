@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from flambeau.interpose.standins.jit import ScriptModule as ScriptModule
 from flambeau.interpose.standins.version import TorchVersion
 from flambeau.interpose.standins.version import __version__ as _version
 from flambeau.library import ops as ops
