@@ -236,9 +236,10 @@ def declarations(form: Form) -> str:
     ]
     if form.pairs:
         pair = f"<{2 * vl} x bfloat>"
-        lines.append(
-            f"declare {form.vec} @llvm.x86.avx512bf16.dpbf16ps.512({form.vec}, {pair}, {pair})"
-        )
+        lines += [
+            f"declare {form.vec} @llvm.x86.avx512bf16.dpbf16ps.512({form.vec}, {pair}, {pair})",
+            "declare <32 x i16> @llvm.masked.load.v32i16.p0(ptr, <32 x i1>, <32 x i16>)",
+        ]
     for kind in kinds:
         if form.masks:
             whole, mangled = f"<{vl} x {kind}>", f"v{vl}{MANGLED[kind]}.p0"

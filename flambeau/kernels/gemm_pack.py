@@ -9,8 +9,17 @@ zeros, so micro-kernels never test for them.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 from flambeau.kernels.emit import Function, Value
-from flambeau.kernels.gemm_micro import Form, constant, load_stored, widen
+from flambeau.kernels.gemm_micro import (
+    Form,
+    constant,
+    lane_mask,
+    load_some,
+    load_stored,
+    widen,
+)
 
 
 def transpose(f: Function, kind: str, rows: list[str], lane: int) -> list[str]:
@@ -127,24 +136,45 @@ def pack(form: Form, wide: int, apart: int = 0) -> str:
     apart = apart or wide
     step = 2 if form.pairs else 1
     whole = f.cmp("eq", "%n", wide)
-    with f.when(f.both(whole, f.cmp("eq", "%si", 1))):
-        done = f.udiv("%k", step)
-        copy_rows(f, form, wide, apart, done)
-        gather(f, form, wide, apart, f.mul(done, step))
-        f.ret()
-    with f.when(f.both(whole, f.cmp("eq", "%sk", 1))):
+    for some in (False, True) if form.masks else (False,):
+        here = f.op(f"xor i1 {whole}, true") if some else whole
+        with f.when(f.both(here, f.cmp("eq", "%si", 1))):
+            done = f.udiv("%k", step)
+            copy_rows(f, form, wide, apart, done, some)
+            gather(f, form, wide, apart, f.mul(done, step))
+            f.ret()
+    with f.when(f.both(f.either(whole, str(form.masks).lower()), f.cmp("eq", "%sk", 1))):
         block = form.vl * step
-        done = f.mul(f.udiv("%k", block), block)
-        transpose_blocks(f, form, wide, apart, done)
-        gather(f, form, wide, apart, done)
+        done = f.select(whole, f.mul(f.udiv("%k", block), block), 0)
+        transpose_blocks(f, form, wide, apart, 0, done)
+        if form.masks:
+            transpose_blocks(f, form, wide, apart, done, "%k", some=True)
+        else:
+            gather(f, form, wide, apart, done)
         f.ret()
     gather(f, form, wide, apart, 0)
     f.ret()
     return f.text()
 
 
-def copy_rows(f: Function, form: Form, wide: int, apart: int, slots: Value) -> None:
-    """Unit stride along the panel: copy `wide` elements a slot."""
+def load_piece(f: Function, form: Form, row: str, start: int, lanes: int, some: bool) -> str:
+    """Elements [start, start + lanes) of a row as stored; if only `some` of a panel's are there,
+    zeros beyond the n-th."""
+    place = f.gep(form.stored, row, start)
+    if not some:
+        return f.load(f"<{lanes} x {form.stored}>", place, form.stored_size)
+    count = f.max(f.min(f.sub("%n", start), lanes), 0)
+    place = f.select(f.cmp("sgt", count, 0), place, row, "ptr")
+    value = load_some(f, form, form.stored, place, count)
+    return (
+        value if lanes == form.vl else f.shuffle(form.vl, form.stored, value, value, range(lanes))
+    )
+
+
+def copy_rows(
+    f: Function, form: Form, wide: int, apart: int, slots: Value, some: bool = False
+) -> None:
+    """Unit stride along the panel: copy `wide` elements a slot, or `some`."""
     with f.loop(slots) as loop:
         if form.pairs:
             low = f.gep("i16", "%src", f.mul(f.mul(loop.index, 2), "%sk"))
@@ -157,12 +187,10 @@ def copy_rows(f: Function, form: Form, wide: int, apart: int, slots: Value) -> N
             kind = f"<{lanes} x {form.slot}>"
             if form.pairs:
                 value = join_pairs(
-                    f, lanes,
-                    f.load(f"<{lanes} x i16>", f.gep("i16", low, start), 2),
-                    f.load(f"<{lanes} x i16>", f.gep("i16", high, start), 2),
-                )  # fmt: skip
+                    f, lanes, *(load_piece(f, form, x, start, lanes, some) for x in (low, high))
+                )
             else:
-                value = load_stored(f, form, f.gep(form.stored, low, start), lanes)
+                value = widen(f, form, load_piece(f, form, low, start, lanes, some), lanes)
             f.store(kind, value, f.gep(form.slot, out, start), form.acc_size)
 
 
@@ -175,33 +203,61 @@ def join_pairs(f: Function, lanes: int, low: str, high: str) -> str:
     return f.op(f"or {word} {f.op(f'zext {short} {low} to {word}')}, {shifted}")
 
 
-def transpose_blocks(f: Function, form: Form, wide: int, apart: int, stop: Value) -> None:
-    """Unit stride along K: transpose blocks of vl slots by vl rows, up to element `stop` of K."""
+def transpose_blocks(
+    f: Function, form: Form, wide: int, apart: int, start: Value, stop: Value, some: bool = False
+) -> None:
+    """Unit stride along K: transpose blocks of vl slots by vl rows, elements [start, stop) of K.
+    If only `some` are there, rows from the n-th on are zeros, and the last block may end early.
+    """
     vl, kind = form.vl, form.slot
     lane = 16 // form.acc_size
     step = 2 if form.pairs else 1
-    groups = [(start, min(vl, wide - start)) for start in range(0, wide, vl)]
-    with f.loop(stop, step=vl * step) as loop:
+    groups = [(first, min(vl, wide - first)) for first in range(0, wide, vl)]
+    with f.loop(stop, start=start, step=vl * step) as loop:
         source = f.gep(form.stored, "%src", loop.index)
         slot = f.udiv(loop.index, step)
-        for start, rows in groups:
+        left = f.min(f.sub(stop, loop.index), vl * step) if some else 0
+        slots = f.ceildiv(left, step)
+        for group, rows in groups:
             values = []
-            for row in range(rows):
-                address = f.gep(form.stored, source, f.mul("%si", start + row))
-                ahead(f, f.gep("i8", address, AHEAD_BYTES), 1)
-                if form.pairs:
-                    values.append(f.load(f"<{vl} x i32>", address, 2))
-                else:
-                    raw = f.load(f"<{vl} x {form.stored}>", address, form.stored_size)
-                    values.append(widen(f, form, raw, vl))
+            for row in range(group, group + rows):
+                there = f.cmp("slt", row, "%n") if some else ""
+                number = f.select(there, row, 0) if some else row
+                address = f.gep(form.stored, source, f.mul("%si", number))
+                if not some:
+                    ahead(f, f.gep("i8", address, AHEAD_BYTES), 1)
+                value = load_slots(f, form, address, left if some else None)
+                if some:
+                    value = f.select(there, value, "zeroinitializer", f"<{vl} x {kind}>")
+                values.append(value)
             values += ["poison"] * (vl - rows)
             for column, value in enumerate(transpose(f, kind, values, lane)):
-                out = f.gep(kind, "%dst", f.add(f.mul(f.add(slot, column), apart), start))
-                for first, lanes in pieces(rows, vl):
-                    part = value
-                    if lanes < vl:
-                        part = f.shuffle(vl, kind, value, "poison", range(first, first + lanes))
-                    f.store(f"<{lanes} x {kind}>", part, f.gep(kind, out, first), form.acc_size)
+                out = f.gep(kind, "%dst", f.add(f.mul(f.add(slot, column), apart), group))
+                with f.when(f.cmp("slt", column, slots)) if some else nullcontext():
+                    for first, lanes in pieces(rows, vl):
+                        part = value
+                        if lanes < vl:
+                            part = f.shuffle(vl, kind, value, "poison", range(first, first + lanes))
+                        f.store(f"<{lanes} x {kind}>", part, f.gep(kind, out, first), form.acc_size)
+
+
+def load_slots(f: Function, form: Form, address: str, count: Value | None) -> str:
+    """vl slots of successive elements, or of the first `count` elements and zeros."""
+    vl = form.vl
+    if not form.pairs:
+        kind = f"<{vl} x {form.stored}>"
+        if count is None:
+            raw = f.load(kind, address, form.stored_size)
+        else:
+            raw = load_some(f, form, form.stored, address, count)
+        return widen(f, form, raw, vl)
+    if count is None:
+        return f.load(f"<{vl} x i32>", address, 2)
+    raw = f.op(
+        f"call <{2 * vl} x i16> @llvm.masked.load.v{2 * vl}i16.p0(ptr align 2 {address}, "
+        f"<{2 * vl} x i1> {lane_mask(f, 2 * vl, count)}, <{2 * vl} x i16> zeroinitializer)"
+    )
+    return f.op(f"bitcast <{2 * vl} x i16> {raw} to <{vl} x i32>")
 
 
 def gather(f: Function, form: Form, wide: int, apart: int, start: Value) -> None:

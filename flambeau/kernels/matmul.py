@@ -91,6 +91,9 @@ VECTOR_TASKS = 16
 SLICE = 8
 """Elements of K packed at a time where panels lie side by side in memory; even."""
 
+NEAR = 1 << 15
+"""Bytes of an operand that stay in the first cache while panel after panel is packed."""
+
 UPCOMING_STEPS, UPCOMING_LINES = 2, 12
 """Runs of cache lines of the next tile's A prefetched before each micro-kernel."""
 
@@ -287,6 +290,12 @@ def edge_tile(form: Form) -> str:
     return f.text()
 
 
+def sliced(f: Function, form: Form, stride: Value, count: Value, depth: Value) -> str:
+    """Elements of K packed at a time of `count` rows or columns that lie `stride` apart."""
+    far = f.cmp("sgt", f.mul(count, depth), NEAR // form.stored_size)
+    return f.select(f.both(f.cmp("eq", stride, 1), far), SLICE, depth)
+
+
 def pack_b_task(form: Form) -> str:
     """Task: panels [begin, end) of the current block of B."""
     f = Function("pack_b_task", TASK, "void", "nounwind noinline")
@@ -297,7 +306,7 @@ def pack_b_task(form: Form) -> str:
     source = f.gep(form.stored, g.pointer("b"), offset)
     # Rows of B that are contiguous are read a few at a time over all panels: long runs of memory,
     # few pages.
-    slice_ = f.select(f.cmp("eq", csb, 1), SLICE, depth)
+    slice_ = sliced(f, form, csb, f.mul(f.sub("%end", "%begin"), form.nr), depth)
     slot = form.nr * form.acc_size // (2 if form.pairs else 1)
     with f.loop(depth, step=slice_) as block, f.loop("%end", start="%begin") as loop:
         column = f.mul(loop.index, form.nr)
@@ -385,7 +394,7 @@ def tile_task(form: Form) -> str:
         right = f.min(v["cols"], f.add(left, f.mul(v["group"], nr)))
         source = f.gep(form.stored, a_base, f.mul(top, v["rsa"]))
         with f.when(f.op(f"xor i1 {direct}, true")):
-            slice_ = f.select(f.cmp("eq", v["rsa"], 1), SLICE, v["depth"])
+            slice_ = sliced(f, form, v["rsa"], rows, v["depth"])
             slot = mr * part // (2 if form.pairs else 1)
             with f.loop(v["depth"], step=slice_) as block, f.loop(rows, step=mr) as loop:
                 present = f.min(mr, f.sub(rows, loop.index))
