@@ -449,7 +449,7 @@ def canonical(
             elif specialised(node.op, at, s):
                 entry.append((type(s) is int, s))
             else:
-                entry.append("f" if type(s) is float else "i")
+                entry.append("f" if isinstance(s, float) else "i")
                 numbers.append(s)
         key.append(tuple(entry))
     homes = []
@@ -550,7 +550,7 @@ def lift(key: tuple[Any, ...], nodes: list[Node], inputs: list[Node]) -> Graph:
                 elif specialised(node.op, at, s):
                     src.append(float(s) if type(s) is Constant else s)
                 else:
-                    src.append(Argument(count, "f" if type(s) is float else "i"))
+                    src.append(Argument(count, "f" if isinstance(s, float) else "i"))
                     count += 1
             fresh = Node(node.op, tuple(src), node.attrs, node.shape, node.dtype)
         fresh.origin = len(result)

@@ -37,8 +37,9 @@ def compile(
     Args:
         model: a function or module; without one, a decorator is returned.
         fullgraph: raise where a call cannot be replayed.
-        dynamic: accepted; each combination of sizes is recorded once, and programs are generated
-            for all sizes of one structure.
+        dynamic: which sizes of tensors become symbols, so that other values of them need no other
+            recording: those that have changed between calls (None), those of all arguments from
+            the first call on (True), none (False).
         backend: a name that torch knows, or a function; there is one way to execute. "eager" too.
         mode: "default", "reduce-overhead", "max-autotune" or "max-autotune-no-cudagraphs".
         options: accepted as torch does.
@@ -68,8 +69,8 @@ def compile(
         return model
     for kind, wrap in WRAPPERS.items():
         if isinstance(model, kind):
-            return wrap(model, fullgraph=fullgraph)
-    return compiled(model, fullgraph)
+            return wrap(model, fullgraph=fullgraph, dynamic=dynamic)
+    return compiled(model, fullgraph, dynamic)
 
 
 def _compile_given(model: Callable[..., Any], **options: Any) -> Any:
@@ -78,16 +79,19 @@ def _compile_given(model: Callable[..., Any], **options: Any) -> Any:
     return compile(model, **options)
 
 
-def compiled(fn: Callable[..., Any], fullgraph: bool = False) -> Callable[..., Any]:
+def compiled(
+    fn: Callable[..., Any], fullgraph: bool = False, dynamic: bool | None = None
+) -> Callable[..., Any]:
     """The compiled form of a function, with its name and documentation.
 
     Args:
         fullgraph: raise where a call cannot be replayed.
+        dynamic: which sizes become symbols, as in `compile`.
     """
     known = getattr(fn, "_engine", None)
     if isinstance(known, Engine):
         fn = known.fn
-    engine = Engine(fn, getattr(fn, "__qualname__", type(fn).__name__), fullgraph)
+    engine = Engine(fn, getattr(fn, "__qualname__", type(fn).__name__), fullgraph, dynamic)
     run = engine.call
 
     @functools.wraps(fn)

@@ -12,7 +12,7 @@ import sys
 import threading
 import types
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flambeau import record
@@ -22,11 +22,18 @@ from flambeau.compile.guards import Refusal, Walk
 from flambeau.compile.observe import Observer, names_of
 from flambeau.compile.replay import Missed, Path, Region, replay
 from flambeau.compile.watch import Marker, Watcher
+from flambeau.ir.graph import INPUT, Node
+from flambeau.ir.symbol import SymFloat, SymInt, at_hand, filled
+from flambeau.ops.random import default_generator
+from flambeau.size import Size
 from flambeau.tape import modes
+from flambeau.tensor import Tensor
 
 #: How many recordings (guards) a function keeps, and how many values a read may lead on by.
 MAX_RECORDINGS = 64
 MAX_VALUES = 16
+#: Calls whose sizes are remembered, to see which change.
+MAX_SEEN = 8
 #: After so many calls in a row that could not be kept, a function is recorded each time.
 MAX_REFUSALS = 12
 #: After so many recordings that were not used again, likewise.
@@ -53,7 +60,17 @@ state = State()
 class Recording:
     """A guard and the tree of what was recorded under it."""
 
-    __slots__ = ("guard", "path", "random", "reasons", "room", "shared", "used")
+    __slots__ = (
+        "guard",
+        "path",
+        "places",
+        "random",
+        "reasons",
+        "room",
+        "shapes",
+        "symbols",
+        "used",
+    )
 
     def __init__(
         self,
@@ -61,13 +78,16 @@ class Recording:
         path: Path,
         room: int,
         random: bool,
-        reasons: list[str],
+        walk: Walk,
     ) -> None:
         self.guard = guard
         self.path = path
         self.room = room
         self.random = random
-        self.reasons = reasons
+        self.reasons = walk.reasons
+        self.symbols = walk.symbols
+        self.shapes = walk.shapes
+        self.places = walk.places
         self.used = 0
 
 
@@ -84,6 +104,8 @@ class Engine:
         fn: the function.
         name: for messages.
         fullgraph: raise where a call cannot be replayed.
+        dynamic: whether sizes become symbols: those that change (None), those of all arguments
+            (True) or none (False).
 
     Attributes:
         recordings: the newest first.
@@ -92,8 +114,15 @@ class Engine:
         recompiles: why calls were recorded although there were recordings.
     """
 
-    def __init__(self, fn: Callable[..., Any], name: str, fullgraph: bool = False) -> None:
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        name: str,
+        fullgraph: bool = False,
+        dynamic: bool | None = None,
+    ) -> None:
         self.fn = fn
+        self.dynamic = dynamic
         self.name = name
         self.fullgraph = fullgraph
         code = getattr(fn, "__code__", None)
@@ -106,6 +135,8 @@ class Engine:
         self.recordings: list[Recording] = []
         self.codes: dict[types.CodeType, dict[str, Any]] = {}
         self.gradients = False
+        self.seen: list[dict[str, tuple[int, ...]]] = []
+        self.fixed = self.dynamic is False  # no size becomes a symbol
         self.off = ""
         self.calls = 0
         self.replays = 0
@@ -124,10 +155,13 @@ class Engine:
         for recording in self.recordings:
             found = recording.guard(args, kwargs)
             if type(found) is not int:
-                tensors, containers = found
                 try:
                     result = replay(
-                        recording.path, tensors, containers, recording.room, recording.random
+                        recording.path,
+                        found,
+                        recording.room,
+                        recording.random,
+                        recording.symbols,
                     )
                 except Missed:
                     failed, missed = "a value that was read from a tensor", recording
@@ -191,12 +225,20 @@ class Engine:
         watcher: Watcher | None = None
         reason = self._unfit()
         record.flush()
-        walk = Walk(self.codes, self.gradients, tuple(live_methods.CLASSES), _inner)
+        walk = Walk(
+            self.codes,
+            self.gradients,
+            tuple(live_methods.CLASSES),
+            _inner,
+            None if self.fixed else self.seen,
+            bool(self.dynamic),
+        )
         if not reason and self.codes:
             try:
                 walk.arguments(args, kwargs)
                 walk.walk(self.fn, walk._constant(self.fn), self.name)
                 walk.globals()
+                self._enter(walk)
                 watcher = Watcher(walk, observer, self.code)
                 reason = watcher.reason
             except Refusal as refusal:
@@ -208,6 +250,7 @@ class Engine:
             value = observer.run(self.fn, args, kwargs)
         except BaseException:
             self._learn(observer)
+            self._leave(walk)
             raise
         finally:
             record.thread.watcher = None
@@ -222,11 +265,54 @@ class Engine:
                 self._keep(watcher, walk, value, known)
             except Refusal as refusal:
                 reason = str(refusal)
+        self._leave(walk)
         if watcher is not None and any(map(record.is_exposed, watcher.cells)):
             record.flush()  # what others see waits for nothing
         if reason:
             self._refuse(reason)
-        return unmarked(value) if watcher is not None and watcher.markers else value
+        marked = watcher is not None and (watcher.markers or walk.symbols is not None)
+        return unmarked(value) if marked else value
+
+    def _enter(self, walk: Walk) -> None:
+        """Let tensors show symbolic sizes while a call is recorded."""
+        if walk.symbols is not None:
+            walk.symbols.__enter__()
+            for t, shape in walk.symbolic:
+                if t._cell.node.shape == t._shape:
+                    t._cell.node.shape = shape
+                t._shape = shape
+
+    def _leave(self, walk: Walk) -> None:
+        """What the call leaves behind has the sizes of now."""
+        if walk.symbols is not None:
+            walk.symbols.__exit__()
+            default_generator._counter = at_hand(default_generator._counter)
+            for t in walk.tensors:
+                _with_numbers(t)
+                if t._grad is not None:
+                    _with_numbers(t._grad)
+
+    def _agrees(self, path: Path, walk: Walk) -> bool | None:
+        """Whether what was recorded for symbolic sizes is, for sizes that were recorded before,
+        what was recorded then; None where no such sizes meet its guards. Sizes that C code has
+        read cannot be followed: this finds them."""
+        if walk.symbols is None:
+            return True
+        found = None
+        for other in self.recordings:
+            try:
+                sizes = [other.shapes[path][d] for path, d in walk.places]
+                own = [other.shapes[path][d] for path, d in other.places]
+            except (KeyError, IndexError):
+                continue
+            unknowns = walk.symbols.values(sizes)
+            if unknowns is None or sizes == [walk.shapes[path][d] for path, d in walk.places]:
+                continue
+            known = () if other.symbols is None else other.symbols.unknowns_at(own)
+            if not agrees(path, unknowns, other.path, known):
+                return False
+            found = True
+        return found
 
     def _unfit(self) -> str:
         """Why nothing can be replayed now, or ""."""
@@ -256,16 +342,23 @@ class Engine:
         """
         if name := walk.missing():
             raise Refusal(f"what leads to {name}, which it calls, was not found")
-        path, guard, room, random = watcher.finish(value)
+        path, containers, room, random = watcher.finish(value)
         if self._learn(watcher.observer):  # the backward pass ran Python too
             return
+        self.seen.append(walk.shapes)
+        del self.seen[:-MAX_SEEN]
+        agreed = self._agrees(path, walk)
+        if agreed is False:
+            self.fixed = True
+            return
+        guard = walk.guard(containers, pinned=agreed is None)
         self.watched += 1
         self.in_a_row = 0
-        if known is not None and known.random == random:
+        if known is not None and known.random == random and not (known.symbols or walk.symbols):
             if _graft(known.path, path):
                 known.room = max(known.room, room)
                 return
-        self.recordings.insert(0, Recording(guard, path, room, random, walk.reasons))
+        self.recordings.insert(0, Recording(guard, path, room, random, walk))
         del self.recordings[MAX_RECORDINGS:]
         if self.watched > MAX_UNUSED and self.watched > self.replays:
             self.off = "what it depends on changes at nearly every call"
@@ -325,11 +418,61 @@ def _equal(a: Any, b: Any) -> bool:
     return True
 
 
+def _with_numbers(t: Tensor) -> None:
+    """Have a tensor show the sizes of now."""
+    t._shape, t._map = at_hand(t._shape), at_hand(t._map)
+    t._cell.node.shape = at_hand(t._cell.node.shape)
+
+
+def agrees(new: Path, sizes: Sequence[int], old: Path, known: Sequence[int]) -> bool:
+    """Whether two paths are the same for some sizes: the unknowns of one and of the other."""
+    while True:
+        if len(new.steps) != len(old.steps):
+            return False
+        for a, b in zip(new.steps, old.steps, strict=True):
+            if type(a) is not type(b):
+                return False
+            if isinstance(a, Region) and _content(a, sizes) != _content(b, known):
+                return False
+        if new.end is not None and old.end is not None:
+            shapes = [filled((r.shape, r.map), sizes) for r in new.end.results]
+            return shapes == [filled((r.shape, r.map), known) for r in old.end.results]
+        if new.read is None or old.read is None:
+            return False
+        ((key, rest),) = new.then.items()
+        if key not in old.then:
+            return True
+        new, old = rest, old.then[key]
+
+
+def _content(region: Region, unknowns: Sequence[int]) -> Any:
+    """What a region computes, for some sizes."""
+    if region.op is None:
+        return None
+    index = {n: k for k, n in enumerate(region.op.nodes)}
+    nodes = [
+        (
+            n.op,
+            n.attrs if n.op is INPUT else filled((n.attrs, n.shape), unknowns),
+            n.dtype,
+            [index[s] if type(s) is Node else (type(s), s) for s in n.src],
+        )
+        for n in region.op.nodes
+    ]
+    numbers = [filled(n, unknowns) for n in region.numbers]
+    return nodes, numbers, len(region.sources), region.writes
+
+
 def unmarked(value: Any) -> Any:
-    """A result with the values that its markers stand for."""
+    """A result with the values that its markers and sizes stand for."""
     kind = type(value)
     if kind is Marker:
         return value.value
+    if isinstance(value, Tensor):
+        _with_numbers(value)
+        return value
+    if kind in (SymInt, SymFloat, Size):
+        return at_hand(value)
     if kind in (list, tuple):
         return kind(map(unmarked, value))
     if isinstance(value, tuple) and hasattr(kind, "_fields"):

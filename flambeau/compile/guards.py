@@ -9,8 +9,12 @@ pattern of sharing memory. Code that asks for attributes by computed names makes
 of them. What has state that cannot be seen (an open file, an iterator, a NumPy array) refuses the
 call, which is then recorded each time.
 
+Sizes that have changed between calls are symbols (Note [Symbolic sizes] in `ir/symbol.py`): what
+the call has asked about them is checked instead of their values.
+
 The walk writes the source of a function `guard(args, kwargs)`. It returns the tensors that were
-found, and the containers that the call writes tensors to, or the number of the check that failed.
+found, the containers that the call writes tensors to and the sizes that are symbols, or the number
+of the check that failed.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ import pathlib
 import re
 import types
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,6 +40,7 @@ from flambeau.device import device as Device
 from flambeau.device import get_default_device
 from flambeau.dtype import dtype as DType
 from flambeau.dtype import get_default_dtype
+from flambeau.ir.symbol import SMALLEST, Symbols, SymInt
 from flambeau.layout import layout as Layout
 from flambeau.layout import memory_format as MemoryFormat
 from flambeau.ops.random import Generator, default_generator
@@ -150,6 +155,8 @@ class Walk:
         gradients: whether gradients of tensors are read too.
         live: classes whose instances are used through live methods alone (`live.py`).
         compiled: -> the function in a compiled wrapper, or None.
+        seen: shapes of tensors in earlier calls, by path; None where sizes are not to be symbols.
+        dynamic: whether sizes of arguments are symbols from the first call on.
 
     Attributes:
         tensors: those that were found, in the order in which the guard returns them.
@@ -157,6 +164,10 @@ class Walk:
         slots: the places that were walked.
         exposed_live: attributes of live objects that the code reads by itself.
         reasons: for each check, what it is about.
+        shapes: of the tensors, by path.
+        symbols: the symbolic sizes, or None.
+        symbolic: tensors that have some, with their shapes.
+        places: for each symbol, the path of a tensor and the dimension that it is the size of.
     """
 
     def __init__(
@@ -165,11 +176,20 @@ class Walk:
         gradients: bool,
         live: tuple[type, ...],
         compiled: Callable[[Any], Any],
+        seen: Sequence[dict[str, tuple[int, ...]]] | None = None,
+        dynamic: bool = False,
     ) -> None:
         self.codes = codes
         self.gradients = gradients
         self.live = live
         self.compiled = compiled
+        self.seen = seen
+        self.dynamic = dynamic
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.symbols: Symbols | None = None
+        self.symbolic: list[tuple[Tensor, tuple[int, ...]]] = []
+        self.places: list[tuple[str, int]] = []
+        self._columns: dict[tuple[int, ...], SymInt] = {}
         self.names: set[str] = set()
         self.own: set[str] = set()
         self.everything = False
@@ -509,10 +529,8 @@ class Walk:
         self.tensors.append(t)
         self.paths.append(path)
         self._check(f"type({name}) is not {self._constant(type(t))}", f"the type of {path}")
-        self._check(
-            f"{name}._shape != {t._shape!r} or {name}.dtype is not {self._constant(t.dtype)}",
-            f"the shape or dtype of {path}",
-        )
+        self._check(f"{name}.dtype is not {self._constant(t.dtype)}", f"the dtype of {path}")
+        self._shape(t, name, path)
         wrong = f"{name}._map is not None" if t._map is None else f"{name}._map != {t._map!r}"
         self._check(wrong, f"the strides of {path}")
         cell = f"{name}._cell"
@@ -535,6 +553,46 @@ class Walk:
             self._item(vars(t), self._variable(f"{name}.__dict__"), key, f"{path}.{key}")
         self._keep.append(t)
 
+    def _shape(self, t: Tensor, name: str, path: str) -> None:
+        """The checks of a shape: symbols where sizes have changed, else equality."""
+        self.shapes[path] = t._shape
+        shape = tuple(self._size(t, path, d) for d in range(len(t._shape)))
+        if not any(type(n) is SymInt for n in shape):
+            self._check(f"{name}._shape != {t._shape!r}", f"the shape of {path}")
+            return
+        self.symbolic.append((t, shape))
+        v = self._variable(f"{name}._shape")
+        wrong = [f"len({v}) != {len(shape)}"]
+        assert self.symbols is not None
+        for d, n in enumerate(shape):
+            symbol = self.symbols.name_of(n)
+            if symbol and self.places[self.symbols.names.index(symbol)] == (path, d):
+                self._check(" or ".join(wrong), f"the shape of {path}")
+                self._lines.append(f"{symbol} = {v}[{d}]")
+                wrong = [f"{symbol} < {SMALLEST}"]
+            else:
+                wrong.append(f"{v}[{d}] != {symbol or n}")
+        self._check(" or ".join(wrong), f"the shape of {path}")
+
+    def _size(self, t: Tensor, path: str, d: int) -> int:
+        """A size of a tensor: a symbol if it has changed."""
+        n, ndim = t._shape[d], len(t._shape)
+        if self.seen is None:
+            return n
+        before = [s[path][d] for s in self.seen if len(s.get(path, ())) == ndim]
+        column = (*before, n)
+        marked = (vars(t).get("_dynamic") or {}).get(d)
+        wanted = len(set(column)) > 1 or marked or (self.dynamic and path.startswith("argument"))
+        if not wanted or marked is False or min(column) < SMALLEST:
+            return n
+        known = self._columns.get(column)
+        if known is None:
+            if self.symbols is None:
+                self.symbols = Symbols(record.calling_line)
+            known = self._columns[column] = self.symbols.symbol(n)
+            self.places.append((path, d))
+        return known
+
     def missing(self) -> str:
         """A function of the program that ran and was not found, or "": its closure and defaults
         are not guarded. Functions that the code makes itself need not be found."""
@@ -553,8 +611,13 @@ class Walk:
 
     # -- the result -----------------------------------------------------------------------------
 
-    def guard(self, containers: list[str]) -> Callable[[Any, Any], Any]:
-        """The guard, compiled; it also returns the containers of these names."""
+    def guard(self, containers: list[str], pinned: bool) -> Callable[[Any, Any], Any]:
+        """The guard, compiled.
+
+        Args:
+            containers: names of those that it returns.
+            pinned: whether symbolic sizes must be those of the call that was recorded.
+        """
         first: dict[int, int] = {}
         distinct = []
         for k, t in enumerate(self.tensors):
@@ -567,6 +630,17 @@ class Walk:
                 self._check(f"{name}._cell is not {other}._cell", f"the memory of {self.paths[k]}")
         if len(distinct) > 1:
             self._check(f"len({{{', '.join(distinct)}}}) != {len(distinct)}", "sharing of memory")
+        sizes = ""
+        if self.symbols is not None:
+            lines, conditions = self.symbols.python()
+            self._lines += lines
+            for condition, asked in conditions.items():
+                self._check(f"not ({condition})", f"that {asked} ({asked.line})")
+            names = self.symbols.names
+            if pinned:
+                for name, (path, d) in zip(names, self.places, strict=True):
+                    self._check(f"{name} != {self.shapes[path][d]}", f"the shape of {path}")
+            sizes = "".join(f"{n}, " for n in names)
         self._values["switches"] = switches
         now = self._constant(switches())
         self._keep.append(self._values[now])
@@ -579,8 +653,9 @@ class Walk:
         source = (
             "def guard(args, kwargs):\n try:\n"
             f"  if switches() != {now}: return {number}\n  {body}\n"
-            f" except (KeyError, IndexError, AttributeError, TypeError, ValueError):\n"
-            f"  return {number + 1}\n return ({tensors}), ({others})\n"
+            " except (KeyError, IndexError, AttributeError, TypeError, ValueError, "
+            "ZeroDivisionError):\n"
+            f"  return {number + 1}\n return ({tensors}), ({others}), ({sizes})\n"
         )
         values = self._values
         exec(compile(source, "<guard>", "exec"), values)

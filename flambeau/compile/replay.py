@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from flambeau import record
 from flambeau.ir.graph import PICK, Node, Op
 from flambeau.ir.recorded import Recorded
+from flambeau.ir.symbol import Symbols, SymFloat, SymInt, filled
 from flambeau.ops.random import default_generator
 from flambeau.ops.rows import NAMES
 from flambeau.record import Cell
@@ -31,19 +32,27 @@ class State:
         tensors: as the guard found them.
         cells: theirs, then those that were made.
         seed, first: of the random numbers drawn.
+        sizes: values of the symbols, if the call was recorded for symbolic sizes.
+        unknowns: what else is computed from them (`ir/symbol.py`).
         values: numbers that are handed back.
         undo: gradients that were replaced, with their tensors.
         final: whether something was done that cannot be undone.
     """
 
-    __slots__ = ("cells", "final", "first", "seed", "tensors", "undo", "values")
+    __slots__ = (
+        *("cells", "final", "first", "seed", "sizes", "tensors", "undo", "unknowns", "values"),
+    )
 
-    def __init__(self, tensors: Sequence[Tensor], room: int) -> None:
+    def __init__(
+        self, tensors: Sequence[Tensor], room: int, symbols: Symbols | None, sizes: tuple[int, ...]
+    ) -> None:
         self.tensors = tensors
         self.cells: list[Any] = [t._cell for t in tensors]
         if room:
             self.cells += [None] * room
         self.seed = self.first = 0
+        self.sizes = sizes
+        self.unknowns: list[int] | None = None if symbols is None else symbols.unknowns_at(sizes)
         self.final = False
         self.values: list[Any] = []
         self.undo: list[tuple[Tensor, Any]] = []
@@ -74,10 +83,13 @@ class Shown(NamedTuple):
         """The tensor, without history."""
         t: Tensor = _new(Tensor)
         t._cell = state.cells[self.cell]
-        t._shape = self.shape
+        shape, how = self.shape, self.map
+        if state.unknowns is not None:
+            shape, how = filled(shape, state.unknowns), filled(how, state.unknowns)
+        t._shape = shape
         t.dtype = self.dtype
-        if self.map is not None:
-            t._map = self.map
+        if how is not None:
+            t._map = how
         if self.leaf:
             t._rg = True
         if self.base >= 0:
@@ -114,7 +126,7 @@ class Region:
         self.op = op
         self.sources = sources
         self.numbers = numbers
-        self.plain = not any(type(n) in (str, tuple) for n in numbers)
+        self.plain = not any(type(n) in (str, tuple, SymInt, SymFloat) for n in numbers)
         self.makes = makes
         self.writes = writes
         self.expects = expects
@@ -130,9 +142,9 @@ class Region:
         op = self.op
         if op is not None:
             src = [cells[s].node if type(s) is int else s for s in self.sources]
-            src += self.numbers if self.plain else given(self.numbers, state.seed, state.first)
-            specs = op.specs
-            node = Node(op, tuple(src), (), *specs[0])
+            src += self.numbers if self.plain else given(self.numbers, state)
+            specs = op.specs if state.unknowns is None else op.specs_at(state.unknowns)
+            node = Node(op, tuple(src), state.sizes, *specs[0])
             made = []
             for place, which, device in self.makes:
                 cell = cells[place] = Cell(Node(PICK, (node,), (which,), *specs[which]), device)
@@ -155,8 +167,11 @@ class Region:
                 t._grad = shown.make(state)
 
 
-def given(numbers: list[Any], seed: int, first: int) -> list[Any]:
-    """The numbers of a region, those of the random stream filled in."""
+def given(numbers: list[Any], state: Any) -> list[Any]:
+    """The numbers of a region, those of the random stream and of sizes filled in."""
+    if state.unknowns is not None:
+        numbers = [filled(n, state.unknowns) for n in numbers]
+    seed, first = state.seed, state.first
     return [seed if type(n) is str else first + n[1] if type(n) is tuple else n for n in numbers]
 
 
@@ -248,7 +263,7 @@ class Tape:
         numbers: list[Any],
         edges: list[int],
         needs: list[frozenset[int]],
-        metas: list[Any],
+        metas: tuple[Any, ...],
     ) -> None:
         self.backward = backward
         self.inputs = inputs
@@ -264,10 +279,16 @@ class Tape:
             tuple(edge_of(state.tensors[k]) for k in self.edges),
             (),
             {},
-            tuple(spec_of(shape, d, device, True) for shape, d, device in self.metas),
+            tuple(
+                spec_of(shape, d, device, True)
+                for shape, d, device in (
+                    self.metas if state.unknowns is None else filled(self.metas, state.unknowns)
+                )
+            ),
         )
         made.tape = self
         made.seed, made.first = state.seed, state.first
+        made.sizes, made.unknowns = state.sizes, state.unknowns
         kept: list[Any] = []
         for what in self.inputs:
             if type(what) is Node:
@@ -292,6 +313,8 @@ class CompiledEntry(GradFn):
     kept: list[Any]
     seed: int
     first: int
+    sizes: tuple[int, ...]
+    unknowns: list[int] | None
 
     def name(self) -> str:
         """torch's spelling."""
@@ -325,9 +348,10 @@ class CompiledEntry(GradFn):
             if g is None:
                 g = NAMES["zeros"](meta.shape, dtype=meta.dtype, device=meta.device)
             src.append(g._node())
-        src += given(tape.numbers, self.seed, self.first)
+        src += given(tape.numbers, self)
         op = tape.backward
-        node = Node(op, tuple(src), (), *op.specs[0])
+        specs = op.specs if self.unknowns is None else op.specs_at(self.unknowns)
+        node = Node(op, tuple(src), self.sizes, *specs[0])
         present = {k for k, g in enumerate(grads) if g is not None}
         device = self.metas[0].device
         found: list[Any] = []
@@ -336,7 +360,7 @@ class CompiledEntry(GradFn):
             if needs.isdisjoint(present):
                 found.append(None)
                 continue
-            shape, dtype = op.specs[which]
+            shape, dtype = specs[which]
             cell = Cell(Node(PICK, (node,), (which,), shape, dtype), device)
             made.append(cell)
             found.append(over(cell, shape, dtype))
@@ -410,13 +434,13 @@ class End:
             else:
                 container[key] = value
         if self.draws:
-            default_generator.take(self.draws)
+            default_generator.take(filled(self.draws, state.unknowns or ()))
         return build(self.form, made, state)
 
 
 def build(form: Any, made: list[Tensor], state: State) -> Any:
-    """A value from its form: ("made", k), ("tensor", k), ("value", k), ("is", value), or a
-    container's class with its parts."""
+    """A value from its form: ("made", k), ("tensor", k), ("value", k), ("is", value), ("size",
+    value) with symbolic sizes in it, or a container's class with its parts."""
     kind, what = form
     if kind == "made":
         return made[what]
@@ -424,6 +448,8 @@ def build(form: Any, made: list[Tensor], state: State) -> Any:
         return what
     if kind == "tensor":
         return state.tensors[what]
+    if kind == "size":
+        return filled(what, state.unknowns or ())
     if kind == "value":
         return state.values[what]
     if kind == "dict":
@@ -435,21 +461,27 @@ def build(form: Any, made: list[Tensor], state: State) -> Any:
 
 
 def replay(
-    path: Path, tensors: Sequence[Tensor], containers: tuple[Any, ...], room: int, random: bool
+    path: Path,
+    found: tuple[Sequence[Tensor], tuple[Any, ...], tuple[int, ...]],
+    room: int,
+    random: bool,
+    symbols: Symbols | None,
 ) -> Any:
     """Run a recorded call again.
 
     Args:
         path: the root of its tree.
-        tensors, containers: what the guard returned.
+        found: what the guard returned: tensors, containers and sizes.
         room: how many cells are made at most.
         random: whether it draws random numbers.
+        symbols: those of its sizes, if it was recorded for symbolic ones.
 
     Raises:
         Missed: it read a value for which nothing is recorded; everything is as before.
         RuntimeError: gradients were replaced while it ran, after something that cannot be undone.
     """
-    state = State(tensors, room)
+    tensors, containers, sizes = found
+    state = State(tensors, room, symbols, sizes)
     if random:
         state.seed, state.first = default_generator.take(0)
     try:

@@ -25,9 +25,11 @@ from flambeau.compile.observe import Observer
 from flambeau.compile.replay import End, Live, Path, Read, Region, Shown, Spent, Tape, value_key
 from flambeau.ir.graph import INPUT, VIEW, Node, reachable
 from flambeau.ir.recorded import Lifting
+from flambeau.ir.symbol import SymFloat, SymInt, paused
 from flambeau.ops.random import default_generator
 from flambeau.record import FAILED, Cell
 from flambeau.runtime.memory import Buffer
+from flambeau.size import Size
 from flambeau.tape import AccumulateGrad, GradFn, edge_of, modes
 from flambeau.tensor import Tensor, over
 
@@ -80,6 +82,7 @@ class Watcher:
         """Give up: the rest of the call is recorded as usual."""
         self.reason = self.reason or reason
         record.thread.watcher = None
+        paused().__enter__()  # what is recorded from here on is executed as it is
 
     def _begin(self) -> None:
         """A region begins: everything before it has been executed."""
@@ -154,7 +157,7 @@ class Watcher:
     ) -> None:
         region: Region
         if outputs:
-            lifting = Lifting(_RANDOM)
+            lifting = Lifting(_RANDOM, self.walk.symbols)
             op = lifting.lift("compiled", outputs, set())
             which = {n: k for k, n in enumerate(outputs)}
             region = Region(
@@ -268,7 +271,8 @@ class Watcher:
             self.refuse(str(refusal))
             return reader(t)
         record.thread.watcher = None
-        value = reader(t)
+        with paused():
+            value = reader(t)
         step = Read(shown, reader)
         if handed_back:
             self.steps.append(step)
@@ -312,7 +316,9 @@ class Watcher:
             return method(owner, *args, **kwargs)
         state = default_generator.__getstate__()
         record.thread.watcher = None
-        found = self.observer.unseen(method, (owner, *args), kwargs)
+        with paused():
+            found = self.observer.unseen(method, (owner, *args), kwargs)
+            record.flush()
         if found is not None:
             self.refuse(f"it uses what {type(owner).__name__}.{method.__name__} returns")
             return found
@@ -321,7 +327,6 @@ class Watcher:
             return found
         self.final = self.final or not again
         self.live_used = True
-        record.flush()
         record.thread.watcher = self
         self._begin()
         return found
@@ -337,14 +342,15 @@ class Watcher:
 
     # -- the end --------------------------------------------------------------------------------
 
-    def finish(self, value: Any) -> tuple[Path, Callable[[Any, Any], Any], int, bool]:
+    def finish(self, value: Any) -> tuple[Path, list[str], int, bool]:
         """The call returned.
 
         Args:
             value: what it returned.
 
         Returns:
-            The path of steps, the guard, how many cells it makes, whether it draws random numbers.
+            The path of steps, the names of containers that the guard is to return, how many cells
+            it makes, whether it draws random numbers.
 
         Raises:
             Refusal: it cannot be replayed.
@@ -380,7 +386,7 @@ class Watcher:
         root = self._path(end)
         self._prune(root)
         room = len(self.cells) - len(self.tensors)
-        return root, self.walk.guard(list(containers)), room, now != self.first
+        return root, list(containers), room, now != self.first
 
     def _path(self, end: End) -> Path:
         root = path = Path()
@@ -430,6 +436,8 @@ class Watcher:
             return "value", value.number
         if value is None or kind in (bool, int, float, complex, str, bytes):
             return "is", value
+        if kind in (SymInt, SymFloat) or (kind is Size and any(type(n) is SymInt for n in value)):
+            return "size", value
         if isinstance(value, dict) and kind.__init__ is dict.__init__:
             parts = [self._form(v, tensors) for v in value.values()]
             return "dict", (kind, list(value), parts)
@@ -499,7 +507,7 @@ class Watcher:
         roots = [g._node() for _, g in kept]
         ends = _residuals(roots, order, set(cotangents))
         places = self._end(needed, ends)
-        lifting = Lifting(_RANDOM)
+        lifting = Lifting(_RANDOM, self.walk.symbols)
         op = lifting.lift("compiled backward", roots, {*ends, *cotangents})
         inputs: list[Any] = []
         arranged: list[Node] = []
@@ -524,7 +532,7 @@ class Watcher:
             [self._number(*n) for n in lifting.numbers],
             [k for k, _ in kept],
             [_comes_from(root, cotangents) for root in roots],
-            [(t._shape, t.dtype, t._cell.device) for t in live],
+            tuple((t._shape, t.dtype, t._cell.device) for t in live),
         )
         return tape, False, live
 

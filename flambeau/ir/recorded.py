@@ -8,10 +8,11 @@ whatever stands around it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from flambeau.ir.graph import INPUT, PICK, Argument, Constant, Node, Op, specialised
+from flambeau.ir.graph import INPUT, Argument, Constant, Node, Op, specialised
+from flambeau.ir.symbol import Symbols, filled
 
 
 class Recorded(Op):
@@ -23,36 +24,38 @@ class Recorded(Op):
             number that is passed when the node is made is an `Argument`.
         outputs: the results' nodes.
         inputs: how many inputs there are; a node's numbers follow them among its sources.
+        symbols: those of symbolic sizes in it; a node has their values as attributes.
 
     Attributes:
         specs: the results' shapes and dtypes.
     """
 
-    __slots__ = ("inputs", "nodes", "outputs", "specs")
+    __slots__ = ("inputs", "nodes", "outputs", "specs", "symbols")
 
     def __init__(
-        self, name: str, nodes: Iterable[Node], outputs: Iterable[Node], inputs: int
+        self,
+        name: str,
+        nodes: Iterable[Node],
+        outputs: Iterable[Node],
+        inputs: int,
+        symbols: Symbols | None = None,
     ) -> None:
         super().__init__(name, "composite")
         self.nodes = tuple(nodes)
         self.outputs = tuple(outputs)
         self.inputs = inputs
         self.specs = tuple((n.shape, n.dtype) for n in self.outputs)
+        self.symbols = symbols
 
-    def over(self, sources: tuple[Any, ...]) -> Node:
-        """A node of this operation; its own value is the first result's."""
-        shape, dtype = self.specs[0]
-        return Node(self, sources, (), shape, dtype)
-
-    def pick(self, node: Node, which: int) -> Node:
-        """One result of a node of this operation."""
-        shape, dtype = self.specs[which]
-        return Node(PICK, (node,), (which,), shape, dtype)
+    def specs_at(self, unknowns: Sequence[int]) -> tuple[Any, ...]:
+        """The results' shapes and dtypes for some sizes."""
+        return self.specs if self.symbols is None else filled(self.specs, unknowns)
 
     def expand(self, node: Node) -> tuple[Node, ...]:
         """The graph over a node's sources; -> the results."""
         made: dict[Node, Node] = {}
         numbers = node.src[self.inputs :]
+        unknowns = None if self.symbols is None else self.symbols.unknowns_at(node.attrs)
         for each in self.nodes:
             if each.op is INPUT:
                 made[each] = node.src[each.attrs[0]]
@@ -61,7 +64,10 @@ class Recorded(Op):
                 made[s] if type(s) is Node else numbers[s.index] if type(s) is Argument else s
                 for s in each.src
             )
-            made[each] = Node(each.op, src, each.attrs, each.shape, each.dtype)
+            attrs, shape = each.attrs, each.shape
+            if unknowns is not None:
+                attrs, shape = filled(attrs, unknowns), filled(shape, unknowns)
+            made[each] = Node(each.op, src, attrs, shape, each.dtype)
         return tuple(made[n] for n in self.outputs)
 
 
@@ -71,14 +77,16 @@ class Lifting:
     Args:
         own: whether a number source is passed by the caller whatever its value is (the place in a
             stream of random numbers), given its node.
+        symbols: those of symbolic sizes in the nodes.
 
     Attributes:
         inputs: recorded nodes that became inputs, in order.
         numbers: the numbers that are passed, as recorded, with their nodes and positions.
     """
 
-    def __init__(self, own: frozenset[str] = frozenset()) -> None:
+    def __init__(self, own: frozenset[str] = frozenset(), symbols: Symbols | None = None) -> None:
         self.own = own
+        self.symbols = symbols
         self.inputs: list[Node] = []
         self.numbers: list[tuple[Node, int, Any]] = []
 
@@ -98,10 +106,11 @@ class Lifting:
                 elif node.op.name not in self.own and specialised(node.op, at, s):
                     src.append(float(s) if type(s) is Constant else s)
                 else:
-                    src.append(Argument(len(self.numbers), "f" if type(s) is float else "i"))
+                    src.append(Argument(len(self.numbers), "f" if isinstance(s, float) else "i"))
                     self.numbers.append((node, at, s))
             made[node] = Node(node.op, tuple(src), node.attrs, node.shape, node.dtype)
-        return Recorded(name, made.values(), [made[n] for n in outputs], len(self.inputs))
+        results = [made[n] for n in outputs]
+        return Recorded(name, made.values(), results, len(self.inputs), self.symbols)
 
 
 def _below(outputs: list[Node], ends: set[Node]) -> list[Node]:

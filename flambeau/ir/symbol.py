@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -52,7 +53,16 @@ class Guard(NamedTuple):
     line: str = ""
 
     def __str__(self) -> str:
-        return f"{self.expression} {self.relation}"
+        """The equation or inequality, without negative terms: `8*T > 512`."""
+        space, terms = self.expression.space, self.expression.terms
+        left = space.expression({m: c for m, c in terms.items() if c > 0 and m})
+        right = space.expression({m: -c for m, c in terms.items() if c < 0 and m})
+        number = terms.get((), 0)
+        if number:
+            side = right if number < 0 else left
+            moved = side.plus(space.constant(abs(number)))
+            left, right = (left, moved) if number < 0 else (moved, right)
+        return f"{left} {self.relation.split()[0]} {right}"
 
 
 class Unknown(NamedTuple):
@@ -71,7 +81,10 @@ class Unknown(NamedTuple):
     below: int | None
 
     def __str__(self) -> str:
-        return self.name or f"(({self.left}) {self.operator} ({self.right}))"
+        if self.name:
+            return self.name
+        left, right = (f"({x})" if len(str(x).split("*")) > 1 else x for x in self[2:4])
+        return f"({left} {self.operator} {right})"
 
 
 Monomial = tuple[int, ...]
@@ -235,6 +248,14 @@ class Symbols:
         self.names.append(name)
         return SymInt(value, self._unknown(Unknown(name, "", None, None, SMALLEST), value))
 
+    def name_of(self, n: int) -> str:
+        """The name of a symbol, or "" for another number."""
+        if isinstance(n, SymInt) and len(n.expression.terms) == 1:
+            ((monomial, c),) = n.expression.terms.items()
+            if c == 1 and len(monomial) == 1:
+                return self.unknowns[monomial[0]].name
+        return ""
+
     def _unknown(self, unknown: Unknown, value: int) -> Expression:
         number = self._numbers.get(unknown)
         if number is None:
@@ -289,10 +310,8 @@ class Symbols:
 
     # -- other sizes ----------------------------------------------------------------------------
 
-    def values(self, binding: Sequence[int]) -> list[int] | None:
-        """All unknowns, from the symbols' values; None if a guard does not hold."""
-        if any(n < SMALLEST for n in binding):
-            return None
+    def unknowns_at(self, binding: Sequence[int]) -> list[int]:
+        """All unknowns, from the symbols' values; with any, not those of the guards alone."""
         found: list[int] = []
         given = iter(binding)
         for u in self.unknowns:
@@ -300,20 +319,60 @@ class Symbols:
                 found.append(next(given))
                 continue
             left, right = u.left.value(found), u.right.value(found)
-            if not right:
-                return None
             found.append(left // right if u.operator == "//" else left % right)
+        return found
+
+    def values(self, binding: Sequence[int]) -> list[int] | None:
+        """All unknowns, from the symbols' values; None if a guard does not hold."""
+        if any(n < SMALLEST for n in binding):
+            return None
+        try:
+            found = self.unknowns_at(binding)
+        except ZeroDivisionError:
+            return None
         holds = all(_RELATIONS[g.relation](g.expression.value(found)) for g in self.guards.values())
         return found if holds else None
 
+    def python(self) -> tuple[list[str], dict[str, Guard]]:
+        """Statements that compute the unknowns from variables of the symbols' names, and what must
+        hold: Python source -> the guard."""
+        names = [u.name or f"{self.names[0]}_{k}" for k, u in enumerate(self.unknowns)]
 
-def text(value: Any) -> str:
-    """A number, an expression or a symbolic number as Python source over the symbols' names."""
-    if isinstance(value, SymInt):
-        return f"({value.expression})"
-    if isinstance(value, SymFloat):
-        return value.source
-    return str(value) if isinstance(value, Expression) else repr(value)
+        def source(e: Expression) -> str:
+            parts = (
+                "*".join([str(c), *(names[k] for k in monomial)]) for monomial, c in e.terms.items()
+            )
+            return " + ".join(parts) or "0"
+
+        lines = [
+            f"{name} = ({source(u.left)}) {u.operator} ({source(u.right)})"
+            for name, u in zip(names, self.unknowns, strict=True)
+            if not u.name
+        ]
+        return lines, {f"{source(g.expression)} {g.relation}": g for g in self.guards.values()}
+
+
+class paused:
+    """While inside, nothing is symbolic in this thread."""
+
+    def __enter__(self) -> None:
+        self._was, _active.symbols = _active.symbols, None
+
+    def __exit__(self, *exc: object) -> None:
+        _active.symbols = self._was
+
+
+def filled(x: Any, unknowns: Sequence[int]) -> Any:
+    """A value with numbers in place of what is symbolic in it, in tuples too."""
+    kind = type(x)
+    if kind is SymInt:
+        return x.expression.value(unknowns)
+    if kind is SymFloat:
+        return x.at(unknowns)
+    if isinstance(x, tuple):
+        parts = [filled(v, unknowns) for v in x]
+        return kind(*parts) if hasattr(kind, "_fields") else kind(parts)
+    return x
 
 
 def _made(value: int, expression: Expression) -> int:
@@ -385,7 +444,7 @@ class SymInt(int):
     def __mul__(self, other: Any) -> Any:
         if isinstance(other, float):
             value = int.__float__(self) * other
-            return _number("*", self, other, value) if _symbolic(self) else value
+            return SymFloat(value, "*", self, other) if symbolic(self) else value
         value = self._times(other)  # a sequence asks for the number itself
         return value if value is not NotImplemented else fixed(self) * other
 
@@ -404,24 +463,16 @@ class SymInt(int):
         return self // other, self % other
 
     def __truediv__(self, other: Any) -> Any:
-        value = int.__truediv__(self, other)
-        if isinstance(other, float):
-            value = int.__pos__(self) / other
-        return (
-            value
-            if not _symbolic(self) or not isinstance(other, (int, float))
-            else _number("/", self, other, value)
-        )
+        if not isinstance(other, (int, float)):
+            return NotImplemented
+        value = int.__pos__(self) / other
+        return SymFloat(value, "/", self, other) if symbolic(self) else value
 
     def __rtruediv__(self, other: Any) -> Any:
         if not isinstance(other, (int, float)):
             return NotImplemented
         value = other / int.__pos__(self)
-        return (
-            value
-            if not _symbolic(self) or not isinstance(other, (int, float))
-            else _number("/", other, self, value)
-        )
+        return SymFloat(value, "/", other, self) if symbolic(self) else value
 
     def __pow__(self, other: Any, modulo: Any = None) -> Any:
         if type(other) is int and 0 < other <= 4 and modulo is None:
@@ -490,39 +541,50 @@ for _name in ("__invert__", "__rpow__", "__rdivmod__", "bit_length", "to_bytes")
 
 
 class SymFloat(float):
-    """A number computed from symbolic sizes.
+    """A number computed from symbolic sizes: `left operator right`.
 
     Arithmetic with it gives others; any other use makes the sizes guards.
-
-    Args:
-        value: for the sizes at hand.
-        source: Python source over the symbols' names.
-        of: what it is computed from.
     """
 
-    source: str
-    of: tuple[SymInt, ...]
+    operator: str
+    left: Any
+    right: Any
 
-    def __new__(cls, value: float, source: str, of: tuple[SymInt, ...]) -> SymFloat:
+    def __new__(cls, value: float, operator: str, left: Any, right: Any) -> SymFloat:
         made = float.__new__(cls, float.__pos__(value))
-        made.source, made.of = source, of
+        made.operator, made.left, made.right = operator, left, right
         return made
 
+    def at(self, unknowns: Sequence[int]) -> float:
+        """Its value, from those of the unknowns."""
+        left, right = filled(self.left, unknowns), filled(self.right, unknowns)
+        found: float = _NUMERIC[self.operator](left, right)
+        return found
+
     def __float__(self) -> float:
-        for n in self.of:
-            fixed(n)
+        for n in (self.left, self.right):
+            float(n)  # which fixes it
         return float.__pos__(self)
 
     def __hash__(self) -> int:
-        return hash(self.source) if _symbolic(self) else float.__hash__(self)
+        if symbolic(self):
+            return hash((self.operator, self.left, self.right))
+        return float.__hash__(self)
 
     def __eq__(self, other: object) -> bool:
-        if isinstance(other, SymFloat) and other.source == self.source:
-            return True
+        if isinstance(other, SymFloat) and symbolic(self):
+            mine = (self.operator, self.left, self.right)
+            if mine == (other.operator, other.left, other.right):
+                return True
         return float.__eq__(float(self), other)
 
     def __ne__(self, other: object) -> bool:
         return not self == other
+
+    def __bool__(self) -> bool:
+        if self.operator in "*/":
+            return bool(self.left) and bool(self.right)
+        return bool(float(self))
 
     def __repr__(self) -> str:
         return repr(float(self))
@@ -536,17 +598,25 @@ class SymFloat(float):
         return float, (float(self),)
 
 
-def _arithmetic(operator: str, name: str) -> Callable[..., Any]:
+_NUMERIC: dict[str, Callable[[Any, Any], Any]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+}
+
+
+def _arithmetic(sign: str, name: str) -> Callable[..., Any]:
     plain = getattr(float, name)
 
     def call(self: SymFloat, other: Any) -> Any:
         value = plain(self, other)
-        if value is NotImplemented or not _symbolic(self):
+        if value is NotImplemented or not symbolic(self):
             return value
         return (
-            _number(operator, other, self, value)
+            SymFloat(value, sign, other, self)
             if name[2] == "r"
-            else _number(operator, self, other, value)
+            else SymFloat(value, sign, self, other)
         )
 
     return call
@@ -557,26 +627,18 @@ def _by_float(name: str) -> Callable[..., Any]:
     return lambda self, *others: plain(float(self), *others)
 
 
-for _name, _operator in (("add", "+"), ("sub", "-"), ("mul", "*"), ("truediv", "/")):
+for _name, _sign in (("add", "+"), ("sub", "-"), ("mul", "*"), ("truediv", "/")):
     for _side in ("", "r"):
-        setattr(SymFloat, f"__{_side}{_name}__", _arithmetic(_operator, f"__{_side}{_name}__"))
-for _name in "lt le gt ge bool neg abs int trunc round pow rpow floordiv mod".split():
+        setattr(SymFloat, f"__{_side}{_name}__", _arithmetic(_sign, f"__{_side}{_name}__"))
+for _name in "lt le gt ge neg abs int trunc round pow rpow floordiv mod".split():
     setattr(SymFloat, f"__{_name}__", _by_float(f"__{_name}__"))
 
 
-def _symbolic(n: Any) -> bool:
+def symbolic(n: Any) -> bool:
     """Whether a number is an expression now."""
     if isinstance(n, SymInt):
         return _active.symbols is n.expression.space
-    return isinstance(n, SymFloat) and _symbolic(n.of[0])
-
-
-def _number(operator: str, left: Any, right: Any, value: float) -> float:
-    """A number computed from two of which one is symbolic."""
-    of: tuple[SymInt, ...] = ()
-    for n in (left, right):
-        of += n.of if isinstance(n, SymFloat) else (n,) if isinstance(n, SymInt) else ()
-    return SymFloat(value, f"({text(left)} {operator} {text(right)})", of)
+    return isinstance(n, SymFloat) and (symbolic(n.left) or symbolic(n.right))
 
 
 def fixed(n: Any) -> Any:
@@ -584,15 +646,31 @@ def fixed(n: Any) -> Any:
     if not isinstance(n, SymInt):
         return n
     value = int.__pos__(n)
-    if _symbolic(n):
+    if symbolic(n):
         space = n.expression.space
         space.ask("== 0", n.expression.plus(space.constant(value), -1), True)
     return value
 
 
-def at_hand(n: int) -> int:
-    """The value of a number now, without asking: for choices that are right for every size."""
-    return int.__pos__(n)
+def at_hand(x: Any) -> Any:
+    """A value with the numbers of now in place of what is symbolic in it, in tuples too, without
+    asking: for choices that are right for every size."""
+    kind = type(x)
+    if kind is SymInt:
+        return int.__pos__(x)
+    if kind is SymFloat:
+        return float.__pos__(x)
+    if isinstance(x, tuple):
+        parts = [at_hand(v) for v in x]
+        return kind(*parts) if hasattr(kind, "_fields") else kind(parts)
+    return x
+
+
+def as_float(n: Any) -> float:
+    """A number as a float, symbolic if it is."""
+    if isinstance(n, SymInt) and symbolic(n):
+        return SymFloat(int.__float__(n), "*", n, 1.0)
+    return n if type(n) is SymFloat else float(n)
 
 
 def divides(d: int, n: int) -> bool:

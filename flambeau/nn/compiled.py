@@ -9,7 +9,7 @@ from flambeau.compile import WRAPPERS, compiled
 from flambeau.nn.module import Module
 
 #: Attributes of the wrapper itself; all others are the wrapped module's.
-_OWN = frozenset(("_orig_mod", "_fullgraph", "_ready", "forward", "__dict__"))
+_OWN = frozenset(("_orig_mod", "_options", "_ready", "forward", "__dict__"))
 
 
 class OptimizedModule(Module):
@@ -20,22 +20,23 @@ class OptimizedModule(Module):
     Args:
         mod: the module.
         fullgraph: raise where a call cannot be replayed.
+        dynamic: which sizes become symbols, as in `compile`.
     """
 
     _ready: bool = False
 
-    def __init__(self, mod: Module, fullgraph: bool = False) -> None:
+    def __init__(self, mod: Module, fullgraph: bool = False, dynamic: bool | None = None) -> None:
         """Hold the module as `_orig_mod`."""
         object.__setattr__(self, "_orig_mod", mod)
         super().__init__()
         del self.__dict__["_orig_mod"]
         self.__dict__["_ready"] = True
         self._orig_mod = mod
-        self.__dict__["_fullgraph"] = fullgraph
+        self.__dict__["_options"] = fullgraph, dynamic
         self._compile()
 
     def _compile(self) -> None:
-        forward = compiled(self._orig_mod.__call__, self.__dict__["_fullgraph"])
+        forward = compiled(self._orig_mod.__call__, *self.__dict__["_options"])
         self.__dict__["forward"] = forward
         self.__dict__["_torchdynamo_orig_callable"] = self._orig_mod.__call__
 
@@ -93,7 +94,7 @@ class OptimizedModule(Module):
 
     def __reduce__(self) -> Any:
         """Made again from the module."""
-        return type(self), (self._orig_mod, self.__dict__["_fullgraph"])
+        return type(self), (self._orig_mod, *self.__dict__["_options"])
 
 
 WRAPPERS[Module] = OptimizedModule

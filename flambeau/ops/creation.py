@@ -280,7 +280,8 @@ def arange(
     )
     if step == 0:
         raise RuntimeError("step must be nonzero")
-    if not (math.isfinite(start) and math.isfinite(end)):
+    whole = all(isinstance(v, int) for v in (start, end, step))
+    if not whole and not (math.isfinite(start) and math.isfinite(end)):
         raise RuntimeError(f"unsupported range: {start:g} -> {end:g}")
     if (end - start) * (1 if step > 0 else -1) < 0:
         raise RuntimeError("upper bound and lower bound inconsistent with step sign")
@@ -290,7 +291,7 @@ def arange(
             if any(isinstance(v, float) for v in (start, end, step))
             else dtypes.int64
         )
-    count = max(0, math.ceil((end - start) / step))
+    count = max(0, -((start - end) // step) if whole else math.ceil((end - start) / step))
     index = make(Node(ROWS["iota"], (), (), (count,), dtypes.int64), resolve(device))
     if dtype.category == 2:
         found = to_dtype(to_dtype(index, dtypes.float64) * float(step) + float(start), dtype)

@@ -14,6 +14,7 @@ from flambeau.ops.movement import (
     expand_to,
     permute_dims,
     select_dim,
+    slice_bounds,
     slice_dim,
     unsqueeze,
     view_as_shape,
@@ -124,7 +125,7 @@ def _bounds(k: slice, n: int) -> tuple[int, int, int]:
     )
     if step is not None and step <= 0:
         raise ValueError("step must be greater than zero")
-    start, stop, step = slice(start, stop, step).indices(n)
+    start, stop, step = slice_bounds(start, stop, step, n)
     return start, max(stop, start), step
 
 

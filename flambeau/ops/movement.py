@@ -10,6 +10,7 @@ from typing import Any
 
 from flambeau import record
 from flambeau.ir.graph import ASSIGN, VIEW, Node
+from flambeau.ir.symbol import symbolic
 from flambeau.ops.entries import attach
 from flambeau.ops.rows import NAMES, ROWS, new_row
 from flambeau.ops.table import _finish, composite, emit, primitive, record_view, view
@@ -235,6 +236,27 @@ def view_as_shape(input: Tensor, shape: tuple[int, ...]) -> Any:
 
 
 view_as_shape.vjp(lambda g, out, x, shape: (g.reshape(tuple(x.shape)), None))
+
+
+def slice_bounds(start: Any, stop: Any, step: Any, n: int) -> tuple[int, int, int]:
+    """What `slice(start, stop, step).indices(n)` is, for symbolic sizes too.
+
+    Raises:
+        ValueError: a step of 0.
+        TypeError: a bound that is no integer.
+    """
+    if not any(map(symbolic, (start, stop, step, n))):
+        return slice(start, stop, step).indices(n)
+    step = 1 if step is None else step
+    low, high = (0, n) if step > 0 else (-1, n - 1)
+
+    def bound(k: Any, default: int) -> int:
+        if k is None:
+            return default
+        k = k + n if k < 0 else k
+        return low if k < low else high if k > high else k
+
+    return bound(start, low if step > 0 else high), bound(stop, high if step > 0 else low), step
 
 
 @view(public=False, method=False)

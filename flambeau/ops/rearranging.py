@@ -17,6 +17,7 @@ from flambeau.ops.movement import (
     expand_to,
     flip,
     permute_dims,
+    slice_bounds,
     slice_dim,
     transpose,
     view_as_shape,
@@ -684,7 +685,7 @@ def slice_scatter(
     """A copy of input with src at a slice of a dimension."""
     out = NAMES["clone"](input)
     d = wrap_dim(dim, input.ndim)
-    a, b, s = slice(start, end, step).indices(input._shape[d])
+    a, b, s = slice_bounds(start, end, step, input._shape[d])
     slice_dim(out, d, a, max(a, b), s).copy_(src)
     return out
 

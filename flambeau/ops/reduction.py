@@ -176,11 +176,7 @@ def mean(
     axes = _axes(dim, input)
     count = math.prod(input._shape[a] for a in axes)
     total = sum(input, axes or None, keepdim, dtype=chosen)
-    return (
-        total * (1.0 / count)
-        if count and (count & (count - 1)) == 0
-        else total / (float(count) if count else math.nan * 0 + 0.0)
-    )
+    return total / (count * 1.0 if count else math.nan)
 
 
 def _need_dim(input: Tensor, dim: Any, name: str) -> None:

@@ -26,6 +26,7 @@ from flambeau.dtype import ALL, float64, get_default_dtype, result_type, scalar_
 from flambeau.dtype import bool as bool_dtype
 from flambeau.dtype import dtype as DType
 from flambeau.ir.graph import CAST, PICK, Constant, Node, Op
+from flambeau.ir.symbol import SymInt, as_float
 from flambeau.ops.arguments import bind, by_torch_names, check_first, dtype_form
 from flambeau.ops.autocast import cast_call
 from flambeau.ops.entries import attach, attach_two, tracks
@@ -68,6 +69,7 @@ def _finish(
     call.vjp = functools.partial(set_vjp, op)  # type: ignore[attr-defined]
     call.reference = functools.partial(setattr, op, "reference")  # type: ignore[attr-defined]
     call.samples = functools.partial(set_samples, op)  # type: ignore[attr-defined]
+    call.results = functools.partial(setattr, op, "results")  # type: ignore[attr-defined]
     call.flops = functools.partial(setattr, op, "flops")  # type: ignore[attr-defined]
     call.batch = functools.partial(setattr, op, "batch")  # type: ignore[attr-defined]
     for name in (body.__name__, *aliases):
@@ -406,9 +408,9 @@ def _meet(op: Op, args: tuple[Any, ...], src: list[Any]) -> tuple[Any, Any, Any]
                 src[i] = Node(CAST, (s,), (), s.shape, dtype)
         elif dtype.category >= 2:
             if type(s) is not Constant:
-                src[i] = float(s)
+                src[i] = as_float(s)
         elif dtype.category == 1:
-            src[i] = int(s)
+            src[i] = int(s) if type(s) is not SymInt else s
     return shape, dtype.to_real() if op.result == "modulus" else dtype, device
 
 
@@ -713,7 +715,7 @@ def _kept(op: Op, body: Callable[..., Any]) -> Callable[..., Any]:
         specs = _layouts.get(key)
         if specs is None:
             try:
-                specs = _learn(body, args)
+                specs = _learn(body, args) if op.results is None else op.results(*args)
             except AttributeError:
                 check_first(op, args, {})
                 raise

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from flambeau.ir.graph import Graph, Node
-from flambeau.ir.symbol import SMALLEST, Expression, Symbols, SymInt
+from flambeau.ir.symbol import SMALLEST, Expression, Symbols, SymInt, at_hand
 from flambeau.passes.pipeline import VERIFY
 from flambeau.runtime.generation import Generated, Resized
 
@@ -55,7 +55,7 @@ class Layout:
         index = {n: k for k, n in enumerate(graph.nodes)}
         parts: list[Any] = []
         for node in graph.nodes:
-            self.sizes += node.shape
+            self.sizes += at_hand(node.shape)
             self.extents += (True,) * len(node.shape)
             src = tuple(index[s] if type(s) is Node else (type(s), s) for s in node.src)
             attrs = node.attrs and self._masked(node.attrs, not node.src)
@@ -65,8 +65,8 @@ class Layout:
 
     def _masked(self, value: Any, own: bool) -> Any:
         kind = type(value)
-        if kind is int and not own:
-            self.sizes.append(value)
+        if kind in (int, SymInt) and not own:
+            self.sizes.append(at_hand(value))
             self.extents.append(False)
             return _SIZE
         if isinstance(value, tuple):
@@ -77,7 +77,7 @@ class Layout:
 def _filled(value: Any, numbers: Iterator[int]) -> Any:
     """An attribute with its integers replaced, in the order of `Layout`."""
     kind = type(value)
-    if kind is int:
+    if kind in (int, SymInt):
         return next(numbers)
     if isinstance(value, tuple):
         parts = [_filled(v, numbers) for v in value]

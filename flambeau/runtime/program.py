@@ -339,7 +339,7 @@ class Program(Planning):
             values[k] = buffer.ptr
             k += 1
         for x in numbers:
-            values[k] = x if type(x) is not float else float_bits(x)
+            values[k] = float_bits(x) if isinstance(x, float) else x
             k += 1
         self.table[0] = 0
         address = ctypes.addressof(values)

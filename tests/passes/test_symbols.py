@@ -51,7 +51,7 @@ def test_answers_become_guards() -> None:
         assert t <= 128
         assert t % 16 == 0
         assert t != 48
-    assert guards(symbols) == ["T + -128 <= 0", "((T) % (16)) == 0", "T + -48 != 0"]
+    assert guards(symbols) == ["T <= 128", "(T % 16) == 0", "T != 48"]
     assert symbols.values([96]) is not None
     assert symbols.values([144]) is None
     assert symbols.values([100]) is None
@@ -67,7 +67,7 @@ def test_where_a_size_cannot_be_followed_it_is_fixed(use: object) -> None:
     with Symbols() as symbols:
         t = symbols.symbol(16, "T")
         assert use(t) == use(16)  # type: ignore[operator]
-    assert guards(symbols) == ["T + -16 == 0"]
+    assert guards(symbols) == ["T == 16"]
 
 
 def test_ratios_are_numbers_of_their_sizes() -> None:
@@ -76,9 +76,9 @@ def test_ratios_are_numbers_of_their_sizes() -> None:
         x = 1 / t * 2.0 + 0.5
         assert isinstance(x, SymFloat)
         assert not symbols.guards
-        assert eval(x.source, {"T": 5}) == 1 / 5 * 2.0 + 0.5
+        assert x.at([5]) == 1 / 5 * 2.0 + 0.5
         assert x > 0.1
-    assert guards(symbols) == ["T + -16 == 0"]
+    assert guards(symbols) == ["T == 16"]
 
 
 def test_outside_they_are_plain_integers() -> None:
