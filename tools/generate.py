@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write what follows from the table of operations: docs/ops.md and the type stubs.
+"""Write what follows from tables: docs/ops.md, the type stubs, the variants of attention.
 
 python tools/generate.py            write them
 python tools/generate.py --check    exit with 1, naming them, where they are not as generated
@@ -21,6 +21,7 @@ from flambeau.kernels.claims import CLAIMS  # noqa: E402
 from flambeau.ops.rows import FUNCTIONAL, NAMES, ROWS, SPACES  # noqa: E402
 from flambeau.tensor import Tensor  # noqa: E402
 from tools.stubs import STUBS  # noqa: E402
+from tools.variants import VARIANT_FILES  # noqa: E402
 
 # -- docs/ops.md -----------------------------------------------------------------------------------
 
@@ -107,7 +108,7 @@ def document() -> str:
 
 
 #: Path of each generated file -> the function that gives its text.
-FILES: dict[str, Callable[[], str]] = {"docs/ops.md": document, **STUBS}
+FILES: dict[str, Callable[[], str]] = {"docs/ops.md": document, **STUBS, **VARIANT_FILES}
 
 
 def main() -> int:
@@ -122,6 +123,7 @@ def main() -> int:
             continue
         stale.append(name)
         if not check:
+            path.parent.mkdir(exist_ok=True)
             path.write_text(text)
     if stale:
         print(("not as generated: " if check else "written: ") + ", ".join(stale))
