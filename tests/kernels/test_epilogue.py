@@ -5,6 +5,7 @@ import pytest
 
 import flambeau as fl
 from flambeau import record
+from flambeau.kernels.epilogue import streams
 from flambeau.kernels.matmul import form_of
 from flambeau.nn import functional as F
 from flambeau.passes.fuse import fuse
@@ -191,3 +192,89 @@ def test_regions_of_different_forms_follow_one_product():
     close(y, wanted, 5)
     close(g, (wanted * s).sum(0), 50)
     close(z, h.sum(0), 100)
+
+
+HALF = {"bfloat16": 2.0**-7, "float16": 2.0**-10}
+
+
+def halves(dtype, *shapes):
+    """Tensors of a 16-bit dtype in memory, and the same in float64."""
+    found = tensors([x / np.float32(4) for x in arrays(*shapes)])
+    found = [t.to(getattr(fl, dtype)) for t in found]
+    exact = [t.float().numpy().astype(np.float64) for t in found]
+    return found, exact
+
+
+def near(found, wanted, dtype):
+    """Within a rounding of the largest."""
+    assert found.dtype is getattr(fl, dtype)
+    size = np.abs(wanted).max()
+    np.testing.assert_allclose(found.float().numpy(), wanted, rtol=0, atol=HALF[dtype] * size)
+
+
+@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize(("m", "n", "k"), SHAPES)
+def test_half_types_are_carried(dtype, m, n, k):
+    (x, w, b), (ex, ew, eb) = halves(dtype, (m, k), (n, k), (n,))
+    y = F.gelu(F.linear(x, w, b))
+    found, steps = carried(y)
+    assert steps == 1
+    assert found[0].hidden
+    near(y, gelu(ex @ ew.T + eb), dtype)
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_norms_of_half_types_are_carried(dtype):
+    (x, w, r), (ex, ew, er) = halves(dtype, (130, 64), (64, 96), (130, 96))
+    h = x @ w + r
+    y = F.layer_norm(h.float(), (96,))
+    assert carried(h, y)[1] == 1
+    e = ex @ ew + er
+    near(h, e, dtype)
+    wanted = (e - e.mean(1, keepdims=True)) / np.sqrt(e.var(1, keepdims=True) + 1e-5)
+    assert y.dtype is fl.float32
+    np.testing.assert_allclose(y.numpy(), wanted, rtol=0, atol=20 * HALF[dtype])
+
+
+@pytest.mark.parametrize(("m", "n", "k"), [(1100, 1200, 2100), (2048, 40, 2100), (30, 33, 2100)])
+def test_half_types_in_blocks_of_rows_columns_and_depth(m, n, k):
+    """More than fits the partial sums that a product holds at once."""
+    (x, w, s), (ex, ew, es) = halves("bfloat16", (m, k), (k, n), (m, n))
+    y = F.relu(x @ w - s)
+    sums = [(y * s).sum(0, dtype=fl.float32)] if m % 64 == 0 else []
+    found, steps = carried(y, *sums)
+    if 64 % form_of("bf16", host_features()).mr == 0:  # else a tile does not hold whole columns
+        assert steps == 1 + len(sums)
+        assert not found[0].hidden
+    wanted = np.maximum(ex @ ew - es, 0)
+    near(y, wanted, "bfloat16")
+    for each in sums:
+        total = (wanted * es).sum(0)
+        np.testing.assert_allclose(each.numpy(), total, atol=np.abs(total).max() * 2.0**-7)
+
+
+def test_a_gradient_in_half_precision_updates_float32_weights():
+    (g, x), (eg, ex) = halves("bfloat16", (200, 64), (200, 96))
+    (w,) = tensors(arrays((64, 96)))
+    before = w.numpy().copy()
+    w -= 0.5 * (g.t() @ x).float()
+    found, steps = carried(w)
+    assert steps == 1
+    assert found[0].hidden
+    step = 0.5 * (eg.T @ ex)
+    np.testing.assert_allclose(w.numpy(), before - step, atol=np.abs(step).max() * 2.0**-8)
+
+
+def test_products_are_told_what_their_epilogues_walk():
+    x, w, r, b = values = arrays((64, 32), (32, 96), (64, 96), (96,))
+    tx, tw, tr, tb = tensors(values)
+    y = F.layer_norm((tx @ tw).relu() + tr, (96,), tb)
+    program = build(fuse(lower(record.pending_graph())))
+    ((number, of),) = program.carried.items()
+    (product,) = (s.node for s in program.plan.steps if s.number == number)
+    walked = [of.epilogues[e].kernel.slots[slot] for e, slot, _ in streams(of, product)]
+    shapes = [(key if hasattr(key, "shape") else key[1]).shape for _, key, _ in walked]
+    assert shapes == [(64, 96), (64, 96)]  # the residual and the result, not the norm's weight
+    h = np.maximum(x.astype(np.float64) @ w, 0) + r
+    wanted = (h - h.mean(1, keepdims=True)) / np.sqrt(h.var(1, keepdims=True) + 1e-5) * b
+    close(y, wanted, 5)
