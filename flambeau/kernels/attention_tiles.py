@@ -348,7 +348,7 @@ def rank_one_updates(
             if not columns_near:
                 row_ = f.mul(f.urem(loop.index, rows), "%rs")
                 line = f.add(row_, f.mul(f.udiv(loop.index, rows), 64))
-            f.prefetch(f.gep("i8", "%a", f.add("%ahead", line)))
+            f.prefetch(f.gep("i8", "%a", f.add("%ahead", line)), near=2)
         following = []
         for i in range(rows):
             address = f.gep("i8", pointers[i // 4], offsets[i % 4])
