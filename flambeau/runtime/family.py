@@ -8,9 +8,10 @@ and the passes and code generators run once more, with symbols in place of them.
 whose sizes the guards hold, is given a copy with its numbers filled in, of which only memory is
 planned anew: the kernels take sizes as arguments, so nothing is compiled.
 
-Which sizes are symbols, and how the others follow from them (strides, counts, offsets), is read off
-the two graphs: values that have changed alike are one, products and multiples of symbols are
-recognised. A wrong guess is harmless: the sizes of a graph are compared with what the template
+Which sizes are symbols, and how the others follow from them (strides, counts, offsets), is known of
+calls that `compile` has recorded for symbolic sizes, and there the first graph will do. Else it is
+read off the two graphs: values that have changed alike are one, products and multiples of symbols
+are recognised. A wrong guess is harmless: the sizes of a graph are compared with what the template
 says they are before it is used. Where a size is fixed by the code that reads it, or the guards do
 not hold, another template is made, up to a few; then each program is compiled for its sizes.
 """
@@ -23,10 +24,12 @@ import os
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from flambeau.ir.graph import Graph, Node
-from flambeau.ir.symbol import SMALLEST, Expression, Symbols, SymInt, at_hand
+from flambeau.ir.graph import INPUT, PICK, Graph, Node
+from flambeau.ir.recorded import Recorded
+from flambeau.ir.symbol import SMALLEST, Expression, Symbols, SymInt, at_hand, filled
 from flambeau.passes.pipeline import VERIFY
 from flambeau.runtime.generation import Generated, Resized
 
@@ -47,14 +50,17 @@ class Layout:
         structure: all but the sizes; equal for graphs of one family.
         sizes: integers of shapes and attributes, in order.
         extents: for each, whether it stands in a shape.
+        starts: where those of each node begin.
     """
 
     def __init__(self, graph: Graph) -> None:
         self.sizes: list[int] = []
+        self.starts: dict[Node, int] = {}
         self.extents: list[bool] = []
         index = {n: k for k, n in enumerate(graph.nodes)}
         parts: list[Any] = []
         for node in graph.nodes:
+            self.starts[node] = len(self.sizes)
             self.sizes += at_hand(node.shape)
             self.extents += (True,) * len(node.shape)
             src = tuple(index[s] if type(s) is Node else (type(s), s) for s in node.src)
@@ -99,40 +105,63 @@ def resized(graph: Graph, sizes: list[int]) -> Graph:
     return Graph(list(made.values()), [made[n] for n in graph.inputs], outputs, graph.arguments)
 
 
-class Guess:
-    """Which sizes are symbols, and the others as expressions of them.
-
-    Args:
-        samples: sizes of several graphs of one family, the last one's at hand.
-        extents: which of them stand in shapes.
+@dataclass
+class Sizes:
+    """The sizes of a family's graphs, as expressions.
 
     Attributes:
         symbols: the symbols.
         places: for each, a place in the sizes that it stands at.
-        sizes: with symbolic integers in place.
-        found: whether all that change could be expressed.
+        sizes: in the order of `Layout`, with symbolic integers in place.
     """
 
-    def __init__(self, samples: list[list[int]], extents: list[bool]) -> None:
+    symbols: Symbols
+    places: list[int]
+    sizes: list[int]
+
+
+class Guess:
+    """Reads off graphs of one family which sizes are symbols, and how the others follow.
+
+    Args:
+        samples: sizes of several graphs, the last one's at hand.
+    """
+
+    def __init__(self, samples: list[list[int]]) -> None:
         self.symbols = Symbols()
         self.places: list[int] = []
-        self.found = True
+        self.columns = list(zip(*samples, strict=True))
         self._values: list[tuple[int, ...]] = []  # of each symbol, in the samples
         self._made: list[Any] = []
-        known: dict[tuple[int, ...], Any] = {}
-        columns = list(zip(*samples, strict=True))
-        with self.symbols:
-            for place, (column, extent) in enumerate(zip(columns, extents, strict=True)):
-                if extent and column not in known and len(set(column)) > 1:
-                    known[column] = self._expressed(column, place)
-            for column in columns:
-                if column not in known:
-                    fixed = len(set(column)) == 1
-                    known[column] = column[-1] if fixed else self._expressed(column, -1)
-        self.sizes = [known[column] for column in columns]
 
-    def _expressed(self, column: tuple[int, ...], place: int) -> Any:
-        """A size from its values in the samples; `place` where it may be a symbol."""
+    def sizes(self, extents: list[bool]) -> Sizes | None:
+        """The sizes; None if one that changes could not be expressed.
+
+        Args:
+            extents: which of them stand in shapes, and may be symbols.
+        """
+        known: dict[tuple[int, ...], Any] = {}
+        changed = [(k, c) for k, c in enumerate(self.columns) if len(set(c)) > 1]
+        with self.symbols:
+            for place, column in (*((k, c) for k, c in changed if extents[k]), *changed):
+                if column not in known:
+                    known[column] = self._expressed(column)
+                    if known[column] is None:
+                        if not extents[place] or min(column) < SMALLEST:
+                            return None
+                        known[column] = self._symbol(column, place)
+        found = [known.get(column, column[-1]) for column in self.columns]
+        return Sizes(self.symbols, self.places, found)
+
+    def _symbol(self, column: tuple[int, ...], place: int) -> int:
+        made = self.symbols.symbol(column[-1])
+        self._values.append(column)
+        self._made.append(made)
+        self.places.append(place)
+        return made
+
+    def _expressed(self, column: tuple[int, ...]) -> int | None:
+        """A size by the symbols there are, from its values in the samples; or None."""
         best: Any = None
         for degree in range(1, _MAX_DEGREE + 1):
             for chosen in itertools.combinations_with_replacement(range(len(self._values)), degree):
@@ -145,42 +174,70 @@ class Guess:
                 if best is None or times < best[0]:
                     best = times, math.prod(self._made[k] for k in chosen)
             if best is not None:
-                return best[0] * best[1]
+                found: int = best[0] * best[1]
+                return found
         for values, made in zip(self._values, self._made, strict=True):
             spread = values[-1] - values[0]
             times = (column[-1] - column[0]) // spread if spread else 0
             offset = column[-1] - times * values[-1]
-            if times and abs(offset) < values[-1] and all(
-                c == times * v + offset for c, v in zip(column, values, strict=True)
-            ):  # fmt: skip
-                return made * times + offset
-        if place < 0 or min(column) < SMALLEST:
-            self.found = False
-            return column[-1]
-        self._values.append(column)
-        self._made.append(self.symbols.symbol(column[-1]))
-        self.places.append(place)
-        return self._made[-1]
+            if (
+                times
+                and abs(offset) < values[-1]
+                and all(c == times * v + offset for c, v in zip(column, values, strict=True))
+            ):
+                shifted: int = made * times + offset
+                return shifted
+        return None
+
+
+def recorded_sizes(graph: Graph, layout: Layout) -> Sizes | None:
+    """The sizes of a graph that replays calls recorded for symbolic ones; None of another."""
+    made: dict[tuple[Symbols, int], Any] = {}
+    shapes: dict[Node, tuple[int, ...]] = {}
+    specs: dict[Node, Any] = {}
+    found = Sizes(Symbols(), [], list(layout.sizes))
+    with found.symbols:
+        for node in graph.nodes:
+            op = node.op
+            if op is PICK and node.src[0] in shapes:
+                shapes[node] = specs[node.src[0]][node.attrs[0]][0]
+            if not isinstance(op, Recorded) or op.symbols is None or not node.src:
+                continue
+            at = layout.starts[node] + len(node.shape)
+            for k, n in enumerate(node.attrs):
+                if (op.symbols, k) not in made:
+                    made[op.symbols, k] = found.symbols.symbol(n)
+                    found.places.append(at + k)
+                found.sizes[at + k] = made[op.symbols, k]
+            unknowns = op.symbols.unknowns_at(found.sizes[at : at + len(node.attrs)])
+            specs[node] = filled(op.specs, unknowns)
+            shapes[node] = specs[node][0][0]
+            for each in op.nodes:
+                if each.op is INPUT:
+                    shapes.setdefault(node.src[each.attrs[0]], filled(each.shape, unknowns))
+    for node, shape in shapes.items():
+        start = layout.starts[node]
+        found.sizes[start : start + len(shape)] = shape
+    return found if made else None
 
 
 class Template:
     """What was generated for symbolic sizes, and when it is right.
 
     Args:
-        guess: the sizes.
+        sizes: of the family.
         generate: graph -> what is generated for it.
         graph: one of the family.
     """
 
-    def __init__(self, guess: Guess, generate: Callable[[Graph], Generated], graph: Graph) -> None:
-        symbols = self.symbols = guess.symbols
-        self._places = guess.places
-        with symbols:
-            self.generated = generate(resized(graph, guess.sizes))
-            numbers = {n: k for k, n in enumerate(dict.fromkeys(guess.sizes))}
-            self._kinds = [numbers[n] for n in guess.sizes]
+    def __init__(self, sizes: Sizes, generate: Callable[[Graph], Generated], graph: Graph) -> None:
+        self.symbols = sizes.symbols
+        self._places = sizes.places
+        with self.symbols:
+            self.generated = generate(resized(graph, sizes.sizes))
+            numbers = {n: k for k, n in enumerate(dict.fromkeys(sizes.sizes))}
+            self._kinds = [numbers[n] for n in sizes.sizes]
         self._sizes = list(numbers)
-        self.uses = 0
 
     def __str__(self) -> str:
         lines = [f"{name} >= {SMALLEST}" for name in self.symbols.names]
@@ -198,7 +255,6 @@ class Template:
         expected = [value(n.expression) if type(n) is SymInt else n for n in self._sizes]
         if any(n != expected[k] for n, k in zip(sizes, self._kinds, strict=True)):
             return None
-        self.uses += 1
         copy: Generated = Resized(value)(self.generated)
         return copy
 
@@ -206,41 +262,46 @@ class Template:
 class Family:
     """Graphs of one structure that were compiled.
 
-    Args:
-        layout: of the first.
+    Attributes:
+        samples: sizes of those that no template was right for.
+        templates: the newest first.
+        off: whether there will be no more templates.
     """
 
-    def __init__(self, layout: Layout) -> None:
-        self.samples = [layout.sizes]
+    def __init__(self) -> None:
+        self.samples: list[list[int]] = []
         self.templates: list[Template] = []
         self.off = False
 
-    def template(
+    def add(
         self, layout: Layout, generate: Callable[[Graph], Generated], graph: Graph
     ) -> Template | None:
-        """A new template from the sizes seen so far and these; None where there can be none."""
+        """A new template for a graph that none is right for; None where there can be none."""
+        first = not self.samples
         self.samples.append(layout.sizes)
         if self.off:
             return None
-        guess = Guess(self.samples[-MAX_TEMPLATES:], layout.extents)
-        if not guess.found or len(self.templates) == MAX_TEMPLATES:
-            self.off = True
+        samples = self.samples[-MAX_TEMPLATES:]
+        sizes = recorded_sizes(graph, layout) if first else Guess(samples).sizes(layout.extents)
+        if sizes is None:
+            self.off = not first
             return None
         try:
-            made = Template(guess, generate, graph)
+            made = Template(sizes, generate, graph)
         except Exception:  # code that cannot take symbols; without them it can
             if VERIFY:
                 raise
             self.off = True
             return None
         self.templates.insert(0, made)
+        self.off = len(self.templates) == MAX_TEMPLATES
         if "sizes" in os.environ.get("FLAMBEAU_PRINT", "").split(","):
             print(f"sizes of a family of {len(graph.nodes)} nodes:\n{made}", file=sys.stderr)
         return made
 
 
 _families: OrderedDict[Any, Family] = OrderedDict()
-_MAX_FAMILIES = 512
+_MAX_FAMILIES = 256
 
 
 def find(graph: Graph, generate: Callable[[Graph], Generated]) -> tuple[Generated, bool]:
@@ -254,17 +315,14 @@ def find(graph: Graph, generate: Callable[[Graph], Generated]) -> tuple[Generate
         That, and whether it came from a template that was there.
     """
     layout = Layout(graph)
-    family = _families.get(layout.structure)
-    if family is None:
-        _families[layout.structure] = Family(layout)
-        if len(_families) > _MAX_FAMILIES:
-            _families.popitem(last=False)
-        return generate(graph), False
+    family = _families.setdefault(layout.structure, Family())
+    if len(_families) > _MAX_FAMILIES:
+        _families.popitem(last=False)
     for template in family.templates:
         found = template.at(layout.sizes)
         if found is not None:
             return found, True
-    made = family.template(layout, generate, graph)
+    made = family.add(layout, generate, graph)
     found = None if made is None else made.at(layout.sizes)
     return (generate(graph), False) if found is None else (found, False)
 
