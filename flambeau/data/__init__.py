@@ -17,6 +17,7 @@ from flambeau.data.dataset import (
     TensorDataset,
     random_split,
 )
+from flambeau.data.distributed import DistributedSampler
 from flambeau.data.sampler import (
     BatchSampler,
     RandomSampler,
@@ -42,6 +43,7 @@ __all__ = [
     "SubsetRandomSampler",
     "WeightedRandomSampler",
     "BatchSampler",
+    "DistributedSampler",
     "DataLoader",
     "get_worker_info",
     "WorkerInfo",

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 import flambeau
+from flambeau.data.rows import stacked
 
 _TEXT_OR_OBJECT = re.compile(r"[SaUO]")
 default_collate_err_msg_format = (
@@ -111,13 +112,15 @@ def collate(batch: Any, *, collate_fn_map: dict[Any, Callable[..., Any]] | None 
 
 def collate_tensor_fn(batch: Any, *, collate_fn_map: Any = None) -> Any:
     """Tensors stacked along a new first dimension."""
-    return flambeau.stack(list(batch), 0)
+    return stacked(batch)
 
 
 def collate_numpy_array_fn(batch: Any, *, collate_fn_map: Any = None) -> Any:
     """NumPy arrays as one tensor with a new first dimension."""
     if _TEXT_OR_OBJECT.search(batch[0].dtype.str):
         raise TypeError(default_collate_err_msg_format.format(batch[0].dtype))
+    if all(type(b) is np.ndarray and b.shape == batch[0].shape for b in batch):
+        return flambeau.tensor(np.stack(batch))
     return collate([flambeau.as_tensor(b) for b in batch], collate_fn_map=collate_fn_map)
 
 

@@ -35,6 +35,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "torch.utils": ("flambeau.utils", "flambeau.interpose.standins.package"),
     "torch.utils.data": ("flambeau.utils.data", "flambeau.data"),
     "torch._VF": ("flambeau",),
+    "torch.utils.data.distributed": ("flambeau.data.distributed",),
     "torch.utils.data.dataloader": ("flambeau.data.dataloader",),
     "torch.utils.dlpack": ("flambeau.utils.dlpack", "flambeau"),
     "torch.utils.hooks": ("flambeau.nn.hooks",),

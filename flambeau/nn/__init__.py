@@ -140,7 +140,7 @@ from flambeau.nn.pooling import (
     MaxUnpool3d,
 )
 from flambeau.nn.rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNBase, RNNCell, RNNCellBase
-from flambeau.nn.sparse import Embedding
+from flambeau.nn.sparse import Embedding, EmbeddingBag
 from flambeau.nn.transformer import (
     Transformer,
     TransformerDecoder,
@@ -199,6 +199,7 @@ __all__ = [
     "Dropout3d",
     "ELU",
     "Embedding",
+    "EmbeddingBag",
     "FeatureAlphaDropout",
     "Flatten",
     "Fold",

@@ -94,6 +94,8 @@ def elu_(input: Tensor, alpha: _builtins.float = ...) -> Tensor:
     """In-place form of `elu`."""
 def embedding(input: Tensor, weight: Tensor, padding_idx: _builtins.int | None = None, max_norm: _builtins.float | None = None, norm_type: _builtins.float = ..., scale_grad_by_freq: _builtins.bool = False, sparse: _builtins.bool = False) -> Tensor:
     """The rows of a table that integers name."""
+def embedding_bag(input: Tensor, weight: Tensor, offsets: Tensor | None = None, max_norm: _builtins.float | None = None, norm_type: _builtins.float = ..., scale_grad_by_freq: _builtins.bool = False, mode: _builtins.str = "mean", sparse: _builtins.bool = False, per_sample_weights: Tensor | None = None, include_last_offset: _builtins.bool = False, padding_idx: _builtins.int | None = None) -> Tensor:
+    """Sums, means or maxima of bags of a table's rows."""
 def feature_alpha_dropout(input: Tensor, p: _builtins.float = ..., training: _builtins.bool = False, inplace: _builtins.bool = False) -> Tensor:
     """`alpha_dropout` of whole channels: one draw for each (n, c) of (N, C, ..)."""
 def fold(input: Tensor, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Tensor:
@@ -206,6 +208,8 @@ def pad(input: Tensor, pad: Any, mode: _builtins.str = "constant", value: _built
     """Elements added at (or with negative counts taken from) both ends of the last dimensions."""
 def pairwise_distance(x1: Tensor, x2: Tensor, p: _builtins.float = ..., eps: _builtins.float = ..., keepdim: _builtins.bool = False) -> Tensor:
     """The p-norm of x1 - x2 + eps over the last dimension."""
+def pdist(input: Tensor, p: _builtins.float = ...) -> Tensor:
+    """Distances in the p-norm between every two rows of (N, M), above the diagonal: N(N-1)/2."""
 def pixel_shuffle(input: Tensor, upscale_factor: _builtins.int) -> Tensor:
     """(*, C * r * r, H, W) as (*, C, H * r, W * r)."""
 def pixel_unshuffle(input: Tensor, downscale_factor: _builtins.int) -> Tensor:

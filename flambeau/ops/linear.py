@@ -208,6 +208,112 @@ def embedding(
     return _embedding(weight, input, chosen)
 
 
+@composite(method=False, functional=True, public=False)
+def embedding_bag(
+    input: Tensor,
+    weight: Tensor,
+    offsets: Tensor | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    mode: str = "mean",
+    sparse: bool = False,
+    per_sample_weights: Tensor | None = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> Tensor:
+    """Sums, means or maxima of bags of a table's rows.
+
+    Args:
+        input: integers (B, N), a bag a row, or (N,), cut into bags by `offsets`.
+        weight: (V, E).
+        offsets: (B,), ascending from 0: where bags begin; bags may be empty.
+        max_norm, norm_type, scale_grad_by_freq, sparse: as in `embedding`.
+        mode: "sum", "mean" or "max". An empty bag gives zeros.
+        per_sample_weights: shaped as input; factors of the rows, for "sum" only.
+        include_last_offset: the last offset is the end of the last bag: there are B - 1.
+        padding_idx: entries that are in no bag.
+
+    Returns:
+        (B, E).
+
+    Raises:
+        ValueError: shapes that do not go together, or another mode.
+        NotImplementedError: weights in another mode than "sum".
+        IndexError: an index outside [0, V), when the result is computed.
+
+    Reference: Joulin et al., "Bag of Tricks for Efficient Text Classification" (2017), for the use.
+    """
+    bags = _bags(input, weight, offsets, per_sample_weights, include_last_offset)
+    if mode not in ("sum", "mean", "max"):
+        raise ValueError("mode has to be one of sum, mean or max")
+    if mode == "max" and (scale_grad_by_freq or sparse):
+        problem = "scaling the gradient by the frequency" if scale_grad_by_freq else ""
+        raise ValueError(f"max mode does not support {problem or 'sparse weights'}")
+    if per_sample_weights is not None and mode != "sum":
+        raise NotImplementedError(
+            "embedding_bag: per_sample_weights was not None. per_sample_weights is only supported "
+            f"for mode='sum' (got mode='{mode}'). Please open a feature request on GitHub."
+        )
+    flat = input.reshape(-1)
+    rows = embedding(flat, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq)
+    if per_sample_weights is not None:
+        rows = rows * per_sample_weights.reshape(-1, 1)
+    place, count = bags
+    if padding_idx is not None:  # what is in no bag goes to one more, which is dropped
+        place = select_where(flat == padding_idx % weight._shape[0], count, place)
+    shape = (count + 1, weight._shape[1])
+    zeros = NAMES["zeros"](shape, dtype=rows.dtype, device=rows.device)
+    if mode == "max":
+        wide = place.unsqueeze(1).expand(*rows._shape)
+        found = NAMES["scatter_reduce"](zeros, 0, wide, rows, "amax", include_self=False)
+        return found[:count]
+    found = put_leading(zeros, rows, "add", place)[:count]
+    if mode == "mean":
+        ones = NAMES["ones"](flat._shape, dtype=rows.dtype, device=rows.device)
+        entries = put_leading(NAMES["zeros_like"](zeros[:, 0]), ones, "add", place)[:count]
+        found = found / NAMES["clamp"](entries, min=1).unsqueeze(1)
+    return found
+
+
+def _bags(
+    input: Tensor,
+    weight: Tensor,
+    offsets: Tensor | None,
+    per_sample_weights: Tensor | None,
+    include_last_offset: bool,
+) -> tuple[Tensor, int]:
+    """-> (the bag of each entry, how many bags there are)."""
+    if per_sample_weights is not None and input._shape != per_sample_weights._shape:
+        raise ValueError(
+            f"embedding_bag: If per_sample_weights ({per_sample_weights.shape}) is not None, "
+            f"then it must have the same shape as the input ({input.shape})"
+        )
+    if weight.ndim != 2:
+        raise ValueError(f"weight has to be a 2D Tensor, but got Tensor of dimension {weight.ndim}")
+    if input.ndim == 2:
+        if offsets is not None:
+            raise ValueError(
+                "if input is 2D, then offsets has to be None, as input is treated is a mini-batch "
+                f"of fixed length sequences. However, found offsets of type {type(offsets)}"
+            )
+        count, length = input._shape
+        numbers = NAMES["arange"](count, device=input.device).unsqueeze(1)
+        return numbers.expand(count, length).reshape(-1), count
+    if input.ndim != 1:
+        raise ValueError(
+            f"input has to be 1D or 2D Tensor, but got Tensor of dimension {input.ndim}"
+        )
+    if offsets is None:
+        raise ValueError("offsets has to be a 1D Tensor but got None")
+    if offsets.ndim != 1:
+        raise ValueError("offsets has to be a 1D Tensor")
+    starts = offsets[:-1] if include_last_offset else offsets
+    entries = NAMES["arange"](input._shape[0], device=input.device)
+    place = NAMES["searchsorted"](starts.long(), entries, right=True) - 1
+    return place, starts._shape[0]
+
+
 def _renormalize(weight: Tensor, indices: Tensor, max_norm: float, norm_type: float) -> None:
     """Scale the rows that are used down to `max_norm`, in place."""
     rows = index_leading(weight, indices.reshape(-1))

@@ -56,8 +56,6 @@ ABSENT: dict[str, str] = {
     ),
     "torch.overrides": "TorchFunctionMode handle_torch_function wrap_torch_function",
     "torch.utils.flop_counter": "FlopCounterMode",
-    "torch.utils.data": "DistributedSampler",
-    "torch.utils.data.distributed": "DistributedSampler",
     "torch.utils.data.graph_settings": "apply_random_seed",
 }
 """Torch module -> names of its classes (with a capital) and functions that are refused on use."""

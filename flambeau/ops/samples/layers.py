@@ -106,6 +106,21 @@ SAMPLES: dict[str, Samples] = {
         (classes(r, count=5), r(5, 4)),
         (classes(r, 7, count=5), r(5, 4), 2),
     ],
+    "embedding_bag": lambda r: [
+        (classes(r, 2, 3, count=5), r(5, 4)),
+        (
+            classes(r, 7, count=5),
+            r(5, 4),
+            classes(r, 3, count=1),
+            {"mode": "sum"},
+        ),
+        (classes(r, 2, 3, count=5), r(5, 4), {"mode": "max", "padding_idx": 2}),
+        (
+            classes(r, 2, 3, count=5),
+            r(5, 4),
+            {"mode": "sum", "per_sample_weights": r(2, 3), "padding_idx": 1},
+        ),
+    ],
     "_scaled_gradient": lambda r: [(r(3, 4), r(3, 1, low=1, high=2).detach())],
     "one_hot": lambda r: [(classes(r, 2, 3, count=5), 5), (classes(r, 4, count=3),)],
     "native_dropout_masked": lambda r: [
