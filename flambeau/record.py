@@ -339,13 +339,9 @@ def _fail(live: list[Cell], nodes: list[Node], error: BaseException) -> bool:
     return lost
 
 
-#: Elementwise rows that may raise, for integers.
-_DIVISIONS = frozenset(("floor_divide", "trunc_divide", "remainder", "fmod"))
-
-
 def _may_raise(node: Node) -> bool:
     if node.op.kind == "elementwise":
-        return node.op.name in _DIVISIONS and node.dtype.category != 2
+        return node.op.raises and node.dtype.category != 2
     return node.op.kind in ("index", "index_put", "host", "effect", "composite") or (
         node.op is FAILED
     )

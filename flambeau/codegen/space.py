@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 
-from flambeau.codegen import vecmath
 from flambeau.codegen.lowerings import BITS, TYPES
 from flambeau.ir.graph import Node
 from flambeau.ir.region import (
@@ -256,8 +255,7 @@ class Space:
     def costly(self, node: Node) -> bool:
         """Whether computing a row value again costs more than loading it."""
         return (
-            node.op.name in vecmath.NAMES
-            or node.op.name in ("true_div", "sqrt", "rsqrt", "pow", "random_bits")
+            node.op.expensive
             or node.op.kind in ("index", "scan")
             or any(
                 s in self.row_level and self.costly(s)

@@ -32,7 +32,7 @@ NAMES["promote_types"] = dtypes.promote_types
 # -- generators (primitives without tensor sources) -----------------------------------------------
 
 
-@elementwise(public=False, method=False, inplace=False, differentiable=False)
+@elementwise(public=False, method=False, inplace=False, differentiable=False, uniform=True)
 def fill_value(value: Any) -> Tensor:
     """Every element is one number."""
 

@@ -54,7 +54,7 @@ def minus(input: Tensor, other: Tensor) -> Tensor:
     """input - other; `sub` is this with `alpha`."""
 
 
-@elementwise(result="float", aliases=("true_divide",), complex=True)
+@elementwise(result="float", aliases=("true_divide",), complex=True, expensive=True)
 def true_div(input: Tensor, other: Tensor) -> Tensor:
     """input / other; integers become the default float."""
 
@@ -79,27 +79,27 @@ def signbit(input: Tensor) -> Tensor:
     """Whether the sign bit is set (also of -0.0)."""
 
 
-@elementwise(result="number")
+@elementwise(result="number", expensive=True, raises=True)
 def floor_divide(input: Tensor, other: Tensor) -> Tensor:
     """floor(input / other), elementwise. Integer division by zero raises at the flush."""
 
 
-@elementwise(result="number")
+@elementwise(result="number", expensive=True, raises=True)
 def trunc_divide(input: Tensor, other: Tensor) -> Tensor:
     """input / other rounded towards zero; `div(rounding_mode="trunc")`."""
 
 
-@elementwise(result="number")
+@elementwise(result="number", expensive=True, raises=True)
 def remainder(input: Tensor, other: Tensor) -> Tensor:
     """input - floor(input / other) * other: the sign of `other`, as Python's %."""
 
 
-@elementwise(result="number", tensors=(0,))
+@elementwise(result="number", tensors=(0,), expensive=True, raises=True)
 def fmod(input: Tensor, other: Tensor) -> Tensor:
     """input - trunc(input / other) * other: the sign of `input`, as C's fmod."""
 
 
-@elementwise(result="power", specialise=(1,), complex=True)
+@elementwise(result="power", specialise=(1,), complex=True, expensive=True)
 def pow(input: Tensor, exponent: Tensor) -> Tensor:
     """input ** exponent."""
 
@@ -170,12 +170,12 @@ def round_even(input: Tensor) -> Tensor:
 # -- roots, exponentials, logarithms --------------------------------------------------------------
 
 
-@elementwise(result="float", complex=True)
+@elementwise(result="float", complex=True, expensive=True)
 def sqrt(input: Tensor) -> Tensor:
     """Square root."""
 
 
-@elementwise(result="float", complex=True)
+@elementwise(result="float", complex=True, expensive=True)
 def rsqrt(input: Tensor) -> Tensor:
     """1 / sqrt(input)."""
 
@@ -185,37 +185,37 @@ def reciprocal(input: Tensor) -> Tensor:
     """1 / input."""
 
 
-@elementwise(result="float", complex=True)
+@elementwise(result="float", complex=True, expensive=True)
 def exp(input: Tensor) -> Tensor:
     """e ** input."""
 
 
-@elementwise(result="float", aliases=("special.exp2",), complex=True)
+@elementwise(result="float", aliases=("special.exp2",), complex=True, expensive=True)
 def exp2(input: Tensor) -> Tensor:
     """2 ** input."""
 
 
-@elementwise(result="float", aliases=("special.expm1",), complex=True)
+@elementwise(result="float", aliases=("special.expm1",), complex=True, expensive=True)
 def expm1(input: Tensor) -> Tensor:
     """exp(input) - 1, accurate near 0."""
 
 
-@elementwise(result="float", complex=True)
+@elementwise(result="float", complex=True, expensive=True)
 def log(input: Tensor) -> Tensor:
     """Natural logarithm."""
 
 
-@elementwise(result="float", complex=True)
+@elementwise(result="float", complex=True, expensive=True)
 def log2(input: Tensor) -> Tensor:
     """Logarithm to base 2."""
 
 
-@elementwise(result="float", complex=True)
+@elementwise(result="float", complex=True, expensive=True)
 def log10(input: Tensor) -> Tensor:
     """Logarithm to base 10."""
 
 
-@elementwise(result="float", aliases=("special.log1p",), complex=True)
+@elementwise(result="float", aliases=("special.log1p",), complex=True, expensive=True)
 def log1p(input: Tensor) -> Tensor:
     """log(1 + input), accurate near 0."""
 
@@ -223,67 +223,67 @@ def log1p(input: Tensor) -> Tensor:
 # -- trigonometry ---------------------------------------------------------------------------------
 
 
-@elementwise(result="float", complex=True)
+@elementwise(result="float", complex=True, expensive=True)
 def sin(input: Tensor) -> Tensor:
     """Sine of radians."""
 
 
-@elementwise(result="float", complex=True)
+@elementwise(result="float", complex=True, expensive=True)
 def cos(input: Tensor) -> Tensor:
     """Cosine of radians."""
 
 
-@elementwise(result="float", complex=True)
+@elementwise(result="float", complex=True, expensive=True)
 def tan(input: Tensor) -> Tensor:
     """Tangent of radians."""
 
 
-@elementwise(result="float", aliases=("arcsin",), complex=True)
+@elementwise(result="float", aliases=("arcsin",), complex=True, expensive=True)
 def asin(input: Tensor) -> Tensor:
     """Inverse sine."""
 
 
-@elementwise(result="float", aliases=("arccos",), complex=True)
+@elementwise(result="float", aliases=("arccos",), complex=True, expensive=True)
 def acos(input: Tensor) -> Tensor:
     """Inverse cosine."""
 
 
-@elementwise(result="float", aliases=("arctan",), complex=True)
+@elementwise(result="float", aliases=("arctan",), complex=True, expensive=True)
 def atan(input: Tensor) -> Tensor:
     """Inverse tangent."""
 
 
-@elementwise(result="float", aliases=("arctan2",), tensors=(0, 1))
+@elementwise(result="float", aliases=("arctan2",), tensors=(0, 1), expensive=True)
 def atan2(input: Tensor, other: Tensor) -> Tensor:
     """Angle of the point (other, input), in (-pi, pi]."""
 
 
-@elementwise(result="float", complex=True)
+@elementwise(result="float", complex=True, expensive=True)
 def sinh(input: Tensor) -> Tensor:
     """Hyperbolic sine."""
 
 
-@elementwise(result="float", complex=True)
+@elementwise(result="float", complex=True, expensive=True)
 def cosh(input: Tensor) -> Tensor:
     """Hyperbolic cosine."""
 
 
-@elementwise(result="float", complex=True)
+@elementwise(result="float", complex=True, expensive=True)
 def tanh(input: Tensor) -> Tensor:
     """Hyperbolic tangent."""
 
 
-@elementwise(result="float", aliases=("arcsinh",), complex=True)
+@elementwise(result="float", aliases=("arcsinh",), complex=True, expensive=True)
 def asinh(input: Tensor) -> Tensor:
     """Inverse hyperbolic sine."""
 
 
-@elementwise(result="float", aliases=("arccosh",), complex=True)
+@elementwise(result="float", aliases=("arccosh",), complex=True, expensive=True)
 def acosh(input: Tensor) -> Tensor:
     """Inverse hyperbolic cosine."""
 
 
-@elementwise(result="float", aliases=("arctanh",), complex=True)
+@elementwise(result="float", aliases=("arctanh",), complex=True, expensive=True)
 def atanh(input: Tensor) -> Tensor:
     """Inverse hyperbolic tangent."""
 
@@ -291,32 +291,32 @@ def atanh(input: Tensor) -> Tensor:
 # -- special functions ----------------------------------------------------------------------------
 
 
-@elementwise(result="float", aliases=("special.erf",))
+@elementwise(result="float", aliases=("special.erf",), expensive=True)
 def erf(input: Tensor) -> Tensor:
     """Error function, 2/sqrt(pi) * integral of exp(-t^2) from 0 to input."""
 
 
-@elementwise(result="float", aliases=("special.erfc",))
+@elementwise(result="float", aliases=("special.erfc",), expensive=True)
 def erfc(input: Tensor) -> Tensor:
     """1 - erf(input), accurate for large input."""
 
 
-@elementwise(result="float", aliases=("special.erfinv",))
+@elementwise(result="float", aliases=("special.erfinv",), expensive=True)
 def erfinv(input: Tensor) -> Tensor:
     """Inverse error function on (-1, 1)."""
 
 
-@elementwise(result="float", aliases=("special.expit",), complex=True)
+@elementwise(result="float", aliases=("special.expit",), complex=True, expensive=True)
 def sigmoid(input: Tensor) -> Tensor:
     """1 / (1 + exp(-input))."""
 
 
-@elementwise(result="float", aliases=("special.gammaln",))
+@elementwise(result="float", aliases=("special.gammaln",), expensive=True)
 def lgamma(input: Tensor) -> Tensor:
     """Logarithm of the absolute value of the gamma function."""
 
 
-@elementwise(result="float", aliases=("special.digamma", "special.psi"))
+@elementwise(result="float", aliases=("special.digamma", "special.psi"), expensive=True)
 def digamma(input: Tensor) -> Tensor:
     """Derivative of lgamma."""
 

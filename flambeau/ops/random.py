@@ -48,7 +48,7 @@ def threefry(seed: int, counter: Any) -> Any:
     return x1.astype(np.uint64) << np.uint64(32) | x0.astype(np.uint64)
 
 
-@elementwise(public=False, method=False, inplace=False, differentiable=False)
+@elementwise(public=False, method=False, inplace=False, differentiable=False, expensive=True)
 def random_bits(seed: Any, offset: Any) -> Tensor:
     """64 random bits per element (int64): Threefry of (seed, offset + row-major index)."""
 

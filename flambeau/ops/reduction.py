@@ -30,7 +30,7 @@ def spread(g: Tensor, shape: tuple[int, ...], axes: tuple[int, ...]) -> Tensor:
     return expand_to(view_as_shape(g.contiguous(), _kept(shape, axes)), shape)
 
 
-@primitive("reduce", jvp="linear")
+@primitive("reduce", jvp="linear", splits=True)
 def sum_axes(row: Any, input: Tensor, axes: tuple[int, ...]) -> Tensor:
     """Sum over axes, which are dropped."""
     return emit(row, (input,), (axes,), _dropped(input._shape, axes), input.dtype)
@@ -40,7 +40,7 @@ sum_axes.vjp(lambda g, out, x, axes: (spread(g, x.shape, axes), None))
 sum_axes.reference(lambda x, axes: np.sum(x, axis=axes, dtype=x.dtype))
 
 
-@primitive("reduce")
+@primitive("reduce", splits=True)
 def prod_axes(row: Any, input: Tensor, axes: tuple[int, ...]) -> Tensor:
     """Product over axes, which are dropped."""
     return emit(row, (input,), (axes,), _dropped(input._shape, axes), input.dtype)
@@ -77,7 +77,7 @@ def _extreme_vjp(g: Any, out: Any, x: Any, axes: Any) -> tuple[Any, ...]:
     return hit * spread(g / count, x.shape, axes), None
 
 
-@primitive("reduce")
+@primitive("reduce", splits=True)
 def max_axes(row: Any, input: Tensor, axes: tuple[int, ...]) -> Tensor:
     """Largest element over axes, which are dropped; NaN where there is one."""
     _not_empty(input, axes, "amax")
@@ -88,7 +88,7 @@ max_axes.reference(lambda x, axes: np.max(x, axis=axes))
 max_axes.vjp(_extreme_vjp, saves="out input")
 
 
-@primitive("reduce")
+@primitive("reduce", splits=True)
 def min_axes(row: Any, input: Tensor, axes: tuple[int, ...]) -> Tensor:
     """Smallest element over axes, which are dropped; NaN where there is one."""
     _not_empty(input, axes, "amin")

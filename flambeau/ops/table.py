@@ -128,9 +128,9 @@ def elementwise(
     fixed: Iterable[int] = (),
     specialise: Iterable[int] = (),
     tensors: Iterable[int] = (),
-    complex: bool = False,
     jvp: Any = "elementwise",
     differentiable: bool = True,
+    **fields: Any,
 ) -> Callable[[Any], Any]:
     """Declare an elementwise primitive; its body has only a docstring.
 
@@ -141,9 +141,9 @@ def elementwise(
             complex numbers.
         fixed: positions outside promotion (the condition of `where`).
         specialise: positions of numbers whose integral values are compiled in.
-        complex: whether the row takes complex numbers. Its derivative may be that of a holomorphic
-            function: cotangents are conjugated around it (`autograd.backward`).
         tensors: positions at which users may give no number; other rows' bodies may.
+        fields: of the row (`Op`). The derivative of one that is `complex` may be that of a
+            holomorphic function: cotangents are conjugated around it (`autograd.backward`).
     """
 
     def declare(body: Callable[..., Any]) -> Any:
@@ -156,8 +156,8 @@ def elementwise(
             fixed=frozenset(fixed),
             specialise=frozenset(specialise),
             tensors=frozenset(tensors),
-            complex=complex,
             differentiable=differentiable and result != "bool",
+            **fields,
         )
         arity = len(op.parameters)
         if arity == 1:
@@ -484,20 +484,17 @@ def primitive(
     method: bool = False,
     public: bool = False,
     inplace: bool = False,
-    jvp: Any = None,
-    differentiable: bool = True,
     autocast: str | None = None,
+    **fields: Any,
 ) -> Callable[[Any], Any]:
     """Declare a primitive whose body calls `emit(op, ...)` through the row it is given.
 
     The body is called as body(row, *args) and returns the output tensor (or tuple); the tape entry
-    is made here. `autocast` is as in `composite`.
+    is made here. `autocast` is as in `composite`; `fields` are the row's (`Op`).
     """
 
     def declare(body: Callable[..., Any]) -> Any:
-        op = new_row(
-            body.__name__, kind, body, jvp=jvp, differentiable=differentiable, autocast=autocast
-        )
+        op = new_row(body.__name__, kind, body, autocast=autocast, **fields)
         given = list(op.signature.parameters.values())[1:]
         op.parameters = tuple(p.name for p in given if p.kind is not p.KEYWORD_ONLY)
         op.signature = op.signature.replace(parameters=given)

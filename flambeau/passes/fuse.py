@@ -30,46 +30,6 @@ from flambeau.ir.region import (
 _MAX_MEMBERS = 128  # code generation goes from a value to its sources by calls in calls
 _MAX_LOADS = 28
 _FREE_DEPTH = 64  # a longer chain of operations on numbers is written to memory in between
-#: rows that cost more than a pass over memory; they are not computed twice
-_EXPENSIVE = frozenset(
-    (
-        "exp",
-        "exp2",
-        "expm1",
-        "log",
-        "log2",
-        "log10",
-        "log1p",
-        "sin",
-        "cos",
-        "tan",
-        "asin",
-        "acos",
-        "atan",
-        "atan2",
-        "sinh",
-        "cosh",
-        "tanh",
-        "asinh",
-        "acosh",
-        "atanh",
-        "erf",
-        "erfc",
-        "erfinv",
-        "sigmoid",
-        "lgamma",
-        "digamma",
-        "pow",
-        "random_bits",
-        "floor_divide",
-        "remainder",
-        "fmod",
-        "trunc_divide",
-        "true_div",
-        "sqrt",
-        "rsqrt",
-    )
-)
 
 
 @dataclass(eq=False)
@@ -520,7 +480,7 @@ class Attempt:
             depth > 6
             or not isinstance(home, Region)
             or s.op.kind != "elementwise"
-            or s.op.name in _EXPENSIVE
+            or s.op.expensive
             or s in self.fuser.outputs
         ):
             return False

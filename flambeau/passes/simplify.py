@@ -8,7 +8,6 @@ from flambeau.ir.graph import AGAIN, CAST, COPY, EMPTY, PICK, VIEW, Argument, Gr
 from flambeau.ir.region import Map, flatten_coordinates, split_coordinates
 from flambeau.size import contiguous_strides
 
-_TAKES_ANY_SHAPE = ("fill_value",)
 #: kinds whose nodes without elements need not be computed (library calls raise errors of their own)
 _COMPUTED = ("elementwise", "view", "assign", "reduce", "scan", "contraction", "index", "index_put")
 
@@ -75,7 +74,7 @@ def _rewrite(node: Node, src: tuple[Any, ...], is_output: bool, taken: set[Node]
 def _view(node: Node, source: Node) -> Node | None:
     strides, offset = node.attrs
     plain = strides == contiguous_strides(node.shape)
-    if source.op.name in _TAKES_ANY_SHAPE:
+    if source.op.uniform:
         return Node(source.op, source.src, source.attrs, node.shape, node.dtype)
     if plain and offset == 0 and node.shape == source.shape:
         return source

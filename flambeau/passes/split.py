@@ -12,7 +12,6 @@ from flambeau.ir.symbol import SymInt, at_hand, factors, fixed
 from flambeau.ops.rows import ROWS
 from flambeau.size import contiguous_strides
 
-_SPLITS = ("sum_axes", "prod_axes", "max_axes", "min_axes")
 _ROW_LIMIT = 1 << 17  # longest row one iteration reduces when there are other rows
 _LONE_LIMIT = 4096  # ... when there are too few rows to share
 _FEW = 8
@@ -45,8 +44,8 @@ def _reduce(node: Node, x: Node) -> Node:
     if x.dtype.hosted:
         return Node(node.op, (x,), node.attrs, node.shape, node.dtype)
     axes = tuple(a for a in node.attrs[0] if x.shape[a] != 1)
-    if not axes or 0 in x.shape or node.op.name not in _SPLITS:
-        if not axes and node.op.name in _SPLITS:
+    if not axes or 0 in x.shape or not node.op.splits:
+        if not axes and node.op.splits:
             return _finish(node, _shaped(x, node.shape))
         if not axes and node.op.name.startswith("arg") and x.numel:
             return Node(ROWS["fill_value"], (0,), (), node.shape, node.dtype)
