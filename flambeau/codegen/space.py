@@ -252,11 +252,24 @@ class Space:
                     budget -= size
                     self.buffered.add(n)
 
+    def gathers(self, node: Node, m: Map) -> bool:
+        """Whether a value reads memory whose elements along the vector dimension lie apart."""
+        for s, inner in self.sources(node, m):
+            if inner is None or s in self.region.maps:
+                continue
+            if s.op.kind == "view" or s in self.free:
+                if self.gathers(s, inner):
+                    return True
+            elif abs(self.fold(inner).coefficients[-1]) > 1:
+                return True
+        return False
+
     def costly(self, node: Node) -> bool:
         """Whether computing a row value again costs more than loading it."""
         return (
             node.op.expensive
             or node.op.kind in ("index", "scan")
+            or self.gathers(node, self.region.maps[node])
             or any(
                 s in self.row_level and self.costly(s)
                 for s in member_reads(self.region, node, self.free)

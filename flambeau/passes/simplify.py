@@ -18,10 +18,11 @@ def simplify(graph: Graph) -> Graph:
     seen: dict[Any, Node] = {}
     outputs = [n for n, _ in graph.outputs]
     taken: set[Node] = set()
+    copies: dict[Node, Node] = {}  # of views that cannot be viewed themselves
     result = set(outputs)
     for node in graph.walk():
         src = tuple(made[s] if type(s) is Node else s for s in node.src)
-        new = _rewrite(node, src, node in result, taken)
+        new = _rewrite(node, src, node in result, taken, copies)
         if new is None:
             new = (
                 node if src == node.src else Node(node.op, src, node.attrs, node.shape, node.dtype)
@@ -49,7 +50,13 @@ def _part(s: Any) -> Any:
     return s if isinstance(s, (Node, Argument)) else (isinstance(s, float), s)
 
 
-def _rewrite(node: Node, src: tuple[Any, ...], is_output: bool, taken: set[Node]) -> Node | None:
+def _rewrite(
+    node: Node,
+    src: tuple[Any, ...],
+    is_output: bool,
+    taken: set[Node],
+    copies: dict[Node, Node],
+) -> Node | None:
     op = node.op
     if 0 in node.shape and op.kind in _COMPUTED:
         return Node(EMPTY, (), (), node.shape, node.dtype)
@@ -62,7 +69,7 @@ def _rewrite(node: Node, src: tuple[Any, ...], is_output: bool, taken: set[Node]
                 return source
         return None
     if op is VIEW:
-        return _view(node, src[0])
+        return _view(node, src[0], copies)
     if op is AGAIN and src[0].op is VIEW:  # views stand on top, where readers expect them
         below: Node = src[0].src[0]
         whole = (contiguous_strides(below.shape), 0)
@@ -71,7 +78,7 @@ def _rewrite(node: Node, src: tuple[Any, ...], is_output: bool, taken: set[Node]
     return None
 
 
-def _view(node: Node, source: Node) -> Node | None:
+def _view(node: Node, source: Node, copies: dict[Node, Node]) -> Node | None:
     strides, offset = node.attrs
     plain = strides == contiguous_strides(node.shape)
     if source.op.uniform:
@@ -85,7 +92,9 @@ def _view(node: Node, source: Node) -> Node | None:
         composed = _compose(node, source)
         if composed is not None:
             return composed
-        copied = Node(COPY, (source,), (), source.shape, source.dtype)
+        copied = copies.get(source)
+        if copied is None:
+            copied = copies[source] = Node(COPY, (source,), (), source.shape, source.dtype)
         return Node(VIEW, (copied,), node.attrs, node.shape, node.dtype)
     return None
 

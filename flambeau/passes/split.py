@@ -111,7 +111,7 @@ def _cut(n: int, others: int, last: bool, x: Node, sizes: tuple[int, ...], at: i
         if natural >= 64:
             return natural
         return _divisor(n, 512, 4096)
-    return _divisor(n, 32, 128) if n > _COLUMN_LIMIT else 0
+    return (_divisor(n, 32, 128) or _divisor(n, 16, 31)) if n > _COLUMN_LIMIT else 0
 
 
 def _divisor(n: int, low: int, high: int) -> int:

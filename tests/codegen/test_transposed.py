@@ -61,3 +61,20 @@ def test_rows_that_are_far_apart_are_added_up(shape):
     for axis in range(len(shape)):
         found = fl.tensor(x).sum(axis).numpy()
         np.testing.assert_allclose(found, x.astype(np.float64).sum(axis), rtol=2e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(2, 40, 48), (3, 7, 130), (1, 64, 9)])
+def test_rows_that_read_across_and_along(shape):
+    """What is gathered for one loop over a row is kept for the next."""
+    x, y = values(shape, np.float32), values((shape[0], shape[2], shape[1]), np.float32)
+    s = x.astype(np.float64) + np.swapaxes(y, 1, 2)
+    t = fl.tensor(x) + fl.tensor(y).transpose(1, 2)
+    found = fl.nn.functional.layer_norm(t, shape[2:])
+    spread = np.sqrt(s.var(-1, keepdims=True) + 1e-5)
+    np.testing.assert_allclose(
+        found.numpy(), (s - s.mean(-1, keepdims=True)) / spread, rtol=2e-4, atol=2e-5
+    )
+    e = np.exp(s - s.max(-1, keepdims=True))
+    np.testing.assert_allclose(
+        fl.softmax(t, -1).numpy(), e / e.sum(-1, keepdims=True), rtol=2e-5, atol=1e-6
+    )

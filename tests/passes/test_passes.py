@@ -173,3 +173,15 @@ def test_a_kernel_of_float32_serves_16_bits_between_conversions():
     exact = out.float()
     wide = fl.nn.functional.scaled_dot_product_attention(*[q.float()] * 3)
     assert (exact - wide).abs().max().item() < 2**-7
+
+
+def test_a_view_that_must_be_copied_is_copied_once():
+    """Reshapes of a transposed value share its copy; columns are cut where 16 rows divide them."""
+    x = made(6, 8, 10)
+    turned = (x * 2).transpose(1, 2)
+    a, b = turned.reshape(60, 8).exp(), turned.reshape(30, 16).sin()
+    assert names(simplify(recorded(a, b))).count("copy") == 1
+    y = made(16 * 197, 24)
+    total = y.sum(0)
+    cut = split(simplify(recorded(total)))
+    assert [n.shape for n in cut.nodes if n.op.kind == "reduce"] == [(197, 24), (24,)]
