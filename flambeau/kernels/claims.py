@@ -47,10 +47,10 @@ def _attention(node: Node) -> Claim | None:
 
 
 @cache
-def _convolution_claim(dtype: str) -> Claim:
+def _convolution_claim(dtype: str, pairs: bool) -> Claim:
     return Claim(
-        f"fl_convolution_{dtype}",
-        lambda features: convolution.module_text(dtype, features),
+        convolution.symbol(dtype, pairs),
+        lambda features: convolution.module_text(dtype, features, pairs),
         (),
         lambda program, node: convolution.plan(node).words(program),
         lambda node: convolution.plan(node).scratch(),
@@ -59,7 +59,9 @@ def _convolution_claim(dtype: str) -> Claim:
 
 def _convolution(node: Node) -> Claim | None:
     dtype = convolution.DTYPES.get(node.dtype.name)
-    return _convolution_claim(dtype) if dtype and convolution.fits(node) else None
+    if dtype is None or not convolution.fits(node):
+        return None
+    return _convolution_claim(dtype, convolution.in_pairs(node))
 
 
 @cache

@@ -24,6 +24,9 @@ Note [Convolution as products]
     A 3 x 3 kernel without steps takes 2.25 times fewer multiplications by minimal filtering, where
     channels are few enough for that to be as accurate: Note [Winograd's convolution].
 
+    In bfloat16 two channels are one slot where the CPU multiplies pairs: image and weight are
+    brought into order as pairs, half as many, and nothing else changes.
+
     Images are taken in chunks whose copies stay near `CHUNK` bytes. No decision depends on the
     number of threads, so results are the same bits for any.
 """
@@ -65,22 +68,40 @@ DIRECT_PLACES = 64
 """Places from which a convolution of single places is left to the matrix product."""
 
 
-def convolution_form(dtype: str, features: frozenset[str]) -> Form:
-    """How tiles are computed: 16-bit elements are widened as they are brought into order."""
-    return dataclasses.replace(form_of(dtype, features), pairs=False)
+def convolution_form(dtype: str, features: frozenset[str], pairs: bool = False) -> Form:
+    """How tiles are computed: 16-bit elements are widened as they are brought into order, or joined
+    to `pairs` of bfloat16 where the CPU multiplies these."""
+    form = form_of(dtype, features)
+    return dataclasses.replace(form, pairs=pairs and form.pairs)
+
+
+def in_pairs(node: Node) -> bool:
+    """Whether a convolution's channels are multiplied in pairs: the weight's gradient sums over
+    places, which do not come in pairs."""
+    if node.op.name != "convolution" or node.dtype.name != "bfloat16":
+        return False
+    channels = node.src[0].shape[1] // int(node.attrs[8])
+    return channels % 2 == 0 and form_of("bf16", cpuinfo.host_features()).pairs
+
+
+def symbol(dtype: str, pairs: bool = False) -> str:
+    """The name of the kernel for a dtype."""
+    return f"fl_convolution_{dtype}{'_pairs' if pairs else ''}"
 
 
 # -- native code -----------------------------------------------------------------------------------
 
 
-def module_text(dtype: str, features: frozenset[str]) -> str:
+def module_text(dtype: str, features: frozenset[str], pairs: bool = False) -> str:
     """LLVM IR of the module that defines `fl_convolution_<dtype>(table)`.
 
     Args:
         dtype: f32, f64, bf16 or f16.
         features: LLVM's names of the CPU's features.
+        pairs: for convolutions that are `in_pairs`.
     """
-    form = convolution_form(dtype, features)
+    form = convolution_form(dtype, features, pairs)
+    direct = form.acc != "float" or form.pairs
     parts = [
         "declare void @fl_parallel_for(ptr, ptr, i64, i64)\n"
         "declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)\n",
@@ -93,19 +114,19 @@ def module_text(dtype: str, features: frozenset[str]) -> str:
         fill(form),
         copy_planes(form),
     ]
-    if form.acc == "float":
+    if not direct:
         parts += [
             workspace("winograd", winograd.scratch_bytes(form)),
             winograd.kernel_task(form),
             winograd.tile_task(form),
         ]
-    f = Function(f"fl_convolution_{dtype}", [("ptr", "t")], linkage="")
+    f = Function(symbol(dtype, pairs), [("ptr", "t")], linkage="")
     count = f.load("i64", "%t", 8)
     with f.loop(count, carry=[("ptr", f.gep("i64", "%t", 1))]) as stage:
         here = stage.carried[0]
         kind, length = f.load("i64", here, 8), f.load("i64", f.gep("i64", here, 1), 8)
         body = f.gep("i64", here, 2)
-        for number, (task, fields) in enumerate(KINDS if form.acc == "float" else KINDS[:3]):
+        for number, (task, fields) in enumerate(KINDS[:3] if direct else KINDS):
             with f.when(f.cmp("eq", kind, number)):
                 words = Words(f, fields, body)
                 units, grain = words["units"], words["grain"]
@@ -121,7 +142,8 @@ def module_text(dtype: str, features: frozenset[str]) -> str:
 
 def plan(node: Node) -> Convolution | WeightGradient:
     """The plan of a node that is claimed."""
-    form = convolution_form(DTYPES[node.dtype.name], cpuinfo.host_features())
+    dtype, features = DTYPES[node.dtype.name], cpuinfo.host_features()
+    form = convolution_form(dtype, features, in_pairs(node))
     if node.op.name == "convolution":
         if Winograd.fits(node, form) and (found := Winograd(node, form)).pays():
             return found

@@ -1,7 +1,8 @@
 """Images and operands of convolutions brought into the order their products read, as LLVM IR text.
 
 `fill` turns (channel, place) into (place, channel) in registers, with zeros around an image;
-`copy_planes` copies planes with zeros around them. Both widen 16-bit elements.
+`copy_planes` copies planes with zeros around them. Both widen 16-bit elements; with pairs `fill`
+joins two of bfloat16 to a slot, which then counts as a channel.
 """
 
 from __future__ import annotations
@@ -15,16 +16,18 @@ from flambeau.kernels.gemm_micro import (
     store_some,
     widen,
 )
-from flambeau.kernels.gemm_pack import transpose
+from flambeau.kernels.gemm_pack import join_pairs, transpose
 
 FILL = (
     "source", "target", "groups", "supers", "channels", "s_image", "s_group", "s_channel", "s0",
     "s1", "s2", "t_image", "t_group", "t_super", "t0", "t1", "t2", "size0", "size1",
-    "size2", "before0", "before1", "before2", "padded0", "padded1", "padded2", "units", "grain",
+    "size2", "before0", "before1", "before2", "padded0", "padded1", "padded2", "mate", "units",
+    "grain",
 )  # fmt: skip
 """Words of `fill`. Addresses; groups, panels of NR channels in a group, channels of a group; steps
 in elements along images, groups, channels and three dimensions of the source; steps of the target
-along images, groups, panels and dimensions; sizes copied, zeros before them, sizes with all zeros.
+along images, groups, panels and dimensions; sizes copied, zeros before them, sizes with all zeros;
+elements from the first half of a pair to the second.
 """
 
 COPY = (
@@ -70,7 +73,8 @@ def fill(form: Form) -> str:
                     to = f.gep(form.acc, row, f.mul(v["before2"], v["t2"]))
                     f.do(
                         f"call void @turn(ptr {place}, i64 {v['s_channel']}, i64 {v['s2']}, "
-                        f"i64 {count}, i64 {v['size2']}, ptr {to}, i64 {v['t2']})"
+                        f"i64 {count}, i64 {v['size2']}, ptr {to}, i64 {v['t2']}, "
+                        f"i64 {v['mate']})"
                     )
                     after = f.add(v["before2"], v["size2"])
                     f.do(
@@ -97,14 +101,15 @@ def _zeros(form: Form) -> str:
 
 
 def _turn(form: Form) -> str:
-    """void turn(source, channel, step, count, n, target, out): one row of places.
+    """void turn(source, channel, step, count, n, target, out, mate): one row of places.
 
     The function's parameters: source, elements from one channel to the next and from one place to
-    the next, channels (<= VL), places, target, elements between places there.
+    the next, channels (<= VL), places, target, elements between places there, elements from the
+    first half of a pair to the second.
     """
     params = [
         ("ptr", "source"), ("i64", "channel"), ("i64", "step"), ("i64", "count"), ("i64", "n"),
-        ("ptr", "target"), ("i64", "out"),
+        ("ptr", "target"), ("i64", "out"), ("i64", "mate"),
     ]  # fmt: skip
     f = Function("turn", params, "void", "nounwind noinline")
     vl, stored = form.vl, form.stored
@@ -120,10 +125,16 @@ def _turn(form: Form) -> str:
         with f.loop("%n", step=vl) as block:
             many = f.min(vl, f.sub("%n", block.index))
             start = f.gep(stored, "%source", block.index)
-            rows = [
-                widen(f, form, load_some(f, form, stored, f.gep(stored, start, o), many), vl)
-                for o in offsets
-            ]
+            rows = []
+            for o in offsets:
+                line = f.gep(stored, start, o)
+                row = load_some(f, form, stored, line, many)
+                if form.pairs:
+                    other = load_some(f, form, stored, f.gep(stored, line, "%mate"), many)
+                    joined = join_pairs(f, vl, row, other)
+                    rows.append(f.op(f"bitcast <{vl} x i32> {joined} to {form.vec}"))
+                else:
+                    rows.append(widen(f, form, row, vl))
             for place, value in enumerate(transpose(f, form.acc, rows, 16 // form.acc_size)):
                 with f.when(f.cmp("slt", place, many)):
                     address = target(f.add(block.index, place))
@@ -133,8 +144,13 @@ def _turn(form: Form) -> str:
         address = target(one.index)
         start = f.gep(stored, "%source", f.mul(one.index, "%step"))
         with f.loop("%count") as lane:
-            value = load_stored(f, form, f.gep(stored, start, f.mul(lane.index, "%channel")), 1)
-            f.store(form.acc, value, f.gep(form.acc, address, lane.index), form.acc_size)
+            source = f.gep(stored, start, f.mul(lane.index, "%channel"))
+            to = f.gep(form.slot, address, lane.index)
+            if form.pairs:
+                halves = (f.load(stored, x, 2) for x in (source, f.gep(stored, source, "%mate")))
+                f.store("i32", join_pairs(f, 1, *halves), to, 4)
+            else:
+                f.store(form.acc, load_stored(f, form, source, 1), to, form.acc_size)
     f.ret()
     return f.text()
 

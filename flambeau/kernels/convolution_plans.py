@@ -301,12 +301,13 @@ class Convolution:
         stride, pad, step = numbers_of(node, 3)
         self.images = x.shape[0]
         self.channels = x.shape[1] // self.groups
+        self.slots = self.channels // form.step
         self.columns = node.shape[1] // self.groups
         self.panels = -(-self.columns // form.nr)
         self.kernel = three(w.shape[2:], 1)
         self.places = three(node.shape[2:], 1)
         self.taps = math.prod(self.kernel)
-        self.depth = self.taps * self.channels
+        self.depth = self.taps * self.slots
         make = transposed_axis if self.transposed else forward_axis
         sizes = three(x.shape[2:], 1)
         padded = [
@@ -316,7 +317,7 @@ class Convolution:
         self.uncut = tuple(padded)
         choices = [(a, cut(a, n)) for a, n in zip(padded, sizes, strict=True)]
         self.arrange(min(itertools.product(*choices), key=self.cost))
-        self.work = self.images * math.prod(node.shape[1:]) * self.depth
+        self.work = self.images * math.prod(node.shape[1:]) * self.depth * form.step
         if self.transposed:
             self.work //= math.prod(stride)
 
@@ -324,7 +325,7 @@ class Convolution:
         """Settle on the phases, and on how many images are held at a time."""
         self.axes = axes
         self.padded = tuple(a.padded for a in axes)
-        each = math.prod(self.padded) * self.channels * self.groups * self.form.acc_size
+        each = math.prod(self.padded) * self.slots * self.groups * self.form.acc_size
         self.image_bytes = each
         self.chunk = max(1, min(self.images, CHUNK // each))
 
@@ -334,7 +335,7 @@ class Convolution:
         total = 0.0
         for phase in itertools.product(*(a.phases for a in axes)):
             rows = self.images * math.prod(p.count for p in phase)
-            depth = self.channels * math.prod(len(p.taps) for p in phase)
+            depth = self.slots * math.prod(len(p.taps) for p in phase)
             total += depth * -(-rows // form.mr) * form.mr * form.nv
             total += depth * -(-rows // ROWS) * form.nr * form.acc_size / 16
         return total
@@ -383,11 +384,12 @@ class Convolution:
             "source": (store, offset), "target": (room, self.panel_offset()),
             "groups": self.groups, "supers": self.panels, "channels": self.columns, "s_image": 0,
             "s_group": per_group * strides[0], "s_channel": strides[mine], "s0": 0,
-            "s1": strides[other], "s2": flat_stride(kernel, tuple(strides[2:])), "t_image": 0,
+            "s1": strides[other] * self.form.step, "mate": strides[other],
+            "s2": flat_stride(kernel, tuple(strides[2:])), "t_image": 0,
             "t_group": self.panels * self.depth * nr, "t_super": self.depth * nr, "t0": 0,
-            "t1": nr, "t2": self.channels * nr, "size0": 1, "size1": self.channels,
+            "t1": nr, "t2": self.slots * nr, "size0": 1, "size1": self.slots,
             "size2": self.taps, "before0": 0, "before1": 0, "before2": 0, "padded0": 1,
-            "padded1": self.channels, "padded2": self.taps, "units": units,
+            "padded1": self.slots, "padded2": self.taps, "units": units,
             "grain": grain_of(self.work, units, self.depth * nr),
         }  # fmt: skip
         stages.add(0, values)
@@ -398,17 +400,17 @@ class Convolution:
         n, c, steps = strides[0], strides[1], three(strides[2:], 0)
         size = self.node.src[0].dtype.itemsize
         plane = math.prod(self.padded)
-        supers = -(-self.channels // self.form.nr)
+        supers = -(-self.slots // self.form.nr)
         units = count * self.groups * supers
         values: dict[str, Any] = {
             "source": (store, offset + first * n * size), "target": (room, 0),
-            "groups": self.groups, "supers": supers, "channels": self.channels, "s_image": n,
-            "s_group": self.channels * c, "s_channel": c,
-            "t_image": self.groups * plane * self.channels, "t_group": plane * self.channels,
+            "groups": self.groups, "supers": supers, "channels": self.slots, "s_image": n,
+            "s_group": self.channels * c, "s_channel": c * self.form.step, "mate": c,
+            "t_image": self.groups * plane * self.slots, "t_group": plane * self.slots,
             "t_super": self.form.nr, "units": units,
-            "grain": grain_of(self.work, units, plane * min(self.channels, self.form.nr)),
+            "grain": grain_of(self.work, units, plane * min(self.slots, self.form.nr)),
         }  # fmt: skip
-        step = self.channels
+        step = self.slots
         for d in (2, 1, 0):
             axis = self.axes[d]
             values.update({f"s{d}": steps[d], f"t{d}": step, f"size{d}": axis.copied})
@@ -421,7 +423,7 @@ class Convolution:
     ) -> tuple[dict[str, Any], list[Block], list[int]]:
         """The product of one phase for a chunk's images: its words, blocks of k and runs."""
         size, form = self.form.acc_size, self.form
-        steps = contiguous_strides((*self.padded, self.channels))[:3]  # in the image
+        steps = contiguous_strides((*self.padded, self.slots))[:3]  # in the image
         outs = contiguous_strides(self.places)
         plane = math.prod(self.places)
         total = self.groups * self.columns * plane
@@ -430,7 +432,7 @@ class Convolution:
         rows = count * math.prod(p.count for p in phase)
         place = first * total + sum(p.start * o for p, o in zip(phase, outs, strict=True))
         goal = goal_of(form, count * plane, self.panels, self.groups)
-        image = math.prod(self.padded) * self.channels * size
+        image = math.prod(self.padded) * self.slots * size
         bias_step = bias[0][2][-1] if bias else 0
         values: dict[str, Any] = {
             "a": (room, 0), "b": (room, self.panel_offset()),
@@ -466,13 +468,13 @@ class Convolution:
         runs = [
             (
                 (a * steps[0] + b * steps[1] + c * steps[2]) * size,
-                ((i * kh + j) * kw + k) * self.channels * line,
+                ((i * kh + j) * kw + k) * self.slots * line,
             )
             for i, a in x.taps
             for j, b in y.taps
             for k, c in ends
         ]
-        return runs, self.channels * (len(last) if joined else 1)
+        return runs, self.slots * (len(last) if joined else 1)
 
 
 class Winograd(Convolution):
@@ -492,6 +494,7 @@ class Winograd(Convolution):
         channels, columns = node.src[0].shape[1] // groups, node.shape[1] // groups
         return (
             form.acc == "float"
+            and not form.pairs
             and weight[2:] == (3, 3)
             and {*stride, *step} == {1}
             and not any(n % 2 for n in places)
@@ -678,7 +681,7 @@ class WeightGradient:
             "channels": self.columns, "s_image": strides[0],
             "s_group": self.columns * strides[1], "s_channel": strides[1], "t_image": plane * nr,
             "t_group": self.panels * count * plane * nr, "t_super": count * plane * nr,
-            "units": units, "grain": grain_of(self.work, units, plane * nr),
+            "mate": 0, "units": units, "grain": grain_of(self.work, units, plane * nr),
         }  # fmt: skip
         step = nr
         for d, s in reversed(list(enumerate(three(strides[2:], 0)))):

@@ -107,6 +107,7 @@ def micro(form: Form, nv: int) -> str:
     ]  # fmt: skip
     f = Function(micro_name(nv), params, "void", "nounwind noinline")
     vec, size, width = form.vec, form.acc_size, form.vl * form.acc_size
+    packed = f"<{2 * form.vl} x bfloat>" if form.pairs else vec
     starts = []
     for i in range(form.mr):
         offset = f.load("i64", f.gep("i64", "%rows", f.mul("%row_step", i)), 8)
@@ -120,11 +121,13 @@ def micro(form: Form, nv: int) -> str:
         inner = list(zip(kinds, [offset, panel, *run.carried], strict=True))
         with f.loop("%length", carry=inner, nonempty=True) as k:
             here, b, sums = k.carried[0], k.carried[1], k.carried[2:]
-            columns = [f.load(vec, f.gep("i8", b, j * width), size) for j in range(nv)]
+            columns = [f.load(packed, f.gep("i8", b, j * width), size) for j in range(nv)]
             following = []
             for i, start in enumerate(starts):
-                scalar = f.load(form.acc, f.gep("i8", start, here), size)
-                row = f.splat(form.vl, form.acc, scalar)
+                scalar = f.load(form.slot, f.gep("i8", start, here), size)
+                row = f.splat(form.vl, form.slot, scalar)
+                if form.pairs:
+                    row = f.op(f"bitcast <{form.vl} x i32> {row} to {packed}")
                 for j in range(nv):
                     following.append(multiply_add(f, form, row, columns[j], sums[i * nv + j]))
             k.carry(f.op(f"add i64 {here}, %step"), f.gep("i8", b, form.nr * size), *following)

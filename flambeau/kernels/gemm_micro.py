@@ -82,6 +82,11 @@ class Form:
         return self.stored != self.acc
 
     @property
+    def step(self) -> int:
+        """Elements in a slot of a packed panel."""
+        return 2 if self.pairs else 1
+
+    @property
     def slot(self) -> str:
         """LLVM type of one slot of a packed panel: an accumulator or a pair of bf16."""
         return "i32" if self.pairs else self.acc
