@@ -16,6 +16,7 @@ LAST_LOSS = {
     "autoencoder.py": 0.3,
     "char_gpt.py": 1.6,
     "linear_regression.py": 2e-4,
+    "long_context.py": 3.0,
     "mlp_digits.py": 1.3,
 }
 

@@ -266,7 +266,7 @@ def alibi(slopes: Tensor) -> Mods:
 )
 def soft_cap(cap: float) -> Mods:
     """Scores are kept between -cap and cap by a hyperbolic tangent."""
-    return Mods(lambda s, b, h, q, k: (s / cap).tanh() * cap)
+    return Mods(lambda s, b, h, q, k: (s * (1 / cap)).tanh() * cap)
 
 
 @variant(
