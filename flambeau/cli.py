@@ -47,6 +47,11 @@ COMMANDS = {
         "show devices, CPU, caches, versions, and time one matrix product",
         "flambeau doctor --json",
     ),
+    "bench": Command(
+        "flambeau.commands.bench",
+        "measure flambeau beside PyTorch and JAX (in a source tree)",
+        "flambeau bench --quick --case mlp",
+    ),
 }
 
 

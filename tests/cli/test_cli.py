@@ -8,6 +8,7 @@ import pytest
 
 import flambeau
 from flambeau import cli
+from flambeau.commands import bench
 from tests.cli.program import flambeau as run_flambeau
 
 
@@ -42,6 +43,21 @@ def test_help_of_each_command_teaches_by_example(command: str, tmp_path: Path) -
     assert ended.returncode == 0, ended.stderr
     assert f"usage: flambeau {command}" in ended.stdout
     assert "examples:" in ended.stdout
+
+
+def test_benchmarks_are_found_in_a_source_tree_only(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = bench.folder()
+    assert root is not None
+    assert (root / "bench").is_dir()
+    called: list[list[str]] = []
+    monkeypatch.setattr(bench.subprocess, "call", lambda words, cwd: called.append(words) or 3)
+    assert cli.main(["bench", "--quick", "--case", "mlp"]) == 3
+    assert called[0][1:] == ["-m", "bench", "--quick", "--case", "mlp"]
+    monkeypatch.setattr(bench.flambeau, "__file__", str(tmp_path / "flambeau" / "__init__.py"))
+    assert cli.main(["bench"]) == 2
+    assert "part of the source tree" in capsys.readouterr().err
 
 
 def test_help_does_not_load_the_commands(tmp_path: Path) -> None:
