@@ -81,11 +81,13 @@ class Op:
         fixed: for elementwise rows, positions that take no part in type promotion.
         complex: for elementwise rows, whether they take complex numbers.
         tensors: for elementwise rows, positions at which users may give no number.
- floating->        expensive: whether it costs more than a pass over memory, so that it is not done twice.
+        results: for kept composites whose body is long, arguments -> shape and dtype of each
+            result; otherwise they are found by recording the body.
+        expensive: whether it costs more than a pass over memory, so that it is not done twice.
         raises: for elementwise rows, whether integers may make it raise.
         splits: for reductions, whether a part of the result may be reduced further.
         uniform: whether all its elements are one value, so that a view of it is another of it.
-        flops: node -> floating-> floating-point operations, for rows that are more than one an element.
+        flops: node -> floating-point operations, for rows that are more than one an element.
         batch: how a batch of calls becomes one call (`passes.batch`): the positions of attributes
             that are dimensions, which shift by one where sources get a dimension in front;
             "rows": the first source is any number of rows, the others are the same for all;
@@ -124,6 +126,7 @@ class Op:
         "splits",
         "uniform",
         "flops",
+        "results",
         "batch",
     )
 
@@ -152,6 +155,7 @@ class Op:
         self.autocast: str | None = None
         self.expensive = self.raises = self.splits = self.uniform = False
         self.flops: Callable[[Node], int] | None = None
+        self.results: Callable[..., tuple[Any, ...]] | None = None
         self.batch: Any = None
 
     def __repr__(self) -> str:
