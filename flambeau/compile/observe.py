@@ -14,6 +14,7 @@ call cannot be replayed.
 from __future__ import annotations
 
 import dis
+import gc
 import os
 import sys
 import sysconfig
@@ -147,12 +148,14 @@ class Observer:
         self.entered: set[types.CodeType] = set()
         self.impure = ""
         self._stack = [_CORE]
+        # what runs whenever the collector of cycles does is no part of the call
+        self._apart = {getattr(c, "__code__", None) for c in gc.callbacks}
 
     def _event(self, frame: types.FrameType, event: str, arg: Any) -> None:
         stack = self._stack
         if event == "call":
             code = frame.f_code
-            kind = _kinds.get(code)
+            kind = _CORE if code in self._apart else _kinds.get(code)
             if kind is None:
                 kind = _kinds[code] = _kind(code, frame.f_globals)
             if kind == _STANDARD:
