@@ -165,20 +165,20 @@ def _check_learned(bias_k: Any, bias_v: Any, static_k: Any, static_v: Any) -> No
 
 
 def _check_attn_mask(attn_mask: Any, batch: int, heads: int, target: int, source: int) -> Any:
-    """The mask as ``(1 or N*H, L, S)``."""
+    """The mask as ``(1 or N, 1 or H, L, S)``."""
     if attn_mask.dim() == 2:
         if tuple(attn_mask.shape) != (target, source):
             raise RuntimeError(
                 f"The shape of the 2D attn_mask is {attn_mask.shape}, but should be"
                 f" {(target, source)}."
             )
-        return attn_mask.unsqueeze(0)
+        return attn_mask.view(1, 1, target, source)
     if tuple(attn_mask.shape) != (batch * heads, target, source):
         raise RuntimeError(
             f"The shape of the 3D attn_mask is {attn_mask.shape}, but should be"
             f" {(batch * heads, target, source)}."
         )
-    return attn_mask
+    return attn_mask.reshape(batch, heads, target, source)
 
 
 def _widen(mask: Any) -> Any:
@@ -189,16 +189,15 @@ def _widen(mask: Any) -> Any:
     return flambeau.cat([mask, column], dim=-1)
 
 
-def _merge_padding(attn_mask: Any, padding: Any, batch: int, heads: int, source: int) -> Any:
-    """Both masks as one ``(N*H, L or 1, S)``."""
+def _merge_padding(attn_mask: Any, padding: Any, batch: int, source: int) -> Any:
+    """Both masks as one ``(N, 1 or H, L or 1, S)``."""
     for dim, expected in ((0, batch), (1, source)):
         if padding.shape[dim] != expected:
             raise AssertionError(
                 f"Expected key_padded_mask.shape[{dim}] to be {expected}, but got"
                 f" {padding.shape[dim]}"
             )
-    padding = padding.view(batch, 1, 1, source).expand(-1, heads, -1, -1)
-    padding = padding.reshape(batch * heads, 1, source)
+    padding = padding.view(batch, 1, 1, source)
     return padding if attn_mask is None else attn_mask + padding
 
 
@@ -316,7 +315,7 @@ def multi_head_attention_forward(
         k, v = flambeau.cat([k, zeros], dim=1), flambeau.cat([v, zeros], dim=1)
         attn_mask, key_padding_mask = _widen(attn_mask), _widen(key_padding_mask)
     if key_padding_mask is not None:
-        attn_mask = _merge_padding(attn_mask, key_padding_mask, batch, num_heads, k.size(1))
+        attn_mask = _merge_padding(attn_mask, key_padding_mask, batch, k.size(1))
     attend = _attend_with_weights if need_weights else _attend
     # Causality without a mask only reaches the fused form: with weights the mask was kept.
     output, found = attend(
@@ -356,7 +355,7 @@ def _attend_with_weights(
     scaled = q * math.sqrt(1.0 / float(q.shape[-1]))
     scores = flambeau.bmm(scaled, k.transpose(-2, -1))
     if mask is not None:
-        scores = scores + mask
+        scores = (scores.view(batch, heads, *scores.shape[1:]) + mask).view(scores.shape)
     weights = softmax(scores, dim=-1)
     if p > 0.0:
         weights = dropout(weights, p, True)
@@ -368,9 +367,6 @@ def _attend(
     q: Any, k: Any, v: Any, mask: Any, p: float, is_causal: bool, batch: int, heads: int
 ) -> tuple[Any, None]:
     """``(N*H, ., D)`` to ``(L, N, E)`` in one operation."""
-    if mask is not None:
-        shared = mask.size(0) == 1
-        mask = mask.unsqueeze(0) if shared else mask.view(batch, heads, -1, k.shape[1])
     q, k, v = (x.reshape(batch, heads, x.shape[1], x.shape[2]) for x in (q, k, v))
     # With both, the mask is the causal one already: it was kept because there are weights or
     # padding in it.
