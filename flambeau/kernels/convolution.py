@@ -24,8 +24,8 @@ Note [Convolution as products]
     A 3 x 3 kernel without steps takes 2.25 times fewer multiplications by minimal filtering, where
     channels are few enough for that to be as accurate: Note [Winograd's convolution].
 
-    In bfloat16 two channels are one slot where the CPU multiplies pairs: image and weight are
-    brought into order as pairs, half as many, and nothing else changes.
+    In bfloat16 two channels are one slot where the CPU multiplies pairs, for the weight's gradient
+    two images: operands are brought into order as pairs, half as many, and nothing else changes.
 
     Images are taken in chunks whose copies stay near `CHUNK` bytes. No decision depends on the
     number of threads, so results are the same bits for any.
@@ -76,12 +76,14 @@ def convolution_form(dtype: str, features: frozenset[str], pairs: bool = False) 
 
 
 def in_pairs(node: Node) -> bool:
-    """Whether a convolution's channels are multiplied in pairs: the weight's gradient sums over
-    places, which do not come in pairs."""
-    if node.op.name != "convolution" or node.dtype.name != "bfloat16":
+    """Whether what is summed over comes in pairs that are multiplied together: a convolution's
+    channels, the images of a weight's gradient."""
+    if node.dtype.name != "bfloat16" or not form_of("bf16", cpuinfo.host_features()).pairs:
         return False
-    channels = node.src[0].shape[1] // int(node.attrs[8])
-    return channels % 2 == 0 and form_of("bf16", cpuinfo.host_features()).pairs
+    images, channels = node.src[0].shape[:2]
+    if node.op.name == "convolution":
+        return channels // int(node.attrs[8]) % 2 == 0
+    return images % 2 == 0
 
 
 def symbol(dtype: str, pairs: bool = False) -> str:

@@ -1,8 +1,8 @@
 """Images and operands of convolutions brought into the order their products read, as LLVM IR text.
 
 `fill` turns (channel, place) into (place, channel) in registers, with zeros around an image;
-`copy_planes` copies planes with zeros around them. Both widen 16-bit elements; with pairs `fill`
-joins two of bfloat16 to a slot, which then counts as a channel.
+`copy_planes` copies planes with zeros around them. Both widen 16-bit elements, or join two of
+bfloat16 to a slot that counts as one: of two channels, or of two images.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ elements from the first half of a pair to the second.
 COPY = (
     "source", "target", "channels", "s_image", "s_channel", "s0", "s1", "s2", "t_image",
     "t_channel", "size0", "size1", "size2", "before0", "before1", "before2", "padded0", "padded1",
-    "padded2", "units", "grain",
+    "padded2", "mate", "units", "grain",
 )  # fmt: skip
 """Words of `copy_planes`, as above; a plane of the target is contiguous."""
 
@@ -125,16 +125,7 @@ def _turn(form: Form) -> str:
         with f.loop("%n", step=vl) as block:
             many = f.min(vl, f.sub("%n", block.index))
             start = f.gep(stored, "%source", block.index)
-            rows = []
-            for o in offsets:
-                line = f.gep(stored, start, o)
-                row = load_some(f, form, stored, line, many)
-                if form.pairs:
-                    other = load_some(f, form, stored, f.gep(stored, line, "%mate"), many)
-                    joined = join_pairs(f, vl, row, other)
-                    rows.append(f.op(f"bitcast <{vl} x i32> {joined} to {form.vec}"))
-                else:
-                    rows.append(widen(f, form, row, vl))
+            rows = [_some(f, form, f.gep(stored, start, o), many) for o in offsets]
             for place, value in enumerate(transpose(f, form.acc, rows, 16 // form.acc_size)):
                 with f.when(f.cmp("slt", place, many)):
                     address = target(f.add(block.index, place))
@@ -145,12 +136,7 @@ def _turn(form: Form) -> str:
         start = f.gep(stored, "%source", f.mul(one.index, "%step"))
         with f.loop("%count") as lane:
             source = f.gep(stored, start, f.mul(lane.index, "%channel"))
-            to = f.gep(form.slot, address, lane.index)
-            if form.pairs:
-                halves = (f.load(stored, x, 2) for x in (source, f.gep(stored, source, "%mate")))
-                f.store("i32", join_pairs(f, 1, *halves), to, 4)
-            else:
-                f.store(form.acc, load_stored(f, form, source, 1), to, form.acc_size)
+            _copy_one(f, form, source, f.gep(form.acc, address, lane.index))
     f.ret()
     return f.text()
 
@@ -178,7 +164,10 @@ def copy_planes(form: Form) -> str:
                 place = f.mul(f.add(source, place), form.stored_size)
                 place = _pointer(f, f.add(v["source"], place))
                 to = f.gep(acc, row, v["before2"])
-                f.do(f"call void @copy_row(ptr {place}, i64 {v['s2']}, i64 {v['size2']}, ptr {to})")
+                f.do(
+                    f"call void @copy_row(ptr {place}, i64 {v['s2']}, i64 {v['size2']}, ptr {to}, "
+                    f"i64 {v['mate']})"
+                )
                 after = f.add(v["before2"], v["size2"])
                 f.do(f"call void @clear(ptr {row}, i64 {after}, i64 {v['padded2']})")
     f.ret()
@@ -197,19 +186,37 @@ def _clear(form: Form) -> str:
 
 
 def _copy_row(form: Form) -> str:
-    """void copy_row(source, step, n, target): n elements, contiguous in the target."""
-    params = [("ptr", "source"), ("i64", "step"), ("i64", "n"), ("ptr", "target")]
+    """void copy_row(source, step, n, target, mate): n elements, contiguous in the target."""
+    params = [
+        ("ptr", "source"), ("i64", "step"), ("i64", "n"), ("ptr", "target"), ("i64", "mate")
+    ]  # fmt: skip
     f = Function("copy_row", params)
     with f.when(f.cmp("eq", "%step", 1)):
         with f.loop("%n", step=form.vl) as block:
             many = f.min(form.vl, f.sub("%n", block.index))
-            raw = load_some(f, form, form.stored, f.gep(form.stored, "%source", block.index), many)
-            value = widen(f, form, raw, form.vl)
+            value = _some(f, form, f.gep(form.stored, "%source", block.index), many)
             store_some(f, form, form.acc, value, f.gep(form.acc, "%target", block.index), many)
         f.ret()
     with f.loop("%n") as place:
         address = f.gep(form.stored, "%source", f.mul(place.index, "%step"))
-        value = load_stored(f, form, address, 1)
-        f.store(form.acc, value, f.gep(form.acc, "%target", place.index), form.acc_size)
+        _copy_one(f, form, address, f.gep(form.acc, "%target", place.index))
     f.ret()
     return f.text()
+
+
+def _some(f: Function, form: Form, place: str, count: Value) -> str:
+    """The first `count` of vl slots at `place`, in accumulators' bits."""
+    row = load_some(f, form, form.stored, place, count)
+    if not form.pairs:
+        return widen(f, form, row, form.vl)
+    mates = load_some(f, form, form.stored, f.gep(form.stored, place, "%mate"), count)
+    return f.op(f"bitcast <{form.vl} x i32> {join_pairs(f, form.vl, row, mates)} to {form.vec}")
+
+
+def _copy_one(f: Function, form: Form, place: str, to: str) -> None:
+    """One slot."""
+    if form.pairs:
+        halves = (f.load(form.stored, x, 2) for x in (place, f.gep(form.stored, place, "%mate")))
+        f.store("i32", join_pairs(f, 1, *halves), to, 4)
+    else:
+        f.store(form.acc, load_stored(f, form, place, 1), to, form.acc_size)

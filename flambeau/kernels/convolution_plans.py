@@ -578,7 +578,7 @@ class WeightGradient:
         self.groups = int(node.attrs[6])
         x, g = node.src
         self.stride, self.pad, self.step = numbers_of(node, 3)
-        self.images = x.shape[0]
+        self.images = x.shape[0] // form.step
         self.channels = x.shape[1] // self.groups
         self.columns = g.shape[1] // self.groups
         self.panels = -(-self.columns // form.nr)
@@ -623,7 +623,7 @@ class WeightGradient:
         chunk = max(1, 2 * CHUNK // (self.image_bytes + self.place_bytes))
         # Narrow results cannot hold the sums of a chunk.
         self.chunk = self.images if form.widened else min(self.images, chunk)
-        self.work = math.prod(node.shape) * self.images * plane
+        self.work = math.prod(node.shape) * self.images * form.step * plane
 
     def scratch(self) -> int:
         """Bytes for the chunk's images and cotangents."""
@@ -655,10 +655,11 @@ class WeightGradient:
         plane = math.prod(self.padded)
         units = count * channels
         size = self.node.src[0].dtype.itemsize
+        step = self.form.step
         values: dict[str, Any] = {
-            "source": (store, offset + first * strides[0] * size), "target": (room, 0),
-            "channels": channels, "s_image": strides[0], "s_channel": strides[1],
-            "t_image": channels * plane, "t_channel": plane, "units": units,
+            "source": (store, offset + first * step * strides[0] * size), "target": (room, 0),
+            "channels": channels, "s_image": step * strides[0], "s_channel": strides[1],
+            "t_image": channels * plane, "t_channel": plane, "units": units, "mate": strides[0],
             "grain": grain_of(self.work, units, plane),
         }  # fmt: skip
         for d, (axis, step) in enumerate(zip(self.axes, three(strides[2:], 0), strict=True)):
@@ -675,13 +676,14 @@ class WeightGradient:
         plane = math.prod(self.places)
         units = count * self.groups * self.panels
         size = self.node.src[1].dtype.itemsize
+        every = self.form.step * strides[0]
         values: dict[str, Any] = {
-            "source": (store, offset + first * strides[0] * size),
+            "source": (store, offset + first * every * size),
             "target": (room, self.panel_offset()), "groups": self.groups, "supers": self.panels,
-            "channels": self.columns, "s_image": strides[0],
+            "channels": self.columns, "s_image": every,
             "s_group": self.columns * strides[1], "s_channel": strides[1], "t_image": plane * nr,
             "t_group": self.panels * count * plane * nr, "t_super": count * plane * nr,
-            "mate": 0, "units": units, "grain": grain_of(self.work, units, plane * nr),
+            "mate": strides[0], "units": units, "grain": grain_of(self.work, units, plane * nr),
         }  # fmt: skip
         step = nr
         for d, s in reversed(list(enumerate(three(strides[2:], 0)))):
