@@ -37,7 +37,7 @@ _LIBRARY = tuple(
 #: Packages that the core calls.
 _SUPPORT = ("numpy", "scipy", "llvmlite", "ml_dtypes", "safetensors")
 
-_CORE, _STANDARD, _OPEN, _WITHIN = range(4)
+_CORE, _STANDARD, _OPEN, _WITHIN, _APART = range(5)
 
 #: Modules in C whose functions' results follow from their arguments.
 _PURE_MODULES = frozenset(
@@ -155,7 +155,10 @@ class Observer:
         stack = self._stack
         if event == "call":
             code = frame.f_code
-            kind = _CORE if code in self._apart else _kinds.get(code)
+            if stack[-1] == _APART or code in self._apart:
+                stack.append(_APART)
+                return
+            kind = _kinds.get(code)
             if kind is None:
                 kind = _kinds[code] = _kind(code, frame.f_globals)
             if kind == _STANDARD:
