@@ -45,3 +45,4 @@ from flambeau.ops import (  # noqa: F401  (importing declares the rows)
     updates,
     windows,
 )
+    variates,

@@ -15,6 +15,7 @@ from flambeau.ops.entries import attach
 from flambeau.ops.rows import NAMES, ROWS, new_row
 from flambeau.ops.table import _finish, composite, emit, primitive, record_view, view
 from flambeau.size import (
+    Size,
     broadcast_shapes,
     contiguous_strides,
     shape_of,
@@ -533,6 +534,15 @@ def broadcast_tensors(*tensors: Any) -> tuple[Tensor, ...]:
         tensors = tuple(tensors[0])
     shape = broadcast_shapes(*(x._shape for x in tensors))
     return tuple(expand_to(x, shape) for x in tensors)
+
+
+def _public_shapes(*shapes: Any) -> Size:
+    """The shape that shapes (or sizes) broadcast to."""
+    given = [(s,) if isinstance(s, int) else tuple(s) for s in shapes]
+    return Size(broadcast_shapes(*given))
+
+
+NAMES["broadcast_shapes"] = _public_shapes
 
 
 @composite(inplace=True)

@@ -23,8 +23,8 @@ LAYERS = (
     "kernels",
     "runtime",
     "budget compile compiler deferred explanation legacy library profiler random settings",
-    "func nn optim data utils amp distributed export archive unpickle checkpoint safetensors "
-    "serialization tensorboard fft linalg masked signal sparse special",
+    "distributions func nn optim data utils amp distributed export archive unpickle checkpoint "
+    "safetensors serialization tensorboard fft linalg masked signal sparse special",
     "cli commands interpose __main__",
 )
 RANK = {f"flambeau.{name}": rank for rank, names in enumerate(LAYERS) for name in names.split()}
