@@ -43,6 +43,6 @@ from flambeau.ops import (  # noqa: F401  (importing declares the rows)
     substitution,
     table,
     updates,
+    variates,
     windows,
 )
-    variates,
