@@ -37,7 +37,7 @@ _LIBRARY = tuple(
 #: Packages that the core calls.
 _SUPPORT = ("numpy", "scipy", "llvmlite", "ml_dtypes", "safetensors")
 
-_CORE, _STANDARD, _OPEN, _WITHIN, _APART = range(5)
+_CORE, _STANDARD, _OPEN, _WITHIN = range(4)
 
 #: Modules in C whose functions' results follow from their arguments.
 _PURE_MODULES = frozenset(
@@ -148,16 +148,11 @@ class Observer:
         self.entered: set[types.CodeType] = set()
         self.impure = ""
         self._stack = [_CORE]
-        # what runs whenever the collector of cycles does is no part of the call
-        self._apart = {getattr(c, "__code__", None) for c in gc.callbacks}
 
     def _event(self, frame: types.FrameType, event: str, arg: Any) -> None:
         stack = self._stack
         if event == "call":
             code = frame.f_code
-            if stack[-1] == _APART or code in self._apart:
-                stack.append(_APART)
-                return
             kind = _kinds.get(code)
             if kind is None:
                 kind = _kinds[code] = _kind(code, frame.f_globals)
@@ -178,6 +173,8 @@ class Observer:
     def run(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a function and see it run."""
         before = sys.getprofile()
+        collects = gc.isenabled()
+        gc.disable()  # callbacks and finalisers, which may run at any time, are no part of the call
         record.thread.observer = self
         sys.setprofile(self._event)
         try:
@@ -185,6 +182,8 @@ class Observer:
         finally:
             sys.setprofile(before)
             record.thread.observer = None
+            if collects:
+                gc.enable()
 
     def live(
         self, method: Any, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any], again: bool
