@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import flambeau
+from flambeau import pytree
 from flambeau.nn.attention import flex_attention as flex
 from flambeau.nn.attention.flex_attention import (
     BlockMask,
@@ -120,7 +121,7 @@ def test_bad_input_is_refused_as_in_torch() -> None:
         (lambda s, b, h, q, k: s.reshape(1), RuntimeError, "a scalar for each score"),
         (lambda s, b, h, q, k: q >= k, RuntimeError, "floating point score"),
         (lambda s, b, h, q, k: s.mul_(2), NotImplementedError, "side effect"),
-        (lambda s, b, h, q, k: s + flambeau.ones(9)[q:], (TypeError, NotImplementedError), ""),
+        (lambda s, b, h, q, k: s + flambeau.ones(9)[q:], (TypeError, NotImplementedError), "."),
         (lambda s, b, h, q, k: "no", RuntimeError, "must return a tensor"),
     ],
 )
@@ -144,3 +145,14 @@ def test_noop_mask_and_numbers_that_change_compile_nothing_anew() -> None:
     before = flambeau.record.counters.compiled
     run(0.7)
     assert flambeau.record.counters.compiled == before
+
+
+def test_a_mask_is_a_tree_of_tensors() -> None:
+    mask = create_block_mask(causal, None, None, 40, 40, BLOCK_SIZE=16)
+    leaves, spec = pytree.tree_flatten(mask)
+    assert len(leaves) == 8
+    again = pytree.tree_unflatten([t.clone() for t in leaves], spec)
+    assert again.mask_mod is causal
+    assert again.to_string() == mask.to_string()
+    found = {str(path[0]) for path, _ in pytree.tree_flatten_with_path(mask)[0]}
+    assert ".kv_indices" in found

@@ -11,6 +11,7 @@ from typing import Any
 import flambeau
 from flambeau.nn.attention.block_states import SOME, WHOLE, block_lists, block_states
 from flambeau.ops.mods import trace
+from flambeau.pytree import GetAttrKey, register_pytree_node
 from flambeau.tensor import Tensor
 
 MaskMod = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -325,6 +326,20 @@ class BlockMask:
         lines += [f"    sparsity={self.sparsity():.2f}%,"]
         lines += [f"    mask_mod={getattr(self.mask_mod, '__name__', self.mask_mod)}"]
         return "\n".join(["BlockMask(", *lines, ")"])
+
+
+def _children(mask: BlockMask) -> tuple[list[tuple[GetAttrKey, Any]], Any]:
+    """The tensors of a block mask, as trees name them, and the rest."""
+    rest = (mask.seq_lengths, mask.BLOCK_SIZE, mask.mask_mod)
+    return [(GetAttrKey(name), getattr(mask, name)) for name in _TENSORS], rest
+
+
+register_pytree_node(
+    BlockMask,
+    lambda mask: ([getattr(mask, name) for name in _TENSORS], _children(mask)[1]),
+    lambda tensors, rest: BlockMask(rest[0], *tensors, *rest[1:]),
+    flatten_with_keys_fn=_children,
+)
 
 
 def _pair(size: Any) -> tuple[int, int]:
