@@ -206,9 +206,11 @@ done:
             block = self.index[kept[-1]]
             start = self.b.op("mul", block, self.b.const(self.lanes, "i64", 1))
             self.index[kept[-1]] = start
-            size = self.slot(("size", kept[-1]))
-            self.at(1)
-            self.mask = self.lane_mask(self.b.op("sub", size, start))
+            width = self.dims[kept[-1]]
+            if type(width) is not int or width % self.lanes:  # else all blocks are whole
+                size = self.slot(("size", kept[-1]))
+                self.at(1)
+                self.mask = self.lane_mask(self.b.op("sub", size, start))
         elif kept:
             self.coordinates(order)
         self.backwards = bool(self.region.backwards)

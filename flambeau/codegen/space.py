@@ -290,7 +290,7 @@ def lanes_for(
     last = len(dims) - 1
     size = len(region.members)
     if reduced and last not in reduced:
-        factor = 4 if size <= 8 else 2 if size <= 20 else 1
+        factor = 8 if size <= 2 else 4 if size <= 8 else 2 if size <= 20 else 1
     else:
         factor = 4 if size <= 3 else 2 if size <= 8 else 1
     widest = max((n.dtype.itemsize for n in region.members), default=4)
