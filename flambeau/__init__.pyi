@@ -141,6 +141,8 @@ from flambeau.serialization import save as save
 
 def _int_mm(input: Tensor, mat2: Tensor) -> Tensor:
     """Product of two int8 matrices (N, M) @ (M, P) with an int32 result, which wraps."""
+def _standard_gamma(input: Tensor, generator: _Generator | None = None) -> Tensor:
+    """Gamma values whose concentrations are the elements of input, with rate 1."""
 def abs(input: Tensor | _builtins.float) -> Tensor:
     """Absolute value."""
 def abs_(input: Tensor) -> Tensor:
@@ -193,6 +195,8 @@ def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Any = 1, alpha: Any
     """beta * input + alpha * outer(vec1, vec2)."""
 def addr_(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """In-place form of `addr`."""
+def alias_copy(input: Tensor) -> Tensor:
+    """The values in memory of their own."""
 def all(input: Tensor, dim: Any = None, keepdim: _builtins.bool = False) -> Tensor:
     """Whether every element is nonzero, of all or over dimensions."""
 def allclose(input: Tensor, other: Tensor, rtol: _builtins.float = ..., atol: _builtins.float = ..., equal_nan: _builtins.bool = False) -> _builtins.bool:
@@ -251,6 +255,10 @@ def argwhere(input: Tensor) -> Tensor:
     """(n, ndim) indices of the nonzero elements, row-major."""
 def as_strided(input: Tensor, size: Any, stride: Any, storage_offset: _builtins.int | None = None) -> Tensor:
     """The storage of `input` read with the given size, strides and offset (in elements)."""
+def as_strided_copy(input: Tensor, size: Any, stride: Any, storage_offset: _builtins.int | None = None) -> Tensor:
+    """As `as_strided`, in memory of its own."""
+def as_strided_scatter(input: Tensor, src: Tensor, size: Any, stride: Any, storage_offset: _builtins.int | None = None) -> Tensor:
+    """A copy of input with src where `as_strided` of these arguments reads."""
 def as_tensor(data: Any, dtype: _DType | None = None, device: Any = None) -> Tensor:
     """The data as a tensor, sharing memory where it can (tensors, NumPy arrays)."""
 def asarray(obj: Any, *, dtype: _DType | None = None, device: Any = None, copy: Any = None, requires_grad: _builtins.bool = False) -> Tensor:
@@ -301,6 +309,8 @@ def binary_cross_entropy_with_logits(input: Tensor, target: Tensor, weight: Tens
     """`binary_cross_entropy` of sigmoid(input), without overflow."""
 def bincount(input: Tensor, weights: Tensor | None = None, minlength: _builtins.int = 0) -> Tensor:
     """How often each integer occurs in a vector of non-negative integers (or its weights' sum)."""
+def binomial(count: Tensor, prob: Tensor, generator: _Generator | None = None) -> Tensor:
+    """Successes among `count` trials, each with probability `prob`; both broadcast."""
 def bitwise_and(input: Tensor | _builtins.float, other: Tensor | _builtins.float) -> Tensor:
     """Bits set in both; logical and for bools."""
 def bitwise_and_(input: Tensor, other: Tensor) -> Tensor:
@@ -331,6 +341,8 @@ def block_diag(*tensors: Tensor) -> Tensor:
     """Matrices along the diagonal of a larger one."""
 def bmm(input: Tensor, mat2: Tensor) -> Tensor:
     """Products of two batches of matrices (B, N, M) @ (B, M, P)."""
+def broadcast_shapes(*shapes: Any) -> _Size:
+    """The shape that tensors of these shapes broadcast to; an int is a shape of one dimension."""
 def broadcast_tensors(*tensors: Any) -> _builtins.tuple[Tensor, ...]:
     """All tensors expanded to their common shape."""
 def broadcast_to(input: Tensor, size: Any) -> Tensor:
@@ -401,6 +413,8 @@ def conj(input: Tensor) -> Tensor:
     """The complex conjugate; a real tensor itself."""
 def conj_physical(input: Tensor | _builtins.float) -> Tensor:
     """The complex conjugate, in memory of its own."""
+def constant_pad_nd(input: Tensor, pad: Any, value: Any = 0) -> Tensor:
+    """`nn.functional.pad` with a constant."""
 def contiguous(input: Tensor, memory_format: Any = None) -> Tensor:
     """The tensor itself if it is row-major, else a copy that is."""
 def conv1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: _builtins.int = 1) -> Tensor:
@@ -443,6 +457,8 @@ def cov(input: Tensor, *, correction: _builtins.int = 1, fweights: Tensor | None
     """Covariance of variables (rows) over observations (columns), optionally weighted."""
 def cross(input: Tensor, other: Tensor, dim: _builtins.int | None = None) -> Tensor:
     """Cross product of 3-vectors along a dimension (by default the first of size 3)."""
+def ctc_loss(log_probs: Tensor, targets: Tensor, input_lengths: Any, target_lengths: Any, blank: _builtins.int = 0, reduction: Any = "mean", zero_infinity: _builtins.bool = False) -> Tensor:
+    """-log probability of target sequences over all their alignments with the input."""
 def cummax(input: Tensor, dim: _builtins.int) -> Any:
     """(values, indices) of the largest element up to each one along a dimension."""
 def cummin(input: Tensor, dim: _builtins.int) -> Any:
@@ -467,6 +483,8 @@ def detach(input: Tensor) -> Tensor:
     """The same memory, cut off from the tape."""
 def detach_(input: Tensor) -> Tensor:
     """Cut a tensor off from the tape in place."""
+def detach_copy(self: Any) -> Tensor:
+    """As `detach`, in memory of its own."""
 def diag(input: Tensor, diagonal: _builtins.int = 0) -> Tensor:
     """A vector as a diagonal matrix, or a matrix's diagonal."""
 def diag_embed(input: Tensor, offset: _builtins.int = 0, dim1: _builtins.int = -2, dim2: _builtins.int = -1) -> Tensor:
@@ -475,6 +493,8 @@ def diagflat(input: Tensor, offset: _builtins.int = 0) -> Tensor:
     """The flattened elements as a diagonal matrix."""
 def diagonal(input: Tensor, offset: _builtins.int = 0, dim1: _builtins.int = 0, dim2: _builtins.int = 1) -> Tensor:
     """A view of the diagonal of two dimensions, as the last dimension."""
+def diagonal_copy(input: Tensor, offset: _builtins.int = 0, dim1: _builtins.int = 0, dim2: _builtins.int = 1) -> Tensor:
+    """As `diagonal`, in memory of its own."""
 def diagonal_scatter(input: Tensor, src: Tensor, offset: _builtins.int = 0, dim1: _builtins.int = 0, dim2: _builtins.int = 1) -> Tensor:
     """A copy of input with src on a diagonal."""
 def diff(input: Tensor, n: _builtins.int = 1, dim: _builtins.int = -1, prepend: Tensor | None = None, append: Tensor | None = None) -> Tensor:
@@ -509,6 +529,10 @@ def empty(*size: Any, out: Any = None, dtype: _DType | None = None, layout: Any 
     """A tensor whose values do not matter (zeros here: reading them is never undefined)."""
 def empty_like(input: Tensor, *, dtype: _DType | None = None, layout: Any = None, device: Any = None, requires_grad: _builtins.bool = False, memory_format: Any = None, pin_memory: _builtins.bool = False) -> Tensor:
     """As `empty`, with the shape, dtype and device of a tensor."""
+def empty_permuted(size: Any, physical_layout: Any, *, dtype: _DType | None = None, layout: Any = None, device: Any = None, requires_grad: _builtins.bool = False, pin_memory: _builtins.bool = False) -> Tensor:
+    """A tensor whose dimensions lie in memory in the order `physical_layout`, outermost first."""
+def empty_strided(size: Any, stride: Any, *, dtype: _DType | None = None, layout: Any = None, device: Any = None, requires_grad: _builtins.bool = False, pin_memory: _builtins.bool = False) -> Tensor:
+    """A tensor of given size and strides whose values do not matter (zeros here)."""
 def eq(input: Tensor | _builtins.float, other: Tensor | _builtins.float) -> Tensor:
     """input == other."""
 def equal(input: Tensor, other: Tensor) -> _builtins.bool:
@@ -535,6 +559,8 @@ def exp_(input: Tensor) -> Tensor:
     """In-place form of `exp`."""
 def expand(input: Tensor, *sizes: Any) -> Tensor:
     """Size-1 dimensions repeated without a copy; -1 keeps a size."""
+def expand_copy(input: Tensor, *sizes: Any) -> Tensor:
+    """As `expand`, in memory of its own."""
 def expm1(input: Tensor | _builtins.float) -> Tensor:
     """exp(input) - 1, accurate near 0."""
 def expm1_(input: Tensor) -> Tensor:
@@ -551,6 +577,8 @@ def feature_dropout(input: Tensor, p: _builtins.float = ..., train: _builtins.bo
     """`dropout` of whole channels: one draw for each (n, c) of (N, C, ..)."""
 def feature_dropout_(input: Tensor, p: _builtins.float = ..., train: _builtins.bool = True) -> Tensor:
     """In-place form of `feature_dropout`."""
+def fill(input: Tensor, value: Any) -> Tensor:
+    """A tensor like input full of one value, a number or a 0-d tensor."""
 def fill_(self: Tensor, value: Any) -> Tensor:
     """Set every element to one value; -> self."""
 def fix(input: Tensor | _builtins.float) -> Tensor:
@@ -566,7 +594,7 @@ def fliplr(input: Tensor) -> Tensor:
 def flipud(input: Tensor) -> Tensor:
     """Rows in reverse order."""
 def float_power(input: Any, exponent: Any) -> Tensor:
-    """input ** exponent in float64."""
+    """input ** exponent in float64, or complex128."""
 def float_power_(input: Any, exponent: Any) -> Tensor:
     """In-place form of `float_power`."""
 def floor(input: Tensor | _builtins.float) -> Tensor:
@@ -593,6 +621,8 @@ def frac(input: Tensor) -> Tensor:
     """input - trunc(input)."""
 def frac_(input: Tensor) -> Tensor:
     """In-place form of `frac`."""
+def frexp(input: Tensor) -> Any:
+    """(mantissa, exponent) with input = mantissa * 2^exponent and 0.5 <= |mantissa| < 1."""
 def from_numpy(ndarray: Any) -> Tensor:
     """A tensor over a NumPy array's own memory: each sees the other's writes."""
 def frombuffer(buffer: Any, *, dtype: _DType, count: _builtins.int = -1, offset: _builtins.int = 0, requires_grad: _builtins.bool = False) -> Tensor:
@@ -617,10 +647,18 @@ def ger(input: Tensor, vec2: Tensor) -> Tensor:
     """Products of every pair of elements of two vectors."""
 def get_rng_state() -> Tensor:
     """State of the default generator."""
+def gradient(input: Tensor, *, spacing: Any = 1, dim: Any = None, edge_order: _builtins.int = 1) -> _builtins.tuple[Tensor, ...]:
+    """The derivative along each dimension, by central differences."""
 def greater(input: Tensor | _builtins.float, other: Tensor | _builtins.float) -> Tensor:
     """input > other."""
 def greater_equal(input: Tensor | _builtins.float, other: Tensor | _builtins.float) -> Tensor:
     """input >= other."""
+def grid_sampler(input: Tensor, grid: Tensor, interpolation_mode: _builtins.int, padding_mode: _builtins.int, align_corners: _builtins.bool) -> Tensor:
+    """`nn.functional.grid_sample` with numbers for its modes."""
+def grid_sampler_2d(input: Tensor, grid: Tensor, interpolation_mode: _builtins.int, padding_mode: _builtins.int, align_corners: _builtins.bool) -> Tensor:
+    """`nn.functional.grid_sample` with numbers for its modes."""
+def grid_sampler_3d(input: Tensor, grid: Tensor, interpolation_mode: _builtins.int, padding_mode: _builtins.int, align_corners: _builtins.bool) -> Tensor:
+    """`nn.functional.grid_sample` with numbers for its modes."""
 def group_norm(input: Tensor, num_groups: _builtins.int, weight: Tensor | None = None, bias: Tensor | None = None, eps: _builtins.float = ..., cudnn_enabled: _builtins.bool = True) -> Tensor:
     """(x - mean) / sqrt(var + eps) * weight + bias, one mean and variance a group of channels."""
 def gru(input: Tensor, second: Any, third: Any, *rest: Any) -> _builtins.tuple[Tensor, ...]:
@@ -635,6 +673,8 @@ def hann_window(window_length: _builtins.int, periodic: _builtins.bool = True, *
     """`signal.windows.hann`, periodic by default."""
 def hardshrink(input: Tensor, lambd: _builtins.float = ...) -> Tensor:
     """x outside [-lambd, lambd], 0 inside."""
+def hash_tensor(input: Tensor, dim: Any = ..., *, keepdim: _builtins.bool = False, mode: _builtins.int = 0) -> Tensor:
+    """A checksum over dimensions: the elements' bits as 64-bit numbers under exclusive or."""
 def heaviside(input: Tensor, values: Tensor) -> Tensor:
     """0 below 0, 1 above, `values` at 0."""
 def heaviside_(input: Tensor, values: Tensor) -> Tensor:
@@ -645,6 +685,8 @@ def histc(input: Tensor, bins: _builtins.int = 100, min: Any = 0, max: Any = 0) 
     """Counts of the elements in equal bins over [min, max], or over their range if equal."""
 def histogram(input: Tensor, bins: Any, *, range: Any = None, weight: Tensor | None = None, density: _builtins.bool = False, out: Any = None) -> Any:
     """(hist, bin_edges): weights of the elements in bins, whose number or edges are given."""
+def histogramdd(input: Tensor, bins: Any, *, range: Any = None, weight: Tensor | None = None, density: _builtins.bool = False) -> Any:
+    """(hist, bin_edges): weights of the points of the last dimension in the cells of a grid."""
 def householder_product(input: Tensor, tau: Tensor) -> Tensor:
     """The first columns of the product of Householder reflections, as `geqrf` gives them."""
 def hsplit(input: Tensor, indices_or_sections: Any) -> _builtins.tuple[Tensor, ...]:
@@ -685,6 +727,10 @@ def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: _builtins
     """input with values put (or added) at a tuple of index tensors; None keeps a dimension."""
 def index_put_(input: Tensor, indices: Any, values: Tensor, accumulate: _builtins.bool = False) -> Tensor:
     """In-place form of `index_put`."""
+def index_reduce(input: Tensor, dim: _builtins.int, index: Tensor, source: Tensor, reduce: _builtins.str, *, include_self: _builtins.bool = True) -> Tensor:
+    """input with source's entries along a dimension combined into the entries that index names."""
+def index_reduce_(input: Tensor, dim: _builtins.int, index: Tensor, source: Tensor, reduce: _builtins.str, *, include_self: _builtins.bool = True) -> Tensor:
+    """In-place form of `index_reduce`."""
 def index_select(input: Tensor, dim: _builtins.int, index: Tensor) -> Tensor:
     """Entries of one dimension chosen by a 1-d integer tensor."""
 def initial_seed() -> _builtins.int:
@@ -727,6 +773,8 @@ def isposinf(input: Tensor) -> Tensor:
     """Whether each element is +inf."""
 def isreal(input: Tensor) -> Tensor:
     """Whether each element has no imaginary part."""
+def istft(input: Tensor, n_fft: _builtins.int, hop_length: _builtins.int | None = None, win_length: _builtins.int | None = None, window: Tensor | None = None, center: _builtins.bool = True, normalized: _builtins.bool = False, onesided: _builtins.bool | None = None, length: _builtins.int | None = None, return_complex: _builtins.bool = False) -> Tensor:
+    """The signal whose `stft` is nearest to input, by overlapping pieces."""
 def kaiser_window(window_length: _builtins.int, periodic: _builtins.bool = True, beta: _builtins.float = ..., *, dtype: _DType | None = None, layout: Any = None, device: Any = None, pin_memory: _builtins.bool = False, requires_grad: _builtins.bool = False) -> Tensor:
     """`signal.windows.kaiser`, periodic by default."""
 def kl_div(input: Tensor, target: Tensor, size_average: _builtins.bool | None = None, reduce: _builtins.bool | None = None, reduction: _builtins.str = "mean", log_target: _builtins.bool = False) -> Tensor:
@@ -901,8 +949,14 @@ def nansum(input: Tensor, dim: Any = None, keepdim: _builtins.bool = False, *, d
     """Sum that counts NaN as 0."""
 def narrow(input: Tensor, dim: _builtins.int, start: _builtins.int, length: _builtins.int) -> Tensor:
     """Elements start .. start + length of one dimension."""
+def narrow_copy(input: Tensor, dim: _builtins.int, start: _builtins.int, length: _builtins.int) -> Tensor:
+    """As `narrow`, in memory of its own."""
+def native_batch_norm(input: Tensor, weight: Tensor | None, bias: Tensor | None, running_mean: Tensor | None, running_var: Tensor | None, training: _builtins.bool, momentum: _builtins.float, eps: _builtins.float) -> _builtins.tuple[Tensor, Tensor, Tensor]:
+    """(`batch_norm`, means, reciprocal deviations (C)), which are empty outside training."""
 def native_channel_shuffle(input: Tensor, groups: _builtins.int) -> Tensor:
     """Channels of (N, C, *) dealt out: those of different groups stand beside each other."""
+def native_group_norm(input: Tensor, weight: Tensor | None, bias: Tensor | None, N: _builtins.int, C: _builtins.int, HxW: _builtins.int, group: _builtins.int, eps: _builtins.float) -> _builtins.tuple[Tensor, Tensor, Tensor]:
+    """(`group_norm`, means, reciprocal deviations (N, group)); sizes are read from input."""
 def native_layer_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None, bias: Tensor | None, eps: _builtins.float) -> _builtins.tuple[Tensor, Tensor, Tensor]:
     """`layer_norm`, and the mean and 1 / sqrt(var + eps) of every row without gradients."""
 def ne(input: Tensor | _builtins.float, other: Tensor | _builtins.float) -> Tensor:
@@ -921,6 +975,8 @@ def nextafter_(input: Tensor, other: Tensor) -> Tensor:
     """In-place form of `nextafter`."""
 def nonzero(input: Tensor, *, as_tuple: _builtins.bool = False) -> Any:
     """(n, ndim) indices of the nonzero elements, row-major; as a tuple of columns on request."""
+def nonzero_static(input: Tensor, *, size: _builtins.int, fill_value: _builtins.int = -1) -> Tensor:
+    """The first `size` indices of nonzero elements, filled up with fill_value: (size, ndim)."""
 def norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: _builtins.bool = False, out: Any = None, dtype: _DType | None = None) -> Tensor:
     """Norm of all elements or over dimensions: a p-norm, "fro" (2) or "nuc"."""
 def normal(mean: Any, std: Any = ..., size: Any = None, *, generator: _Generator | None = None, out: Any = None, dtype: _DType | None = None, layout: Any = None, device: Any = None, requires_grad: _builtins.bool = False, pin_memory: _builtins.bool = False) -> Tensor:
@@ -943,10 +999,14 @@ def outer(input: Tensor, vec2: Tensor) -> Tensor:
     """Products of every pair of elements of two vectors."""
 def pairwise_distance(x1: Tensor, x2: Tensor, p: _builtins.float = ..., eps: _builtins.float = ..., keepdim: _builtins.bool = False) -> Tensor:
     """The p-norm of x1 - x2 + eps over the last dimension."""
+def pca_lowrank(A: Tensor, q: _builtins.int | None = None, center: _builtins.bool = True, niter: _builtins.int = 2) -> _builtins.tuple[Tensor, Tensor, Tensor]:
+    """(U, S, V) of the principal components of rows, approximately."""
 def pdist(input: Tensor, p: _builtins.float = ...) -> Tensor:
     """Distances in the p-norm between every two rows of (N, M), above the diagonal: N(N-1)/2."""
 def permute(input: Tensor, *dims: Any) -> Tensor:
     """The dimensions in the order given."""
+def permute_copy(input: Tensor, *dims: Any) -> Tensor:
+    """As `permute`, in memory of its own."""
 def pinverse(input: Tensor, rcond: Any = ...) -> Tensor:
     """Moore-Penrose inverses; torch's older form of `linalg.pinv`."""
 def pixel_shuffle(input: Tensor, upscale_factor: _builtins.int) -> Tensor:
@@ -973,6 +1033,10 @@ def prod(input: Tensor, dim: _builtins.int | None = None, keepdim: _builtins.boo
     """Product of the elements, or over one dimension. Integers and bools multiply as int64."""
 def promote_types(a: _DType, b: _DType) -> _DType:
     """The smallest dtype that both fit in by torch's table (uint8 + int8 = int16, half types meet"""
+def put(input: Tensor, index: Tensor, source: Tensor, accumulate: _builtins.bool = False) -> Tensor:
+    """input, read as a vector, with source's elements at index put or added."""
+def put_(input: Tensor, index: Tensor, source: Tensor, accumulate: _builtins.bool = False) -> Tensor:
+    """In-place form of `put`."""
 def qr(input: Tensor, some: _builtins.bool = True) -> Any:
     """(Q, R) with input = Q R; torch's older form of `linalg.qr`."""
 def quantile(input: Tensor, q: Any, dim: _builtins.int | None = None, keepdim: _builtins.bool = False, *, interpolation: _builtins.str = "linear") -> Tensor:
@@ -1021,6 +1085,8 @@ def repeat_interleave(input: Tensor, repeats: Any = None, dim: _builtins.int | N
     """Every element repeated in place: a count for all, or one per entry of a dimension."""
 def reshape(input: Tensor, *shape: Any) -> Tensor:
     """The same elements in row-major order under another shape; a view where strides allow."""
+def resize_as_(input: Tensor, the_template: Tensor, *, memory_format: Any = None) -> Tensor:
+    """`resize_` to the shape of another tensor."""
 def resolve_conj(input: Tensor) -> Tensor:
     """The tensor itself: conjugates are computed, never marked."""
 def resolve_neg(input: Tensor) -> Tensor:
@@ -1075,8 +1141,12 @@ def searchsorted(sorted_sequence: Tensor, input: Any, *, out_int32: _builtins.bo
     """Where values belong in an ascending sequence (or one per leading index)."""
 def seed() -> _builtins.int:
     """Seed the default generator from the system's entropy; -> the seed."""
+def segment_reduce(data: Tensor, reduce: _builtins.str, *, lengths: Tensor | None = None, indices: Tensor | None = None, offsets: Tensor | None = None, axis: _builtins.int = 0, unsafe: _builtins.bool = False, initial: Any = None) -> Tensor:
+    """Segments of a dimension reduced: "sum", "mean", "max", "min" or "prod"."""
 def select(input: Tensor, dim: _builtins.int, index: _builtins.int) -> Tensor:
     """One index of one dimension, which disappears."""
+def select_copy(input: Tensor, dim: _builtins.int, index: _builtins.int) -> Tensor:
+    """As `select`, in memory of its own."""
 def select_scatter(input: Tensor, src: Tensor, dim: _builtins.int, index: _builtins.int) -> Tensor:
     """A copy of input with src at one index of a dimension."""
 def selu(input: Tensor) -> Tensor:
@@ -1121,8 +1191,12 @@ def sort(input: Tensor, dim: _builtins.int = -1, descending: _builtins.bool = Fa
     """(values, indices) in order along a dimension; always stable, NaN as the largest."""
 def split(input: Tensor, split_size_or_sections: Any, dim: _builtins.int = 0) -> _builtins.tuple[Tensor, ...]:
     """Views of consecutive sections: of one size (the last may be smaller), or of given sizes."""
+def split_copy(input: Tensor, split_size_or_sections: Any, dim: _builtins.int = 0) -> _builtins.tuple[Tensor, ...]:
+    """As `split`, in memory of its own."""
 def split_with_sizes(input: Tensor, split_sizes: Any, dim: _builtins.int = 0) -> _builtins.tuple[Tensor, ...]:
     """Views of consecutive sections of the given sizes."""
+def split_with_sizes_copy(input: Tensor, split_sizes: Any, dim: _builtins.int = 0) -> _builtins.tuple[Tensor, ...]:
+    """As `split_with_sizes`, in memory of its own."""
 def sqrt(input: Tensor | _builtins.float) -> Tensor:
     """Square root."""
 def sqrt_(input: Tensor) -> Tensor:
@@ -1133,12 +1207,16 @@ def square_(input: Tensor) -> Tensor:
     """In-place form of `square`."""
 def squeeze(input: Tensor, dim: Any = None) -> Tensor:
     """Dimensions of size 1 removed: all of them, or those of `dim` (int or tuple)."""
+def squeeze_copy(input: Tensor, dim: Any = None) -> Tensor:
+    """As `squeeze`, in memory of its own."""
 def stack(tensors: Any, dim: _builtins.int = 0) -> Tensor:
     """Tensors of one shape joined along a new dimension."""
 def std(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: _builtins.bool = False, *, correction: Any = None) -> Tensor:
     """Standard deviation: the square root of `var`."""
 def std_mean(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: _builtins.bool = False, *, correction: Any = None) -> Any:
     """(standard deviation, mean) over dimensions."""
+def stft(input: Tensor, n_fft: _builtins.int, hop_length: _builtins.int | None = None, win_length: _builtins.int | None = None, window: Tensor | None = None, center: _builtins.bool = True, pad_mode: _builtins.str = "reflect", normalized: _builtins.bool = False, onesided: _builtins.bool | None = None, return_complex: _builtins.bool | None = None, align_to_window: _builtins.bool | None = None) -> Tensor:
+    """Fourier transforms of overlapping pieces of a signal."""
 def sub(input: Any, other: Any, *, alpha: Any = 1, out: Any = None) -> Any:
     """input - alpha * other."""
 def sub_(input: Any, other: Any, *, alpha: Any = 1, out: Any = None) -> Any:
@@ -1153,12 +1231,16 @@ def sum_to_size(input: Tensor, *size: Any) -> Tensor:
     """Summed over dimensions so that the result has `size`, from which input's shape broadcasts."""
 def svd(input: Tensor, some: _builtins.bool = True, compute_uv: _builtins.bool = True) -> Any:
     """(U, S, V) with input = U diag(S) V^H; torch's older form of `linalg.svd`."""
+def svd_lowrank(A: Tensor, q: _builtins.int | None = 6, niter: _builtins.int | None = 2, M: Tensor | None = None) -> _builtins.tuple[Tensor, Tensor, Tensor]:
+    """(U, S, V) of the largest singular values, approximately: A - M = U diag(S) V^H."""
 def swapaxes(input: Tensor, dim0: _builtins.int, dim1: _builtins.int) -> Tensor:
     """Two dimensions exchanged."""
 def swapdims(input: Tensor, dim0: _builtins.int, dim1: _builtins.int) -> Tensor:
     """Two dimensions exchanged."""
 def t(input: Tensor) -> Tensor:
     """Matrix transpose; 0-d and 1-d tensors as they are."""
+def t_copy(input: Tensor) -> Tensor:
+    """As `t`, in memory of its own."""
 def take(input: Tensor, index: Tensor) -> Tensor:
     """Elements of the flattened input at integer positions; the shape of `index`."""
 def take_along_dim(input: Tensor, indices: Tensor, dim: _builtins.int | None = None) -> Tensor:
@@ -1191,6 +1273,8 @@ def trace(input: Tensor) -> Tensor:
     """Sum of a matrix's diagonal."""
 def transpose(input: Tensor, dim0: _builtins.int, dim1: _builtins.int) -> Tensor:
     """Two dimensions exchanged."""
+def transpose_copy(input: Tensor, dim0: _builtins.int, dim1: _builtins.int) -> Tensor:
+    """As `transpose`, in memory of its own."""
 def trapezoid(y: Tensor, x: Tensor | None = None, *, dx: Any = None, dim: _builtins.int = -1) -> Tensor:
     """Integral of samples along a dimension by the trapezoidal rule, over points x or steps dx."""
 def trapz(y: Tensor, x: Tensor | None = None, *, dx: Any = None, dim: _builtins.int = -1) -> Tensor:
@@ -1229,18 +1313,32 @@ def trunc_divide_(input: Tensor, other: Tensor) -> Tensor:
     """In-place form of `trunc_divide`."""
 def unbind(input: Tensor, dim: _builtins.int = 0) -> _builtins.tuple[Tensor, ...]:
     """Every index of one dimension, as views."""
+def unbind_copy(input: Tensor, dim: _builtins.int = 0) -> _builtins.tuple[Tensor, ...]:
+    """As `unbind`, in memory of its own."""
 def unflatten(input: Tensor, dim: _builtins.int, sizes: Any) -> Tensor:
     """One dimension split into several; one size may be -1."""
+def unfold_copy(input: Tensor, dimension: _builtins.int, size: _builtins.int, step: _builtins.int) -> Tensor:
+    """As `unfold`, in memory of its own."""
 def uniform_(self: Tensor, a: _builtins.float = 0, b: _builtins.float = 1, *, generator: _Generator | None = None, **old: Any) -> Tensor:
     """Fill with uniform values in [a, b); -> self."""
 def unique(input: Tensor, sorted: _builtins.bool = True, return_inverse: _builtins.bool = False, return_counts: _builtins.bool = False, dim: _builtins.int | None = None) -> Any:
     """The distinct elements (or entries of a dimension), sorted; optionally inverse and counts."""
 def unique_consecutive(input: Tensor, return_inverse: _builtins.bool = False, return_counts: _builtins.bool = False, dim: _builtins.int | None = None) -> Any:
     """The elements (or entries of a dimension) without repetitions of the one before."""
+def unravel_index(indices: Tensor, shape: Any) -> _builtins.tuple[Tensor, ...]:
+    """The places in a tensor of a shape that indices into its elements, in order, stand for."""
+def unsafe_chunk(input: Tensor, chunks: _builtins.int, dim: _builtins.int = 0) -> _builtins.tuple[Tensor, ...]:
+    """As `chunk`, in memory of its own."""
+def unsafe_split(input: Tensor, split_size_or_sections: Any, dim: _builtins.int = 0) -> _builtins.tuple[Tensor, ...]:
+    """As `split`, in memory of its own."""
+def unsafe_split_with_sizes(input: Tensor, split_sizes: Any, dim: _builtins.int = 0) -> _builtins.tuple[Tensor, ...]:
+    """As `split_with_sizes`, in memory of its own."""
 def unsqueeze(input: Tensor, dim: _builtins.int) -> Tensor:
     """A dimension of size 1 inserted at `dim`."""
 def unsqueeze_(input: Tensor, dim: _builtins.int) -> Tensor:
     """In-place form of `unsqueeze`."""
+def unsqueeze_copy(input: Tensor, dim: _builtins.int) -> Tensor:
+    """As `unsqueeze`, in memory of its own."""
 def var(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: _builtins.bool = False, *, correction: Any = None) -> Tensor:
     """Variance over dimensions, divided by count - correction (default 1)."""
 def var_mean(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: _builtins.bool = False, *, correction: Any = None) -> Any:
@@ -1249,10 +1347,14 @@ def vdot(input: Tensor, other: Tensor) -> Tensor:
     """Sum of the products of the conjugates of one vector's elements with another's."""
 def view_as_complex(input: Tensor) -> Tensor:
     """Pairs (..., 2) as a complex tensor: a view, or a tensor of its own with gradients and where"""
+def view_as_complex_copy(input: Tensor) -> Tensor:
+    """As `view_as_complex`, in memory of its own."""
 def view_as_real(input: Tensor) -> Tensor:
     """A complex tensor as pairs (..., 2): a view, or with gradients a tensor of its own."""
-def view_copy(input: Tensor, *shape: Any) -> Tensor:
-    """The same elements in row-major order under another shape; a view where strides allow."""
+def view_as_real_copy(input: Tensor) -> Tensor:
+    """As `view_as_real`, in memory of its own."""
+def view_copy(self: Tensor, *shape: Any, dtype: Any = None) -> Tensor:
+    """As `view`, in memory of its own."""
 def view_dtype(input: Tensor, dtype: _DType) -> Tensor:
     """A view of the bits of a tensor as another dtype; the last dimension changes with its size."""
 def vsplit(input: Tensor, indices_or_sections: Any) -> _builtins.tuple[Tensor, ...]:

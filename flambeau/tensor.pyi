@@ -231,7 +231,9 @@ class Tensor(metaclass=_TensorMeta):
     def __abs__(self) -> Tensor: ...
     def __add__(self, other: Any) -> Tensor: ...
     def __and__(self, other: Any) -> Tensor: ...
-    def __dlpack__(self, *, stream: Any = None, max_version: Any = None, dl_device: Any = None, copy: _builtins.bool | None = None) -> Any:
+    def __array_wrap__(self, array: Any, context: Any = None, return_scalar: _builtins.bool = False) -> Tensor:
+        """What a NumPy function of tensors returns: its array as a tensor."""
+    def __dlpack__(self, *, stream: Any = None, max_version: _builtins.tuple[_builtins.int, _builtins.int] | None = None, dl_device: _builtins.tuple[_builtins.int, _builtins.int] | None = None, copy: _builtins.bool | None = None) -> Any:
         """The tensor's memory as a DLPack capsule; executes what is pending."""
     def __dlpack_device__(self) -> _builtins.tuple[_builtins.int, _builtins.int]:
         """DLPack's (device type, index)."""
@@ -268,6 +270,7 @@ class Tensor(metaclass=_TensorMeta):
     def __pow__(self, other: Any) -> Tensor: ...
     def __radd__(self, other: Any) -> Tensor: ...
     def __rand__(self, other: Any) -> Tensor: ...
+    def __rdiv__(self, other: Any) -> Tensor: ...
     def __repr__(self, *, tensor_contents: _builtins.str | None = None) -> _builtins.str:
         """A tensor as `repr` and `print` show it; executes what is pending."""
     def __reversed__(self) -> Tensor:
@@ -392,6 +395,8 @@ class Tensor(metaclass=_TensorMeta):
         """(n, ndim) indices of the nonzero elements, row-major."""
     def as_strided(self, size: Any, stride: Any, storage_offset: _builtins.int | None = None) -> Tensor:
         """The storage of `input` read with the given size, strides and offset (in elements)."""
+    def as_strided_scatter(self, src: Tensor, size: Any, stride: Any, storage_offset: _builtins.int | None = None) -> Tensor:
+        """A copy of input with src where `as_strided` of these arguments reads."""
     def as_subclass(self, cls: Any) -> Any: ...
     def asin(self) -> Tensor:
         """Inverse sine."""
@@ -636,7 +641,7 @@ class Tensor(metaclass=_TensorMeta):
     def float(self, memory_format: Any = None) -> Tensor:
         """The tensor as float32."""
     def float_power(self, exponent: Any) -> Tensor:
-        """input ** exponent in float64."""
+        """input ** exponent in float64, or complex128."""
     def float_power_(self, exponent: Any) -> Tensor:
         """In-place form of `float_power`."""
     def floor(self) -> Tensor:
@@ -663,6 +668,8 @@ class Tensor(metaclass=_TensorMeta):
         """input - trunc(input)."""
     def frac_(self) -> Tensor:
         """In-place form of `frac`."""
+    def frexp(self) -> Any:
+        """(mantissa, exponent) with input = mantissa * 2^exponent and 0.5 <= |mantissa| < 1."""
     def gather(self, dim: _builtins.int, index: Tensor, *, sparse_grad: _builtins.bool = False) -> Tensor:
         """out[i][j] = input[index[i][j]][j] for dim 0, and so on; the shape of `index`."""
     def gcd(self, other: Tensor) -> Tensor:
@@ -695,6 +702,8 @@ class Tensor(metaclass=_TensorMeta):
         """The tensor as float16."""
     def hardshrink(self, lambd: _builtins.float = ...) -> Tensor:
         """x outside [-lambd, lambd], 0 inside."""
+    def hash_tensor(self, dim: Any = ..., *, keepdim: _builtins.bool = False, mode: _builtins.int = 0) -> Tensor:
+        """A checksum over dimensions: the elements' bits as 64-bit numbers under exclusive or."""
     def heaviside(self, values: Tensor) -> Tensor:
         """0 below 0, 1 above, `values` at 0."""
     def heaviside_(self, values: Tensor) -> Tensor:
@@ -703,6 +712,8 @@ class Tensor(metaclass=_TensorMeta):
         """Counts of the elements in equal bins over [min, max], or over their range if equal."""
     def histogram(self, bins: Any, *, range: Any = None, weight: Tensor | None = None, density: _builtins.bool = False, out: Any = None) -> Any:
         """(hist, bin_edges): weights of the elements in bins, whose number or edges are given."""
+    def histogramdd(self, bins: Any, *, range: Any = None, weight: Tensor | None = None, density: _builtins.bool = False) -> Any:
+        """(hist, bin_edges): weights of the points of the last dimension in the cells of a grid."""
     def householder_product(self, tau: Tensor) -> Tensor:
         """The first columns of the product of Householder reflections, as `geqrf` gives them."""
     def hsplit(self, indices_or_sections: Any) -> _builtins.tuple[Tensor, ...]:
@@ -711,6 +722,18 @@ class Tensor(metaclass=_TensorMeta):
         """sqrt(input**2 + other**2)."""
     def hypot_(self, other: Tensor) -> Tensor:
         """In-place form of `hypot`."""
+    def i0(self) -> Tensor:
+        """Modified Bessel function of the first kind, of order 0."""
+    def i0_(self) -> Tensor:
+        """In-place form of `i0`."""
+    def igamma(self, other: Tensor) -> Tensor:
+        """Regularized lower incomplete gamma function of order input."""
+    def igamma_(self, other: Tensor) -> Tensor:
+        """In-place form of `igamma`."""
+    def igammac(self, other: Tensor) -> Tensor:
+        """Regularized upper incomplete gamma function of order input."""
+    def igammac_(self, other: Tensor) -> Tensor:
+        """In-place form of `igammac`."""
     @property
     def imag(self) -> Tensor: ...
     def index_add(self, dim: _builtins.int, index: Tensor, source: Tensor, *, alpha: Any = 1) -> Tensor:
@@ -729,6 +752,10 @@ class Tensor(metaclass=_TensorMeta):
         """input with values put (or added) at a tuple of index tensors; None keeps a dimension."""
     def index_put_(self, indices: Any, values: Tensor, accumulate: _builtins.bool = False) -> Tensor:
         """In-place form of `index_put`."""
+    def index_reduce(self, dim: _builtins.int, index: Tensor, source: Tensor, reduce: _builtins.str, *, include_self: _builtins.bool = True) -> Tensor:
+        """input with source's entries along a dimension combined into the entries that index names."""
+    def index_reduce_(self, dim: _builtins.int, index: Tensor, source: Tensor, reduce: _builtins.str, *, include_self: _builtins.bool = True) -> Tensor:
+        """In-place form of `index_reduce`."""
     def index_select(self, dim: _builtins.int, index: Tensor) -> Tensor:
         """Entries of one dimension chosen by a 1-d integer tensor."""
     def inner(self, other: Tensor) -> Tensor:
@@ -767,6 +794,8 @@ class Tensor(metaclass=_TensorMeta):
         """Whether each element is +inf."""
     def isreal(self) -> Tensor:
         """Whether each element has no imaginary part."""
+    def istft(self, n_fft: _builtins.int, hop_length: _builtins.int | None = None, win_length: _builtins.int | None = None, window: Tensor | None = None, center: _builtins.bool = True, normalized: _builtins.bool = False, onesided: _builtins.bool | None = None, length: _builtins.int | None = None, return_complex: _builtins.bool = False) -> Tensor:
+        """The signal whose `stft` is nearest to input, by overlapping pieces."""
     def kron(self, other: Tensor) -> Tensor:
         """Kronecker product."""
     def kthvalue(self, k: _builtins.int, dim: _builtins.int = -1, keepdim: _builtins.bool = False) -> Any:
@@ -917,6 +946,10 @@ class Tensor(metaclass=_TensorMeta):
         """In-place form of `multiply`."""
     def mv(self, vec: Tensor) -> Tensor:
         """Product of a matrix and a vector."""
+    def mvlgamma(self, p: _builtins.int) -> Tensor:
+        """Logarithm of the multivariate gamma function of dimension p; input > (p - 1) / 2."""
+    def mvlgamma_(self, p: _builtins.int) -> Tensor:
+        """In-place form of `mvlgamma`."""
     def nan_to_num(self, nan: _builtins.float | None = None, posinf: _builtins.float | None = None, neginf: _builtins.float | None = None) -> Tensor:
         """NaN and infinities replaced: by 0 and the dtype's largest and smallest unless given."""
     def nan_to_num_(self, nan: _builtins.float | None = None, posinf: _builtins.float | None = None, neginf: _builtins.float | None = None) -> Tensor:
@@ -931,6 +964,8 @@ class Tensor(metaclass=_TensorMeta):
         """Sum that counts NaN as 0."""
     def narrow(self, dim: _builtins.int, start: _builtins.int, length: _builtins.int) -> Tensor:
         """Elements start .. start + length of one dimension."""
+    def narrow_copy(self, dim: _builtins.int, start: _builtins.int, length: _builtins.int) -> Tensor:
+        """As `narrow`, in memory of its own."""
     def ne(self, other: Tensor | _builtins.float) -> Tensor:
         """input != other."""
     def ne_(self, other: Tensor) -> Tensor:
@@ -947,6 +982,8 @@ class Tensor(metaclass=_TensorMeta):
         """`Tensor(...)` with this tensor's dtype."""
     def new_empty(self, *size: Any, dtype: _DType | None = None, device: Any = None, requires_grad: _builtins.bool = False, layout: Any = None, pin_memory: _builtins.bool = False) -> Tensor:
         """`empty` with the dtype and device of this tensor."""
+    def new_empty_strided(self, size: Any, stride: Any, dtype: _DType | None = None, layout: Any = None, device: Any = None, pin_memory: _builtins.bool = False, requires_grad: _builtins.bool = False) -> Tensor:
+        """`empty_strided` with the dtype and device of input."""
     def new_full(self, size: Any, fill_value: Any, *, dtype: _DType | None = None, device: Any = None, requires_grad: _builtins.bool = False) -> Tensor:
         """A tensor of one value with the dtype and device of this one."""
     def new_ones(self, *size: Any, dtype: _DType | None = None, device: Any = None, requires_grad: _builtins.bool = False, layout: Any = None, pin_memory: _builtins.bool = False) -> Tensor:
@@ -961,6 +998,8 @@ class Tensor(metaclass=_TensorMeta):
         """In-place form of `nextafter`."""
     def nonzero(self, *, as_tuple: _builtins.bool = False) -> Any:
         """(n, ndim) indices of the nonzero elements, row-major; as a tuple of columns on request."""
+    def nonzero_static(self, *, size: _builtins.int, fill_value: _builtins.int = -1) -> Tensor:
+        """The first `size` indices of nonzero elements, filled up with fill_value: (size, ndim)."""
     def norm(self, p: Any = "fro", dim: Any = None, keepdim: _builtins.bool = False, out: Any = None, dtype: _DType | None = None) -> Tensor:
         """Norm of all elements or over dimensions: a p-norm, "fro" (2) or "nuc"."""
     def normal_(self, mean: _builtins.float = 0, std: _builtins.float = 1, *, generator: _Generator | None = None) -> Tensor:
@@ -992,6 +1031,10 @@ class Tensor(metaclass=_TensorMeta):
         """x above 0, weight * x elsewhere."""
     def prod(self, dim: _builtins.int | None = None, keepdim: _builtins.bool = False, *, dtype: _DType | None = None) -> Tensor:
         """Product of the elements, or over one dimension. Integers and bools multiply as int64."""
+    def put(self, index: Tensor, source: Tensor, accumulate: _builtins.bool = False) -> Tensor:
+        """input, read as a vector, with source's elements at index put or added."""
+    def put_(self, index: Tensor, source: Tensor, accumulate: _builtins.bool = False) -> Tensor:
+        """In-place form of `put`."""
     def qr(self, some: _builtins.bool = True) -> Any:
         """(Q, R) with input = Q R; torch's older form of `linalg.qr`."""
     def quantile(self, q: Any, dim: _builtins.int | None = None, keepdim: _builtins.bool = False, *, interpolation: _builtins.str = "linear") -> Tensor:
@@ -1032,6 +1075,8 @@ class Tensor(metaclass=_TensorMeta):
         """`reshape` to the shape of another tensor."""
     def resize_(self, *sizes: Any, memory_format: Any = None) -> Tensor:
         """Change the shape in place; new elements have no defined values; -> self."""
+    def resize_as_(self, the_template: Tensor, *, memory_format: Any = None) -> Tensor:
+        """`resize_` to the shape of another tensor."""
     def resolve_conj(self, *args: Any) -> Tensor:
         """The tensor itself: nothing is conjugated, negated or pinned lazily."""
     def resolve_neg(self, *args: Any) -> Tensor:
@@ -1122,6 +1167,8 @@ class Tensor(metaclass=_TensorMeta):
         """Dimensions of size 1 removed: all of them, or those of `dim` (int or tuple)."""
     def std(self, dim: Any = None, unbiased: Any = None, keepdim: _builtins.bool = False, *, correction: Any = None) -> Tensor:
         """Standard deviation: the square root of `var`."""
+    def stft(self, n_fft: _builtins.int, hop_length: _builtins.int | None = None, win_length: _builtins.int | None = None, window: Tensor | None = None, center: _builtins.bool = True, pad_mode: _builtins.str = "reflect", normalized: _builtins.bool = False, onesided: _builtins.bool | None = None, return_complex: _builtins.bool | None = None, align_to_window: _builtins.bool | None = None) -> Tensor:
+        """Fourier transforms of overlapping pieces of a signal."""
     def storage(self) -> _TypedStorage:
         """The memory this tensor shows, counted in elements."""
     def sub(self, other: Any, *, alpha: Any = 1, out: Any = None) -> Any:
@@ -1210,6 +1257,12 @@ class Tensor(metaclass=_TensorMeta):
         """The distinct elements (or entries of a dimension), sorted; optionally inverse and counts."""
     def unique_consecutive(self, return_inverse: _builtins.bool = False, return_counts: _builtins.bool = False, dim: _builtins.int | None = None) -> Any:
         """The elements (or entries of a dimension) without repetitions of the one before."""
+    def unsafe_chunk(self, chunks: _builtins.int, dim: _builtins.int = 0) -> _builtins.tuple[Tensor, ...]:
+        """As `chunk`, in memory of its own."""
+    def unsafe_split(self, split_size_or_sections: Any, dim: _builtins.int = 0) -> _builtins.tuple[Tensor, ...]:
+        """As `split`, in memory of its own."""
+    def unsafe_split_with_sizes(self, split_sizes: Any, dim: _builtins.int = 0) -> _builtins.tuple[Tensor, ...]:
+        """As `split_with_sizes`, in memory of its own."""
     def unsqueeze(self, dim: _builtins.int) -> Tensor:
         """A dimension of size 1 inserted at `dim`."""
     def unsqueeze_(self, dim: _builtins.int) -> Tensor:

@@ -145,16 +145,8 @@ class _Task:
             entry.release()
 
     def _apply(self, entry: GradFn, grads: list[Any]) -> tuple[Any, ...]:
-        op = entry.op
-        around = (
-            entry.metas[0].dtype.is_complex
-            and op.jvp != "linear"
-            and (op.complex or op.kind == "composite")
-        )
         try:
-            found = entry.apply([_conjugate(g) for g in grads] if around else grads)
-            if around:  # Note [Complex gradients]
-                found = tuple(map(_conjugate, found))
+            found = rule(entry, grads)
         except RuntimeError as error:
             if entry.trace and not hasattr(error, "_traced"):
                 error._traced = True  # type: ignore[attr-defined]
@@ -193,6 +185,19 @@ class _Task:
         if leaf._post_hooks:
             for hook in list(leaf._post_hooks.values()):
                 hook(leaf)
+
+
+def rule(entry: GradFn, grads: list[Any]) -> tuple[Any, ...]:
+    """Cotangents of an entry's arguments; Note [Complex gradients]."""
+    op = entry.op
+    around = (
+        entry.metas[0].dtype.is_complex
+        and op.jvp != "linear"
+        and (op.complex or op.kind == "composite")
+    )
+    if not around:
+        return entry.apply(grads)
+    return tuple(map(_conjugate, entry.apply([_conjugate(g) for g in grads])))
 
 
 def _accumulate(leaf: Tensor, g: Tensor, create: bool) -> None:

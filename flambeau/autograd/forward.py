@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from flambeau.autograd.backward import grad
+from flambeau.autograd.backward import grad, rule
 from flambeau.autograd.modes import enable_grad
 from flambeau.ops.movement import broadcast_to, sum_to
 from flambeau.ops.rows import NAMES
@@ -85,7 +85,8 @@ def _push(entry: GradFn, incoming: list[Any]) -> tuple[Any, ...]:
             if t is not None
         ]
         return (sum(parts[1:], parts[0]),)
-    if op.kind == "elementwise" and op.vjp is not None and op.jvp == "elementwise":
+    diagonal = op.kind == "elementwise" and op.jvp == "elementwise" and op.result != "modulus"
+    if diagonal and op.vjp is not None:
         meta = entry.metas[0]
         total: Any = None
         for k, t in enumerate(incoming):
@@ -94,28 +95,30 @@ def _push(entry: GradFn, incoming: list[Any]) -> tuple[Any, ...]:
                 part = entry.apply(
                     [wide if wide.dtype is meta.dtype else NAMES["to_dtype"](wide, meta.dtype)]
                 )[k]
-                total = part if total is None else total + part
+                if part is not None:  # else nothing follows this argument
+                    total = part if total is None else total + part
         return (total,)
     return _transposed(entry, incoming)
 
 
 def _transposed(entry: GradFn, incoming: list[Any]) -> tuple[Any, ...]:
     """Jacobian-vector products from the vector-Jacobian rule alone."""
-    duals = [
-        NAMES["zeros"](m.shape, dtype=m.dtype, device=m.device).requires_grad_()
-        for m in entry.metas
-    ]
-    pulled = entry.apply(list(duals))
+    zeros = [NAMES["zeros"](m.shape, dtype=m.dtype, device=m.device) for m in entry.metas]
+    duals = [z.requires_grad_() if z.dtype.category >= 2 else z for z in zeros]
+    given = [d if d.requires_grad else None for d in duals]
+    pulled = rule(entry, given)
     pairs = [
         (p, t)
         for p, t in zip(pulled, incoming, strict=False)
         if p is not None and t is not None and p.requires_grad
     ]
     if not pairs:
-        return tuple(NAMES["zeros_like"](d) for d in duals)
+        return tuple(zeros)
     # a rule may leave broadcasting undone
     values = [p if p._shape == t._shape else sum_to(p, t._shape) for p, t in pairs]
-    found = grad(values, duals, [t for _, t in pairs], create_graph=True, allow_unused=True)
+    asked = [d for d in duals if d.requires_grad]
+    found = iter(grad(values, asked, [t for _, t in pairs], create_graph=True, allow_unused=True))
+    slopes = [next(found) if d.requires_grad else None for d in duals]
     return tuple(
-        NAMES["zeros_like"](d) if g is None else g for d, g in zip(duals, found, strict=True)
+        NAMES["zeros_like"](d) if g is None else g for d, g in zip(duals, slopes, strict=True)
     )

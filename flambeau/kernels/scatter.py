@@ -99,9 +99,9 @@ def module_text(dtype_name: str, mode: str, count: int) -> str:
             f" %off{j} = add i64 {offset}, %m{j}\n"
         )
         offset, bad = f"%off{j}", f"%bad{j}"
-    declared = "".join(sorted({_combine(dtype_name, mode, n)[0] for n in (1, _LANES)}))
+    needed = {_combine(dtype_name, mode, n)[0] for n in (1, _LANES)}
+    declared = "".join(sorted(needed | {"declare i64 @llvm.smin.i64(i64, i64)\n"}))
     return f"""{declared}declare void @fl_parallel_for(ptr, ptr, i64, i64)
-declare i64 @llvm.smin.i64(i64, i64)
 define void @{symbol}(ptr %table) {{
  %pu = getelementptr i64, ptr %table, i64 6
  %u = load i64, ptr %pu

@@ -80,6 +80,8 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: _builtins.int = 1, eps: _buil
     """x1 . x2 / (max(|x1|, eps) * max(|x2|, eps)) along one dimension of the broadcast tensors."""
 def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: _builtins.bool | None = None, ignore_index: _builtins.int = -100, reduce: _builtins.bool | None = None, reduction: _builtins.str = "mean", label_smoothing: _builtins.float = ...) -> Tensor:
     """-log softmax(input)[target], or -sum of target * log softmax(input) for probabilities."""
+def ctc_loss(log_probs: Tensor, targets: Tensor, input_lengths: Any, target_lengths: Any, blank: _builtins.int = 0, reduction: Any = "mean", zero_infinity: _builtins.bool = False) -> Tensor:
+    """-log probability of target sequences over all their alignments with the input."""
 def dropout(input: Tensor, p: _builtins.float = ..., training: _builtins.bool = True, inplace: _builtins.bool = False) -> Tensor:
     """Each element zeroed with probability p and the others scaled by 1 / (1 - p), in training."""
 def dropout1d(input: Tensor, p: _builtins.float = ..., training: _builtins.bool = True, inplace: _builtins.bool = False) -> Tensor:
@@ -152,6 +154,8 @@ def leaky_relu_(input: Tensor, negative_slope: _builtins.float = ...) -> Tensor:
     """In-place form of `leaky_relu`."""
 def linear(input: Tensor, weight: Tensor, bias: Any = None) -> Tensor:
     """input @ weight.T + bias."""
+def linear_cross_entropy(input: Tensor, linear_weight: Tensor, target: Tensor, *, linear_bias: Tensor | None = None, weight: Tensor | None = None, reduction: _builtins.str = "mean", ignore_index: _builtins.int | None = None, label_smoothing: _builtins.float = ..., options: Any = None) -> Tensor:
+    """`cross_entropy` of a linear layer's results."""
 def local_response_norm(input: Tensor, size: _builtins.int, alpha: _builtins.float = ..., beta: _builtins.float = ..., k: _builtins.float = ...) -> Tensor:
     """x / (k + alpha * mean of x^2 over `size` neighbouring channels) ** beta."""
 def log_softmax(input: Tensor, dim: _builtins.int | None = None, _stacklevel: _builtins.int = 3, dtype: _DType | None = None) -> Tensor:
@@ -270,3 +274,7 @@ def triplet_margin_with_distance_loss(anchor: Tensor, positive: Tensor, negative
     """`triplet_margin_loss` with a distance of one's own."""
 def unfold(input: Tensor, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Tensor:
     """The sliding blocks of images as columns."""
+def upsample_bilinear(input: Tensor, size: Any = None, scale_factor: Any = None) -> Tensor:
+    """Bilinear `interpolate` between corners; torch's older name."""
+def upsample_nearest(input: Tensor, size: Any = None, scale_factor: Any = None) -> Tensor:
+    """`interpolate` by the nearest element; torch's older name."""

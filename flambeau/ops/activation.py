@@ -75,6 +75,8 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tens
     """
     if min_val > max_val:
         raise ValueError("min_val cannot be greater than max_val")
+    if input.dtype.category == 1:  # the bounds become integers, too
+        min_val, max_val = int(min_val), int(max_val)
     return minimum(maximum(input, min_val), max_val)
 
 

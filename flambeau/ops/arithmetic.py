@@ -189,7 +189,7 @@ def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) 
 def _plus_product(input: Tensor, tensor1: Tensor, tensor2: Tensor, value: Any) -> Tensor:
     product = record_elementwise(_MUL, (tensor1, tensor2))
     if value != 1:
-        if isinstance(value, float) and product.dtype.category != 2:
+        if isinstance(value, float) and product.dtype.category < 2:
             value = int(value)  # torch converts the factor to the product's dtype
         product = record_elementwise(_MUL, (product, value))
     return record_elementwise(_PLUS, (input, product))
@@ -202,7 +202,7 @@ def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) 
     Raises:
         RuntimeError: integers.
     """
-    if tensor1.dtype.category != 2 and tensor2.dtype.category != 2:
+    if tensor1.dtype.category < 2 and tensor2.dtype.category < 2:
         raise RuntimeError(
             "Integer division with addcdiv is no longer supported, and in a future "
             "release addcdiv will perform a true division of tensor1 and tensor2."
@@ -225,7 +225,7 @@ def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
         RuntimeError: input, end and a tensor weight of different dtypes.
     """
     _same_dtype(input, end, "end")
-    if input.dtype.category != 2:
+    if input.dtype.category < 2:
         raise NotImplementedError(
             f"\"lerp_kernel_scalar\" not implemented for '{dtype_word(input.dtype)}'"
         )
@@ -241,7 +241,7 @@ def _between(input: Tensor, end: Tensor, weight: Any) -> Tensor:
     if isinstance(weight, Tensor):
         near = input + weight * span
         return select_where(NAMES["abs"](weight) < 0.5, near, end - span * (1 - weight))
-    if -0.5 < weight < 0.5:
+    if abs(weight) < 0.5:
         step = record_elementwise(_MUL, (span, weight))
         return record_elementwise(_PLUS, (input, step))
     return end - span * (1 - weight)
@@ -336,10 +336,14 @@ def ldexp(input: Tensor, other: Tensor) -> Tensor:
 
 @composite(out=True, inplace=True)
 def float_power(input: Any, exponent: Any) -> Tensor:
-    """input ** exponent in float64."""
+    """input ** exponent in float64, or complex128."""
+    given = (input, exponent)
+    imaginary = any(a.dtype.is_complex if isinstance(a, Tensor) else isinstance(a, builtins.complex)
+                    for a in given)  # fmt: skip
+    dtype = dtypes.complex128 if imaginary else dtypes.float64
     base, power = (
-        to_dtype(a, dtypes.float64) if isinstance(a, Tensor) else float(a)
-        for a in (input, exponent)
+        to_dtype(a, dtype) if isinstance(a, Tensor) else (complex if imaginary else float)(a)
+        for a in given
     )
     return NAMES["pow"](base, power)
 

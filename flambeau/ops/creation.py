@@ -666,6 +666,12 @@ setattr(Tensor, "set_", _set_)
 setattr(Tensor, "resize_", _resize_)
 
 
+@composite()
+def resize_as_(input: Tensor, the_template: Tensor, *, memory_format: Any = None) -> Tensor:
+    """`resize_` to the shape of another tensor."""
+    return _resize_(input, the_template._shape)
+
+
 def _raw(array: Any, name: str) -> Tensor:
     chosen = dtypes.BY_NAME[name]
     return _copy_array(array.view(chosen.numpy), chosen, resolve("cpu"))

@@ -113,10 +113,9 @@ def _lower_factor(x: Any, checked: bool, specs: Any) -> tuple[Any, Any]:
 
 def _lower_vjp(g: Any, outs: Any, x: Any, checked: bool) -> tuple[Any, ...]:
     factor, inner = outs[0], matmul(adjoint(outs[0]), g[0])
-    inner = NAMES["tril"](inner) - on_diagonal(inner.diagonal(0, -2, -1)) * 0.5
+    inner = (NAMES["tril"](inner) + adjoint(NAMES["tril"](inner, -1))) * 0.5
     left = substitute(adjoint(factor), inner, True, False)
-    found = adjoint(substitute(adjoint(factor), adjoint(left), True, False))
-    return (found + adjoint(found)) * 0.5, None
+    return adjoint(substitute(adjoint(factor), adjoint(left), True, False)), None
 
 
 lower_factor.reference(_lower_factor)
@@ -323,7 +322,8 @@ def _eliminate(a: Any, pivots: Any, first: int, last: int, pivot: bool) -> None:
         _eliminate(a, pivots, middle, last, pivot)
         return
     if pivot:
-        below = np.abs(a[..., first:, first])
+        below = a[..., first:, first]
+        below = np.abs(below.real) + np.abs(below.imag)  # as LAPACK measures complex numbers
         chosen = first + np.argmax(below, -1)
         pivots[..., first] = chosen
         place = chosen[..., None, None]
@@ -544,7 +544,9 @@ def pseudoinverse(row: Any, input: Tensor, least: Tensor, hermitian: bool) -> Te
 
 def _pseudoinverse(x: Any, least: Any, hermitian: bool) -> Any:
     if hermitian:
-        x = np.tril(x) + np.conj(np.swapaxes(np.tril(x, -1), -1, -2))
+        lower = np.tril(x, -1)
+        real = np.where(np.eye(x.shape[-1], dtype=bool), x.real, 0)
+        x = real + lower + np.conj(np.swapaxes(lower, -1, -2))
     u, s, v = np.linalg.svd(x, False)
     keep = s > least[..., None]
     inverse = np.divide(1.0, s, out=np.zeros_like(s), where=keep)

@@ -86,7 +86,7 @@ def _put_vjp(
     if mode == "set":
         gone = NAMES["zeros"](tuple(value.shape), dtype=g.dtype, device=g.device)
         return (put_leading(g, gone, "set", *indices), index_leading(g, *indices), *rest)
-    raise RuntimeError(f"the derivative of scatter with mode '{mode}' is taken by scatter_reduce")
+    raise RuntimeError(f"the derivative of mode '{mode}' is that of combine_leading")
 
 
 put_leading.vjp(_put_vjp, saves="indices")
@@ -582,6 +582,34 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
     elif input.dtype.category < 2:
         value = int(value) if input.dtype.category else bool(value)
     return select_where(mask, value, input)
+
+
+@composite(method=False, public=False)
+def combine_leading(input: Tensor, value: Tensor, mode: str, *indices: Tensor) -> Tensor:
+    """`put_leading` by "mul", "max" or "min", whose derivatives read the values."""
+    return put_leading(input, value, mode, *indices, fault=ALONG)
+
+
+def _combine_vjp(g: Any, out: Any, x: Any, value: Any, mode: str, *indices: Any) -> tuple[Any, ...]:
+    """Equal extremes share the cotangent; beside a single factor 0 only that has a derivative."""
+    rest = (None, *(None for _ in indices))
+    if mode != "mul":
+        own, hit = x == out, value == index_leading(out, *indices)
+        count = put_leading(own.to(g.dtype), hit.to(g.dtype), "add", *indices)
+        share = g / select_where(count == 0, 1.0, count)
+        return (select_where(own, share, 0.0),
+                select_where(hit, index_leading(share, *indices), 0.0), *rest)  # fmt: skip
+    one = select_where(x == 0, 1.0, x)
+    g_x = g * combine_leading(one, value, "mul", *indices) / one
+    zero = value == 0
+    zeros = put_leading(NAMES["zeros_like"](x), zero.to(x.dtype), "add", *indices)
+    alone = zero & (index_leading(zeros, *indices) == 1)
+    others = combine_leading(x, select_where(alone, 1.0, value), "mul", *indices)
+    whole = index_leading(g * out, *indices) / select_where(zero, 1.0, value)
+    return g_x, select_where(alone, index_leading(g * others, *indices), whole), *rest
+
+
+combine_leading.vjp(_combine_vjp, saves="input value out indices")
 
 
 def element_count(shape: tuple[int, ...]) -> int:

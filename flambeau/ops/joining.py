@@ -19,7 +19,8 @@ from flambeau.ops.entries import attach, tracks
 from flambeau.ops.movement import slice_dim, unsqueeze, view_as_shape
 from flambeau.ops.rows import NAMES, ROWS
 from flambeau.ops.table import composite, primitive
-from flambeau.size import contiguous_strides, wrap_dim
+from flambeau.size import Size, contiguous_strides, wrap_dim
+from flambeau.size import broadcast_shapes as common_shape
 from flambeau.tensor import Tensor, make, over
 
 # -- several views of one tensor -------------------------------------------------------------------
@@ -66,6 +67,20 @@ def _sections(
     for out in outs:
         out._multi_view = True
     return tuple(outs)
+
+
+@composite(method=False)
+def broadcast_shapes(*shapes: Any) -> Size:
+    """The shape that tensors of these shapes broadcast to; an int is a shape of one dimension.
+
+    Raises:
+        RuntimeError: shapes that do not fit.
+    """
+    given = [(s,) if isinstance(s, int) else tuple(s) for s in shapes]
+    for s in given:
+        if any(n < 0 for n in s):
+            raise RuntimeError(f"Trying to create tensor with negative dimension {min(s)}: {s}")
+    return Size(common_shape(*given))
 
 
 @composite()

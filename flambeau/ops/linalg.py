@@ -24,6 +24,7 @@ from flambeau.ops.factorization import (
     solution,
     spectrum,
 )
+from flambeau.ops.precision import cast, widen
 from flambeau.ops.products import cross
 from flambeau.ops.rows import NAMES
 from flambeau.ops.spaces import only_in
@@ -524,8 +525,9 @@ def logdet(A: Tensor) -> Tensor:
 @composite(autocast="float32", aliases=("linalg.matrix_exp",))
 def matrix_exp(A: Tensor) -> Tensor:
     """Exponentials of square matrices, sum of A^k / k!."""
-    matrices("linalg.matrix_exp", A, square=True)
-    return exponential_of(A)
+    wide = widen(A)
+    matrices("linalg.matrix_exp", wide, square=True)
+    return cast(exponential_of(wide), A.dtype) if wide is not A else exponential_of(A)
 
 
 # -- other products --------------------------------------------------------------------------------

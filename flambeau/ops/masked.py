@@ -19,7 +19,7 @@ from flambeau.tensor import Tensor
 
 
 def _lowest(dtype: DType) -> float:
-    return -math.inf if dtype.category == 2 else dtypes.iinfo(dtype).min
+    return -math.inf if dtype.category >= 2 else dtypes.iinfo(dtype).min
 
 
 def _highest(dtype: DType) -> float:

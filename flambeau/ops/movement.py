@@ -712,7 +712,7 @@ def sum_to_size(input: Tensor, *size: Any) -> Tensor:
         raise RuntimeError(
             f"size {{{list(shape)}}} is not expandable to size {{{list(input._shape)}}}."
         )
-    found = sum_to(input, shape)
+    found = sum_to(input.long() if input.dtype.category < 2 else input, shape)
     return NAMES["clone"](found) if found is input else found
 
 

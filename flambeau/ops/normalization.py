@@ -20,7 +20,7 @@ from flambeau.tensor import Tensor
 
 def _row_mean(x: Tensor, axes: tuple[int, ...], count: int) -> Tensor:
     """Mean over axes, which are kept with size 1."""
-    return restore(sum_axes(x, axes), x._shape, axes, True) * (1.0 / max(count, 1))
+    return restore(sum_axes(x, axes), x._shape, axes, True) * (1 / max(count, 1))
 
 
 def _trailing(ndim: int, normalized_shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -96,7 +96,7 @@ def _layer_norm_vjp(
     # the statistics carry cotangents when this rule is itself differentiated
     for extra in (g_mean, None if g_rstd is None else -g_rstd * rstd * rstd * normal):
         if extra is not None:
-            part = expand_to(extra * (1.0 / max(count, 1)), normal._shape)
+            part = expand_to(extra * (1 / max(count, 1)), normal._shape)
             g_input = part if g_input is None else g_input + part
     return cast(g_input, input.dtype), None, g_weight, g_bias, None
 
@@ -178,7 +178,7 @@ def _rms_norm_vjp(
         if weight is not None and weight.requires_grad:
             g_weight = cast(sum_to(wide * normal, tuple(weight.shape)), weight.dtype)
     if g_rstd is not None:
-        part = -g_rstd * rstd * rstd * normal * (1.0 / max(count, 1))
+        part = -g_rstd * rstd * rstd * normal * (1 / max(count, 1))
         g_input = part if g_input is None else g_input + part
     return cast(g_input, input.dtype), None, g_weight, None
 
@@ -255,7 +255,7 @@ def _statistics_vjp(
     if g_var is not None:
         part = view_as_shape(g_var.contiguous(), shape) * centered * 2.0
         found = part if found is None else found + part
-    return None if found is None else found * (1.0 / max(count, 1))
+    return None if found is None else found * (1 / max(count, 1))
 
 
 #: Elements of a row from which on its own mean is worth taking.
@@ -309,7 +309,7 @@ def _batch_norm_vjp(
         wide = widen(g)
         normal = centered * rstd
         total, moment = sum_axes(wide, axes), sum_axes(wide * normal, axes)
-        mean_g, mean_gn = (view_as_shape(s * (1.0 / max(count, 1)), shape) for s in (total, moment))
+        mean_g, mean_gn = (view_as_shape(s * (1 / max(count, 1)), shape) for s in (total, moment))
         scale = rstd if weight is None else rstd * view_as_shape(widen(weight), shape)
         found = scale * (wide - mean_g - normal * mean_gn)
         if weight is not None and weight.requires_grad:
@@ -472,7 +472,7 @@ def instance_norm(
     batch = input._shape[0]
     out, mean, var = _native_group_norm(input, input._shape[1], weight, bias, eps)
     if running_mean is not None:
-        _move(running_mean, sum_axes(mean.detach(), (0,)) * (1.0 / batch), momentum)
+        _move(running_mean, sum_axes(mean.detach(), (0,)) * (1 / batch), momentum)
     if running_var is not None:
         unbiased = size / (size - 1) / batch
         _move(running_var, sum_axes(var.detach(), (0,)) * unbiased, momentum)
@@ -555,6 +555,31 @@ def batch_norm(
     return out
 
 
+@composite(method=False)
+def native_group_norm(
+    input: Tensor, weight: Tensor | None, bias: Tensor | None, N: int, C: int, HxW: int,
+    group: int, eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """(`group_norm`, means, reciprocal deviations (N, group)); sizes are read from input."""
+    out, mean, var = _native_group_norm(input, group, weight, bias, eps)
+    return out, cast(mean, input.dtype), cast(rsqrt(var + eps), input.dtype)
+
+
+@composite(method=False)
+def native_batch_norm(
+    input: Tensor, weight: Tensor | None, bias: Tensor | None, running_mean: Tensor | None,
+    running_var: Tensor | None, training: bool, momentum: float, eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """(`batch_norm`, means, reciprocal deviations (C)), which are empty outside training."""
+    arguments = (running_mean, running_var, weight, bias, training, momentum, eps)
+    out = batch_norm(input, *arguments)
+    if not training:
+        empty = NAMES["empty"](0, dtype=input.dtype, device=input.device)
+        return out, empty, empty
+    _, mean, var = _native_batch_norm(input.detach(), None, None, eps)
+    return out, mean, rsqrt(var + eps)
+
+
 # -- neighbourhoods and vectors --------------------------------------------------------------------
 
 
@@ -593,7 +618,7 @@ def local_response_norm(
         total = part if total is None else total + part
     assert total is not None
     divisor = NAMES["pow"](total * (alpha / size) + k, beta)
-    return cast(x / divisor, input.dtype)
+    return x / divisor if input.dtype.category < 2 else cast(x / divisor, input.dtype)
 
 
 @composite(method=False, public=False)

@@ -139,3 +139,4 @@ for _function, _names in ((add, ()), (sub, ("subtract",))):
     _row = new_row(_function.__name__, "composite", _function, jvp="inherit")
     _row.parameters = ("input", "other")
     _finish(_row, _function, _function, inplace=True, aliases=_names)
+setattr(Tensor, "__rdiv__", vars(Tensor)["__rtruediv__"])

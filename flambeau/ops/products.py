@@ -139,6 +139,11 @@ def _scaled(input: Tensor, product: Tensor, beta: Any, alpha: Any) -> Tensor:
             f"{product.ndim - 1}.  Target sizes: {list(product.shape)}.  Tensor "
             f"sizes: {list(input.shape)}"
         )
+    if product.dtype.category == 0:
+        found = NAMES["logical_and"](product, NAMES["tensor"](bool(alpha)))
+        return found | input if beta else found
+    if product.dtype.category == 1:  # the factors become integers, too
+        alpha, beta = int(alpha), int(beta)
     if alpha != 1:
         product = product * alpha
     if beta == 0:

@@ -9,7 +9,7 @@ from typing import Any
 
 from flambeau import dtypes
 from flambeau.ops.elementwise import select_where
-from flambeau.ops.indexing import ALONG, _grid, index_leading, put_leading
+from flambeau.ops.indexing import ALONG, _grid, combine_leading, put_leading
 from flambeau.ops.joining import cat, stack
 from flambeau.ops.movement import (
     assign_region,
@@ -27,7 +27,6 @@ from flambeau.ops.table import composite
 from flambeau.size import contiguous_strides, shape_of, wrap_dim, wrap_dims
 from flambeau.tensor import Tensor
 
-_get = functools.partial(index_leading, fault=ALONG)
 _put = functools.partial(put_leading, fault=ALONG)
 
 # -- padding ---------------------------------------------------------------------------------------
@@ -735,12 +734,15 @@ def scatter_reduce(
     base = input
     if not include_self:
         if input.dtype.category != 2 and reduce in ("amax", "amin"):
-            info = dtypes.iinfo(input.dtype)
-            neutral = info.min if reduce == "amax" else info.max
+            boolean = input.dtype.category == 0
+            low, high = (False, True) if boolean else (
+                dtypes.iinfo(input.dtype).min, dtypes.iinfo(input.dtype).max
+            )  # fmt: skip
+            neutral = low if reduce == "amax" else high
         start = NAMES["full"](index._shape, neutral, dtype=input.dtype, device=input.device)
         base = _put(input, start, "set", *grid)
-    if mode in ("max", "min", "mul") and (base.requires_grad or part.requires_grad):
-        return _combined_gradient(base, part, mode, grid)
+    if mode != "add":
+        return combine_leading(base, part, mode, *grid)
     out = _put(base, part, mode, *grid)
     if reduce == "mean":
         ones = NAMES["ones"](index._shape, dtype=input.dtype, device=input.device)
@@ -751,24 +753,3 @@ def scatter_reduce(
         count = select_where(count == 0, 1, count)
         out = out / count if input.dtype.category == 2 else out // count
     return out
-
-
-def _combined_gradient(base: Tensor, part: Tensor, mode: str, grid: list[Tensor]) -> Tensor:
-    """max, min and prod in a form whose derivative follows from additions."""
-    value = _put(base.detach(), part.detach(), mode, *grid)
-    own = base == value
-    hit = part == _get(value, *grid)
-    if mode == "mul":
-        others = _get(value, *grid) / part.detach()
-        moved = part * others
-        shift = moved - moved.detach()
-        own_others = value / base.detach()
-        total = base * own_others
-        out = value + (total - total.detach())
-        return _put(out, shift, "add", *grid)
-    count = _put(own.to(base.dtype), hit.to(base.dtype), "add", *grid)
-    weight = own.to(base.dtype) / count
-    moved = hit.to(part.dtype) / _get(count, *grid)
-    own_change = select_where(NAMES["isfinite"](base), base - base.detach(), 0.0)
-    out = value + weight * own_change
-    return _put(out, moved * (part - part.detach()), "add", *grid)

@@ -232,7 +232,7 @@ def diff(
         raise RuntimeError(f"order must be non-negative but got {n}")
     d = wrap_dim(dim, input.ndim)
     if n == 0:
-        return NAMES["zeros_like"](input) if input.dtype is dtypes.bool else NAMES["clone"](input)
+        return NAMES["clone"](input)
     parts = [t for t in (prepend, input, append) if t is not None]
     x = NAMES["cat"](parts, d) if len(parts) > 1 else input
     for _ in range(min(n, x._shape[d])):

@@ -308,13 +308,14 @@ def std_mean(
 @composite(out=True, aliases=("special.logsumexp",))
 def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
     """log(sum(exp(input))) over dimensions, shifted by the maximum so that nothing overflows."""
-    x = input if input.dtype.category == 2 else input.to(dtypes.get_default_dtype())
+    x = input if input.dtype.category >= 2 else input.to(dtypes.get_default_dtype())
     axes = _axes(dim, x)
     if not axes:
         return NAMES["clone"](x)
     if any_zero(x._shape, axes):
         return NAMES["sum"](x, axes, keepdim).log()
-    top = restore(max_axes(x.detach(), axes), x._shape, axes, True)
+    size = NAMES["real"](x.detach()) if x.dtype.is_complex else x.detach()
+    top = restore(max_axes(size, axes), x._shape, axes, True)
     top = select_where(NAMES["isinf"](top), 0.0, top)
     total = NAMES["sum"](NAMES["exp"](x - top), axes, True)
     found = NAMES["log"](total) + top
@@ -466,7 +467,7 @@ def cov(
     if input.dtype is dtypes.bool:
         raise RuntimeError("cov(): bool dtype is not supported for input")
     x = input.reshape(1, -1) if input.ndim < 2 else input
-    if x.dtype.category != 2:
+    if x.dtype.category < 2:
         x = x.to(dtypes.get_default_dtype())
     weights: Any = None
     for w, what in ((fweights, "fweights"), (aweights, "aweights")):
@@ -492,13 +493,16 @@ def cov(
         divisor: Any = builtins.max(count - correction, 0.0)
         right = x - mean
     else:
-        weights = weights.to(x.dtype)
+        weights = weights.to(x.dtype) if weights.dtype.category < 2 else weights
         count = NAMES["sum"](weights)
         mean = NAMES["sum"](x * weights, 1, True) / count
         square = NAMES["sum"](weights * aweights) if aweights is not None else count
         divisor = NAMES["clamp"](count - square / count * float(correction), min=0)
         right = (x - mean) * weights
-    found = NAMES["matmul"](x - mean, right.t()) / divisor
+    centred = x - mean
+    if right.dtype is not centred.dtype:  # weights may be wider than what they weigh
+        centred = centred.to(right.dtype)
+    found = NAMES["matmul"](centred, NAMES["conj"](right.t())) / divisor
     return found.reshape(()) if found.numel() == 1 else found
 
 
@@ -514,7 +518,11 @@ def corrcoef(input: Tensor) -> Tensor:
     if found.ndim == 0:
         return found / found
     scale = NAMES["sqrt"](found.diagonal())
-    return NAMES["clamp"](found / scale.unsqueeze(1) / scale, -1.0, 1.0)
+    found = found / scale.unsqueeze(1) / scale
+    if not found.dtype.is_complex:
+        return NAMES["clamp"](found, -1.0, 1.0)
+    parts = (NAMES["clamp"](NAMES[part](found), -1.0, 1.0) for part in ("real", "imag"))
+    return NAMES["complex"](*parts)
 
 
 @composite()

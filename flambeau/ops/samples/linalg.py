@@ -66,7 +66,7 @@ def packed(r: Any, n: int = 3) -> tuple[Any, Any]:
 
 def symmetric_packed(r: Any) -> tuple[Any, Any]:
     """(LD, pivots) of a matrix without history."""
-    factors = ROWS["linalg_ldl_factor"].call(positive(r, 3, 3).detach())
+    factors = SPACES["linalg"]["ldl_factor"](positive(r, 3, 3).detach())
     return factors[0], factors[1]
 
 

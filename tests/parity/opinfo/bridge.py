@@ -55,6 +55,8 @@ def _tensor(t: torch.Tensor) -> flambeau.Tensor:
         return flambeau.sparse_csr_tensor(*map(_tensor, parts), tuple(t.shape))
     if t.layout is not torch.strided or t.device.type != "cpu":
         raise Unlike(f"a tensor of layout {t.layout} on {t.device}")
+    if t.storage_offset() and t.untyped_storage().nbytes() > t.numel() * t.itemsize:
+        raise Unlike("a view of memory that is not shown")
     plain = t.detach().resolve_conj().resolve_neg()
     name = str(t.dtype).removeprefix("torch.")
     if not hasattr(flambeau, name):
@@ -146,7 +148,7 @@ def _public_name(function: Any) -> str | None:
         for prefix, place in _PLACES:
             for name in dir(place):
                 value = getattr(place, name, None)
-                if callable(value) and (prefix == "Tensor." or not name.startswith("__")):
+                if callable(value) and (prefix == "Tensor." or not name.startswith("_")):
                     _NAMES.setdefault(id(value), prefix + name)
     return _NAMES.get(id(function))
 
@@ -189,7 +191,7 @@ def translated(function: Any) -> Any:
         return function  # an entry of the database in a closure
     if type(function).__module__.startswith("torch.cuda"):
         raise Unlike(f"{function} is for another device")
-    raise Missing(repr(function)[:80])
+    raise Unlike(repr(function)[:80])
 
 
 def _cell(value: Any) -> Any:
@@ -204,6 +206,8 @@ def function(op: Any) -> Any:
         Unlike: the entry is no public name.
     """
     given = op.op
+    if op.name.startswith("_") and not op.name.startswith("__"):
+        return translated(given)
     if isinstance(given, types.FunctionType) and (given.__module__ or "").startswith("torch.test"):
         return translated(given)
     try:
