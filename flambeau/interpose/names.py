@@ -15,6 +15,7 @@ import importlib.util
 from flambeau.interpose.standins.absent import ABSENT
 
 MODULES: dict[str, tuple[str, ...]] = {
+    "torch._custom_ops": ("flambeau.library",),
     "torch._tensor": ("flambeau.tensor",),
     "torch.autograd.grad_mode": ("flambeau.autograd.grad_mode", "flambeau"),
     "torch.autograd.profiler": ("flambeau.profiler.autograd",),
@@ -29,6 +30,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "torch.nn.parallel": ("flambeau.nn.parallel", "flambeau.nn.data_parallel"),
     "torch.random": ("flambeau.random", "flambeau"),
     "torch.serialization": ("flambeau.serialization", "flambeau"),
+    "torch.utils.model_zoo": ("flambeau.interpose.standins.hub",),
     "torch.version": ("flambeau.interpose.standins.version",),
     "torch.torch_version": ("flambeau.interpose.standins.version",),
     "torch.utils._pytree": ("flambeau.pytree",),
@@ -86,7 +88,7 @@ ROOTS = frozenset(
             "_tensor",
             "_VF",
         ),
-        *("_C", "_dynamo", "_inductor", "_subclasses", "_utils"),
+        *("_C", "_custom_ops", "_dynamo", "_inductor", "_subclasses", "_utils", "ao"),
     }
 )
 """Torch's own top-level modules. Others that flambeau has are not answered for."""
@@ -116,7 +118,7 @@ def sources_of(path: str) -> tuple[str, ...]:
         Names of modules that can be imported; none when flambeau has nothing for this module.
     """
     if path == "torch":
-        return ("flambeau", f"{_STANDINS}.root")
+        return ("flambeau", f"{_STANDINS}.root", f"{_STANDINS}.foreach")
     parts = path.split(".")
     if parts[1] not in ROOTS:
         return ()

@@ -52,7 +52,7 @@ from flambeau.nn.convolution import (
     Fold,
     Unfold,
 )
-from flambeau.nn.data_parallel import DataParallel
+from flambeau.nn.data_parallel import DataParallel, SyncBatchNorm
 from flambeau.nn.distance import CosineSimilarity, PairwiseDistance
 from flambeau.nn.dropout import (
     AlphaDropout,
@@ -285,6 +285,7 @@ __all__ = [
     "Softplus",
     "Softshrink",
     "Softsign",
+    "SyncBatchNorm",
     "Tanh",
     "Tanhshrink",
     "Threshold",

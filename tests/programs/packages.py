@@ -32,7 +32,9 @@ ON_TORCH = (
     "lightning==2.6.6",
     "lightning-utilities==0.15.3",
     "pytorch-lightning==2.6.6",
+    "timm==1.0.31",
     "torchmetrics==1.9.0",
+    "torchvision==0.28.0",
 )
 SECONDS = 600
 

@@ -34,6 +34,9 @@ SOME = (
     ("transformers_trainer.py",),
 )
 OTHERS = (
+    ("vision_models.py", "resnet10t", "convnext_atto", "vit_tiny_patch16_224"),
+    ("vision_models.py", "mobilenetv3_small_050", "efficientnet_lite0", "regnetx_002"),
+    ("vision_models.py", "swin_tiny_patch4_window7_224"),
     ("transformers_models.py", "gpt2", "classifier", "vit", "t5"),
     ("transformers_models.py", "mixtral", "qwen", "gemma", "whisper"),
     ("transformers_generate.py", "llama", "rest"),

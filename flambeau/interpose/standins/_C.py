@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import enum
+
 import flambeau
 from flambeau.interpose.standins import _C__nn as _nn
 
@@ -22,3 +25,43 @@ def _log_api_usage_once(event: str) -> None:
 def _get_accelerator(check: bool = False) -> flambeau.device:
     """The CPU: there is no accelerator."""
     return flambeau.device("cpu")
+
+
+DispatchKey = enum.Enum(
+    "DispatchKey",
+    "CPU CUDA XPU MPS Meta Autograd AutogradCPU AutogradCUDA AutocastCPU AutocastCUDA AutocastXPU "
+    "BackendSelect Python CompositeExplicitAutograd CompositeImplicitAutograd",
+)
+
+
+class DispatchKeySet:
+    """A set of dispatch keys.
+
+    Args:
+        key: one of them.
+    """
+
+    def __init__(self, key: DispatchKey) -> None:
+        self.keys = frozenset((key,))
+
+    def __or__(self, other: DispatchKeySet) -> DispatchKeySet:
+        found = DispatchKeySet.__new__(DispatchKeySet)
+        found.keys = self.keys | other.keys
+        return found
+
+    def has(self, key: DispatchKey) -> bool:
+        """Whether the key is among them."""
+        return key in self.keys
+
+
+class _ExcludeDispatchKeyGuard(contextlib.nullcontext[None]):
+    """Nothing is excluded: calls are not dispatched by keys."""
+
+
+class DisableTorchFunctionSubclass(contextlib.nullcontext[None]):
+    """Nothing is disabled: calls go to no ``__torch_function__``."""
+
+
+def _get_tracing_state() -> None:
+    """None: nothing is traced."""
+    return None

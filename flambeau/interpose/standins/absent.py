@@ -12,11 +12,16 @@ from typing import Any, NoReturn
 
 ABSENT: dict[str, str] = {
     "torch": "PyTorchFileReader PyTorchFileWriter",
-    "torch._C": "DispatchKey Graph Value",
+    "torch._C": "Graph Value",
     "torch._C._distributed_c10d": "ProcessGroup",
     "torch._dynamo._trace_wrapped_higher_order_op": "TransformGetItemToIndex",
     "torch._subclasses": "FakeTensor FakeTensorMode",
     "torch._subclasses.fake_tensor": "FakeTensor FakeTensorMode",
+    "torch.ao.quantization": (
+        "DeQuantStub QConfig QuantStub convert default_observer default_weight_observer "
+        "default_per_channel_weight_observer fuse_modules fuse_modules_qat prepare prepare_qat "
+        "quantize_dynamic"
+    ),
     "torch.cuda": "Event ExternalStream Stream StreamContext CUDAGraph graph default_generators",
     "torch.distributed": (
         "Backend FileStore GroupMember P2POp ProcessGroup ReduceOp Store TCPStore Work "
@@ -46,7 +51,13 @@ ABSENT: dict[str, str] = {
     ),
     "torch.distributions.constraints": "positive_definite",
     "torch.distributions.multivariate_normal": "MultivariateNormal",
-    "torch.fx": "Graph GraphModule Interpreter Node Proxy Tracer symbolic_trace wrap",
+    "torch.fx": "Graph GraphModule Interpreter Node Proxy Tracer symbolic_trace",
+    "torch.fx.graph_module": (
+        "GraphModule _CodeOnlyModule _USER_PRESERVED_ATTRIBUTES_KEY _copy_attr"
+    ),
+    "torch.fx.node": "Argument Node Target",
+    "torch.fx.proxy": "Proxy",
+    "torch.nn.quantized": "FloatFunctional",
     "torch.nn.parallel": "DistributedDataParallel",
     "torch.nn.parallel.distributed": "DistributedDataParallel",
     "torch.nn.utils.prune": (
@@ -70,7 +81,7 @@ def absent(path: str) -> Any:
     module, _, name = path.rpartition(".")
     if name not in ABSENT.get(module, "").split():
         return None
-    return absent_class(path) if name[0].isupper() else absent_function(path)
+    return absent_class(path) if name.lstrip("_")[0].isupper() else absent_function(path)
 
 
 def absent_function(path: str) -> Callable[..., NoReturn]:

@@ -1,6 +1,9 @@
 """``torch.backends``: the libraries that torch stands on, with switches that change nothing."""
 
 from flambeau.interpose.standins import (
+    backends_cpu as cpu,
+)
+from flambeau.interpose.standins import (
     backends_cuda as cuda,
 )
 from flambeau.interpose.standins import (
@@ -18,5 +21,8 @@ from flambeau.interpose.standins import (
 from flambeau.interpose.standins import (
     backends_openmp as openmp,
 )
+from flambeau.interpose.standins import (
+    backends_quantized as quantized,
+)
 
-__all__ = ["cuda", "cudnn", "mkl", "mkldnn", "mps", "openmp"]
+__all__ = ["cpu", "cuda", "cudnn", "mkl", "mkldnn", "mps", "openmp", "quantized"]

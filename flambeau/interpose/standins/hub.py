@@ -18,7 +18,7 @@ from urllib.parse import urlparse
 import flambeau
 
 _folder: str | None = None
-_HASH = re.compile(r"-([a-f0-9]*)\.")
+HASH_REGEX = re.compile(r"-([a-f0-9]*)\.")
 
 
 def _get_torch_home() -> str:
@@ -96,13 +96,43 @@ def load_state_dict_from_url(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / (file_name or Path(urlparse(url).path).name)
     if not path.exists():
-        found = _HASH.search(path.name) if check_hash else None
+        found = HASH_REGEX.search(path.name) if check_hash else None
         download_url_to_file(url, str(path), found[1] if found else None, progress)
     if zipfile.is_zipfile(path) and not _is_checkpoint(path):
         with zipfile.ZipFile(path) as archive:  # releases of torch before 1.6 zipped checkpoints
             (member,) = archive.namelist()
             path = Path(archive.extract(member, folder))
     return flambeau.load(path, map_location=map_location, weights_only=weights_only)
+
+
+class tqdm:
+    """Where progress would be shown: a pass through what is iterated, without output.
+
+    Args:
+        iterable: what to iterate.
+        **options: accepted.
+    """
+
+    def __init__(self, iterable: Any = (), **options: Any) -> None:
+        self.iterable = iterable
+
+    def __iter__(self) -> Any:
+        return iter(self.iterable)
+
+    def __enter__(self) -> tqdm:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def update(self, n: int = 1) -> None:
+        """Nothing is shown."""
+
+    def close(self) -> None:
+        """Nothing is shown."""
+
+
+load_url = load_state_dict_from_url
 
 
 def _is_checkpoint(path: Path) -> bool:

@@ -35,7 +35,7 @@ def _same(fn: Callable[..., Any]) -> Callable[..., Any]:
     return fn
 
 
-export = unused = script_if_tracing = _same
+export = unused = script_if_tracing = _script_if_tracing = _overload_method = _same
 
 
 class ScriptModule:

@@ -1,0 +1,4 @@
+"""``torch.backends.quantized``: no engine is there."""
+
+engine = "none"
+supported_engines: list[str] = ["none"]
