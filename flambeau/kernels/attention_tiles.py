@@ -184,15 +184,6 @@ def first_lanes(f: Function, machine: Machine, count: Value, step: int = 1) -> s
     return f.op(f"icmp ult <{lanes} x i32> {numbers}, {many}")
 
 
-def masked_load(f: Function, machine: Machine, place: str, mask: str) -> str:
-    """float32 lanes at `place` where the mask says so, else 0."""
-    vec = machine.vec
-    return f.op(
-        f"call {vec} @llvm.masked.load.v{machine.lanes}f32.p0(ptr align 4 {place}, "
-        f"{machine.bits} {mask}, {vec} zeroinitializer)"
-    )
-
-
 def masked_store(f: Function, machine: Machine, value: str, place: str, mask: str) -> None:
     """Write the mask's lanes."""
     f.do(
