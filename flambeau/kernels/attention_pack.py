@@ -49,12 +49,12 @@ def along(
 
 
 def element_place(
-    f: Function, machine: Machine, to: str, wide: Value, along: Value, lane: Value
+    f: Function, machine: Machine, to: str, wide: Value, number: Value, lane: Value
 ) -> str:
-    """Where element `along` of the dimension summed over goes, in rows of `wide` bytes of slots."""
-    at = f.gep("i8", to, f.mul(f.udiv(along, machine.step), wide))
+    """Where element `number` of the dimension summed over goes, in rows of `wide` bytes of slots."""
+    at = f.gep("i8", to, f.mul(f.udiv(number, machine.step), wide))
     at = f.gep("i32", at, lane)
-    return f.gep("i16", at, f.urem(along, 2)) if machine.pairs else at
+    return f.gep("i16", at, f.urem(number, 2)) if machine.pairs else at
 
 
 def copy_element(
