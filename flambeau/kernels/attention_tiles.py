@@ -71,6 +71,11 @@ class Machine:
         return 4 * self.lanes
 
     @property
+    def wide(self) -> int:
+        """Bits of a vector."""
+        return 32 * self.lanes
+
+    @property
     def panel(self) -> int:
         """Lanes of a panel's row."""
         return self.vectors * self.lanes
@@ -104,10 +109,9 @@ class Machine:
         many vectors as before. Half a vector is no slower and on some CPUs twice as fast."""
         if rows > self.lanes:
             return replace(self, asks=True)
-        lanes = 8 if rows <= 8 < self.lanes and not self.pairs else self.lanes
-        scalef = self.scalef and lanes == self.lanes
+        lanes = min(self.lanes, 8) if rows <= 8 else self.lanes
         tall = self.rows * self.vectors
-        return replace(self, lanes=lanes, rows=tall, scalef=scalef, vectors=1, asks=True)
+        return replace(self, lanes=lanes, rows=tall, vectors=1, asks=True)
 
 
 def machine_of(features: frozenset[str]) -> Machine:
@@ -157,9 +161,10 @@ def exp2(f: Function, machine: Machine, x: str) -> str:
     for term in EXP2[-2::-1]:
         p = fma(f, machine, p, r, constant(machine, term))
     if machine.scalef:
+        every = "i16 -1, i32 4" if machine.wide == 512 else "i8 -1"
         return f.op(
-            f"call {vec} @llvm.x86.avx512.mask.scalef.ps.512({vec} {p}, {vec} {n}, "
-            f"{vec} zeroinitializer, i16 -1, i32 4)"
+            f"call {vec} @llvm.x86.avx512.mask.scalef.ps.{machine.wide}({vec} {p}, {vec} {n}, "
+            f"{vec} zeroinitializer, {every})"
         )
     whole = f.op(f"fptosi {vec} {n} to {machine.ints}")
     tiny = f.op(f"icmp slt {machine.ints} {whole}, splat (i32 -126)")
@@ -234,7 +239,8 @@ def rounded_pairs(f: Function, machine: Machine, low: str, high: str) -> tuple[s
     """Two vectors of float32 as bfloat16: (one after the other, lane by lane as pairs)."""
     n, vec = 2 * machine.lanes, machine.vec
     both = f.op(
-        f"call <{n} x bfloat> @llvm.x86.avx512bf16.cvtne2ps2bf16.512({vec} {high}, {vec} {low})"
+        f"call <{n} x bfloat> @llvm.x86.avx512bf16.cvtne2ps2bf16.{machine.wide}({vec} {high}, "
+        f"{vec} {low})"
     )
     order = [k for lane in range(machine.lanes) for k in (lane, machine.lanes + lane)]
     return both, f.shuffle(n, "bfloat", both, "poison", order)
@@ -350,7 +356,7 @@ def rank_one_updates(
                 old = sums[i * nv + j]
                 following.append(
                     f.op(
-                        f"call {vec} @llvm.x86.avx512bf16.dpbf16ps.512({vec} {old}, "
+                        f"call {vec} @llvm.x86.avx512bf16.dpbf16ps.{machine.wide}({vec} {old}, "
                         f"{pair} {row}, {pair} {columns[j]})"
                     )
                     if pairs
@@ -439,13 +445,15 @@ def declarations(machine: Machine) -> set[str]:
     }
     if machine.scalef:
         found.add(
-            f"declare {vec} @llvm.x86.avx512.mask.scalef.ps.512({vec}, {vec}, {vec}, i16, i32)"
+            f"declare {vec} @llvm.x86.avx512.mask.scalef.ps.{machine.wide}({vec}, {vec}, {vec}, "
+            f"{'i16, i32' if machine.wide == 512 else 'i8'})"
         )
     if machine.pairs:
-        pair = f"<{2 * lanes} x bfloat>"
+        n = 2 * lanes
+        pair = f"<{n} x bfloat>"
         found |= {
-            f"declare {vec} @llvm.x86.avx512bf16.dpbf16ps.512({vec}, {pair}, {pair})",
-            f"declare {pair} @llvm.x86.avx512bf16.cvtne2ps2bf16.512({vec}, {vec})",
-            "declare <32 x i16> @llvm.masked.load.v32i16.p0(ptr, <32 x i1>, <32 x i16>)",
+            f"declare {vec} @llvm.x86.avx512bf16.dpbf16ps.{machine.wide}({vec}, {pair}, {pair})",
+            f"declare {pair} @llvm.x86.avx512bf16.cvtne2ps2bf16.{machine.wide}({vec}, {vec})",
+            f"declare <{n} x i16> @llvm.masked.load.v{n}i16.p0(ptr, <{n} x i1>, <{n} x i16>)",
         }
     return found

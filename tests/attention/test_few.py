@@ -49,13 +49,15 @@ def drawn(rng: np.random.Generator, shape: tuple[int, ...]) -> list[Any]:
     return [rng.standard_normal(x).astype(np.float32) for x in shapes]
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_plain(rng: np.random.Generator, shape: tuple[int, ...]) -> None:
-    q, k, v = drawn(rng, shape)
-    found = F.scaled_dot_product_attention(
-        flambeau.tensor(q), flambeau.tensor(k), flambeau.tensor(v), enable_gqa=True
-    )
-    np.testing.assert_allclose(found.numpy(), dense(q, k, v)[0], rtol=0, atol=2e-6)
+def test_plain(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> None:
+    given = [flambeau.tensor(x).to(getattr(flambeau, dtype)) for x in drawn(rng, shape)]
+    found = F.scaled_dot_product_attention(given[0], given[1], given[2], enable_gqa=True)
+    wanted = dense(*(x.float().numpy() for x in given))[0]
+    slack = {"float32": 1e-6, "bfloat16": 2.0**-7, "float16": 2.0**-10}[dtype]
+    atol = slack * max(1.0 if dtype == "float32" else 0.0, np.abs(wanted).max())
+    np.testing.assert_allclose(found.float().numpy(), wanted, rtol=0, atol=atol)
 
 
 @pytest.mark.parametrize("shape", SHAPES[:5])
