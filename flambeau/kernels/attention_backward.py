@@ -386,32 +386,6 @@ def forms(problem: Problem) -> list[tuple[bool, bool]]:
     return [(c, m) for c in crossing for m in masks]
 
 
-def operand(
-    f: Function, machine: Machine, t: Table, room: Room, x: str, rows: Value
-) -> tuple[str, Value]:
-    """Copy a tile of queries or cotangents; -> (address, bytes of a row) of its rows of slots, which
-    stay where they lie if slots are found there and no row is missing."""
-    features, axis, wide = ("E", "e", room.e_slots) if x == "q" else ("V", "v", room.v_slots)
-    near = f.cmp("eq", t[f"{x}_{axis}"], 1)
-
-    def copy(how: str, to: str) -> None:
-        f.do(
-            f"call void @{how}(ptr {room[to]}, ptr %{x}, i64 {t[f'{x}_l']}, "
-            f"i64 {t[f'{x}_{axis}']}, i64 %count, i64 {t[features]}, i64 {rows})"
-        )
-
-    if not machine.pairs:
-        copy("pack_rows", x)
-        return room[x], wide
-    whole = f.cmp("eq", f.urem(t[features], machine.step), 0)
-    direct = f.both(f.both(near, whole), f.cmp("eq", "%count", rows))
-    with f.when(f.op(f"xor i1 {direct}, true")):
-        copy("pack_rows", x)
-    copy("pack_steps", f"{x}_steps")
-    row = f.mul(t[f"{x}_l"], machine.stored_size)
-    return f.select(direct, f"%{x}", room[x], "ptr"), f.select(direct, row, wide)
-
-
 def block(machine: Machine, problem: Problem) -> str:
     """void block(t, room, q, g, dq, line, first, count, key, keys, b, h, sums, masked, factor,
     scale): a tile of queries against the room's block of keys. q, g and dq point at the tile;
@@ -431,7 +405,12 @@ def block(machine: Machine, problem: Problem) -> str:
     wide, full = machine.panel * 4, tiles.tile_rows(machine)[0]
     causal = problem.cover == "causal"
     rows = f.mul(f.ceildiv("%count", full), full)
-    lines = {x: operand(f, machine, t, room, x, rows) for x in "qg"}
+    for x, features, values in (("q", "E", "e"), ("g", "V", "v")):
+        for how, packed in {"pack_rows": x, pack.steps_name(machine): f"{x}_steps"}.items():
+            f.do(
+                f"call void @{how}(ptr {room[packed]}, ptr %{x}, i64 {t[f'{x}_l']}, "
+                f"i64 {t[f'{x}_{values}']}, i64 %count, i64 {t[features]}, i64 {rows})"
+            )
     slots = {x: tiles.slots(f, machine, t[x]) for x in "EV"}
     if machine.pairs:  # rows beyond the last query, which whole tiles of dQ read
         beyond = f.gep("i8", room["ds_pairs"], f.mul("%count", KEYS * 2))
@@ -446,10 +425,10 @@ def block(machine: Machine, problem: Problem) -> str:
         to = f.mul(panel.index, 4)
         for x, a, values in (("kt", "q", "E"), ("vt", "g", "V")):
             b = f.gep("i8", room[x], f.mul(index, room.kt_step if x == "kt" else room.vt_step))
-            start_of, stride = lines[a]
+            stride = room.e_slots if a == "q" else room.v_slots
             c = room["p" if x == "kt" else "ds"]
             with f.loop(rows, start=start, step=full) as row:
-                a_at = f.gep("i8", start_of, f.mul(stride, row.index))
+                a_at = f.gep("i8", room[a], f.mul(stride, row.index))
                 c_at = f.gep("i8", f.gep("i8", c, f.mul(row.index, KEYS * 4)), to)
                 f.do(
                     f"call void @{tiles.tile_name('set', full, 2)}(i64 {slots[values]}, "

@@ -51,7 +51,7 @@ def along(
 def element_place(
     f: Function, machine: Machine, to: str, wide: Value, number: Value, lane: Value
 ) -> str:
-    """Where element `number` of the dimension summed over goes, in rows of `wide` bytes of slots."""
+    """Where element `number` of the dimension summed over goes, in rows of `wide` bytes."""
     at = f.gep("i8", to, f.mul(f.udiv(number, machine.step), wide))
     at = f.gep("i32", at, lane)
     return f.gep("i16", at, f.urem(number, 2)) if machine.pairs else at
