@@ -245,7 +245,7 @@ def save(
         )
     if isinstance(f, (str, os.PathLike)):
         path = Path(os.path.realpath(f))
-        with _replacing(path) as sink:
+        with replacing(path) as sink:
             stem = path.name.rpartition(".")[0] or path.name
             plain = re.fullmatch(r"[\w.\- ]*\w[\w.\- ]*", stem, re.ASCII)
             _write(obj, sink, stem if plain else "archive", pickle_protocol)
@@ -279,7 +279,7 @@ def _write(obj: object, sink: Any, archive: str, protocol: int) -> None:
 
 
 @contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Any]:
+def replacing(path: Path) -> Iterator[Any]:
     """A file that takes `path`'s place when the block ends well, and vanishes when it does not.
 
     What is no regular file (a device, a pipe) is written directly.

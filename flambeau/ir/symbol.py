@@ -281,6 +281,19 @@ class Symbols:
         """A quotient or remainder, which is an unknown of its own where it does not come out."""
         if (exact := left.over(right)) is not None:
             return exact if operator == "//" else self.constant(0)
+        times = right.over(left) if left.terms else None
+        if times is not None and (times.least() or 0) >= 2 and (left.least() or 0) >= 1:
+            return self.constant(0) if operator == "//" else left  # by a multiple of itself
+        if (number := right.number) is not None and number > 0:  # multiples of it come out
+            whole = {m: c // number for m, c in left.terms.items()}
+            rest = self.expression({m: c % number for m, c in left.terms.items()})
+            if len(rest.terms) < len(left.terms) or rest.number is not None:
+                if rest.number is not None:
+                    part = self.constant(0)  # less than the divisor
+                    last = rest
+                else:
+                    part, last = (self.operation(o, rest, right) for o in ("//", "%"))
+                return self.expression(whole).plus(part) if operator == "//" else last
         known = left.least()
         positive = (right.least() or 0) > 0
         low = 0 if positive and (operator == "%" or (known is not None and known >= 0)) else None

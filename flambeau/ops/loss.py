@@ -277,7 +277,7 @@ def _by_probabilities(
         share = share * widen(weight.detach().view(-1, *(1,) * (input.ndim - dim - 1)))
     rows = -sum_axes(logs * share, (dim,))
     if reduction == "mean":
-        found = NAMES["sum"](rows) / float(max(input.numel() // max(count, 1), 1))
+        found = NAMES["sum"](rows) / max(input.numel() // max(count, 1), 1)
     else:
         found = reduced(rows, reduction)
     return cast(found, input.dtype)

@@ -253,6 +253,58 @@ def _recurrence_backward(
     return tuple(results)
 
 
+def _recurrence_results(
+    gates: Tensor, hidden: Tensor, cell: Any, weight: Any, bias: Any, lengths: Any, mode: str,
+    reverse: bool, save: bool,
+) -> tuple[Any, ...]:  # fmt: skip
+    """Shapes and dtypes, without recording the steps; also checks that the arguments fit.
+
+    Raises:
+        RuntimeError: sizes that do not fit one another.
+    """
+    steps, batch = gates._shape[:2]
+    units, dtype = hidden._shape[-1], gates.dtype
+    count, kept = GATES[mode]
+    for name, x, wanted in (
+        ("gates", gates, (steps, batch, count * units)),
+        ("hidden", hidden, (batch, units)),
+        ("cell", cell, (batch, units)),
+        ("weight_hh", weight, (count * units, units)),
+    ):
+        if x is not None and (x._shape != wanted or x.dtype is not dtype):
+            raise RuntimeError(
+                f"{mode}: expected {name} of shape {list(wanted)} and dtype {dtype}, got "
+                f"{list(x.shape)} and {x.dtype}"
+            )
+    states = ((steps, batch, units), dtype)
+    found = [states, ((batch, units), dtype)]
+    if mode == "lstm":
+        found.append(((batch, units), dtype))
+    if save and mode == "lstm":
+        found.append(states)
+    if save and kept:
+        found.append(((steps, batch, kept * units), dtype))
+    return tuple(found)
+
+
+def _backward_results(
+    g: Any, g_hidden: Any, g_cell: Any, out: Tensor, cells: Any, saved: Any, hidden: Tensor,
+    cell: Any, weight: Tensor, lengths: Any, mode: str, reverse: bool,
+) -> tuple[Any, ...]:  # fmt: skip
+    state = (hidden._shape, hidden.dtype)
+    gates = ((*out._shape[:2], weight._shape[0]), hidden.dtype)
+    found = [state, gates]
+    if mode == "gru":
+        found.append(gates)
+    if mode == "lstm":
+        found.append(state)
+    return tuple(found)
+
+
+_recurrence.results(_recurrence_results)
+_recurrence_backward.results(_backward_results)
+
+
 def _product_flops(node: Any) -> int:
     """Of the hidden states' products with `weight`."""
     steps, batch = node.attrs[-1][0 if node.op.name == "_recurrence" else 1][0][:2]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import flambeau
 from flambeau.ops.recurrent import GATES
-from flambeau.ops.rows import ROWS
+from flambeau.ops.rows import NAMES, ROWS
 from flambeau.ops.samples.arithmetic import Samples
 
 
@@ -25,7 +24,7 @@ def _recurrence(r: Any) -> list[Any]:
                     r(gates * units, units), bias, None, mode, reverse, True,
                 )
             )  # fmt: skip
-    lengths = flambeau.tensor([3, 1])
+    lengths = NAMES["tensor"]([3, 1])
     found.append((r(3, 2, 8), r(2, 2), r(2, 2), r(8, 2), None, lengths, "lstm", True, True))
     return found
 
@@ -36,7 +35,7 @@ def _layer(r: Any) -> list[Any]:
         rows = gates * 3
         weights = (r(rows, 2), r(rows, 3), r(rows), r(rows))
         found.append((r(4, 2, 2), *_states(r, mode, 2, 3), *weights, None, mode, False, True))
-    lengths = flambeau.tensor([3, 1])
+    lengths = NAMES["tensor"]([3, 1])
     weights = (r(9, 2), r(9, 3), None, None)
     found.append((r(3, 2, 2), r(2, 3), None, *weights, lengths, "gru", True, True))
     return found

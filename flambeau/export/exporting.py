@@ -1,0 +1,306 @@
+"""`export`: a module traced into a program.
+
+What tracing means is in `trace.py`, sizes are in `dims.py`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from flambeau import record
+from flambeau.export.dims import ExportError, Sizes, dimensions
+from flambeau.export.graph import Traced, below
+from flambeau.export.program import ExportedProgram, Input, Joint
+from flambeau.export.text import graph_text
+from flambeau.export.trace import Found, placeholder, trace
+from flambeau.ir.graph import PICK, Node
+from flambeau.ir.symbol import Guard
+from flambeau.nn.module import Module
+from flambeau.pytree import keystr, tree_flatten, tree_flatten_with_path, tree_unflatten
+from flambeau.tensor import Tensor
+
+
+class _Subject:
+    """A module with example inputs, to be traced with different sizes.
+
+    Args:
+        mod, args, kwargs, dynamic_shapes: as in `export`.
+
+    Attributes:
+        in_spec, out_spec: structures of the inputs and of the result.
+        leaves: the inputs, of which those at the places `where` are tensors.
+        titles: words for each.
+        states, kinds: parameters and buffers by name, and what each is.
+        sizes: what is symbolic.
+    """
+
+    def __init__(self, mod: Module, args: Any, kwargs: dict[str, Any], dynamic_shapes: Any) -> None:
+        self.mod = mod
+        paths, self.in_spec = tree_flatten_with_path((args, kwargs))
+        self.titles = [_title(path) for path, _ in paths]
+        self.leaves = [leaf for _, leaf in paths]
+        self.where = [k for k, leaf in enumerate(self.leaves) if isinstance(leaf, Tensor)]
+        self.states, self.kinds = _states(mod)
+        self.out_spec: Any = None
+        specs = _specs(mod, args, kwargs, dynamic_shapes)
+        titles = [self.titles[k] for k in self.where]
+        shapes = [tuple(self.leaves[k].shape) for k in self.where]
+        given = [
+            dimensions(specs.get(paths[k][0]), len(shape), title)
+            for k, shape, title in zip(self.where, shapes, titles, strict=True)
+        ]
+        self.sizes = Sizes(shapes, given, titles)
+
+    def call(self, given: list[Tensor]) -> list[Any]:
+        """The leaves of the module's result for other tensors."""
+        leaves = list(self.leaves)
+        for k, t in zip(self.where, given, strict=True):
+            leaves[k] = t
+        args, kwargs = tree_unflatten(leaves, self.in_spec)
+        found, self.out_spec = tree_flatten(self.mod(*args, **kwargs))
+        return found
+
+    def traced(self, hints: dict[str, int], gradients: bool) -> tuple[Found, list[Any]]:
+        """The graph for these sizes at hand, and the inputs' shapes."""
+        symbols, shapes = self.sizes.symbolic(lambda: record.calling_trace(1), hints)
+        inputs = [
+            (shape, self.leaves[k].dtype, self.leaves[k]._cell.device)
+            for shape, k in zip(shapes, self.where, strict=True)
+        ]
+        return trace(self.call, list(self.states.items()), inputs, symbols, gradients), shapes
+
+    def settled(self, gradients: bool) -> tuple[Found, list[Any], list[Guard]]:
+        """The graph for all sizes in their ranges, and what else must hold of them.
+
+        Raises:
+            ExportError: there is no such graph.
+        """
+
+        def at(hints: dict[str, int]) -> str:
+            return _anonymous(self.traced(hints, gradients)[0].graph)
+
+        while True:
+            found, shapes = self.traced(self.sizes.hints, gradients)
+            text = _anonymous(found.graph)
+            guards = self.sizes.settle(found.graph.symbols, partial(_differs, text, at))
+            if not self.sizes.changed:
+                _check_alike(self.sizes, text, at)
+                return found, shapes, guards
+
+
+def export(
+    mod: Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any] | None = None,
+    *,
+    dynamic_shapes: Any = None,
+    strict: bool = False,
+    preserve_module_call_signature: tuple[str, ...] = (),
+) -> ExportedProgram:
+    """Trace a module into a program that runs without its Python.
+
+    Args:
+        mod: the module, in the mode (`train`, `eval`) that the program shall have.
+        args: example inputs; only shapes, dtypes and values that are no tensors matter.
+        kwargs: example inputs by name.
+        dynamic_shapes: which sizes may change: by parameter name (a dict) or position (a tuple or
+            list), in the structure of the inputs; for each tensor None, {dimension: `Dim`}, or an
+            entry per dimension. Everything else is fixed.
+        strict: accepted; there is one way of tracing.
+        preserve_module_call_signature: accepted.
+
+    Returns:
+        The program. Its parameters and buffers are those of the module.
+
+    Raises:
+        ExportError: sizes that the program fixes, values that it reads, or state that it changes
+            in ways that a graph cannot repeat; the message says where and what to do.
+
+    Example:
+        >>> from flambeau import nn, ones
+        >>> from flambeau.export import Dim
+        >>> program = export(nn.Linear(3, 2), (ones(4, 3),), dynamic_shapes=({0: Dim("batch")},))
+        >>> program.module()(ones(7, 3)).shape
+        torch.Size([7, 2])
+    """
+    if not isinstance(mod, Module):
+        raise ValueError(f"Expected `mod` to be an instance of `torch.nn.Module`, got {type(mod)}.")
+    if not isinstance(args, tuple):
+        raise ExportError(
+            f"Expecting `args` to be a tuple of example positional inputs, got {type(args)}"
+        )
+    subject = _Subject(mod, args, dict(kwargs or {}), dynamic_shapes)
+    found, shapes, guards = subject.settled(False)
+    joint = None
+    if any(t.requires_grad for t in subject.states.values()):
+        both, shapes, more = subject.settled(True)
+        known = {str(g) for g in guards}
+        guards += [g for g in more if str(g) not in known]
+        joint = _joint(found, both, len(subject.states) + len(subject.where))
+    shape_of = dict(zip(subject.where, shapes, strict=True))
+    inputs = [
+        Input(title, shape_of[k], leaf.dtype) if k in shape_of else Input(title, value=leaf)
+        for k, (title, leaf) in enumerate(zip(subject.titles, subject.leaves, strict=True))
+    ]
+    program = ExportedProgram(
+        found.graph,
+        joint,
+        inputs,
+        subject.in_spec,
+        found.outputs,
+        subject.out_spec,
+        subject.states,
+        subject.kinds,
+        found.written,
+        found.constants,
+        dict(subject.sizes.roots),
+        guards,
+    )
+    program.example_inputs = (args, dict(kwargs or {}))
+    return program
+
+
+def _title(path: Any) -> str:
+    """`args[0]`, `kwargs['mask']`-like words for a leaf's place."""
+    first, *rest = path
+    return ("args" if first.idx == 0 else "kwargs") + keystr(tuple(rest))
+
+
+def _states(mod: Module) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """A module's parameters and buffers, and what each is; shared ones once."""
+    states: dict[str, Tensor] = dict(mod.named_parameters())
+    kinds = dict.fromkeys(states, "parameter")
+    saved = mod.state_dict(keep_vars=True)
+    for name, value in mod.named_buffers():
+        states[name] = value
+        kinds[name] = "buffer" if name in saved else "temporary"
+    return states, kinds
+
+
+def _specs(mod: Module, args: Any, named: dict[str, Any], given: Any) -> dict[Any, Any]:
+    """What `dynamic_shapes` says, by the place of the tensor in (args, kwargs)."""
+    if not given:
+        return {}
+    if isinstance(given, dict):
+        try:
+            bound = inspect.signature(mod.forward).bind(*args, **named)
+        except TypeError as error:
+            raise ExportError(f"the example inputs do not fit forward(): {error}") from None
+        unknown = given.keys() - bound.arguments.keys()
+        if unknown:
+            raise ExportError(
+                f"dynamic_shapes names {sorted(unknown)}, but the inputs are "
+                f"{list(bound.arguments)}"
+            )
+        by_name = {name: given.get(name) for name in bound.arguments}
+        tree: Any = (
+            tuple(by_name[name] for name in list(bound.arguments)[: len(args)]),
+            {name: by_name.get(name) for name in named},
+        )
+    else:
+        if len(given) != len(args) + len(named):
+            raise ExportError(
+                f"dynamic_shapes has {len(given)} entries for {len(args) + len(named)} inputs"
+            )
+        rest = list(given)
+        tree = (tuple(rest[: len(args)]), dict(zip(named, rest[len(args) :], strict=True)))
+    found: dict[Any, Any] = {}
+    paths, _ = tree_flatten_with_path((args, named))
+    for path, leaf in paths:
+        if not isinstance(leaf, Tensor):
+            continue
+        part = tree
+        for key in path:
+            if part is None or not isinstance(part, (tuple, list, dict)):
+                break
+            part = key.get(part)
+        found[path] = part
+    return found
+
+
+def _anonymous(graph: Traced) -> str:
+    return graph_text(graph, [f"i{k}" for k in range(graph.inputs)])
+
+
+def _differs(text: str, at: Callable[[dict[str, int]], str], hints: dict[str, int]) -> bool:
+    """Whether the program is another one, or none, for other sizes."""
+    try:
+        return at(hints) != text
+    except (RuntimeError, ValueError, IndexError, TypeError):
+        return True
+
+
+def _check_alike(sizes: Sizes, text: str, at: Callable[[dict[str, int]], str]) -> None:
+    """Trace with other sizes, and refuse a program that comes out otherwise.
+
+    Raises:
+        ExportError: naming the size, and the operation where the graphs part.
+    """
+    hints = sizes.others()
+    if hints == sizes.hints:
+        return
+    other = at(hints)
+    if text == other:
+        return
+    changed = list(hints)
+    for name in changed:
+        alone = {**sizes.hints, name: hints[name]}
+        single = at(alone)
+        if single != text:
+            changed, other, hints = [name], single, alone
+            break
+    lines = zip(text.split("\n"), other.split("\n"), strict=False)
+    first = next(((a, b) for a, b in lines if a != b), ("", ""))
+    shown = ", ".join(f"{n} = {sizes.hints[n]} or {hints[n]}" for n in changed)
+    raise ExportError(
+        f"the program is another one for each size: traced with {shown}, it differs at\n"
+        f"  {first[0].strip()}\n  {first[1].strip()}\n"
+        "It uses a size as a Python number, such as in range(size) or int(size). Use operations "
+        "on whole tensors, a recurrent layer or torch's scan instead of a loop, or leave the size "
+        "out of dynamic_shapes."
+    )
+
+
+def _joint(found: Found, both: Found, inputs: int) -> Joint | None:
+    """Split what was traced with gradients into the graphs of a run forward and one back."""
+    if not both.gradients:
+        return None
+    graph = both.graph
+    if len(both.constants) != len(found.constants):
+        raise ExportError("the program brings along other tensors when it has gradients")
+    first = len(found.graph.outputs)
+    results, slopes = graph.outputs[:first], graph.outputs[first:]
+    nodes = [n for n in graph.nodes if not n.src and n.op.kind == "input"]
+    cotangents = nodes[inputs : inputs + len(both.cotangents)]
+    ahead = set(below(results, set(nodes)))
+    # what has several results is kept by the results that the way back reads
+    ahead |= {n for n in graph.nodes if n.op is PICK and n.src[0] in ahead}
+    back = below(slopes, set(nodes) | ahead)
+    kept = [n for n in back if (n in ahead or n in nodes) and n not in cotangents]
+    # forward: the inputs without cotangents
+    plain = [n for n in nodes if n not in cotangents]
+    forward = _renumbered(graph, below([*results, *kept], set(plain)), plain, [*results, *kept])
+    rear = _renumbered(graph, back, [*kept, *cotangents], slopes)
+    return Joint(forward, rear, both.cotangents, both.gradients)
+
+
+def _renumbered(
+    graph: Traced, nodes: list[Node], inputs: list[Node], outputs: Sequence[Node]
+) -> Traced:
+    """A part of a graph, with some of its nodes as inputs."""
+    made = {n: placeholder(k, n.shape, n.dtype) for k, n in enumerate(inputs)}
+    order = [made[n] for n in inputs]
+    for node in nodes:
+        if node in made:
+            continue
+        src = tuple(made[s] if type(s) is Node else s for s in node.src)
+        made[node] = Node(node.op, src, node.attrs, node.shape, node.dtype)
+        order.append(made[node])
+    draws = graph.draws if any(n.op.name == "random_bits" for n in order) else 0
+    return Traced(order, [made[n] for n in outputs], len(inputs), graph.symbols, draws)
+
+
+__all__ = ["export"]

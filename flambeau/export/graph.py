@@ -1,0 +1,148 @@
+"""Traced graphs: nodes with symbolic sizes, made into nodes of plain sizes when they run."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+from flambeau.export.dims import ExportError
+from flambeau.ir.graph import INPUT, PICK, Graph, Node
+from flambeau.ir.symbol import Symbols, filled
+from flambeau.ir.verify import verify
+from flambeau.ops.random import default_generator
+from flambeau.ops.table import expand_composite, specs_of
+
+_MOST_BINDINGS = 64
+
+
+class Traced:
+    """A graph over inputs, of which sizes may be expressions.
+
+    Args:
+        nodes: sources before users; an input has its number as attribute.
+        outputs: the results.
+        inputs: how many inputs there are.
+        symbols: what the sizes are made of.
+        draws: how many places of the random stream a run takes, a number or an expression.
+
+    Attributes:
+        trusted: whether the graph was traced here; one from a file is verified for all sizes that
+            it runs with.
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        outputs: Sequence[Node],
+        inputs: int,
+        symbols: Symbols,
+        draws: Any = 0,
+    ) -> None:
+        self.nodes = tuple(nodes)
+        self.outputs = tuple(outputs)
+        self.inputs = inputs
+        self.symbols = symbols
+        self.draws = draws
+        self.trusted = True
+        self._bound: OrderedDict[tuple[int, ...], list[tuple[Any, ...]]] = OrderedDict()
+
+    def over(self, sources: Sequence[Node], binding: Sequence[int]) -> list[Node]:
+        """The results' nodes over other nodes, for values of the symbols."""
+        key = tuple(binding)
+        plain = self._bound.get(key)
+        if plain is None:
+            plain = self._at(self.symbols.unknowns_at(key))
+            if not self.trusted:
+                self._verify(plain)
+            self._bound[key] = plain
+            if len(self._bound) > _MOST_BINDINGS:
+                self._bound.popitem(last=False)
+        else:
+            self._bound.move_to_end(key)
+        first = 0
+        if self.draws:
+            count = filled(self.draws, self.symbols.unknowns_at(key))
+            seed, first = default_generator.take(count)
+        made: list[Node] = []
+        for op, src, attrs, shape, dtype in plain:
+            if op is INPUT:
+                made.append(sources[attrs[0]])
+            elif op.name == "random_bits":
+                made.append(Node(op, (seed, first + src[1][1]), attrs, shape, dtype))
+            else:
+                given = tuple([made[s] if kind else s for kind, s in src])
+                made.append(Node(op, given, attrs, shape, dtype))
+        places = {n: k for k, n in enumerate(self.nodes)}
+        return [made[places[n]] for n in self.outputs]
+
+    def _at(self, unknowns: Sequence[int]) -> list[tuple[Any, ...]]:
+        """Every node's parts with plain sizes; sources as (is a node, its place or the number)."""
+        place: dict[Node, int] = {}
+        found = []
+        for node in self.nodes:
+            src = tuple(
+                (True, place[s]) if type(s) is Node else (False, filled(s, unknowns))
+                for s in node.src
+            )
+            attrs, shape = filled(node.attrs, unknowns), filled(node.shape, unknowns)
+            found.append((node.op, src, attrs, shape, node.dtype))
+            place[node] = len(place)
+        return found
+
+    def verify(self, binding: Sequence[int]) -> None:
+        """Check the graph for values of the symbols.
+
+        Raises:
+            ExportError: it breaks a rule of the IR.
+        """
+        self._verify(self._at(self.symbols.unknowns_at(binding)))
+
+    def _verify(self, plain: list[tuple[Any, ...]]) -> None:
+        nodes: list[Node] = []
+        for op, src, attrs, shape, dtype in plain:
+            given = tuple(nodes[s] if kind else s for kind, s in src)
+            nodes.append(Node(op, given, attrs, shape, dtype))
+        places = {n: k for k, n in enumerate(self.nodes)}
+        outputs = {nodes[places[n]]: None for n in self.outputs}
+        inputs = [n for n in nodes if n.op is INPUT]
+        try:
+            verify(Graph(nodes, inputs, list(outputs.items()), 0), "loading")
+            for node in nodes:
+                if node.op.kind == "composite":
+                    _check_composite(node)
+                elif node.op is PICK:
+                    _check_pick(node)
+        except (AssertionError, RuntimeError, ValueError, TypeError, KeyError, IndexError,
+                AttributeError, StopIteration, RecursionError, OverflowError) as error:  # fmt: skip
+            raise ExportError(f"the program is not valid: {error}") from None
+
+
+def _check_composite(node: Node) -> None:
+    """The results of a composite are those of its body."""
+    specs = specs_of(node)
+    wanted = ((node.shape, node.dtype),) if specs is None else specs
+    found = tuple((n.shape, n.dtype) for n in expand_composite(node))
+    if found != tuple(wanted):
+        raise ValueError(f"{node.op.name} gives {found}, not {wanted}")
+
+
+def _check_pick(node: Node) -> None:
+    specs = specs_of(node.src[0])
+    if specs is None or specs[node.attrs[0]] != (node.shape, node.dtype):
+        raise ValueError(f"a result of {node.src[0].op.name} is no {node.dtype}{list(node.shape)}")
+
+
+def below(outputs: Sequence[Node], ends: set[Node]) -> list[Node]:
+    """The nodes that outputs are made of, sources before users, down to `ends` and to nodes that
+    have memory, both included."""
+    seen: set[Node] = set()
+    stack = list(outputs)
+    while stack:
+        node = stack.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if node.buffer is None and node not in ends:
+            stack.extend(s for s in node.src if type(s) is Node and s not in seen)
+    return sorted(seen, key=lambda n: n.order)
