@@ -25,6 +25,8 @@ MODULES: dict[str, tuple[str, ...]] = {
     "torch.nn.modules": ("flambeau.nn",),
     "torch.nn.modules.batchnorm": ("flambeau.nn.normalization",),
     "torch.nn.modules.instancenorm": ("flambeau.nn.normalization",),
+    "torch.nn.modules.lazy": ("flambeau.nn.lazy", "flambeau.nn.uninitialized"),
+    "torch.nn.parameter": ("flambeau.nn.parameter", "flambeau.nn.uninitialized", "flambeau.nn"),
     "torch.nn.modules.module": ("flambeau.nn.module", "flambeau.nn.state", "flambeau.nn.hooks"),
     "torch.nn.modules.transformer": ("flambeau.nn.transformer",),
     "torch.nn.parallel": ("flambeau.nn.parallel", "flambeau.nn.data_parallel"),

@@ -10,6 +10,7 @@ from typing import Any
 import flambeau
 from flambeau.nn.hooks import Hook, RemovableHandle, WrappedHook, add_hook
 from flambeau.nn.parameter import Parameter
+from flambeau.nn.uninitialized import is_lazy
 
 _EXTRA_STATE_KEY_SUFFIX = "_extra_state"
 
@@ -190,6 +191,8 @@ class StateDictMixin:
                 f'While copying the parameter named "{key}", expected torch.Tensor or Tensor-like'
                 f" object from checkpoint but received {type(value)}"
             )
+        if is_lazy(param):  # and so is the value
+            return None
         if param.dim() == 0 and tuple(value.shape) == (1,):
             value = value[0]  # scalars were saved with one dimension before torch 0.4
         if value.shape != param.shape:
