@@ -124,4 +124,5 @@ globals().update(
 )
 
 # these are written in the public names above
-from flambeau import nn, optim  # noqa: E402
+from flambeau import nn, optim, sparse  # noqa: E402
+from flambeau.sparse import sparse_coo_tensor, sparse_csr_tensor  # noqa: E402

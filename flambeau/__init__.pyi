@@ -134,6 +134,9 @@ __version__: _builtins.str
 newaxis: None
 from flambeau import nn as nn
 from flambeau import optim as optim
+from flambeau import sparse as sparse
+from flambeau.sparse import sparse_coo_tensor as sparse_coo_tensor
+from flambeau.sparse import sparse_csr_tensor as sparse_csr_tensor
 from flambeau.explanation import Explanation as Explanation
 from flambeau.explanation import explain as explain
 from flambeau.serialization import load as load

@@ -1151,6 +1151,8 @@ class Tensor(metaclass=_TensorMeta):
         """exp(x) / sum(exp(x)) along one dimension."""
     def sort(self, dim: _builtins.int = -1, descending: _builtins.bool = False, stable: _builtins.bool = False) -> Any:
         """(values, indices) in order along a dimension; always stable, NaN as the largest."""
+    def sparse_mask(self, mask: Any) -> Any:
+        """The elements of a dense tensor at the places of a sparse one."""
     def split(self, split_size_or_sections: Any, dim: _builtins.int = 0) -> _builtins.tuple[Tensor, ...]:
         """Views of consecutive sections: of one size (the last may be smaller), or of given sizes."""
     def split_with_sizes(self, split_sizes: Any, dim: _builtins.int = 0) -> _builtins.tuple[Tensor, ...]:
@@ -1209,6 +1211,14 @@ class Tensor(metaclass=_TensorMeta):
         """`repeat`, with missing counts taken as 1."""
     def to(self, *args: Any, device: Any = None, dtype: _DType | None = None, non_blocking: _builtins.bool = False, copy: _builtins.bool = False, memory_format: Any = None, other: Tensor | None = None) -> Tensor:
         """The tensor with another dtype and/or device: `to(dtype)`, `to(device)`, `to(other)`."""
+    def to_dense(self, dtype: _DType | None = None, *, masked_grad: Any = None) -> Tensor:
+        """The tensor itself, as dtype."""
+    def to_sparse(self, sparse_dim: _builtins.int | None = None, *, layout: _Layout | None = None, blocksize: Any = None, dense_dim: _builtins.int | None = None) -> Any:
+        """The nonzero elements of a dense tensor in a sparse layout."""
+    def to_sparse_coo(self, sparse_dim: _builtins.int | None = None, *, layout: _Layout | None = None, blocksize: Any = None, dense_dim: _builtins.int | None = None) -> Any:
+        """The nonzero elements of a dense tensor in a sparse layout."""
+    def to_sparse_csr(self, dense_dim: _builtins.int | None = None) -> Any:
+        """The nonzero elements of a dense matrix in compressed row form."""
     def topk(self, k: _builtins.int, dim: _builtins.int = -1, largest: _builtins.bool = True, sorted: _builtins.bool = True) -> Any:
         """(values, indices) of the k largest (or smallest) elements of a dimension, in order."""
     def trace(self) -> Tensor:

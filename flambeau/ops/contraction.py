@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from flambeau.layout import strided
 from flambeau.ops.movement import sum_to, transpose
 from flambeau.ops.rows import NAMES
 from flambeau.ops.table import composite, emit, primitive
@@ -80,6 +81,10 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     Raises:
         RuntimeError: sizes or dtypes that do not fit, or a 0-d argument.
     """
+    for x in (input, other):
+        if x.layout is not strided:
+            found: Tensor = x.matrix_product(input, other)  # type: ignore[attr-defined]
+            return found
     if input.ndim == 0 or other.ndim == 0:
         raise RuntimeError(
             f"both arguments to matmul need to be at least 1D, but they are "

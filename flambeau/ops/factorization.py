@@ -67,12 +67,12 @@ def _batched(of: Any, *arrays: Any) -> list[Any]:
 
 
 @primitive("host")
-def lower_factor(row: Any, input: Tensor, checked: bool) -> tuple[Tensor, ...]:
-    """(L, info) with input = L L^H from the lower triangle; info is the order of the first leading
-    minor that is not positive, where L is NaN (`checked`: an error), or 0."""
+def lower_factor(row: Any, input: Tensor, checked: bool, upper: bool) -> tuple[Tensor, ...]:
+    """(L, info) with input = L L^H from one triangle; info is the order of the first leading minor
+    that is not positive, where L is NaN (`checked`: an error), or 0."""
     lead = input._shape[:-2]
     specs = ((input._shape, input.dtype), (lead, dtypes.int32))
-    return emit_many(row, (input,), (checked,), specs)
+    return emit_many(row, (input,), (checked, upper), specs)
 
 
 def _minor(a: Any) -> int:
@@ -95,7 +95,9 @@ def _one_lower(a: Any) -> tuple[Any, Any]:
         return np.full_like(a, np.nan), np.int32(_minor(a))
 
 
-def _lower_factor(x: Any, checked: bool, specs: Any) -> tuple[Any, Any]:
+def _lower_factor(x: Any, checked: bool, upper: bool, specs: Any) -> tuple[Any, Any]:
+    if upper:
+        x = np.conj(np.swapaxes(x, -1, -2))
     try:
         return np.linalg.cholesky(x), np.zeros(x.shape[:-2], np.int32)
     except np.linalg.LinAlgError:
@@ -111,11 +113,11 @@ def _lower_factor(x: Any, checked: bool, specs: Any) -> tuple[Any, Any]:
     return factor, info
 
 
-def _lower_vjp(g: Any, outs: Any, x: Any, checked: bool) -> tuple[Any, ...]:
+def _lower_vjp(g: Any, outs: Any, x: Any, checked: bool, upper: bool) -> tuple[Any, ...]:
     factor, inner = outs[0], matmul(adjoint(outs[0]), g[0])
     inner = (NAMES["tril"](inner) + adjoint(NAMES["tril"](inner, -1))) * 0.5
     left = substitute(adjoint(factor), inner, True, False)
-    return adjoint(substitute(adjoint(factor), adjoint(left), True, False)), None
+    return adjoint(substitute(adjoint(factor), adjoint(left), True, False)), None, None
 
 
 lower_factor.reference(_lower_factor)

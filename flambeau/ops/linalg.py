@@ -92,7 +92,7 @@ def batched_alike(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 def _cholesky(name: str, a: Tensor, upper: bool, checked: bool) -> tuple[Tensor, Tensor]:
     matrices(name, a, square=True)
-    factor, info = lower_factor(adjoint(a) if upper else a, checked)
+    factor, info = lower_factor(a, checked, upper)
     return (adjoint(factor) if upper else factor), info
 
 

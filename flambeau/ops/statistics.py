@@ -493,7 +493,7 @@ def cov(
         divisor: Any = builtins.max(count - correction, 0.0)
         right = x - mean
     else:
-        weights = weights.to(x.dtype) if weights.dtype.category < 2 else weights
+        weights = weights.to(x.dtype.to_real()) if weights.dtype.category < 2 else weights
         count = NAMES["sum"](weights)
         mean = NAMES["sum"](x * weights, 1, True) / count
         square = NAMES["sum"](weights * aweights) if aweights is not None else count

@@ -96,7 +96,7 @@ def signed_orders(r: Any) -> list[tuple[Any, ...]]:
 
 
 SAMPLES: dict[str, Samples] = {
-    "lower_factor": square(positive, True),
+    "lower_factor": square(positive, True, False),
     "linalg_cholesky": lambda r: [
         (positive(r, 3, 3),),
         (positive(r, 2, 3, 3), {"upper": True}),
