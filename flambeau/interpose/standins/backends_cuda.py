@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 matmul = SimpleNamespace(
     allow_tf32=False,
@@ -35,3 +36,28 @@ def enable_flash_sdp(enabled: bool) -> None:
 
 
 enable_math_sdp = enable_mem_efficient_sdp = enable_cudnn_sdp = enable_flash_sdp
+
+
+class SDPAParams(NamedTuple):
+    """A call of scaled_dot_product_attention, to ask which of CUDA's kernels could answer it."""
+
+    query: Any
+    key: Any
+    value: Any
+    attn_mask: Any
+    dropout: float
+    is_causal: bool
+    enable_gqa: bool
+
+
+def can_use_flash_attention(params: SDPAParams, debug: bool = False) -> bool:
+    """False: there are no CUDA kernels to choose from."""
+    return False
+
+
+can_use_efficient_attention = can_use_cudnn_attention = can_use_flash_attention
+
+
+def is_flash_attention_available() -> bool:
+    """False."""
+    return False
