@@ -182,7 +182,7 @@ class Guess:
             offset = column[-1] - times * values[-1]
             if (
                 times
-                and abs(offset) < values[-1]
+                and abs(offset) < abs(times) * values[-1]
                 and all(c == times * v + offset for c, v in zip(column, values, strict=True))
             ):
                 shifted: int = made * times + offset

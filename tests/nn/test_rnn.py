@@ -154,6 +154,22 @@ def test_one_node_a_layer_whatever_the_length() -> None:
     assert counts[0] == counts[1]
 
 
+def test_other_lengths_compile_nothing() -> None:
+    layer, head = nn.LSTM(4, 8, batch_first=True), nn.Linear(8, 2)
+
+    def step(steps: int) -> int:
+        before = record.counters.compiled
+        out, _ = layer(flambeau.randn(3, steps, 4))
+        loss = head(out[:, -1]).square().mean()
+        loss.backward()
+        loss.item()
+        return record.counters.compiled - before
+
+    for steps in (5, 9, 12):
+        step(steps)
+    assert [step(steps) for steps in (7, 30, 31, 50)] == [0] * 4
+
+
 @pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])
 def test_without_a_batch_and_batch_first(kind: str) -> None:
     layer = getattr(nn, kind)(3, 5, 2)
