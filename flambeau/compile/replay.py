@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from flambeau import record
-from flambeau.ir.graph import PICK, Node, Op
+from flambeau.ir.graph import PICK, Drawn, Node, Op
 from flambeau.ir.recorded import Recorded
 from flambeau.ir.symbol import Symbols, SymFloat, SymInt, filled
 from flambeau.ops.random import default_generator
@@ -172,7 +172,10 @@ def given(numbers: list[Any], state: Any) -> list[Any]:
     if state.unknowns is not None:
         numbers = [filled(n, state.unknowns) for n in numbers]
     seed, first = state.seed, state.first
-    return [seed if type(n) is str else first + n[1] if type(n) is tuple else n for n in numbers]
+    return [
+        seed if type(n) is str else Drawn(first + n[1], True) if type(n) is tuple else n
+        for n in numbers
+    ]
 
 
 class Live:

@@ -23,7 +23,7 @@ from flambeau.autograd.backward import _leading_to, _Task
 from flambeau.compile.guards import Refusal, Slot, Walk, same
 from flambeau.compile.observe import Observer
 from flambeau.compile.replay import End, Live, Path, Read, Region, Shown, Spent, Tape, value_key
-from flambeau.ir.graph import INPUT, VIEW, Node, reachable
+from flambeau.ir.graph import INPUT, VIEW, Drawn, Node, reachable
 from flambeau.ir.recorded import Lifting
 from flambeau.ir.symbol import SymFloat, SymInt, paused
 from flambeau.ops.random import default_generator
@@ -32,8 +32,6 @@ from flambeau.runtime.memory import Buffer
 from flambeau.size import Size
 from flambeau.tape import AccumulateGrad, GradFn, edge_of, modes
 from flambeau.tensor import Tensor, over
-
-_RANDOM = frozenset(("random_bits",))
 
 
 class Marker:
@@ -157,13 +155,13 @@ class Watcher:
     ) -> None:
         region: Region
         if outputs:
-            lifting = Lifting(_RANDOM, self.walk.symbols)
+            lifting = Lifting(self.walk.symbols)
             op = lifting.lift("compiled", outputs, set())
             which = {n: k for k, n in enumerate(outputs)}
             region = Region(
                 op,
                 [self._source(n) for n in lifting.inputs],
-                [self._number(*n) for n in lifting.numbers],
+                [self._number(n) for n in lifting.numbers],
                 [(self.cells.index(c), which[n], c.device) for c, n in makes],
                 [(k, which[n]) for k, n in writes],
                 expects,
@@ -189,17 +187,20 @@ class Watcher:
         ctypes.memmove(fixed.buffer.ptr, node.buffer.ptr, node.nbytes)
         return fixed
 
-    def _number(self, node: Node, at: int, number: Any) -> Any:
-        if node.op.name not in _RANDOM:
+    def _number(self, number: Any) -> Any:
+        """What a replay passes for a number: itself, or what it draws."""
+        if type(number) is not Drawn:
             return number
         seed, _ = default_generator.take(0)
-        first = node.src[1]
-        if node.src[0] != self.seed or seed != self.seed:
+        if seed != self.seed or (not number.place and number != self.seed):
             raise Refusal("it draws from a generator of its own, or seeds one")
-        if not self.first <= first <= default_generator._counter:
+        if not number.place:
+            return "seed"
+        first = number.number
+        if not self.first.number <= first <= default_generator._counter:
             raise Refusal("it draws random numbers from an earlier place of the stream")
         self.placed.add(first)
-        return "seed" if at == 0 else ("first", first - self.first)
+        return "first", first - self.first.number
 
     def drew(self, default: bool, first: int) -> None:
         """Random numbers are drawn, from place `first` of a stream on."""
@@ -243,6 +244,9 @@ class Watcher:
         raise Refusal(f"it hands on a tensor of shape {list(cell.node.shape)} made of ready values")
 
     # -- what the call does ---------------------------------------------------------------------
+
+    def writes(self, cell: Any) -> None:
+        """Writes are recorded like anything else."""
 
     def memory_used(self) -> None:
         """Memory of a tensor is used by other means than reading a value."""
@@ -378,15 +382,15 @@ class Watcher:
         if self.live_used and self.walk.exposed_live:
             raise Refusal(f"it reads {self.walk.exposed_live[0]}, which a live method may change")
         seed, now = default_generator.take(0)
-        if seed != self.seed or now < self.first:
+        if seed != self.seed or now.number < self.first.number:
             raise Refusal("it sets the state of the random number generator")
         if not self.drawn <= self.placed:  # a row that keeps its place where it cannot be found
             raise Refusal("it draws random numbers that a replay could not draw anew")
-        end = End(results, form, tape, spent, stores, now - self.first)
+        end = End(results, form, tape, spent, stores, now.number - self.first.number)
         root = self._path(end)
         self._prune(root)
         room = len(self.cells) - len(self.tensors)
-        return root, list(containers), room, now != self.first
+        return root, list(containers), room, now.number != self.first.number
 
     def _path(self, end: End) -> Path:
         root = path = Path()
@@ -507,7 +511,7 @@ class Watcher:
         roots = [g._node() for _, g in kept]
         ends = _residuals(roots, order, set(cotangents))
         places = self._end(needed, ends)
-        lifting = Lifting(_RANDOM, self.walk.symbols)
+        lifting = Lifting(self.walk.symbols)
         op = lifting.lift("compiled backward", roots, {*ends, *cotangents})
         inputs: list[Any] = []
         arranged: list[Node] = []
@@ -529,7 +533,7 @@ class Watcher:
         tape = Tape(
             op,
             inputs,
-            [self._number(*n) for n in lifting.numbers],
+            [self._number(n) for n in lifting.numbers],
             [k for k, _ in kept],
             [_comes_from(root, cotangents) for root in roots],
             tuple((t._shape, t.dtype, t._cell.device) for t in live),
@@ -622,7 +626,8 @@ def _residuals(roots: list[Node], order: int, cotangents: set[Node]) -> list[Nod
             continue
         seen.add(node)
         sources = [s for s in node.src if type(s) is Node]
-        free = node.op is VIEW or (not sources and node.op.name not in _RANDOM)
+        drawn = any(type(s) is Drawn for s in node.src)
+        free = node.op is VIEW or (not sources and not (drawn and node.shape))
         if node.order < order and not free:
             found[node] = None
         else:

@@ -29,6 +29,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from flambeau.dtype import dtype as DType
+from flambeau.ir.symbol import at_hand
 
 KINDS = (
     "input",
@@ -55,6 +56,24 @@ class Constant(float):
     """A number that a row's own formula holds, never one from a user: always compiled in."""
 
     __slots__ = ()
+
+
+class Drawn(int):
+    """The seed of a stream of random numbers, or a place in it that a draw has taken: never
+    compiled in, and drawn anew where a recording is replayed.
+
+    Args:
+        number: its value, symbolic if it is.
+        place: whether it is a place.
+    """
+
+    number: int
+    place: bool
+
+    def __new__(cls, number: int, place: bool) -> Drawn:
+        made = int.__new__(cls, at_hand(number))
+        made.number, made.place = number, place
+        return made
 
 
 _sequence = itertools.count().__next__
@@ -223,6 +242,8 @@ class Argument:
 
 def specialised(op: Op, at: int, number: float) -> bool:
     """Whether a number source is compiled in rather than passed when the program runs."""
+    if type(number) is Drawn:
+        return False
     if not number:  # -0.0 is another value than 0, but equal to it as a key
         return type(number) is int or math.copysign(1.0, number) > 0
     return (

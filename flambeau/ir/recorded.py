@@ -75,20 +75,17 @@ class Lifting:
     """Makes a `Recorded` of recorded nodes.
 
     Args:
-        own: whether a number source is passed by the caller whatever its value is (the place in a
-            stream of random numbers), given its node.
         symbols: those of symbolic sizes in the nodes.
 
     Attributes:
         inputs: recorded nodes that became inputs, in order.
-        numbers: the numbers that are passed, as recorded, with their nodes and positions.
+        numbers: the numbers that are passed, as recorded.
     """
 
-    def __init__(self, own: frozenset[str] = frozenset(), symbols: Symbols | None = None) -> None:
-        self.own = own
+    def __init__(self, symbols: Symbols | None = None) -> None:
         self.symbols = symbols
         self.inputs: list[Node] = []
-        self.numbers: list[tuple[Node, int, Any]] = []
+        self.numbers: list[Any] = []
 
     def lift(self, name: str, outputs: list[Node], ends: set[Node]) -> Recorded:
         """The graph below some nodes, down to what has memory or is one of `ends`."""
@@ -103,11 +100,11 @@ class Lifting:
             for at, s in enumerate(node.src):
                 if type(s) is Node:
                     src.append(made[s])
-                elif node.op.name not in self.own and specialised(node.op, at, s):
+                elif specialised(node.op, at, s):
                     src.append(float(s) if type(s) is Constant else s)
                 else:
                     src.append(Argument(len(self.numbers), "f" if isinstance(s, float) else "i"))
-                    self.numbers.append((node, at, s))
+                    self.numbers.append(s)
             made[node] = Node(node.op, tuple(src), node.attrs, node.shape, node.dtype)
         results = [made[n] for n in outputs]
         return Recorded(name, made.values(), results, len(self.inputs), self.symbols)

@@ -10,9 +10,10 @@ from functools import cache
 from typing import Any
 
 from flambeau import dtypes
+from flambeau.device import cpu
 from flambeau.dtype import dtype as DType
 from flambeau.dtype import float32, float64
-from flambeau.ir.graph import CAST
+from flambeau.ir.graph import CAST, Node
 from flambeau.ops.arithmetic import dtype_word
 from flambeau.ops.flex import How, _attention, _check_sizes
 from flambeau.ops.linear import check_probability
@@ -21,7 +22,7 @@ from flambeau.ops.random import default_generator, random_at
 from flambeau.ops.rows import NAMES, ROWS
 from flambeau.ops.table import composite
 from flambeau.size import broadcast_shapes
-from flambeau.tensor import Tensor
+from flambeau.tensor import Tensor, make
 
 
 class AttendingMask(Tensor):
@@ -87,8 +88,9 @@ def dropout_mod(
     key, first = default_generator.take(math.prod(shape))
     threshold = min(int(p * 2.0**64) - (1 << 63), (1 << 63) - 1)
     numbers = (*shape[1:], first, key, threshold)
-    signed = ((n + (1 << 63)) % (1 << 64) - (1 << 63) for n in numbers)
-    return _keep(score), [NAMES["full"]((), n, dtype=dtypes.int64) for n in signed]
+    fill = ROWS["fill_value"]
+    signed = (n if n < 1 << 63 else n - (1 << 64) for n in numbers)
+    return _keep(score), [make(Node(fill, (n,), (), (), dtypes.int64), cpu) for n in signed]
 
 
 def _check(query: Tensor, key: Tensor, value: Tensor, mask: Any, causal: bool) -> None:

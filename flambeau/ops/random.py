@@ -17,7 +17,7 @@ import numpy as np
 from flambeau import dtypes, record
 from flambeau.device import resolve
 from flambeau.dtype import dtype as DType
-from flambeau.ir.graph import Node
+from flambeau.ir.graph import Drawn, Node
 from flambeau.ops.conversion import to_dtype
 from flambeau.ops.ordering import ranked, some_largest
 from flambeau.ops.rows import NAMES, ROWS
@@ -114,7 +114,7 @@ class Generator:
         return self._seed if self._seed < 1 << 63 else self._seed - (1 << 64)
 
     def take(self, count: int) -> tuple[int, int]:
-        """Reserve `count` counters; -> (seed, first counter)."""
+        """Reserve `count` counters; -> (seed, first counter), which nodes take as they are."""
         if record.thread.draw is not None:
             count = record.thread.draw(count)
         with self._lock:
@@ -122,7 +122,7 @@ class Generator:
             self._counter += count
         if count and record.thread.watcher is not None:
             record.thread.watcher.drew(self is default_generator, first)
-        return self.initial_seed(), first
+        return Drawn(self.initial_seed(), False), Drawn(first, True)
 
     def get_state(self) -> Tensor:
         """The state as a uint8 tensor of 16 bytes."""

@@ -523,3 +523,25 @@ def test_module_state_kept_as_tensors() -> None:
         found.append((trail, plain(m.hidden), plain(m.mean)))
     assert found[0] == found[1]
     assert report(step).replays == 4, str(report(step))
+
+
+def test_dropout_inside_of_attention_is_drawn_anew() -> None:
+    def trained(compiled: bool) -> tuple[Any, Any]:
+        flambeau.manual_seed(0)
+        model = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.3, batch_first=True)
+        optimizer = flambeau.optim.SGD(model.parameters(), lr=0.1)
+
+        def step() -> Any:
+            optimizer.zero_grad()
+            x = flambeau.ones(2, 5, 8)
+            y = F.scaled_dot_product_attention(x, x, model(x), dropout_p=0.4)
+            y.square().mean().backward()
+            optimizer.step()
+            return y
+
+        run = flambeau.compile(step) if compiled else step
+        return [plain([run(), flambeau.rand(2)]) for _ in range(6)], run
+
+    found, step = trained(True)
+    assert found == trained(False)[0]
+    assert report(step).replays == 4, str(report(step))
