@@ -199,6 +199,8 @@ def expose(cell: Cell, holder: Any) -> None:
 
 def write(cell: Cell, node: Node, region: tuple[Any, ...] | None = None) -> None:
     """Give a cell a new value: all of it, or the region (shape, strides, offset)."""
+    if thread.watcher is not None:
+        thread.watcher.writes(cell)
     old = cell.node
     if cell.home is None and cell.before is None:
         cell.before = old
@@ -211,6 +213,11 @@ def write(cell: Cell, node: Node, region: tuple[Any, ...] | None = None) -> None
         flush()
     elif sync or len(_pending) >= _next_check:
         _bound()
+
+
+def known_at(mark: int, cell: Cell) -> bool:
+    """Whether a cell was there when the pending list had `mark` entries."""
+    return cell.home is not None or any(c is cell for c in _pending[:mark])
 
 
 def live_since(mark: int) -> list[tuple[Cell, Node]]:
@@ -658,7 +665,12 @@ def realise(cell: Cell) -> Any:
             _pending.append(cell)
             flush()
         if cell.node.buffer is None:
-            raise _again(next(n for n in reachable((cell.node,)) if n.op is FAILED))
+            failed = next((n for n in reachable((cell.node,)) if n.op is FAILED), None)
+            if failed is None:
+                raise RuntimeError(
+                    "the value of an argument is looked at in a function that is being recorded"
+                )
+            raise _again(failed)
     return cell.node.buffer
 
 

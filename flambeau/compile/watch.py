@@ -248,6 +248,9 @@ class Watcher:
     def writes(self, cell: Any) -> None:
         """Writes are recorded like anything else."""
 
+    def writes(self, cell: Any) -> None:
+        """Writes are recorded like anything else."""
+
     def memory_used(self) -> None:
         """Memory of a tensor is used by other means than reading a value."""
         self.refuse("it uses the memory of a tensor (NumPy, pickling, printing, a library call)")

@@ -43,6 +43,9 @@ class _Watch:
             + "\nA graph has no such value while it is traced; use torch.where, or torch.cond"
         )
 
+    def writes(self, cell: Any) -> None:
+        """What is written to is looked at afterwards."""
+
     def memory_used(self) -> None:
         """Memory of a tensor that is there may be looked at."""
 

@@ -136,7 +136,11 @@ class ModError(NotImplementedError):
 
 
 class _Reads:
-    """Watches a mod being recorded: reading a value that depends on the place is refused."""
+    """Watches a mod being recorded: reading a value that depends on the place is refused, and so
+    are side effects."""
+
+    def __init__(self) -> None:
+        self.mark = len(record._pending)
 
     def read(self, t: Tensor, how: Callable[[Tensor], Any]) -> Any:
         self._settled(t._cell)
@@ -144,6 +148,13 @@ class _Reads:
 
     def memory_used(self) -> None:
         """Memory of a tensor is looked at; only what was there before can be."""
+
+    def writes(self, cell: record.Cell) -> None:
+        if record.known_at(self.mark, cell):
+            self.refuse("it writes to a tensor, which is a side effect")
+
+    def drew(self, default: bool, first: int) -> None:
+        self.refuse("it draws random numbers, but must give the same at every call")
 
     def refuse(self, why: str) -> None:
         raise ModError(f"a mod must be a small function: {why}")

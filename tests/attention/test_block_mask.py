@@ -21,6 +21,9 @@ from flambeau.nn.attention.flex_attention import (
 )
 
 
+COUNTER = flambeau.zeros(())
+
+
 def causal(b: Any, h: Any, q: Any, k: Any) -> Any:
     """Keys up to the query's own."""
     return q >= k
@@ -123,13 +126,30 @@ def test_bad_input_is_refused_as_in_torch() -> None:
         (lambda s, b, h, q, k: s.mul_(2), NotImplementedError, "side effect"),
         (lambda s, b, h, q, k: s + flambeau.ones(9)[q:], (TypeError, NotImplementedError), "."),
         (lambda s, b, h, q, k: "no", RuntimeError, "must return a tensor"),
+        (lambda s, b, h, q, k: s + COUNTER.add_(1), NotImplementedError, "side effect"),
+        (lambda s, b, h, q, k: s + flambeau.rand(()), NotImplementedError, "random numbers"),
+        (lambda s, b, h, q, k: s + len(str(s)), RuntimeError, "is looked at"),
     ],
 )
 def test_mods_that_cannot_be_inlined_are_refused(mod: Any, error: Any, words: str) -> None:
     x = flambeau.zeros(1, 1, 4, 8)
     with pytest.raises(error, match=words):
         flex_attention(x, x, x, mod)
+    assert COUNTER.item() == 0
     assert flex_attention(x, x, x, lambda s, b, h, q, k: s).shape == x.shape
+
+
+@pytest.mark.parametrize(
+    ("mod", "words"),
+    [
+        (lambda b, h, q, k: q - k, "must return a bool tensor, got flambeau.int32"),
+        (lambda b, h, q, k: 1, "must return a tensor, got int"),
+        (lambda b, h, q, k: (q > k).reshape(1), "a scalar for each score"),
+    ],
+)
+def test_masks_that_are_none_are_refused(mod: Any, words: str) -> None:
+    with pytest.raises(RuntimeError, match=words):
+        create_block_mask(mod, None, None, 8, 8)
 
 
 def test_noop_mask_and_numbers_that_change_compile_nothing_anew() -> None:
