@@ -113,7 +113,7 @@ class Generator:
         """The seed the stream was started with."""
         return self._seed if self._seed < 1 << 63 else self._seed - (1 << 64)
 
-    def take(self, count: int) -> tuple[int, int]:
+    def take(self, count: int) -> tuple[Drawn, Drawn]:
         """Reserve `count` counters; -> (seed, first counter), which nodes take as they are."""
         if record.thread.draw is not None:
             count = record.thread.draw(count)
