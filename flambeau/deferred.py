@@ -14,6 +14,7 @@ NAMES = {
     "save": "flambeau.serialization",
     "load": "flambeau.serialization",
     "vmap": "flambeau.func",
+    "cond": "flambeau.control",
     "autocast": "flambeau.amp",
     "GradScaler": "flambeau.amp",
     "OutOfMemoryError": "flambeau.interpose.standins.cuda",

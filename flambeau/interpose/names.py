@@ -39,6 +39,11 @@ MODULES: dict[str, tuple[str, ...]] = {
     "torch.utils": ("flambeau.utils", "flambeau.interpose.standins.package"),
     "torch.utils.data": ("flambeau.utils.data", "flambeau.data"),
     "torch._VF": ("flambeau",),
+    "torch._higher_order_ops": ("flambeau.control",),
+    **{
+        f"torch._higher_order_ops.{name}": ("flambeau.control",)
+        for name in ("associative_scan", "cond", "map", "scan", "while_loop")
+    },
     "torch.utils.data.distributed": ("flambeau.data.distributed",),
     "torch.utils.data.dataloader": ("flambeau.data.dataloader",),
     "torch.utils.dlpack": ("flambeau.utils.dlpack", "flambeau"),
@@ -89,6 +94,7 @@ ROOTS = frozenset(
             "xpu",
             "_tensor",
             "_VF",
+            "_higher_order_ops",
         ),
         *("_C", "_custom_ops", "_dynamo", "_inductor", "_subclasses", "_utils", "ao"),
     }
