@@ -88,8 +88,8 @@ def is_dynamo_compiling() -> bool:
 
 
 def is_exporting() -> bool:
-    """False."""
-    return False
+    """Whether a module is being traced by `export` now."""
+    return getattr(record.thread.watcher, "exporting", False)
 
 
 def disable(fn: Any = None, recursive: bool = True, *, reason: str | None = None) -> Any:

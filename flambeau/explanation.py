@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import html
 from pathlib import Path
 from typing import Any
 
 from flambeau import record
+from flambeau.drawing import Box, layered
 from flambeau.ir.graph import Node
 from flambeau.ir.region import Region
 from flambeau.ir.text import graph_text, plan_text
@@ -17,7 +17,6 @@ from flambeau.runtime.kernels import module
 from flambeau.runtime.program import Program, build
 from flambeau.runtime.work import work_of
 
-_WIDTH, _ROW, _GAP = 330, 17, 26
 _COLOURS = {
     "region": "#e8f1fb",
     "contraction": "#fdebd3",
@@ -152,54 +151,14 @@ def _lines(step: Any) -> list[str]:
 def _picture(program: Program) -> str:
     """Steps in layers by dependence; an arrow for each value that goes through memory."""
     made: dict[int, int] = {}
-    depth: list[int] = []
     edges: list[tuple[int, int]] = []
     for k, task in enumerate(program.tasks):
         sources = {made[id(s)] for s in task.reads if id(s) in made}
-        depth.append(1 + max((depth[s] for s in sources), default=-1))
         edges += [(s, k) for s in sorted(sources)]
         for s in task.writes:
             made[id(s)] = k
-    layers: dict[int, list[int]] = {}
-    for k, d in enumerate(depth):
-        layers.setdefault(d, []).append(k)
-    place: dict[int, tuple[int, int, int]] = {}
-    y, widest = 10, 1
-    for d in sorted(layers):
-        tallest = 0
-        for column, k in enumerate(layers[d]):
-            height = _ROW * (1 + len(_lines(program.order[k]))) + 10
-            place[k] = (10 + column * (_WIDTH + _GAP), y, height)
-            tallest = max(tallest, height)
-        widest = max(widest, len(layers[d]))
-        y += tallest + _GAP
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{20 + widest * (_WIDTH + _GAP)}" '
-        f'height="{y}" font-family="sans-serif" font-size="12">',
-        '<defs><marker id="a" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
-        'markerHeight="7" orient="auto"><path d="M0 0 L8 4 L0 8 z" fill="#888"/></marker>'
-        '</defs><rect width="100%" height="100%" fill="white"/>',
-    ]
-    for a, b in edges:
-        (xa, ya, ha), (xb, yb, _) = place[a], place[b]
-        parts.append(
-            f'<line x1="{xa + _WIDTH // 2}" y1="{ya + ha}" x2="{xb + _WIDTH // 2}" '
-            f'y2="{yb}" stroke="#aaa" marker-end="url(#a)"/>'
-        )
+    boxes = []
     for k, step in enumerate(program.order):
-        x, top, height = place[k]
         kind = "region" if isinstance(step, Region) else step.kind
-        parts.append(
-            f'<rect x="{x}" y="{top}" width="{_WIDTH}" height="{height}" rx="5" '
-            f'fill="{_COLOURS.get(kind, "#eee")}" stroke="#777"/>'
-        )
-        parts.append(
-            f'<text x="{x + 8}" y="{top + 16}" font-weight="bold">'
-            f"{html.escape(f'{k}. {_title(step)}')}</text>"
-        )
-        for i, line in enumerate(_lines(step)):
-            parts.append(
-                f'<text x="{x + 8}" y="{top + 16 + _ROW * (i + 1)}" fill="#333">'
-                f"{html.escape(line)}</text>"
-            )
-    return "\n".join([*parts, "</svg>"])
+        boxes.append(Box(f"{k}. {_title(step)}", _lines(step), _COLOURS.get(kind, "#eee")))
+    return layered(boxes, edges)

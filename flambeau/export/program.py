@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from flambeau import record
 from flambeau.autograd import Function
 from flambeau.device import cpu
+from flambeau.drawing import Box, layered
 from flambeau.dtype import dtype as DType
 from flambeau.export.dims import ExportError
 from flambeau.export.graph import Traced
@@ -21,9 +23,9 @@ from flambeau.export.signature import (
     OutputSpec,
     TensorArgument,
 )
-from flambeau.export.text import graph_text
+from flambeau.export.text import graph_text, value_text
 from flambeau.export.trace import Value
-from flambeau.ir.graph import Node
+from flambeau.ir.graph import PICK, Node
 from flambeau.ir.symbol import SMALLEST, Guard, Symbols, filled
 from flambeau.nn.module import Module
 from flambeau.nn.parameter import Parameter
@@ -192,6 +194,47 @@ class ExportedProgram:
     def buffers(self) -> list[Tensor]:
         """The buffers."""
         return [v for _, v in self.named_buffers()]
+
+    def visualize(self, path: str | Path | None = None) -> str:
+        """A picture of the graph as SVG: operations below what they read, with their results'
+        shapes; parameters are named in the boxes. Resting on a box shows its whole statement.
+
+        Args:
+            path: where to write it too, for a browser.
+        """
+        text = self.graph.rstrip().split("\n")
+        number: dict[Node, int] = {}
+        boxes: list[Box] = []
+        edges: list[tuple[int, int]] = []
+        states = len(self.kinds)
+        named: dict[Node, str] = {}
+        with self.traced.symbols:
+            for node, line in zip(self.traced.nodes, text, strict=False):
+                if node.op.kind == "input" and not states <= node.attrs[0] < self.traced.inputs:
+                    named[node] = list(self.kinds)[node.attrs[0]]
+                    continue
+                sources = dict.fromkeys(s for s in node.src if type(s) is Node)
+                shown = [named[s] for s in sources if s in named]
+                shape = ", ".join(map(value_text, node.shape))
+                title = line.partition(" = ")[0] if node.op.kind == "input" else node.op.name
+                if node.op is PICK:
+                    title = f"result {node.attrs[0]}"
+                colour = {"input": "#fdebd3", "composite": "#e6f5e6"}.get(node.op.kind, "#e8f1fb")
+                lines = [*shown[:6], f"{node.dtype.name} [{shape}]"]
+                edges += [(number[s], len(boxes)) for s in sources if s in number]
+                number[node] = len(boxes)
+                boxes.append(Box(title, lines, colour, line))
+            for k, node in enumerate(self.traced.outputs):
+                name = f"output {k}" if k < len(self.traced.outputs) - len(self.written) else (
+                    f"new {self.written[k - len(self.traced.outputs)]}"
+                )  # fmt: skip
+                if node in number:
+                    edges.append((number[node], len(boxes)))
+                boxes.append(Box(name, [], "#fbe9ec"))
+        picture = layered(boxes, edges)
+        if path is not None:
+            Path(path).write_text(picture, encoding="utf-8")
+        return picture
 
     def __str__(self) -> str:
         shown = ", ".join(

@@ -30,6 +30,8 @@ from flambeau.tensor import Tensor, over
 class _Watch:
     """Watches a function being traced: values are not there to be read."""
 
+    exporting = True
+
     def __init__(self) -> None:
         self.drawn: list[Any] = []
 

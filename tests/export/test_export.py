@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import warnings
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 import flambeau
 from flambeau import nn, record
+from flambeau.compiler import is_exporting
 from flambeau.export import Dim, ExportError, dims, export
 from flambeau.export.signature import InputKind, OutputKind
 
@@ -264,3 +266,21 @@ def test_no_warnings_where_nothing_is_wrong() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         export(nn.Linear(3, 2), (flambeau.ones(4, 3),), dynamic_shapes=({0: Dim.AUTO},))
+
+
+def test_a_picture(tmp_path: Any) -> None:
+    layer = nn.LSTM(3, 4)
+    program = export(layer, (flambeau.ones(5, 2, 3),), dynamic_shapes=({0: Dim("time")},))
+    text = program.visualize(tmp_path / "program.svg")
+    assert (tmp_path / "program.svg").read_text() == text
+    root = ElementTree.fromstring(text)
+    words = [e.text for e in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert "_recurrent_layer" in words
+    assert "weight_hh_l0" in words
+    assert "float32 [time, 2, 4]" in words
+
+
+def test_programs_know_that_they_are_exported() -> None:
+    program = exported(lambda x: x * (2 if is_exporting() else 3), flambeau.ones(2))
+    assert program.module()(flambeau.ones(2)).tolist() == [2.0, 2.0]
+    assert not is_exporting()

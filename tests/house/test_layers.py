@@ -22,7 +22,7 @@ LAYERS = (
     "codegen",
     "kernels",
     "runtime",
-    "budget compile compiler deferred explanation legacy library profiler random settings sharing",
+    "budget compile compiler deferred drawing explanation legacy library profiler random settings sharing",
     "control distributions func nn optim data utils amp distributed export archive unpickle checkpoint "
     "safetensors serialization tensorboard fft linalg masked signal sparse special",
     "cli commands interpose __main__",
