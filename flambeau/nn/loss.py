@@ -294,6 +294,40 @@ class PoissonNLLLoss(_Loss):
         )
 
 
+class CTCLoss(_Loss):
+    """-log probability of target sequences over all their alignments with the input.
+
+    Args:
+        blank: the class that stands for no label.
+        reduction: see the module; the mean is over losses divided by their targets' lengths.
+        zero_infinity: count targets that do not fit their input as 0.
+
+    Reference:
+        Graves et al., Connectionist Temporal Classification (ICML 2006).
+    """
+
+    __constants__ = ["blank", "reduction"]
+
+    def __init__(
+        self, blank: int = 0, reduction: str = "mean", zero_infinity: bool = False
+    ) -> None:
+        """Keep the options."""
+        super().__init__(reduction=reduction)
+        self.blank = blank
+        self.zero_infinity = zero_infinity
+
+    def forward(self, log_probs: Any, targets: Any, input_lengths: Any, target_lengths: Any) -> Any:
+        return F.ctc_loss(
+            log_probs,
+            targets,
+            input_lengths,
+            target_lengths,
+            self.blank,
+            self.reduction,
+            self.zero_infinity,
+        )
+
+
 class GaussianNLLLoss(_Loss):
     """``(log var + (x - y)^2 / var) / 2``.
 

@@ -354,7 +354,7 @@ def gaussian_nll_loss(
     """(log(var) + (input - target)^2 / var) / 2, var at least eps.
 
     Args:
-        var: of input's shape, without its last dimension, with size 1 there, or a number.
+        var: of input's shape, without its last dimension, with size 1 in one, or a number.
         full: add log(2 pi) / 2.
 
     Raises:
@@ -369,7 +369,9 @@ def gaussian_nll_loss(
     if var._shape != input._shape:
         if input._shape[:-1] == var._shape:
             var = var.unsqueeze(-1)
-        elif input._shape[:-1] != var._shape[:-1] or var._shape[-1] != 1:
+        elif [v for n, v in zip(input._shape, var._shape) if n != v] != [1] or (
+            input.ndim != var.ndim
+        ):
             raise ValueError("var is of incorrect size")
     reduction = reduction_of(reduction, None, None)
     # the bound takes no gradient, as in torch

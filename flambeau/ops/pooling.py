@@ -457,6 +457,8 @@ def _declare_fractional_max_pool(dims: int) -> None:
             _random_samples = NAMES["rand"](*batch, dims, dtype=input.dtype, device=input.device)
         flat = planes(input, dims, dims + 1).flatten(1)
         count = flat._shape[0]
+        if len(lead) == 1 and _random_samples.ndim == 3:  # a batch of samples has one to spare
+            _random_samples = _random_samples[0]
         samples = _random_samples.reshape(count, dims)
         index: Tensor | None = None
         for d, (n, k, o) in enumerate(zip(given, kernels, sizes, strict=True)):
