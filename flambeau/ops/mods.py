@@ -68,6 +68,12 @@ class Mod:
     def __hash__(self) -> int:
         return self.hashed
 
+    @property
+    def slots(self) -> frozenset[str]:
+        """The arguments that it reads."""
+        refs = (*self.outputs, *(ref for step in self.steps for ref in step.src))
+        return frozenset(SLOTS[k] for kind, k in refs if kind == "slot")
+
     def dtype(self, ref: Ref) -> DType:
         """The dtype of a value; numbers have their own."""
         kind, k = ref

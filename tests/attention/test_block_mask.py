@@ -20,7 +20,6 @@ from flambeau.nn.attention.flex_attention import (
     or_masks,
 )
 
-
 COUNTER = flambeau.zeros(())
 
 

@@ -58,8 +58,7 @@ def _decided(
 ) -> Any:
     """The states, of size 1 along what the mask does not depend on."""
     rows, columns = -(-sizes[2] // block[0]), -(-sizes[3] // block[1])
-    used = {ref[1] for step in mod.steps for ref in step.src if ref[0] == "slot"}
-    heads = tuple(n if d + 1 in used else 1 for d, n in enumerate(sizes[:2]))
+    heads = tuple(n if name in mod.slots else 1 for name, n in zip("bh", sizes, strict=False))
     states = np.empty((*heads, rows, columns), np.int8)
     ranges = [Bounds(np.arange(float(n)), np.arange(float(n))) for n in heads]
     for n, size in zip(sizes[2:], block, strict=True):

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import flambeau
 from flambeau.nn.attention.block_mask import MaskMod, and_masks, create_block_mask
 from flambeau.nn.attention.flex_attention import ScoreMod, flex_attention
+from flambeau.ops.mods import trace
 from flambeau.tensor import Tensor
 
 
@@ -35,8 +36,8 @@ class Mods(NamedTuple):
     def attend(self, query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Any:
         """`flex_attention` with these mods.
 
-        The block mask is for all batch entries and heads; where the mask differs much from one to
-        another, make it with `create_block_mask`.
+        The block mask is made anew at every call, though decided once; where that matters, make
+        it with `create_block_mask`.
 
         Args:
             query: (B, Hq, L, E).
@@ -49,8 +50,10 @@ class Mods(NamedTuple):
         """
         mask = None
         if self.mask is not None:
-            sizes = query.shape[0], query.shape[1], query.shape[2], key.shape[2]
-            mask = create_block_mask(self.mask, *sizes)
+            reads = trace(self.mask, flambeau.float32, False)[0].slots
+            batch = query.shape[0] if "b" in reads else None
+            heads = query.shape[1] if "h" in reads else None
+            mask = create_block_mask(self.mask, batch, heads, query.shape[2], key.shape[2])
         return flex_attention(query, key, value, self.score, mask, **options)
 
 
