@@ -5,7 +5,6 @@ of a block's places elsewhere. Memory is that of a state a block.
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,7 +21,7 @@ _CELLS = 1 << 15
 #: places that are evaluated at once
 _PLACES = 1 << 19
 #: the states of masks that were decided lately
-_known: OrderedDict[Any, Any] = OrderedDict()
+_known: dict[Any, Any] = {}
 _MOST_KNOWN = 16
 
 
@@ -45,12 +44,13 @@ def block_states(
     for table in tables:
         digest.update(np.ascontiguousarray(table).view(np.uint8).data if table.size else b"")
     key = (mod, sizes, block, digest.digest())
-    if key not in _known:
-        _known[key] = _decided(mod, captured, tables, sizes, block)
-    _known.move_to_end(key)
-    while len(_known) > _MOST_KNOWN:
-        _known.popitem(last=False)
-    return np.broadcast_to(_known[key], (*sizes[:2], *_known[key].shape[2:]))
+    states = _known.pop(key, None)
+    if states is None:
+        states = _decided(mod, captured, tables, sizes, block)
+    _known[key] = states  # the last one; the first one is let go
+    if len(_known) > _MOST_KNOWN:
+        _known.pop(next(iter(_known)), None)
+    return np.broadcast_to(states, (*sizes[:2], *states.shape[2:]))
 
 
 def _decided(
