@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Any
 
 import flambeau
+from flambeau.compile.live import CLASSES, live
 from flambeau.tensor import Tensor
 
 
@@ -97,6 +98,8 @@ class GradScaler:
         Micikevicius et al., Mixed Precision Training (arXiv:1710.03740), section 3.2.
     """
 
+    live_reads = ("_enabled", "_scale")  # what `scale` reads, which `compile` records
+
     def __init__(
         self,
         device: str = "cuda",
@@ -174,6 +177,7 @@ class GradScaler:
         with flambeau.no_grad():
             return {d: check_and_unscale(found, inv_scale) for d, found in grads.items()}
 
+    @live
     def unscale_(self, optimizer: Any) -> None:
         """Divide an optimizer's gradients by the scale, to look at them or clip them before `step`.
 
@@ -202,6 +206,7 @@ class GradScaler:
             return None
         return optimizer.step(*args, **kwargs)
 
+    @live
     def step(self, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
         """Unscale the gradients unless that was done, and call `optimizer.step(*args, **kwargs)` if
         all of them are finite.
@@ -261,6 +266,7 @@ class GradScaler:
             del optimizer.grad_scale
             del optimizer.found_inf
 
+    @live
     def update(self, new_scale: Any = None) -> None:
         """Move the scale by what this iteration's steps found, or set it.
 
@@ -412,3 +418,6 @@ class GradScaler:
     def _found_inf_per_device(self, optimizer: Any) -> dict[Any, Tensor]:
         found: dict[Any, Tensor] = self._per_optimizer_states[id(optimizer)]["found_inf_per_device"]
         return found
+
+
+CLASSES.append(GradScaler)

@@ -449,8 +449,11 @@ class Walk:
                 self._attribute(value, name, key, f"{path}.{key}")
 
     def _live(self, value: Any, name: str, path: str) -> None:
-        """An object whose own methods change it: only what the program reads of it by itself."""
+        """An object whose own methods change it: only what the program reads of it by itself, and
+        what methods that are not live read (`live_reads` of its class)."""
         attributes = vars(value)
+        for key in getattr(type(value), "live_reads", ()):
+            self._item(attributes, self._variable(f"{name}.__dict__"), key, f"{path}.{key}")
         for key in list(attributes):
             held = attributes[key]
             if key not in self.own or isinstance(held, (*_FUNCTIONS, *self.live, types.MethodType)):

@@ -20,6 +20,9 @@ from flambeau.record import Cell
 from flambeau.tape import GradFn, Saved, edge_of, modes, spec_of
 from flambeau.tensor import Tensor, _new, over
 
+#: What a gradient must be, other than a tensor that the guard found: Region.
+NONE, MADE = -1, -2
+
 
 class Missed(Exception):
     """A value was read for which nothing is recorded; nothing has been changed yet."""
@@ -35,12 +38,14 @@ class State:
         sizes: values of the symbols, if the call was recorded for symbolic sizes.
         unknowns: what else is computed from them (`ir/symbol.py`).
         values: numbers that are handed back.
+        gradients: those that were made, by their tensors' places.
         undo: gradients that were replaced, with their tensors.
         final: whether something was done that cannot be undone.
     """
 
     __slots__ = (
-        *("cells", "final", "first", "seed", "sizes", "tensors", "undo", "unknowns", "values"),
+        *("cells", "final", "first", "gradients", "seed", "sizes", "tensors", "undo", "unknowns"),
+        "values",
     )
 
     def __init__(
@@ -55,6 +60,7 @@ class State:
         self.unknowns: list[int] | None = None if symbols is None else symbols.unknowns_at(sizes)
         self.final = False
         self.values: list[Any] = []
+        self.gradients: dict[int, Tensor] = {}
         self.undo: list[tuple[Tensor, Any]] = []
 
 
@@ -111,7 +117,8 @@ class Region:
             stream of random numbers, else the number itself.
         makes: (place, which result, device) of new cells.
         writes: (place, which result) of cells that exist.
-        expects: (tensor, what its gradient must be: a tensor's place, or -1 for none).
+        expects: (tensor, what its gradient must be: a tensor's place, `NONE`, or `MADE` by an
+            earlier region of the call).
     """
 
     def __init__(
@@ -137,7 +144,8 @@ class Region:
         cells = state.cells
         for at, wanted in self.expects:
             found = state.tensors[at]._grad
-            if found is not (None if wanted < 0 else state.tensors[wanted]):
+            known = state.gradients.get(at) if wanted == MADE else None
+            if found is not (known if wanted < 0 else state.tensors[wanted]):
                 raise Missed
         op = self.op
         if op is not None:
@@ -164,7 +172,7 @@ class Region:
             elif type(shown) is int:
                 t._grad = state.tensors[shown]
             else:
-                t._grad = shown.make(state)
+                t._grad = state.gradients[at] = shown.make(state)
 
 
 def given(numbers: list[Any], state: Any) -> list[Any]:

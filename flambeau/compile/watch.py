@@ -22,7 +22,19 @@ from flambeau import record
 from flambeau.autograd.backward import _leading_to, _Task
 from flambeau.compile.guards import Refusal, Slot, Walk, same
 from flambeau.compile.observe import Observer
-from flambeau.compile.replay import End, Live, Path, Read, Region, Shown, Spent, Tape, value_key
+from flambeau.compile.replay import (
+    MADE,
+    NONE,
+    End,
+    Live,
+    Path,
+    Read,
+    Region,
+    Shown,
+    Spent,
+    Tape,
+    value_key,
+)
 from flambeau.ir.graph import INPUT, VIEW, Drawn, Node, reachable
 from flambeau.ir.recorded import Lifting
 from flambeau.ir.symbol import SymFloat, SymInt, paused
@@ -137,9 +149,9 @@ class Watcher:
         for k, (t, g) in enumerate(zip(self.tensors, self.gradients, strict=True)):
             written = g is not None and g._cell.node is not self._before_of(g._cell)
             if t._grad is not g or written:
-                if g is not None and id(g) not in places:
+                if g is not None and id(g) not in places and g._cell not in self.index:
                     raise Refusal("it uses gradients that a live method made")
-                found.append((k, -1 if g is None else places[id(g)]))
+                found.append((k, NONE if g is None else places.get(id(g), MADE)))
         return found
 
     def _before_of(self, cell: Cell) -> Node:
@@ -248,9 +260,6 @@ class Watcher:
     def writes(self, cell: Any) -> None:
         """Writes are recorded like anything else."""
 
-    def writes(self, cell: Any) -> None:
-        """Writes are recorded like anything else."""
-
     def memory_used(self) -> None:
         """Memory of a tensor is used by other means than reading a value."""
         self.refuse("it uses the memory of a tensor (NumPy, pickling, printing, a library call)")
@@ -345,6 +354,8 @@ class Watcher:
             return ("tensor", shown) if type(shown) is int else shown
         if a is None or isinstance(a, (bool, int, float, str)):
             return a
+        if isinstance(a, self.walk.live) and id(a) in self.walk._known:
+            return a  # the guard knows it by identity
         raise Refusal(f"a live method takes a {type(a).__name__}")
 
     # -- the end --------------------------------------------------------------------------------
