@@ -24,6 +24,8 @@ def checked(monkeypatch):
     seen = []
 
     class Checked:
+        resized = False
+
         def __init__(self, graph, key):
             self.graph, self.lowered = graph, lower(graph)
             self.program = compile_program(graph, key)
