@@ -48,7 +48,8 @@ def vmap(
             that is the same for all, or draws random numbers with `randomness="error"`.
 
     Example:
-        >>> vmap(torch.dot)(torch.ones(5, 3), torch.ones(5, 3)).shape
+        >>> import flambeau
+        >>> vmap(flambeau.dot)(flambeau.ones(5, 3), flambeau.ones(5, 3)).shape
         torch.Size([5])
     """
     if randomness not in _RANDOMNESS:

@@ -217,7 +217,8 @@ def grad(
         argnums: which arguments to differentiate by: one, or several for a tuple of gradients.
 
     Example:
-        >>> grad(lambda x: x**3)(torch.tensor(2.0))
+        >>> import flambeau
+        >>> grad(lambda x: x**3)(flambeau.tensor(2.0))
         tensor(12.)
     """
 
