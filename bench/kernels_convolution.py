@@ -1,6 +1,6 @@
 """Convolutions of ResNet-18 on 32 images 3 x 64 x 64, layer by layer, beside PyTorch.
 
-    python -m bench.kernels_convolution --threads 1
+    python -m bench.kernels_convolution --threads 1 [--dtype bf16]
 
 GFLOP/s of the multiply-adds that the definition of a convolution has, padding included; leaving
 padding out, and minimal filtering, may take a kernel above the processor's limit.
@@ -22,6 +22,7 @@ from flambeau.kernels.limit import fma_limit
 from flambeau.ops.convolution import convolution_weight_gradient
 
 BATCH = 32
+DTYPES = {"f32": "float32", "bf16": "bfloat16"}
 
 #: name, channels in and out, kernel, stride, padding, height and width of the images
 LAYERS = (
@@ -48,18 +49,24 @@ def best(calls: list[Callable[[], Any]], rounds: int, clock: Callable[[], float]
     return found
 
 
-def pairs(layer: tuple[Any, ...]) -> tuple[float, list[Callable[[], Any]]]:
+def pairs(layer: tuple[Any, ...], dtype: str) -> tuple[float, list[Callable[[], Any]]]:
     """The work of a layer's forward pass, and its three passes by torch and by flambeau."""
     _, c, m, k, s, p, size = layer
     rng = np.random.default_rng(0)
-    x = torch.from_numpy(rng.standard_normal((BATCH, c, size, size), dtype=np.float32))
-    w = torch.from_numpy(rng.standard_normal((m, c, k, k), dtype=np.float32))
+
+    def new(*shape: int) -> Any:
+        drawn = torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
+        return drawn.to(getattr(torch, dtype))
+
+    x, w = new(BATCH, c, size, size), new(m, c, k, k)
     numbers: Any = ([s, s], [p, p], [1, 1])
     y = torch.convolution(x, w, None, *numbers, False, [0, 0], 1)
-    g = torch.from_numpy(rng.standard_normal(tuple(y.shape), dtype=np.float32))
+    g = new(*y.shape)
     back = torch.ops.aten.convolution_backward
     convolve: Any = flambeau.convolution
-    a, b, d = (flambeau.tensor(t.numpy()) for t in (x, w, g))
+    kind = getattr(flambeau, dtype)
+    a, b, d = (flambeau.tensor(t.float().numpy()).to(kind) for t in (x, w, g))
+    record.flush()
     extra = [(size + 2 * p - k) % s] * 2
 
     def run(call: Callable[[], Any]) -> Callable[[], None]:
@@ -85,15 +92,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--dtype", choices=list(DTYPES), default="f32")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     flambeau.set_num_threads(given.threads)
     clock = time.thread_time if given.threads == 1 else time.perf_counter
-    print(f"limit of a core: {fma_limit('f32'):.0f} GFLOP/s; torch / flambeau, GFLOP/s")
+    print(f"limit of a core: {fma_limit(given.dtype):.0f} GFLOP/s; torch / flambeau, GFLOP/s")
     print(f"{'layer':12}{'forward':>16}{'image gradient':>18}{'weight gradient':>18}")
     with torch.no_grad():
         for layer in LAYERS:
-            work, calls = pairs(layer)
+            work, calls = pairs(layer, DTYPES[given.dtype])
             rates = [work / t / 1e9 for t in best(calls, given.rounds, clock)]
             shown = [f"{a:.0f} / {b:.0f}" for a, b in zip(rates[::2], rates[1::2], strict=True)]
             print(f"{layer[0]:12}{shown[0]:>16}{shown[1]:>18}{shown[2]:>18}", flush=True)
