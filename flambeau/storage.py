@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
+import tempfile
 import weakref
 from typing import Any
 
@@ -24,18 +26,48 @@ from flambeau.size import contiguous_strides
 from flambeau.tensor import Tensor, over
 
 
-class SharedBuffer(ForeignBuffer):
-    """Memory that processes forked from this one see too."""
+class SharedFile:
+    """A file in memory without a name, which processes map; closed when nothing refers to it.
 
-    __slots__ = ()
+    Args:
+        number: its descriptor; a new empty file when None.
+    """
+
+    def __init__(self, number: int | None = None) -> None:
+        """Take over the descriptor."""
+        self.number = shared_file() if number is None else number
+
+    def __del__(self) -> None:
+        os.close(self.number)
+
+
+def shared_file(label: str = "flambeau") -> int:
+    """Descriptor of a new empty file in memory; the label is what lists of mappings show."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create(label, os.MFD_CLOEXEC)
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+class SharedBuffer(ForeignBuffer):
+    """Memory that other processes see too."""
+
+    __slots__ = ("file",)
+    file: SharedFile
     shared = True
 
 
-def shared_buffer(nbytes: int) -> SharedBuffer:
-    """A new buffer of zeros in memory shared with forked processes."""
-    mapped = mmap.mmap(-1, max(nbytes, 1))
-    owner = (ctypes.c_ubyte * max(nbytes, 1)).from_buffer(mapped)
-    return SharedBuffer(ctypes.addressof(owner), nbytes, (mapped, owner))
+def shared_buffer(nbytes: int, file: SharedFile | None = None) -> SharedBuffer:
+    """Memory that other processes see: that of a file, or of a new one, which is zeros."""
+    size = max(nbytes, 1)
+    if file is None:
+        file = SharedFile()
+        os.ftruncate(file.number, size)
+    mapped = mmap.mmap(file.number, size)
+    owner = (ctypes.c_ubyte * size).from_buffer(mapped)
+    made = SharedBuffer(ctypes.addressof(owner), nbytes, (mapped, owner))
+    made.file = file
+    return made
 
 
 class UntypedStorage:
@@ -178,11 +210,11 @@ class UntypedStorage:
         return self
 
     def is_shared(self) -> bool:
-        """Whether forked processes see the same memory."""
+        """Whether other processes may see the same memory."""
         return getattr(self._cell.home, "shared", False) is True
 
     def share_memory_(self) -> UntypedStorage:
-        """Move the bytes to memory that forked processes share; -> self."""
+        """Move the bytes to memory that processes share; -> self."""
         share(self._cell)
         return self
 
@@ -254,11 +286,11 @@ class TypedStorage:
         self._flat()[index] = value
 
     def is_shared(self) -> bool:
-        """Whether forked processes see the same memory."""
+        """Whether other processes may see the same memory."""
         return self._untyped_storage.is_shared()
 
     def share_memory_(self) -> TypedStorage:
-        """Move the memory to where forked processes share it; -> self."""
+        """Move the memory to where processes share it; -> self."""
         self._untyped_storage.share_memory_()
         return self
 
@@ -268,7 +300,7 @@ def _released(buffer: Any) -> None:
 
 
 def share(cell: record.Cell) -> None:
-    """Move a cell's memory to where forked processes share it (nothing where it is there)."""
+    """Move a cell's memory to where processes share it (nothing where it is there)."""
     old = record.realise(cell)
     if getattr(old, "shared", False):
         return
@@ -321,7 +353,7 @@ def _storage(self: Tensor) -> TypedStorage:
 
 
 def _share_memory_(self: Tensor) -> Tensor:
-    """Move the memory to where forked processes share it; -> self."""
+    """Move the memory to where processes share it; -> self."""
     share(self._cell)
     return self
 

@@ -18,7 +18,6 @@ import os
 import pickle
 import socket
 import struct
-import tempfile
 import weakref
 from collections.abc import Callable
 from multiprocessing.reduction import ForkingPickler
@@ -28,7 +27,7 @@ import numpy as np
 
 import flambeau
 from flambeau.checkpoint import make_tensor, storage_bytes, torch_name
-from flambeau.storage import UntypedStorage
+from flambeau.storage import UntypedStorage, shared_file
 
 #: Buffers of fewer bytes stay inside the pickle: a mapping costs more than copying them.
 SMALL = 4096
@@ -97,7 +96,7 @@ class Channel:
         if not _SHARES or (not buffers and len(payload) <= INLINE):
             self._sock.sendall(_HEAD.pack(len(payload), 0) + payload)
             return
-        number = _shared_file()
+        number = shared_file("flambeau batch")
         try:
             total = _write_shared(number, payload, buffers)
             head = _HEAD.pack(0, total)
@@ -241,14 +240,6 @@ def dumps(message: Any) -> tuple[bytes, list[memoryview]]:
 
 
 # -- shared memory --------------------------------------------------------------------------------
-
-
-def _shared_file() -> int:
-    """Descriptor of a new empty file in memory that has no name."""
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("flambeau batch", os.MFD_CLOEXEC)
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
 
 
 def _aligned(size: int) -> int:

@@ -22,9 +22,11 @@ LAYERS = (
     "codegen",
     "kernels",
     "runtime",
-    "budget compile compiler deferred drawing explanation legacy library profiler random settings sharing",
-    "control distributions func nn optim data utils amp distributed export archive unpickle checkpoint "
-    "safetensors serialization tensorboard fft linalg masked signal sparse special",
+    "budget compile compiler deferred drawing explanation legacy library profiler random settings "
+    "sharing",
+    "control distributions func nn optim data utils amp distributed export archive unpickle "
+    "checkpoint safetensors serialization tensorboard testing fft linalg masked signal sparse "
+    "special",
     "cli commands interpose __main__",
 )
 RANK = {f"flambeau.{name}": rank for rank, names in enumerate(LAYERS) for name in names.split()}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import flambeau
-from flambeau import record
+from flambeau import record, sharing
 
 
 class TestNumPy:
@@ -291,3 +291,31 @@ def test_shared_memory_is_seen_by_forked_processes() -> None:
     child.join(60)
     assert child.exitcode == 0
     assert t.sum().item() == 42_000.0
+
+
+def _double(part: Any, whole: Any, back: Any, taken: Any) -> None:
+    part.mul_(2)
+    whole[0] = 7
+    back.put(flambeau.full((3,), 5.0))
+    taken.wait(60)
+
+
+@pytest.mark.parametrize("method", ["spawn", "fork"])
+def test_processes_are_sent_memory(method: str) -> None:
+    context = multiprocessing.get_context(method)
+    x, back, taken = flambeau.arange(6.0), context.Queue(), context.Event()
+    worker = context.Process(target=_double, args=(x[2:4].share_memory_(), x, back, taken))
+    worker.start()
+    try:
+        assert back.get(timeout=60).tolist() == [5, 5, 5]
+    finally:
+        taken.set()
+        worker.join()
+    assert x.is_shared()
+    assert x.tolist() == [7, 1, 4, 6, 4, 5]
+
+
+def test_results_that_autograd_follows_are_not_sent() -> None:
+    y = flambeau.ones(2, requires_grad=True) * 2
+    with pytest.raises(RuntimeError, match="Cowardly refusing"):
+        sharing._send(y)

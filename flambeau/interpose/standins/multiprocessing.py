@@ -1,10 +1,12 @@
-"""``torch.multiprocessing``: Python's own module, plus ``spawn``."""
+"""``torch.multiprocessing``: Python's own module, plus ``spawn``; tensors travel as memory."""
 
 from __future__ import annotations
 
 import multiprocessing as _processes
 from collections.abc import Callable
 from typing import Any
+
+import flambeau.sharing  # noqa: F401 (how tensors travel)
 
 
 class ProcessExitedException(Exception):
@@ -21,12 +23,12 @@ def __dir__() -> list[str]:
 
 def get_all_sharing_strategies() -> set[str]:
     """The one way in which tensors travel to another process."""
-    return {"file_system"}
+    return {"file_descriptor"}
 
 
 def get_sharing_strategy() -> str:
-    """``"file_system"``."""
-    return "file_system"
+    """``"file_descriptor"``."""
+    return "file_descriptor"
 
 
 def set_sharing_strategy(new_strategy: str) -> None:
