@@ -58,6 +58,7 @@ MODULES = (
     "signal",
     "special",
     "func",
+    "testing",
     "library",
     "profiler",
 )
