@@ -25,7 +25,8 @@ Note [Convolution as products]
     channels are few enough for that to be as accurate: Note [Winograd's convolution].
 
     In bfloat16 two channels are one slot where the CPU multiplies pairs, for the weight's gradient
-    two images: operands are brought into order as pairs, half as many, and nothing else changes.
+    two images: operands are brought into order as pairs, half as many, and nothing else changes. An
+    odd channel is joined with 0.
 
     Images are taken in chunks whose copies stay near `CHUNK` bytes. No decision depends on the
     number of threads, so results are the same bits for any.
@@ -82,7 +83,7 @@ def in_pairs(node: Node) -> bool:
         return False
     images, channels = node.src[0].shape[:2]
     if node.op.name == "convolution":
-        return channels // int(node.attrs[8]) % 2 == 0
+        return channels // int(node.attrs[8]) > 1
     return images % 2 == 0
 
 

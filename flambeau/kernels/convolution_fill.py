@@ -27,7 +27,7 @@ FILL = (
 """Words of `fill`. Addresses; groups, panels of NR channels in a group, channels of a group; steps
 in elements along images, groups, channels and three dimensions of the source; steps of the target
 along images, groups, panels and dimensions; sizes copied, zeros before them, sizes with all zeros;
-elements from the first half of a pair to the second.
+elements from the first half of a pair to the second, 0 where that is 0.
 """
 
 COPY = (
@@ -210,13 +210,15 @@ def _some(f: Function, form: Form, place: str, count: Value) -> str:
     if not form.pairs:
         return widen(f, form, row, form.vl)
     mates = load_some(f, form, form.stored, f.gep(form.stored, place, "%mate"), count)
+    mates = f.select(f.cmp("eq", "%mate", 0), "zeroinitializer", mates, f"<{form.vl} x i16>")
     return f.op(f"bitcast <{form.vl} x i32> {join_pairs(f, form.vl, row, mates)} to {form.vec}")
 
 
 def _copy_one(f: Function, form: Form, place: str, to: str) -> None:
     """One slot."""
     if form.pairs:
-        halves = (f.load(form.stored, x, 2) for x in (place, f.gep(form.stored, place, "%mate")))
-        f.store("i32", join_pairs(f, 1, *halves), to, 4)
+        low, high = (f.load("i16", x, 2) for x in (place, f.gep("i16", place, "%mate")))
+        high = f.select(f.cmp("eq", "%mate", 0), 0, high, "i16")
+        f.store("i32", join_pairs(f, 1, low, high), to, 4)
     else:
         f.store(form.acc, load_stored(f, form, place, 1), to, form.acc_size)

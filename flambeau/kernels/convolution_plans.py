@@ -301,7 +301,8 @@ class Convolution:
         stride, pad, step = numbers_of(node, 3)
         self.images = x.shape[0]
         self.channels = x.shape[1] // self.groups
-        self.slots = self.channels // form.step
+        self.slots = -(-self.channels // form.step)
+        self.pairs = self.channels // form.step  # the others are half a pair
         self.columns = node.shape[1] // self.groups
         self.panels = -(-self.columns // form.nr)
         self.kernel = three(w.shape[2:], 1)
@@ -387,12 +388,18 @@ class Convolution:
             "s1": strides[other] * self.form.step, "mate": strides[other],
             "s2": flat_stride(kernel, tuple(strides[2:])), "t_image": 0,
             "t_group": self.panels * self.depth * nr, "t_super": self.depth * nr, "t0": 0,
-            "t1": nr, "t2": self.slots * nr, "size0": 1, "size1": self.slots,
+            "t1": nr, "t2": self.slots * nr, "size0": 1, "size1": self.pairs,
             "size2": self.taps, "before0": 0, "before1": 0, "before2": 0, "padded0": 1,
-            "padded1": self.slots, "padded2": self.taps, "units": units,
+            "padded1": self.pairs, "padded2": self.taps, "units": units,
             "grain": grain_of(self.work, units, self.depth * nr),
         }  # fmt: skip
         stages.add(0, values)
+        if self.pairs < self.slots:
+            size = self.node.src[1].dtype.itemsize
+            last = offset + (self.channels - 1) * strides[other] * size
+            place = self.panel_offset() + self.pairs * nr * self.form.acc_size
+            halves = {"source": (store, last), "target": (room, place), "mate": 0}
+            stages.add(0, values | halves | {"size1": 1, "padded1": 1})
 
     def fill_images(self, stages: Stages, operand: Any, room: Any, first: int, count: int) -> None:
         """The images of a chunk with zeros around them and channels last."""
@@ -400,11 +407,11 @@ class Convolution:
         n, c, steps = strides[0], strides[1], three(strides[2:], 0)
         size = self.node.src[0].dtype.itemsize
         plane = math.prod(self.padded)
-        supers = -(-self.slots // self.form.nr)
+        supers = -(-self.pairs // self.form.nr)
         units = count * self.groups * supers
         values: dict[str, Any] = {
             "source": (store, offset + first * n * size), "target": (room, 0),
-            "groups": self.groups, "supers": supers, "channels": self.slots, "s_image": n,
+            "groups": self.groups, "supers": supers, "channels": self.pairs, "s_image": n,
             "s_group": self.channels * c, "s_channel": c * self.form.step, "mate": c,
             "t_image": self.groups * plane * self.slots, "t_group": plane * self.slots,
             "t_super": self.form.nr, "units": units,
@@ -417,6 +424,11 @@ class Convolution:
             values.update({f"before{d}": axis.before, f"padded{d}": axis.padded})
             step *= axis.padded
         stages.add(0, values)
+        if self.pairs < self.slots:
+            last = offset + (first * n + (self.channels - 1) * c) * size
+            target = (room, self.pairs * self.form.acc_size)
+            halves = {"source": (store, last), "target": target, "mate": 0, "channels": 1}
+            stages.add(0, values | halves | {"supers": 1, "units": count * self.groups})
 
     def product(
         self, phase: tuple[Phase, ...], bias: Any, out: Any, room: Any, first: int, count: int

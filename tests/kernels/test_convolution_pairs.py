@@ -14,8 +14,8 @@ from flambeau.kernels.matmul import form_of
 from flambeau.nn import functional as F
 from flambeau.runtime.cpuinfo import host_features
 
-#: N, channels, size, columns, kernel, stride, padding, dilation, groups: a pair and many; an odd
-#: number of channels, which are widened; steps; groups; channels that are not whole vectors
+#: N, channels, size, columns, kernel, stride, padding, dilation, groups: a pair and many; half a
+#: pair at the end; one channel, which is widened; steps; groups; channels not whole vectors
 CASES = [
     (2, 2, 7, 3, 3, 1, 1, 1, 1),
     (1, 64, 9, 33, 3, 1, 1, 1, 1),
@@ -23,6 +23,8 @@ CASES = [
     (2, 66, 6, 64, 5, 1, 2, 1, 1),
     (2, 12, 11, 8, 3, 1, 2, 2, 2),
     (2, 3, 10, 16, 3, 1, 1, 1, 1),
+    (2, 6, 9, 4, 3, 2, 1, 1, 2),
+    (3, 1, 9, 5, 3, 1, 1, 1, 1),
     (1, 130, 1, 70, 1, 1, 0, 1, 1),
     (2, 20, 9, 16, 2, 3, 1, 1, 1),
 ]
@@ -115,9 +117,12 @@ def test_channels_last_and_strided_weights(rng: np.random.Generator) -> None:
     close(found, wanted)
 
 
-def test_not_a_number_and_infinity_reach_what_they_touch(rng: np.random.Generator) -> None:
-    (_, ex), (w, ew) = drawn(rng, (1, 6, 8, 8), (4, 6, 3, 3))
-    ex[0, 5, 2, 2], ex[0, 0, 6, 6] = np.nan, np.inf
+@pytest.mark.parametrize("channels", [5, 6])
+def test_not_a_number_and_infinity_reach_what_they_touch(
+    rng: np.random.Generator, channels: int
+) -> None:
+    (_, ex), (w, ew) = drawn(rng, (1, channels, 8, 8), (4, channels, 3, 3))
+    ex[0, channels - 1, 2, 2], ex[0, 0, 6, 6] = np.nan, np.inf
     found = F.conv2d(flambeau.tensor(ex).bfloat16(), w, padding=1).float().numpy()
     wanted = written_out(ex, ew, 1, 1, 1, 1)
     np.testing.assert_array_equal(np.isnan(found), np.isnan(wanted))
@@ -137,7 +142,7 @@ def test_the_same_bits_on_any_number_of_threads(rng: np.random.Generator) -> Non
     assert all(np.array_equal(results[0], r) for r in results)
 
 
-def test_pairs_are_for_even_numbers_in_bfloat16() -> None:
+def test_pairs_are_for_channels_of_bfloat16() -> None:
     def chosen(channels: int, dtype: Any) -> bool:
         x, w = (flambeau.ones(n, channels, 4, 4, dtype=dtype) for n in (1, 2))
         kept = F.conv2d(x, w)
@@ -146,5 +151,6 @@ def test_pairs_are_for_even_numbers_in_bfloat16() -> None:
         return convolution.in_pairs(node)
 
     assert chosen(4, flambeau.bfloat16) == form_of("bf16", host_features()).pairs
-    assert not chosen(3, flambeau.bfloat16)
+    assert chosen(3, flambeau.bfloat16) == form_of("bf16", host_features()).pairs
+    assert not chosen(1, flambeau.bfloat16)
     assert not chosen(4, flambeau.float16)
