@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flambeau import record
@@ -243,3 +243,43 @@ class set_stance:
 def set_enable_guard_collectives(enabled: bool) -> bool:
     """Accepted; -> False, which it was."""
     return False
+
+
+def save_cache_artifacts() -> None:
+    """None: compiled kernels are kept on disk by themselves, under the user's cache folder."""
+
+
+def load_cache_artifacts(serialized_artifacts: bytes) -> None:
+    """Nothing: see `save_cache_artifacts`."""
+
+
+def skip_guard_on_inbuilt_nn_modules_unsafe(guard_entries: Sequence[Any]) -> list[bool]:
+    """For `options={"guard_filter_fn": ...}`, which is accepted: every guard is kept."""
+    return [True] * len(guard_entries)
+
+
+def keep_tensor_guards_unsafe(
+    guard_entries: Sequence[Any], keep_parameters: bool = False
+) -> list[bool]:
+    """As `skip_guard_on_inbuilt_nn_modules_unsafe`."""
+    return [True] * len(guard_entries)
+
+
+def skip_guard_on_all_nn_modules_unsafe(guard_entries: Sequence[Any]) -> list[bool]:
+    """As `skip_guard_on_inbuilt_nn_modules_unsafe`."""
+    return [True] * len(guard_entries)
+
+
+def skip_guard_on_globals_unsafe(guard_entries: Sequence[Any]) -> list[bool]:
+    """As `skip_guard_on_inbuilt_nn_modules_unsafe`."""
+    return [True] * len(guard_entries)
+
+
+def skip_all_guards_unsafe(guard_entries: Sequence[Any]) -> list[bool]:
+    """As `skip_guard_on_inbuilt_nn_modules_unsafe`."""
+    return [True] * len(guard_entries)
+
+
+def keep_portable_guards_unsafe(guard_entries: Sequence[Any]) -> list[bool]:
+    """As `skip_guard_on_inbuilt_nn_modules_unsafe`."""
+    return [True] * len(guard_entries)

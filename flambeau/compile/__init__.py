@@ -25,8 +25,11 @@ def compile(
     backend: Any = "inductor",
     mode: str | None = None,
     options: dict[str, Any] | None = None,
+    name: str | None = None,
     disable: bool = False,
-    **more: Any,
+    recompile_limit: int | None = None,
+    isolate_recompiles: bool = False,
+    shapes_spec: Any = None,
 ) -> Any:
     """A function that replays what another recorded, where nothing it depends on has changed.
 
@@ -43,7 +46,11 @@ def compile(
         backend: a name that torch knows, or a function; there is one way to execute. "eager" too.
         mode: "default", "reduce-overhead", "max-autotune" or "max-autotune-no-cudagraphs".
         options: accepted as torch does.
+        name: for reports; the function's own by default.
         disable: hand the function back.
+        recompile_limit: how many recordings are kept, 64 by default.
+        isolate_recompiles: accepted; recordings are counted for each compiled function.
+        shapes_spec: accepted; what is asked of sizes is found while they are symbols.
 
     Returns:
         The function, compiled; for a module another module, which holds it as `_orig_mod`.
@@ -61,7 +68,9 @@ def compile(
             backend=backend,
             mode=mode,
             options=options,
+            name=name,
             disable=disable,
+            recompile_limit=recompile_limit,
         )
     if not callable(model):
         raise RuntimeError(f"compile expects a function or a module, but got {type(model)}")
@@ -70,7 +79,10 @@ def compile(
     for kind, wrap in WRAPPERS.items():
         if isinstance(model, kind):
             return wrap(model, fullgraph=fullgraph, dynamic=dynamic)
-    return compiled(model, fullgraph, dynamic)
+    made: Any = compiled(model, fullgraph, dynamic)
+    made._engine.name = name or made._engine.name
+    made._engine.limit = recompile_limit or made._engine.limit
+    return made
 
 
 def _compile_given(model: Callable[..., Any], **options: Any) -> Any:

@@ -123,6 +123,7 @@ class Engine:
     ) -> None:
         self.fn = fn
         self.dynamic = dynamic
+        self.limit = MAX_RECORDINGS
         self.name = name
         self.fullgraph = fullgraph
         code = getattr(fn, "__code__", None)
@@ -359,7 +360,7 @@ class Engine:
                 known.room = max(known.room, room)
                 return
         self.recordings.insert(0, Recording(guard, path, room, random, walk))
-        del self.recordings[MAX_RECORDINGS:]
+        del self.recordings[self.limit :]
         if self.watched > MAX_UNUSED and self.watched > self.replays:
             self.off = "what it depends on changes at nearly every call"
 
