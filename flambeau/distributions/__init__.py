@@ -33,7 +33,12 @@ from flambeau.distributions.multivariate import (
     VonMises,
     Wishart,
 )
-from flambeau.distributions.relaxed import RelaxedBernoulli, RelaxedOneHotCategorical
+from flambeau.distributions.relaxed import (
+    ExpRelaxedCategorical,
+    LogitRelaxedBernoulli,
+    RelaxedBernoulli,
+    RelaxedOneHotCategorical,
+)
 from flambeau.distributions.transformed import (
     HalfCauchy,
     HalfNormal,
@@ -59,6 +64,7 @@ __all__ = [
     "ContinuousBernoulli",
     "Dirichlet",
     "Distribution",
+    "ExpRelaxedCategorical",
     "Exponential",
     "ExponentialFamily",
     "FisherSnedecor",
@@ -75,6 +81,7 @@ __all__ = [
     "Laplace",
     "LogNormal",
     "LogisticNormal",
+    "LogitRelaxedBernoulli",
     "LowRankMultivariateNormal",
     "MixtureSameFamily",
     "Multinomial",
