@@ -1118,7 +1118,7 @@ class Tensor(metaclass=_TensorMeta):
     def sgn_(self) -> Tensor:
         """In-place form of `sgn`."""
     def share_memory_(self) -> Tensor:
-        """Move the memory to where forked processes share it; -> self."""
+        """Move the memory to where processes share it; -> self."""
     def short(self, memory_format: Any = None) -> Tensor:
         """The tensor as int16."""
     def sigmoid(self) -> Tensor:

@@ -291,6 +291,11 @@ def arange(
             if any(isinstance(v, float) for v in (start, end, step))
             else dtypes.int64
         )
+    if dtype is dtypes.int64:  # counted in integers
+        start, end, step = (int(v) for v in (start, end, step))
+        whole = True
+        if not step:
+            raise RuntimeError("step must be nonzero")
     count = max(0, -((start - end) // step) if whole else math.ceil((end - start) / step))
     index = make(Node(ROWS["iota"], (), (), (count,), dtypes.int64), resolve(device))
     if dtype.category == 2:

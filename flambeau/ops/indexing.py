@@ -501,13 +501,23 @@ def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor
 def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     """input with one value at the entries of one dimension that index names."""
     d = wrap_dim(dim, input.ndim)
-    shape = (*input._shape[:d], index.numel(), *input._shape[d + 1 :])
     given = (
         value.reshape(())
         if isinstance(value, Tensor)
         else NAMES["full"]((), value, dtype=input.dtype, device=input.device)
     )
-    return _index_op(input, dim, index, expand_to(given, shape), "set", PLAIN)
+    if given.dtype is not input.dtype:
+        raise RuntimeError(
+            f"self ({input.dtype}) and source ({given.dtype}) must have the same scalar type"
+        )
+    _check_index(index, "index_fill")
+    places = index.reshape(-1).long()
+    fault = PLAIN._replace(dims=(d,))
+    nowhere = NAMES["zeros"](input._shape[d] if input.ndim else 1, dtype=dtypes.bool)
+    hit = put_leading(nowhere, NAMES["ones_like"](places, dtype=dtypes.bool), "set", places,
+                      fault=fault)  # fmt: skip
+    hit = hit.reshape(-1, *(1,) * (input.ndim - 1 - d)) if input.ndim else hit.reshape(())
+    return select_where(hit, given, input)
 
 
 def _index_op(

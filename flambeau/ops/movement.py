@@ -712,6 +712,8 @@ def sum_to_size(input: Tensor, *size: Any) -> Tensor:
         raise RuntimeError(
             f"size {{{list(shape)}}} is not expandable to size {{{list(input._shape)}}}."
         )
+    if shape and shape == input._shape:
+        return NAMES["clone"](input)
     found = sum_to(input.long() if input.dtype.category < 2 else input, shape)
     return NAMES["clone"](found) if found is input else found
 

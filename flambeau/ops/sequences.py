@@ -169,6 +169,12 @@ def linear_cross_entropy(
         target: classes or probabilities, as of `cross_entropy`.
         options: accepted; what torch computes in chunks is planned within the memory budget here.
     """
+    if linear_weight.ndim > 2 and input.ndim < 2:
+        raise RuntimeError(
+            f"K-dimensional loss defined by linear_weight shape {tuple(linear_weight.shape)} "
+            f"requires batched input, (N, {linear_weight._shape[-1]}), got unbatched input with "
+            f"shape {tuple(input.shape)}"
+        )
     logits = FUNCTIONAL["linear"](input, linear_weight.reshape(-1, linear_weight._shape[-1]))
     logits = logits.reshape(*input._shape[:-1], *linear_weight._shape[:-1])
     if linear_bias is not None:

@@ -228,6 +228,9 @@ def gradient(
         dims = list(_axes(dim, input)) if not isinstance(dim, (list, tuple)) else [
             wrap_dim(d, input.ndim) for d in dim
         ]  # fmt: skip
+    for d in dims:
+        if dims.count(d) > 1:
+            raise RuntimeError(f"dim {d} appears multiple times in the list of dims")
     spaces = list(spacing) if several else [spacing] * len(dims)
     if len(spaces) != len(dims):
         raise RuntimeError(

@@ -107,11 +107,19 @@ def _number(name: str, x: Tensor) -> Tensor:
     return _floating(x)
 
 
-def _pair(name: str, x: Any, y: Any) -> tuple[Tensor, Tensor]:
-    """Two numbers or tensors in their common floating dtype and shape."""
+def _pair(name: str, x: Any, y: Any, numbers: bool = True) -> tuple[Tensor, Tensor]:
+    """Two tensors, or a number and one, in their common floating dtype and shape.
+
+    Raises:
+        TypeError: two numbers, or one where `numbers` are not taken.
+    """
     given = [t for t in (x, y) if isinstance(t, Tensor)]
-    if not given:
-        raise TypeError(f"{name}(): at least one argument must be Tensor")
+    for place, (word, t) in enumerate((("input", x), ("other", y)), 1):
+        if not isinstance(t, Tensor) and not (numbers and given):
+            raise TypeError(
+                f"{name}(): argument '{word}' (position {place}) must be Tensor, not "
+                f"{type(t).__name__}"
+            )
     dtype = NAMES["result_type"](x, y)
     if dtype.is_complex:
         raise NotImplementedError(f"\"{name}\" not implemented for '{dtype.word}'")
@@ -184,13 +192,13 @@ def special_zeta(input: Any, other: Any) -> Tensor:
 @composite(inplace=True, out=True, aliases=("special.gammainc",))
 def igamma(input: Tensor, other: Tensor) -> Tensor:
     """Regularized lower incomplete gamma function of order input."""
-    return of_two(*_pair("igamma", input, other), "gammainc")
+    return of_two(*_pair("igamma", input, other, False), "gammainc")
 
 
 @composite(inplace=True, out=True, aliases=("special.gammaincc",))
 def igammac(input: Tensor, other: Tensor) -> Tensor:
     """Regularized upper incomplete gamma function of order input."""
-    return of_two(*_pair("igammac", input, other), "gammaincc")
+    return of_two(*_pair("igammac", input, other, False), "gammaincc")
 
 
 @composite(inplace=True, out=True, aliases=("special.multigammaln",))

@@ -24,6 +24,7 @@ ELSEWHERE = {
     ("cat", 6): "storages can always be resized here",
     ("cat", 7): "storages can always be resized here",
     ("cat", 8): "storages can always be resized here",
+    ("narrow_copy", 1): "torch raises RuntimeError from a check inside",
     ("gather", 7): "torch resizes `out` into the index's memory; here it gets memory of its own",
 }
 
