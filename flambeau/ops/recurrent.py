@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from flambeau.ops.contraction import matmul_batched
-from flambeau.ops.elementwise import maximum, select_where, sigmoid, tanh
+from flambeau.ops.elementwise import select_where, sigmoid, tanh
 from flambeau.ops.entries import tracks
 from flambeau.ops.indexing import index_leading, put_leading
 from flambeau.ops.movement import transpose
@@ -47,7 +47,7 @@ def _tanh_step(x: Any, a: Any, h: Any, c: Any, bias: Any) -> tuple[Any, Any, lis
 
 
 def _relu_step(x: Any, a: Any, h: Any, c: Any, bias: Any) -> tuple[Any, Any, list[Any]]:
-    return maximum(x + a, 0.0), None, []
+    return NAMES["relu"](x + a), None, []
 
 
 def _gru_step(x: Any, a: Any, h: Any, c: Any, bias: Any) -> tuple[Any, Any, list[Any]]:
@@ -261,9 +261,12 @@ def _recurrence_results(
 
     Raises:
         RuntimeError: sizes that do not fit one another.
+        NotImplementedError: other than floating-point numbers.
     """
     steps, batch = gates._shape[:2]
     units, dtype = hidden._shape[-1], gates.dtype
+    if dtype.category != 2:
+        raise NotImplementedError(f"\"{mode}\" not implemented for '{dtype.word}'")
     count, kept = GATES[mode]
     for name, x, wanted in (
         ("gates", gates, (steps, batch, count * units)),
