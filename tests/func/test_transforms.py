@@ -188,3 +188,27 @@ def test_functions_with_rules_of_their_own() -> None:
     np.testing.assert_allclose(func.jvp(Cube.apply, (x,), (ones,))[1].numpy(), 300 * X**2)
     each = func.vmap(func.grad(lambda a: Cube.apply(a).sum()))(x)
     np.testing.assert_allclose(each.numpy(), 3 * X**2)
+
+
+def test_gradients_of_samples_of_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is the gradient of its own sample, taken alone."""
+    monkeypatch.setenv("FLAMBEAU_TARGET", "interpret")
+    flambeau.manual_seed(0)
+    nn = flambeau.nn
+    layers = [nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()]
+    model = nn.Sequential(*layers, nn.LayerNorm(8), nn.Linear(8, 3)).double()
+    rng = np.random.default_rng(0)
+    x = flambeau.tensor(rng.standard_normal((4, 1, 4, 4)))
+    y = flambeau.tensor(rng.integers(0, 3, 4))
+
+    def loss(params: Any, image: Any, label: Any) -> Any:
+        out = func.functional_call(model, params, (image[None],))
+        return nn.functional.cross_entropy(out, label[None])
+
+    params = {k: v.detach() for k, v in model.named_parameters()}
+    each = func.vmap(func.grad(loss), in_dims=(None, 0, 0))(params, x, y)
+    for k in range(4):
+        model.zero_grad()
+        nn.functional.cross_entropy(model(x[k : k + 1]), y[k : k + 1]).backward()
+        for name, p in model.named_parameters():
+            np.testing.assert_allclose(each[name][k].numpy(), p.grad.numpy(), atol=1e-12)
