@@ -223,7 +223,7 @@ done:
         self.now = phase
         reduces = [n for n in self.members if n.op.kind == "reduce" and self.phase[n] == phase]
         stores = [n for n in self.region.stores if n in self.row_level and self.phase[n] == phase]
-        buffers = [n for n in self.buffered if self.phase[n] == phase]
+        buffers = [n for n in self.members if n in self.buffered and self.phase[n] == phase]
         if not (reduces or stores or buffers):
             return
         accumulators = {n: self.start_accumulator(n) for n in reduces}

@@ -229,7 +229,7 @@ class Space:
                 level = max(level, self.phase[s] + (s.op.kind == "reduce"))
             self.phase[n] = level
         self.row_level = {n for n in self.members if is_row_level(region, n)}
-        for n in self.row_level:
+        for n in (x for x in self.members if x in self.row_level):
             for s in member_reads(region, n, self.free):
                 if s not in self.row_level:
                     self.phase[n] = max(self.phase[n], self.phase[s] + (s.op.kind == "reduce"))

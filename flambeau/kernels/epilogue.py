@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from flambeau.codegen.emitted import kernel_of
 from flambeau.codegen.llvm import Kernel
-from flambeau.codegen.loops import emit_region
 from flambeau.ir.graph import Node
 from flambeau.ir.region import Map, Region, common_refinement
 from flambeau.ir.symbol import SymInt, fixed
@@ -98,7 +98,7 @@ def epilogue(
     if cut is None or len(carried.epilogues) == EPILOGUES or isinstance(n, SymInt):
         return None
     region.refined(cut)
-    found = shape_of(emit_region(region, free, vector_bytes, n), region, n, form.nr)
+    found = shape_of(kernel_of(region, free, vector_bytes, n), region, n, form.nr)
     if found is None or len(found.kernel.slots) > WORDS or isinstance(found.unit_rows, SymInt):
         return None
     strip = math.lcm(carried.strip, found.strip)

@@ -9,6 +9,7 @@ import warnings
 from typing import Any
 
 from flambeau import record
+from flambeau.codegen import emitted
 from flambeau.ir.graph import Graph
 from flambeau.ir.interpret import interpret
 from flambeau.ir.text import graph_text, plan_text
@@ -59,6 +60,7 @@ def overwrite(home: Buffer, buffer: Buffer) -> None:
 def forget() -> None:
     """Forget what was generated for graphs."""
     family.clear()
+    emitted.forget()
 
 
 def generated(graph: Graph) -> Generated:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields, is_dataclass
 from operator import is_
 from typing import Any
 
+from flambeau.codegen.emitted import kernel_of
 from flambeau.codegen.llvm import Kernel
-from flambeau.codegen.loops import emit_region
 from flambeau.ir.graph import Graph, Node, origin_of
 from flambeau.ir.region import Region
 from flambeau.ir.symbol import Expression, SymInt
@@ -38,7 +38,7 @@ def generate(plan: Plan) -> Generated:
     """Emit the kernels of a plan's regions and attach those that products can carry."""
     vector_bytes = kernels.vector_bytes()
     emitted = {
-        s.number: emit_region(s, plan.free, vector_bytes)
+        s.number: kernel_of(s, plan.free, vector_bytes)
         for s in plan.steps
         if isinstance(s, Region) and s.stores
     }
