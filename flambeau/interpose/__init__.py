@@ -51,7 +51,10 @@ def _belongs_to_torch(name: str) -> bool:
 
 
 def _missing(path: str) -> str:
-    return f"{path} is not in flambeau yet (it answers for torch {TORCH})"
+    return (
+        f"{path} is not in flambeau yet (it answers for torch {TORCH}; docs/compatibility.md lists "
+        "what is there)"
+    )
 
 
 class Facade(ModuleType):

@@ -45,12 +45,6 @@ ABSENT: dict[str, str] = {
     ),
     "torch.distributed.tensor.placement_types": "Partial Placement Replicate Shard",
     "torch.distributed.tensor.parallel": "ColwiseParallel RowwiseParallel parallelize_module",
-    "torch.distributions": (
-        "AffineTransform Categorical Distribution Independent MultivariateNormal NegativeBinomial "
-        "Normal StudentT TransformedDistribution"
-    ),
-    "torch.distributions.constraints": "positive_definite",
-    "torch.distributions.multivariate_normal": "MultivariateNormal",
     "torch.fx": "Graph GraphModule Interpreter Node Proxy Tracer symbolic_trace",
     "torch.fx.graph_module": (
         "GraphModule _CodeOnlyModule _USER_PRESERVED_ATTRIBUTES_KEY _copy_attr"
@@ -60,11 +54,6 @@ ABSENT: dict[str, str] = {
     "torch.nn.quantized": "FloatFunctional",
     "torch.nn.parallel": "DistributedDataParallel",
     "torch.nn.parallel.distributed": "DistributedDataParallel",
-    "torch.nn.utils.prune": (
-        "BasePruningMethod L1Unstructured LnStructured PruningContainer RandomStructured "
-        "RandomUnstructured custom_from_mask global_unstructured l1_unstructured ln_structured "
-        "random_structured random_unstructured remove"
-    ),
     "torch.overrides": "TorchFunctionMode handle_torch_function wrap_torch_function",
     "torch.utils.flop_counter": "FlopCounterMode",
     "torch.utils.data.graph_settings": "apply_random_seed",

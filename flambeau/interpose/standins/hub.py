@@ -160,8 +160,8 @@ def _entries(repo_or_dir: str, source: str) -> Any:
         sys.path.remove(str(repo_or_dir))
 
 
-def list(github: str, *args: Any, source: str = "github", **options: Any) -> list[str]:  # type: ignore[valid-type]
-    """Names of what a repository offers."""
+def list(github: str, *args: Any, source: str = "github", **options: Any) -> Any:
+    """Names of what a repository offers, as a list."""
     found = vars(_entries(github, source))
     return [name for name, it in found.items() if callable(it) and not name.startswith("_")]
 
