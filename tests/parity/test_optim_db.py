@@ -104,3 +104,20 @@ def convert(value: Any, made: dict[int, Any]) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(convert(v, made) for v in value)
     return value
+
+
+def test_sparse_gradients() -> None:
+    def program(lib: Library) -> Any:
+        param = lib.nn.Parameter(given(lib, array((3, 2), 0, "float64")))
+        optimizer = lib.optim.SparseAdam([param], lr=0.1)
+        for k in range(5):
+            places = lib.tensor([[0, 2, 0]])
+            values = given(lib, array((3, 2), k + 1, "float64"))
+            param.grad = lib.sparse_coo_tensor(places, values, (3, 2))
+            optimizer.step()
+        return [param, optimizer.state_dict()["state"]]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        want, got = plain(program(torch)), plain(program(flambeau))
+    assert_same(got, want, rtol=1e-12, atol=1e-13)
