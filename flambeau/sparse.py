@@ -21,7 +21,6 @@ from flambeau.ops.rows import NAMES
 from flambeau.size import Size, wrap_dim
 from flambeau.tensor import Tensor
 
-
 #: Methods that know of places take other arguments than those of dense tensors.
 _Tensor: Any = Tensor
 
