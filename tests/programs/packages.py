@@ -32,27 +32,32 @@ ON_TORCH = (
     "lightning==2.6.6",
     "lightning-utilities==0.15.3",
     "pytorch-lightning==2.6.6",
-    "timm==1.0.31",
     "torchmetrics==1.9.0",
-    "torchvision==0.28.0",
 )
+#: In a folder of their own: with a PyTorch that torchvision was not compiled for, what imports it
+#: in passing fails.
+VISION = ("timm==1.0.31", "torchvision==0.28.0")
 SECONDS = 600
 
 
-def folder() -> Path:
+#: Folder -> the options of each call of pip that fills it.
+CALLS = {"main": (PLAIN, ("--no-deps", *ON_TORCH)), "vision": (("--no-deps", *VISION),)}
+
+
+def folder(which: str) -> Path:
     """Where they lie, by their versions and the Python they are for."""
     kept = os.environ.get("FLAMBEAU_PROGRAMS_DIR") or platformdirs.user_cache_dir("flambeau-tests")
-    what = "\n".join((sys.version, *PLAIN, *ON_TORCH))
+    what = "\n".join((sys.version, *(word for call in CALLS[which] for word in call)))
     return Path(kept, f"packages-{hashlib.sha256(what.encode()).hexdigest()[:16]}")
 
 
 @functools.cache
-def installed() -> tuple[Path | None, str]:
-    """The folder, installed now if need be; None, and why, where that does not work.
+def installed(which: str) -> tuple[Path | None, str]:
+    """The folder "main" or "vision", installed now if need be; else None and what went wrong.
 
     Processes that ask at the same time wait for the first.
     """
-    target = folder()
+    target = folder(which)
     target.parent.mkdir(parents=True, exist_ok=True)
     with open(f"{target}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -60,7 +65,7 @@ def installed() -> tuple[Path | None, str]:
             return target, ""
         part = Path(f"{target}.part")
         shutil.rmtree(part, ignore_errors=True)
-        for options in (PLAIN, ("--no-deps", *ON_TORCH)):
+        for options in CALLS[which]:
             pip = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(part)]
             pip += ["--retries", "1", "--disable-pip-version-check", *options]
             try:

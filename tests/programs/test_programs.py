@@ -46,34 +46,37 @@ OTHERS = (
 pytestmark = [pytest.mark.parity, pytest.mark.slow]
 
 
-@pytest.fixture(scope="module")
-def packages() -> str:
-    """The folder with the packages."""
+def packages(program: str) -> str:
+    """The search path with the packages that a program needs."""
     if CHOICE == "none":
         pytest.skip("FLAMBEAU_TEST_PROGRAMS=none")
-    where, reason = installed()
-    if where is None:
-        pytest.skip(reason)
-    return str(where)
+    found = []
+    for which in ("main", "vision") if program.startswith("vision") else ("main",):
+        where, reason = installed(which)
+        if where is None:
+            pytest.skip(reason)
+        found.append(str(where))
+    return os.pathsep.join(found)
 
 
 @pytest.mark.parametrize("words_of_call", SOME + OTHERS * (CHOICE == "all"), ids=" ".join)
 def test_it_prints_what_it_prints_with_pytorch(
-    words_of_call: tuple[str, ...], packages: str, tmp_path: Path
+    words_of_call: tuple[str, ...], tmp_path: Path
 ) -> None:
+    where = packages(words_of_call[0])
     call = [str(FOLDER / words_of_call[0]), *words_of_call[1:]]
     quiet = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     theirs = subprocess.run(
         [sys.executable, *call],
         cwd=tmp_path,
-        env={**os.environ, **quiet, "PYTHONPATH": packages},
+        env={**os.environ, **quiet, "PYTHONPATH": where},
         capture_output=True,
         text=True,
         timeout=SECONDS,
         check=False,
     )
     assert theirs.returncode == 0, theirs.stderr
-    path = os.pathsep.join((str(ROOT), packages))
+    path = os.pathsep.join((str(ROOT), where))
     env = {**environment(), **quiet, "PYTHONPATH": path}
     ours = run_flambeau("run", *call, cwd=tmp_path, env=env)
     assert ours.returncode == 0, ours.stderr
