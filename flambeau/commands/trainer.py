@@ -177,7 +177,8 @@ class Trainer:
         seconds: stop after so long, None for no limit.
         eval_steps: steps between two validations.
         save_steps: steps between two checkpoints.
-        save_seconds: a checkpoint is also written when the last one is older than this.
+        save_seconds: a checkpoint is also written when the last one is older than this, and after
+            the first step.
         sample_bytes: length of the text that is sampled at the end.
         display: where progress goes; a display of its own when None.
 
@@ -482,7 +483,10 @@ class Trainer:
 
     def _loop(self) -> int:
         settings = self.settings
-        self._began = saved_at = time.monotonic()
+        self._began = time.monotonic()
+        # A new run saves after its first step: from then on it can be resumed, and a folder that
+        # cannot be written to is known at once.
+        saved_at = -math.inf if self.saved_step is None else self._began
         recent: deque[tuple[float, int]] = deque()
         while self.step < settings.steps and self._signal is None and not self._out_of_time():
             rate = self.scheduler.get_last_lr()[0]
