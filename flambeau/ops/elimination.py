@@ -79,7 +79,7 @@ def linalg_lu(A: Tensor, *, pivot: bool = True) -> Any:
     return LU(p, lower, upper)
 
 
-@composite(method=False)
+@composite(method=False, autocast="float32")
 def lu(A: Tensor, pivot: bool = True, get_infos: bool = False, out: Any = None) -> Any:
     """(LU, pivots), with `get_infos` (LU, pivots, infos); torch's older `linalg.lu_factor`."""
     matrices("torch.lu", A)

@@ -522,7 +522,7 @@ def logdet(A: Tensor) -> Tensor:
     return NAMES["where"](sign < 0, math.nan, logabs)
 
 
-@composite(autocast="float32", aliases=("linalg.matrix_exp",))
+@composite(autocast="exempt", aliases=("linalg.matrix_exp",))
 def matrix_exp(A: Tensor) -> Tensor:
     """Exponentials of square matrices, sum of A^k / k!."""
     wide = widen(A)
@@ -533,7 +533,7 @@ def matrix_exp(A: Tensor) -> Tensor:
 # -- other products --------------------------------------------------------------------------------
 
 
-@only_in("linalg.vecdot", autocast="exempt")
+@only_in("linalg.vecdot", autocast="lower")
 def linalg_vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
     """Sums of the products of the conjugate of x with y, over one dimension."""
     for v in (x, y):

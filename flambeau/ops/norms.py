@@ -216,7 +216,7 @@ def linalg_cond(A: Tensor, p: Any = None) -> Tensor:
 # -- distances -------------------------------------------------------------------------------------
 
 
-@composite(inplace=True, out=True, autocast="float32")
+@composite(inplace=True, out=True)
 def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
     """input with each entry of a dimension scaled down to a p-norm of at most maxnorm."""
     if input.ndim < 2:

@@ -35,7 +35,7 @@ def _window(name: str, window: Any, win_length: int, n_fft: int, like: Tensor) -
     return found
 
 
-@composite()
+@composite(autocast="float32")
 def stft(
     input: Tensor,
     n_fft: int,
@@ -338,7 +338,7 @@ def _sampler(name: str) -> Any:
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = "`nn.functional.grid_sample` with numbers for its modes."
-    return composite(method=False)(function)
+    return composite(method=False, autocast="float32")(function)
 
 
 grid_sampler = _sampler("grid_sampler")
