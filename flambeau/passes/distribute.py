@@ -164,7 +164,7 @@ def joined(node: Node) -> Join | None:
         if len(cut) != 1 or len(dims.union(cut)) != 1:
             return None
         dims.update(cut)
-        parts[box[cut[0]]] = at.src[1]
+        parts.setdefault(box[cut[0]], at.src[1])  # a later write stands
         at = at.src[0]
     filled = at.op is ROWS["fill_value"]
     if not parts or not (filled or at.op is EMPTY):

@@ -129,7 +129,7 @@ def test_what_is_computed_again_is_not_kept(region: bool) -> None:
             block.zero_grad()
         found.append(x.grad.tolist())
         sizes.append(max(p.arena_bytes for p in record._programs.values()))
-    assert sizes[1] < 0.6 * sizes[0]
+    assert sizes[1] < 0.65 * sizes[0]
     if region:  # conversions and sums may round elsewhere
         np.testing.assert_allclose(*found, rtol=0.05, atol=1e-6)
     else:

@@ -106,3 +106,15 @@ def test_random_bits_of_a_joined_value_are_those_of_the_whole() -> None:
     fl.manual_seed(3)
     parts = F.dropout(fl.cat((x, x), 1), 0.5)
     assert np.array_equal(parts.numpy(), whole.numpy())
+
+
+def test_a_section_written_twice_is_what_was_written_last() -> None:
+    """Also where the gradient of a write takes the section away again."""
+    x = fl.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    y = (x * 1).clone()[1:].mul_(x[:2])
+    y.sum().backward()
+    assert x.grad.tolist() == [2.0, 4.0, 2.0]
+    z = fl.zeros(3)
+    z[1:] = 5.0
+    z[1:] = x.detach()[:2]
+    assert (z * 2 + 1).tolist() == [1.0, 3.0, 5.0]
