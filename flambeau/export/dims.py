@@ -236,7 +236,8 @@ class Sizes:
         return max(low, SMALLEST) <= n and (high is None or n <= high)
 
     def others(self) -> dict[str, int]:
-        """Sizes in range that are no others by chance: primes, as far as there is room."""
+        """Sizes in range, other than those at hand, that are no others by chance: primes, as far
+        as there is room."""
         free = [p for p in _PRIMES if p not in self.hints.values()]
         hints = dict(self.hints)
         for name in hints:

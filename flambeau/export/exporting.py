@@ -22,6 +22,9 @@ from flambeau.nn.module import Module
 from flambeau.pytree import keystr, tree_flatten, tree_flatten_with_path, tree_unflatten
 from flambeau.tensor import Tensor
 
+#: What a program may raise for sizes that it was not written for.
+_FAILURES = (RuntimeError, ValueError, IndexError, TypeError)
+
 
 class _Subject:
     """A module with example inputs, to be traced with different sizes.
@@ -72,6 +75,17 @@ class _Subject:
         ]
         return trace(self.call, list(self.states.items()), inputs, symbols, gradients), shapes
 
+    def first(self, gradients: bool) -> tuple[Found, list[Any]]:
+        """The graph for sizes that no constant of the program has by chance, or where it fails
+        with those, so that what it asks is told, for the sizes of the example."""
+        given = self.sizes.hints
+        try:
+            self.sizes.hints = self.sizes.others()
+            return self.traced(self.sizes.hints, gradients)
+        except _FAILURES:
+            self.sizes.hints = given
+            return self.traced(given, gradients)
+
     def settled(self, gradients: bool) -> tuple[Found, list[Any], list[Guard]]:
         """The graph for all sizes in their ranges, and what else must hold of them.
 
@@ -83,7 +97,7 @@ class _Subject:
             return _anonymous(self.traced(hints, gradients)[0].graph)
 
         while True:
-            found, shapes = self.traced(self.sizes.hints, gradients)
+            found, shapes = self.first(gradients)
             text = _anonymous(found.graph)
             guards = self.sizes.settle(found.graph.symbols, partial(_differs, text, at))
             if not self.sizes.changed:
@@ -229,7 +243,7 @@ def _differs(text: str, at: Callable[[dict[str, int]], str], hints: dict[str, in
     """Whether the program is another one, or none, for other sizes."""
     try:
         return at(hints) != text
-    except (RuntimeError, ValueError, IndexError, TypeError):
+    except _FAILURES:
         return True
 
 

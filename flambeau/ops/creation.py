@@ -291,7 +291,7 @@ def arange(
             if any(isinstance(v, float) for v in (start, end, step))
             else dtypes.int64
         )
-    if dtype is dtypes.int64:  # counted in integers
+    if dtype is dtypes.int64 and not whole:  # counted in integers
         start, end, step = (int(v) for v in (start, end, step))
         whole = True
         if not step:

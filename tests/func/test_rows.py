@@ -28,7 +28,7 @@ LOOKING = frozenset(
     (
         "allclose", "equal", "is_nonzero", "nonzero", "argwhere", "masked_select", "unique",
         "unique_consecutive", "bincount", "histc", "histogram", "one_hot", "repeat_interleave",
-        "linalg_lstsq",
+        "linalg_lstsq", "ctc_loss", "histogramdd", "nonzero_static",
     )
 )  # fmt: skip
 #: Rows whose results are chance, or whatever the memory holds.
