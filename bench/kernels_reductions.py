@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,7 @@ def main() -> None:
             record.flush()
             del kept
 
-        times = best([lambda of=of: of(*theirs), mine], given.rounds, clock)
+        times = best([partial(of, *theirs), mine], given.rounds, clock)
         a, b = (moved * arrays[0].nbytes / t / 1e9 for t in times)
         print(f"{name:24}{f'{a:.1f} / {b:.1f}':>14}{b / limit:>8.0%}", flush=True)
 

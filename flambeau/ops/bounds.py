@@ -116,7 +116,7 @@ def _known(x: Bounds, dtype: DType) -> Bounds:
     if dtype is dtypes.bool:
         return Bounds(np.asarray(x.low, bool), np.asarray(x.high, bool))
     low, high = np.asarray(x.low, np.float64), np.asarray(x.high, np.float64)
-    limit = np.finfo(np.float64).max
+    limit = float(np.finfo(np.float64).max)
     if dtype.category == 1:
         limits = np.iinfo(dtype.numpy)
         limit = min(_EXACT, float(limits.max))
