@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,12 @@ from flambeau.export.signature import (
 )
 from flambeau.export.text import graph_text, value_text
 from flambeau.export.trace import Value
-from flambeau.ir.graph import PICK, Node
+from flambeau.ir.graph import PICK, Graph, Node
 from flambeau.ir.symbol import SMALLEST, Guard, Symbols, filled
 from flambeau.nn.module import Module
 from flambeau.nn.parameter import Parameter
 from flambeau.ops.writing import store
+from flambeau.passes.inline import inline
 from flambeau.pytree import (
     TreeSpec,
     tree_flatten,
@@ -194,6 +196,53 @@ class ExportedProgram:
     def buffers(self) -> list[Tensor]:
         """The buffers."""
         return [v for _, v in self.named_buffers()]
+
+    def run_decompositions(self, decomp_table: Any = None) -> ExportedProgram:
+        """The program in primitive operations: named ones are replaced by their bodies.
+
+        A recurrence stays one node, since its body would be one of each step.
+
+        Args:
+            decomp_table: names of operations (or rows) that are replaced; by default all. A
+                mapping's keys are taken, its values are not looked at.
+
+        Example:
+            >>> from flambeau import nn, ones
+            >>> from flambeau.export import export
+            >>> program = export(nn.Linear(3, 2), (ones(4, 3),)).run_decompositions()
+            >>> "matmul_biased" in program.graph
+            True
+        """
+        chosen = None
+        if decomp_table is not None:
+            chosen = {getattr(getattr(x, "row", x), "name", x) for x in decomp_table}
+
+        def stays(node: Node) -> bool:
+            return node.op.results is not None or (
+                chosen is not None and node.op.name not in chosen
+            )
+
+        def plain(traced: Traced) -> Traced:
+            inputs = [n for n in traced.nodes if n.op.kind == "input"]
+            outputs = list(dict.fromkeys((*traced.outputs, *inputs)))
+            graph = Graph(list(traced.nodes), inputs, [(n, None) for n in outputs], 0)
+            with traced.symbols:
+                found = inline(graph, stays)
+            made = dict(zip(outputs, (n for n, _ in found.outputs), strict=True))
+            return Traced(
+                found.nodes,
+                [made[n] for n in traced.outputs],
+                traced.inputs,
+                traced.symbols,
+                traced.draws,
+            )
+
+        joint = self.joint
+        if joint is not None:
+            joint = replace(joint, forward=plain(joint.forward), backward=plain(joint.backward))
+        found = copy(self)
+        found.traced, found.joint = plain(self.traced), joint
+        return found
 
     def visualize(self, path: str | Path | None = None) -> str:
         """A picture of the graph as SVG: operations below what they read, with their results'

@@ -284,3 +284,33 @@ def test_programs_know_that_they_are_exported() -> None:
     program = exported(lambda x: x * (2 if is_exporting() else 3), flambeau.ones(2))
     assert program.module()(flambeau.ones(2)).tolist() == [2.0, 2.0]
     assert not is_exporting()
+
+
+def test_decompositions() -> None:
+    net = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.GELU(), nn.BatchNorm1d(4))
+    program = export(net, (flambeau.ones(4, 3),), dynamic_shapes=({0: Dim("n")},))
+    plain = program.run_decompositions()
+    for name in ("linear(", "gelu(", "norm("):
+        assert name in program.graph
+        assert name not in plain.graph
+    some = program.run_decompositions(["gelu"])
+    assert "gelu(" not in some.graph
+    assert "linear(" in some.graph
+    x = flambeau.randn(7, 3)
+    modules = [p.module() for p in (program, plain, some)]
+    for module in modules:
+        module(x).square().sum().backward()
+    for module in modules[1:]:
+        same(module(x), modules[0](x))
+        for (name, p), (_, q) in zip(
+            modules[0].named_parameters(), module.named_parameters(), strict=True
+        ):
+            np.testing.assert_allclose(
+                q.grad.numpy(), p.grad.numpy(), rtol=1e-4, atol=1e-5, err_msg=name
+            )
+    layer = nn.GRU(3, 4)
+    single = export(layer, (flambeau.ones(5, 2, 3),), dynamic_shapes=({0: Dim("time")},))
+    graph = single.run_decompositions()
+    assert "_recurrence(" in graph.graph
+    x = flambeau.randn(9, 2, 3)
+    same(graph.module()(x)[0], layer(x)[0])
