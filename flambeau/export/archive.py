@@ -27,7 +27,7 @@ from flambeau.export.graph import Traced
 from flambeau.export.program import ExportedProgram, Input, Joint
 from flambeau.export.text import graph_text, read_graph, read_value, value_text
 from flambeau.export.trace import Value
-from flambeau.ir.symbol import SMALLEST, Guard, Symbols
+from flambeau.ir.symbol import RELATIONS, SMALLEST, Guard, Symbols
 from flambeau.pytree import TreeSpec
 from flambeau.serialization import replacing
 from flambeau.tensor import Tensor
@@ -261,7 +261,7 @@ def _program(entries: dict[str, bytes]) -> ExportedProgram:
         )
     guards = []
     for relation, expression, line in meta["guards"]:
-        if relation not in ("== 0", "!= 0", "> 0", "<= 0"):
+        if relation not in RELATIONS:
             raise ExportError(f"{relation!r} is no relation")
         size = read_value(str(expression), symbols, sizes)
         guards.append(Guard(relation, size.expression, str(line)))

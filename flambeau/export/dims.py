@@ -8,16 +8,10 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from flambeau.ir.symbol import SMALLEST, Guard, Symbols, SymInt
+from flambeau.ir.symbol import SMALLEST, Guard, Symbols
 
 #: Sizes that no constant of a program is likely to be.
 _PRIMES = (97, 89, 83, 79, 73, 71, 67, 61, 59, 53, 47, 43, 41, 37, 31, 29, 23, 19, 17, 13, 11, 7, 5)
-_RELATIONS: dict[str, Callable[[int], bool]] = {
-    "== 0": lambda n: n == 0,
-    "!= 0": lambda n: n != 0,
-    "> 0": lambda n: n > 0,
-    "<= 0": lambda n: n <= 0,
-}
 
 
 class ExportError(RuntimeError):
@@ -207,13 +201,9 @@ class Sizes:
         with symbols:
             made = {name: symbols.symbol(hints[name], name) for name in self.roots}
             shapes = [
-                tuple(
-                    n if isinstance(n, int) else made[n[0]] * n[1] + n[2] if n[2] else
-                    made[n[0]] * n[1] if n[1] != 1 else made[n[0]]
-                    for n in part
-                )
+                tuple(n if isinstance(n, int) else made[n[0]] * n[1] + n[2] for n in part)
                 for part in self.parts
-            ]  # fmt: skip
+            ]
         return symbols, shapes
 
     def elsewhere(self, guard: Guard) -> dict[str, int] | None:
@@ -227,7 +217,7 @@ class Sizes:
             if not all(self._allowed(n, hints[n]) for n in names):
                 continue
             unknowns = space.unknowns_at(list(hints.values()))
-            if not _RELATIONS[guard.relation](guard.expression.value(unknowns)):
+            if not guard.holds(unknowns):
                 return hints
         return None
 
@@ -284,7 +274,7 @@ class Sizes:
         if wrong:
             lines = []
             for guard in wrong:
-                lines.append(f"  {self._words(guard)}")
+                lines.append(f"  {guard}")
                 if guard.line:
                     lines.append("    asked at " + guard.line.strip().replace("\n", "\n    "))
             names = ", ".join(sorted({n for g in wrong for n in _names(g.expression)}))
@@ -376,13 +366,6 @@ class Sizes:
                 if isinstance(n, tuple) and n[0] == name:
                     part[d] = by * n[1] + n[2] if isinstance(by, int) else (by, *n[1:])
 
-    def _words(self, guard: Guard) -> str:
-        relation = {"== 0": "==", "!= 0": "!=", "> 0": ">", "<= 0": "<="}[guard.relation]
-        terms = dict(guard.expression.terms)
-        more = terms.pop((), 0)
-        left = guard.expression.space.expression(terms)
-        return f"{left} {relation} {-more}"
-
 
 def _floor(p: float, q: float) -> float:
     """p // q for q > 0, either of which may be infinite."""
@@ -447,4 +430,4 @@ def dimensions(spec: Any, rank: int, name: str) -> dict[int, Any]:
     )
 
 
-__all__ = ["Dim", "ExportError", "Sizes", "SymInt", "dimensions", "dims"]
+__all__ = ["Dim", "ExportError", "Sizes", "dimensions", "dims"]

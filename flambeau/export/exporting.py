@@ -12,11 +12,11 @@ from typing import Any
 
 from flambeau import record
 from flambeau.export.dims import ExportError, Sizes, dimensions
-from flambeau.export.graph import Traced, below
+from flambeau.export.graph import Traced
 from flambeau.export.program import ExportedProgram, Input, Joint
 from flambeau.export.text import graph_text
 from flambeau.export.trace import Found, placeholder, trace
-from flambeau.ir.graph import PICK, Node
+from flambeau.ir.graph import PICK, Node, below
 from flambeau.ir.symbol import Guard
 from flambeau.nn.module import Module
 from flambeau.pytree import keystr, tree_flatten, tree_flatten_with_path, tree_unflatten

@@ -45,6 +45,8 @@ class Traced:
         self.symbols = symbols
         self.draws = draws
         self.trusted = True
+        place = {n: k for k, n in enumerate(self.nodes)}
+        self._results = [place[n] for n in self.outputs]
         self._bound: OrderedDict[tuple[int, ...], list[tuple[Any, ...]]] = OrderedDict()
 
     def over(self, sources: Sequence[Node], binding: Sequence[int]) -> list[Node]:
@@ -73,8 +75,7 @@ class Traced:
             else:
                 given = tuple([made[s] if kind else s for kind, s in src])
                 made.append(Node(op, given, attrs, shape, dtype))
-        places = {n: k for k, n in enumerate(self.nodes)}
-        return [made[places[n]] for n in self.outputs]
+        return [made[k] for k in self._results]
 
     def _at(self, unknowns: Sequence[int]) -> list[tuple[Any, ...]]:
         """Every node's parts with plain sizes; sources as (is a node, its place or the number)."""
@@ -103,8 +104,7 @@ class Traced:
         for op, src, attrs, shape, dtype in plain:
             given = tuple(nodes[s] if kind else s for kind, s in src)
             nodes.append(Node(op, given, attrs, shape, dtype))
-        places = {n: k for k, n in enumerate(self.nodes)}
-        outputs = {nodes[places[n]]: None for n in self.outputs}
+        outputs = {nodes[k]: None for k in self._results}
         inputs = [n for n in nodes if n.op is INPUT]
         try:
             verify(Graph(nodes, inputs, list(outputs.items()), 0), "loading")
@@ -131,18 +131,3 @@ def _check_pick(node: Node) -> None:
     specs = specs_of(node.src[0])
     if specs is None or specs[node.attrs[0]] != (node.shape, node.dtype):
         raise ValueError(f"a result of {node.src[0].op.name} is no {node.dtype}{list(node.shape)}")
-
-
-def below(outputs: Sequence[Node], ends: set[Node]) -> list[Node]:
-    """The nodes that outputs are made of, sources before users, down to `ends` and to nodes that
-    have memory, both included."""
-    seen: set[Node] = set()
-    stack = list(outputs)
-    while stack:
-        node = stack.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        if node.buffer is None and node not in ends:
-            stack.extend(s for s in node.src if type(s) is Node and s not in seen)
-    return sorted(seen, key=lambda n: n.order)

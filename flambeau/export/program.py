@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flambeau import record
-from flambeau.autograd import Function
+from flambeau.autograd import Function, no_grad
 from flambeau.device import cpu
 from flambeau.drawing import Box, layered
 from flambeau.dtype import dtype as DType
@@ -386,10 +386,7 @@ class ExportedProgram:
         # what was asked of sizes is about those from 2 on: a program for them is one for 1
         asked = [max(n, SMALLEST) for n in binding]
         for guard in self.guards:
-            value = guard.expression.value(guard.expression.space.unknowns_at(asked))
-            if not {"== 0": value == 0, "!= 0": value != 0, "> 0": value > 0, "<= 0": value <= 0}[
-                guard.relation
-            ]:
+            if not guard.holds(guard.expression.space.unknowns_at(asked)):
                 raise RuntimeError(f"Guard failed: {guard}, for sizes {known}")
         return tensors, binding
 
@@ -403,20 +400,10 @@ class ExportedProgram:
         else:
             found = _tensors(self.traced.over([t._node() for t in given], binding), given)
         count = len(found) - len(self.written)
-        with without_gradients():
+        with no_grad():
             for name, value in zip(self.written, found[count:], strict=True):
                 store(states[name], value)
         return [o.value if isinstance(o, Value) else found[o] for o in self.outputs]
-
-
-class without_gradients:
-    """Gradients off, for what a program writes to its states."""
-
-    def __enter__(self) -> None:
-        self._was, modes.grad = modes.grad, False
-
-    def __exit__(self, *exc: object) -> None:
-        modes.grad = self._was
 
 
 def _tensors(nodes: list[Node], like: Sequence[Tensor]) -> list[Tensor]:

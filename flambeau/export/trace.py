@@ -19,8 +19,8 @@ from flambeau.autograd import grad
 from flambeau.device import cpu
 from flambeau.dtype import dtype as DType
 from flambeau.export.dims import ExportError
-from flambeau.export.graph import Traced, below
-from flambeau.ir.graph import INPUT, Node
+from flambeau.export.graph import Traced
+from flambeau.ir.graph import INPUT, Node, below
 from flambeau.ir.symbol import Symbols
 from flambeau.ops.random import default_generator
 from flambeau.tape import modes

@@ -377,6 +377,21 @@ def reachable(roots: Iterable[Node]) -> list[Node]:
     return topological(seen)
 
 
+def below(outputs: Iterable[Node], ends: set[Node]) -> list[Node]:
+    """The nodes that outputs are made of, sources before users, down to `ends` and to nodes that
+    have memory, both included."""
+    seen: set[Node] = set()
+    stack = list(outputs)
+    while stack:
+        node = stack.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if node.buffer is None and node not in ends:
+            stack.extend(s for s in node.src if type(s) is Node and s not in seen)
+    return sorted(seen, key=lambda n: n.order)
+
+
 def dependents(roots: Iterable[Node], ends: Iterable[Node]) -> set[Node]:
     """What the roots need that depends on one of `ends`, these included."""
     found = set(ends)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from flambeau.ir.graph import INPUT, Argument, Constant, Node, Op, specialised
+from flambeau.ir.graph import INPUT, Argument, Constant, Node, Op, below, specialised
 from flambeau.ir.symbol import Symbols, filled
 
 
@@ -89,7 +89,7 @@ class Lifting:
 
     def lift(self, name: str, outputs: list[Node], ends: set[Node]) -> Recorded:
         """The graph below some nodes, down to what has memory or is one of `ends`."""
-        nodes = _below(outputs, ends)
+        nodes = below(outputs, ends)
         made: dict[Node, Node] = {}
         for node in nodes:
             if node.buffer is not None or node in ends:
@@ -108,16 +108,3 @@ class Lifting:
             made[node] = Node(node.op, tuple(src), node.attrs, node.shape, node.dtype)
         results = [made[n] for n in outputs]
         return Recorded(name, made.values(), results, len(self.inputs), self.symbols)
-
-
-def _below(outputs: list[Node], ends: set[Node]) -> list[Node]:
-    seen: set[Node] = set()
-    stack = list(outputs)
-    while stack:
-        node = stack.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        if node.buffer is None and node not in ends:
-            stack.extend(s for s in node.src if type(s) is Node and s not in seen)
-    return sorted(seen, key=lambda n: n.order)

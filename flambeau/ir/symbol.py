@@ -52,6 +52,10 @@ class Guard(NamedTuple):
     expression: Expression
     line: str = ""
 
+    def holds(self, unknowns: Sequence[int]) -> bool:
+        """Whether it does, from the values of the unknowns."""
+        return RELATIONS[self.relation](self.expression.value(unknowns))
+
     def __str__(self) -> str:
         """The equation or inequality, without negative terms: `8*T > 512`."""
         space, terms = self.expression.space, self.expression.terms
@@ -89,7 +93,8 @@ class Unknown(NamedTuple):
 
 Monomial = tuple[int, ...]
 
-_RELATIONS: dict[str, Callable[[int], bool]] = {
+#: What may hold of a number.
+RELATIONS: dict[str, Callable[[int], bool]] = {
     "== 0": lambda n: n == 0,
     "!= 0": lambda n: n != 0,
     "> 0": lambda n: n > 0,
@@ -343,7 +348,7 @@ class Symbols:
             found = self.unknowns_at(binding)
         except ZeroDivisionError:
             return None
-        holds = all(_RELATIONS[g.relation](g.expression.value(found)) for g in self.guards.values())
+        holds = all(guard.holds(found) for guard in self.guards.values())
         return found if holds else None
 
     def python(self) -> tuple[list[str], dict[str, Guard]]:
