@@ -180,7 +180,23 @@ class Geometric(_Odds):
         )
 
 
-class Binomial(_Odds):
+class _Counted(_Odds):
+    """A distribution with a probability and a count."""
+
+    def __init__(
+        self, total_count: Any, probs: Any = None, logits: Any = None,
+        validate_args: bool | None = None,
+    ) -> None:  # fmt: skip
+        given = self._take(probs, logits)
+        self.total_count, given = broadcast_all(
+            total_count.type_as(given) if isinstance(total_count, flambeau.Tensor) else total_count,
+            given,
+        )
+        self.__dict__["probs" if logits is None else "logits"] = given
+        Distribution.__init__(self, given.size(), validate_args=validate_args)
+
+
+class Binomial(_Counted):
     """Successes among trials.
 
     Args:
@@ -199,13 +215,7 @@ class Binomial(_Odds):
         self, total_count: Any = 1, probs: Any = None, logits: Any = None,
         validate_args: bool | None = None,
     ) -> None:  # fmt: skip
-        given = self._take(probs, logits)
-        self.total_count, given = broadcast_all(
-            total_count.type_as(given) if isinstance(total_count, flambeau.Tensor) else total_count,
-            given,
-        )
-        self.__dict__["probs" if logits is None else "logits"] = given
-        super().__init__(given.size(), validate_args=validate_args)
+        super().__init__(total_count, probs, logits, validate_args)
 
     @constraints.dependent_property(is_discrete=True, event_dim=0)
     def support(self) -> Any:
@@ -262,7 +272,7 @@ class Binomial(_Odds):
         return values.expand((-1, *self._batch_shape)) if expand else values
 
 
-class NegativeBinomial(_Odds):
+class NegativeBinomial(_Counted):
     """Successes before a number of failures.
 
     Args:
@@ -277,18 +287,6 @@ class NegativeBinomial(_Odds):
         "logits": constraints.real,
     }
     support = constraints.nonnegative_integer
-
-    def __init__(
-        self, total_count: Any, probs: Any = None, logits: Any = None,
-        validate_args: bool | None = None,
-    ) -> None:  # fmt: skip
-        given = self._take(probs, logits)
-        self.total_count, given = broadcast_all(
-            total_count.type_as(given) if isinstance(total_count, flambeau.Tensor) else total_count,
-            given,
-        )
-        self.__dict__["probs" if logits is None else "logits"] = given
-        super().__init__(given.size(), validate_args=validate_args)
 
     @property
     def mean(self) -> Any:
@@ -441,39 +439,36 @@ class Categorical(_Odds):
         return values.expand((-1, *self._batch_shape)) if expand else values
 
 
-class _OverClasses(Distribution):
-    """A distribution made of a categorical one, whose parameters are its own."""
+class ChanceOf(Distribution):
+    """A distribution whose parameters are those of a simpler one, `_chance`."""
 
-    arg_constraints: ClassVar[dict[str, Any]] = {
-        "probs": constraints.simplex,
-        "logits": constraints.real_vector,
-    }
-    _categorical: Categorical
+    _chance: Any
 
     @property
     def probs(self) -> Any:
-        """Probabilities of the classes."""
-        return self._categorical.probs
+        """The probabilities."""
+        return self._chance.probs
 
     @property
     def logits(self) -> Any:
-        """Their logarithms."""
-        return self._categorical.logits
+        """Their logits."""
+        return self._chance.logits
 
     @property
     def _param(self) -> Any:
-        return self._categorical._param
+        return self._chance._param
 
     @property
     def param_shape(self) -> Any:
         """The shape of the parameter."""
-        return self._categorical.param_shape
+        return self._chance.param_shape
 
     def _given(self) -> dict[str, Any]:
-        return self._categorical._given()
+        found: dict[str, Any] = self._chance._given()
+        return found
 
 
-class OneHotCategorical(_OverClasses):
+class OneHotCategorical(ChanceOf):
     """A class as a vector with one 1.
 
     Args:
@@ -481,25 +476,26 @@ class OneHotCategorical(_OverClasses):
         logits: their logarithms, up to a summand; one of the two.
     """
 
+    arg_constraints: ClassVar[dict[str, Any]] = Categorical.arg_constraints
     support = constraints.one_hot
     has_enumerate_support = True
 
     def __init__(
         self, probs: Any = None, logits: Any = None, validate_args: bool | None = None
     ) -> None:
-        self._categorical = Categorical(probs, logits, validate_args=validate_args)
-        shape = self._categorical.param_shape
+        self._chance = Categorical(probs, logits, validate_args=validate_args)
+        shape = self._chance.param_shape
         super().__init__(shape[:-1], shape[-1:], validate_args=validate_args)
 
     @property
     def mean(self) -> Any:
         """The probabilities."""
-        return self._categorical.probs
+        return self._chance.probs
 
     @property
     def mode(self) -> Any:
         """The likeliest class."""
-        return self._hot(self._categorical.mode)
+        return self._hot(self._chance.mode)
 
     @property
     def variance(self) -> Any:
@@ -508,19 +504,19 @@ class OneHotCategorical(_OverClasses):
 
     def _hot(self, classes: Any) -> Any:
         found = flambeau.nn.functional.one_hot(classes, self._event_shape[-1])
-        return found.to(self._categorical._param.dtype)
+        return found.to(self._chance._param.dtype)
 
     def sample(self, sample_shape: Any = ()) -> Any:
         """Values."""
-        return self._hot(self._categorical.sample(sample_shape))
+        return self._hot(self._chance.sample(sample_shape))
 
     def log_prob(self, value: Any) -> Any:
         """The log probability."""
-        return self._categorical.log_prob(self._checked(value).max(-1)[1])
+        return self._chance.log_prob(self._checked(value).max(-1)[1])
 
     def entropy(self) -> Any:
         """The entropy."""
-        return self._categorical.entropy()
+        return self._chance.entropy()
 
     def enumerate_support(self, expand: bool = True) -> Any:
         """All classes."""
@@ -542,11 +538,11 @@ class OneHotCategoricalStraightThrough(OneHotCategorical):
 
     def rsample(self, sample_shape: Any = ()) -> Any:
         """Values with gradients."""
-        probs = self._categorical.probs
+        probs = self._chance.probs
         return self.sample(sample_shape) + (probs - probs.detach())
 
 
-class Multinomial(_OverClasses):
+class Multinomial(ChanceOf):
     """How often each class comes up.
 
     Args:
@@ -555,6 +551,7 @@ class Multinomial(_OverClasses):
         logits: their logarithms, up to a summand; one of the two.
     """
 
+    arg_constraints: ClassVar[dict[str, Any]] = Categorical.arg_constraints
     total_count: int
 
     def __init__(
@@ -564,8 +561,8 @@ class Multinomial(_OverClasses):
         if not isinstance(total_count, int):
             raise NotImplementedError("inhomogeneous total_count is not supported")
         self.total_count = total_count
-        self._categorical = Categorical(probs, logits, validate_args=validate_args)
-        shape = self._categorical.param_shape
+        self._chance = Categorical(probs, logits, validate_args=validate_args)
+        shape = self._chance.param_shape
         super().__init__(shape[:-1], shape[-1:], validate_args=validate_args)
 
     @constraints.dependent_property(is_discrete=True, event_dim=1)
@@ -585,7 +582,7 @@ class Multinomial(_OverClasses):
 
     def sample(self, sample_shape: Any = ()) -> Any:
         """Values."""
-        drawn = self._categorical.sample((self.total_count, *sample_shape))
+        drawn = self._chance.sample((self.total_count, *sample_shape))
         hot = flambeau.nn.functional.one_hot(drawn, self._event_shape[-1])
         return hot.sum(0).to(self.probs.dtype)
 
@@ -603,7 +600,7 @@ class Multinomial(_OverClasses):
         values = support.enumerate_support(expand=True)[1:]
         weights = support.log_prob(values).exp()
         return (
-            self.total_count * self._categorical.entropy()
+            self.total_count * self._chance.entropy()
             - (n + 1.0).lgamma()
             + ((weights * (values + 1).lgamma()).sum((0, -1)))
         )

@@ -203,7 +203,7 @@ def _normal(p: Any, q: Any) -> Any:
 
 @register_kl(d.OneHotCategorical, d.OneHotCategorical)
 def _one_hot(p: Any, q: Any) -> Any:
-    return _categorical(p._categorical, q._categorical)
+    return _categorical(p._chance, q._chance)
 
 
 @register_kl(t.Pareto, t.Pareto)

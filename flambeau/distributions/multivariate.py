@@ -46,7 +46,57 @@ def precision_to_scale_tril(precision: Any) -> Any:
     return _solved(upper, eye.expand(upper.shape))
 
 
-class MultivariateNormal(Distribution):
+class _OfCovariance(Distribution):
+    """A distribution of a covariance, its inverse or its Cholesky factor, whichever is given."""
+
+    loc: Any
+
+    @staticmethod
+    def _chosen(**forms: Any) -> tuple[str, Any]:
+        """-> (name, matrix) of the form that is given."""
+        given = [(name, m) for name, m in forms.items() if m is not None]
+        if len(given) != 1:
+            raise ValueError(
+                "Exactly one of covariance_matrix or precision_matrix or scale_tril may be"
+                " specified."
+            )
+        name, matrix = given[0]
+        if matrix.dim() < 2:
+            raise ValueError(
+                f"{name} must be at least two-dimensional, with optional leading batch dimensions"
+            )
+        return name, matrix
+
+    def _factor(self, name: str) -> None:
+        """Keep the Cholesky factor, too."""
+        if name == "covariance_matrix":
+            self.__dict__["scale_tril"] = flambeau.linalg.cholesky(self.covariance_matrix)
+        elif name == "precision_matrix":
+            self.__dict__["scale_tril"] = precision_to_scale_tril(self.precision_matrix)
+
+    def _given(self) -> dict[str, Any]:
+        names = getattr(self, "_shown", self._constraints())
+        return {n: self.__dict__[n] for n in names if n in self.__dict__}
+
+    @lazy_property
+    def scale_tril(self) -> Any:
+        """The covariance's Cholesky factor."""
+        raise AttributeError("scale_tril")
+
+    @lazy_property
+    def covariance_matrix(self) -> Any:
+        """The covariance."""
+        return self.scale_tril @ self.scale_tril.mT
+
+    @lazy_property
+    def precision_matrix(self) -> Any:
+        """The covariance's inverse."""
+        eye = flambeau.eye(self._event_shape[-1], dtype=self.loc.dtype, device=self.loc.device)
+        inverse = _solved(self.scale_tril, eye.expand(self.scale_tril.shape))
+        return inverse.mT @ inverse
+
+
+class MultivariateNormal(_OfCovariance):
     """The normal distribution of vectors.
 
     Args:
@@ -70,52 +120,17 @@ class MultivariateNormal(Distribution):
     ) -> None:  # fmt: skip
         if loc.dim() < 1:
             raise ValueError("loc must be at least one-dimensional.")
-        forms = {
-            "covariance_matrix": covariance_matrix,
-            "precision_matrix": precision_matrix,
-            "scale_tril": scale_tril,
-        }
-        given = {name: m for name, m in forms.items() if m is not None}
-        if len(given) != 1:
-            raise ValueError(
-                "Exactly one of covariance_matrix or precision_matrix or scale_tril may be"
-                " specified."
-            )
-        ((name, matrix),) = given.items()
-        if matrix.dim() < 2:
-            raise ValueError(
-                f"{name} must be at least two-dimensional, with optional leading batch dimensions"
-            )
+        name, matrix = self._chosen(
+            covariance_matrix=covariance_matrix,
+            precision_matrix=precision_matrix,
+            scale_tril=scale_tril,
+        )
         batch = broadcast_shapes(matrix.shape[:-2], loc.shape[:-1])
         self.__dict__[name] = matrix.expand(Size(batch) + matrix.shape[-2:])
         self.loc = loc.expand(Size(batch) + loc.shape[-1:])
         super().__init__(batch, self.loc.shape[-1:], validate_args=validate_args)
-        if name == "covariance_matrix":
-            self.__dict__["scale_tril"] = flambeau.linalg.cholesky(self.covariance_matrix)
-        elif name == "precision_matrix":
-            self.__dict__["scale_tril"] = precision_to_scale_tril(self.precision_matrix)
+        self._factor(name)
         self._shown = ("loc", name)
-
-    def _given(self) -> dict[str, Any]:
-        names = getattr(self, "_shown", self._constraints())
-        return {n: self.__dict__[n] for n in names if n in self.__dict__}
-
-    @lazy_property
-    def scale_tril(self) -> Any:
-        """The covariance's Cholesky factor."""
-        raise AttributeError("scale_tril")
-
-    @lazy_property
-    def covariance_matrix(self) -> Any:
-        """The covariance."""
-        return self.scale_tril @ self.scale_tril.mT
-
-    @lazy_property
-    def precision_matrix(self) -> Any:
-        """The covariance's inverse."""
-        eye = flambeau.eye(self._event_shape[0], dtype=self.loc.dtype, device=self.loc.device)
-        inverse = _solved(self.scale_tril, eye.expand(self.scale_tril.shape))
-        return inverse.mT @ inverse
 
     @property
     def mean(self) -> Any:
@@ -263,7 +278,7 @@ def _multi_digamma(a: Any, p: int) -> Any:
     return (a.unsqueeze(-1) - 0.5 * flambeau.arange(p, dtype=a.dtype)).digamma().sum(-1)
 
 
-class Wishart(ExponentialFamily):
+class Wishart(_OfCovariance, ExponentialFamily):
     """Sums of squares of normal vectors: positive definite matrices.
 
     Args:
@@ -288,23 +303,11 @@ class Wishart(ExponentialFamily):
         self, df: Any, covariance_matrix: Any = None, precision_matrix: Any = None,
         scale_tril: Any = None, validate_args: bool | None = None,
     ) -> None:  # fmt: skip
-        forms = {
-            "covariance_matrix": covariance_matrix,
-            "precision_matrix": precision_matrix,
-            "scale_tril": scale_tril,
-        }
-        given = {name: m for name, m in forms.items() if m is not None}
-        if len(given) != 1:
-            raise ValueError(
-                "Exactly one of covariance_matrix or precision_matrix or scale_tril may be"
-                " specified."
-            )
-        ((name, matrix),) = given.items()
-        if matrix.dim() < 2:
-            raise ValueError(
-                "scale_tril must be at least two-dimensional, with optional leading batch"
-                " dimensions"
-            )
+        name, matrix = self._chosen(
+            covariance_matrix=covariance_matrix,
+            precision_matrix=precision_matrix,
+            scale_tril=scale_tril,
+        )
         df = flambeau.as_tensor(df, dtype=matrix.dtype, device=matrix.device)
         batch = Size(broadcast_shapes(matrix.shape[:-2], df.shape))
         event = matrix.shape[-2:]
@@ -315,17 +318,8 @@ class Wishart(ExponentialFamily):
         self.__dict__[name] = matrix.expand(batch + event)
         self.df = df.expand(batch)
         super().__init__(batch, event, validate_args=validate_args)
-        if name == "covariance_matrix":
-            self.__dict__["scale_tril"] = flambeau.linalg.cholesky(self.covariance_matrix)
-        elif name == "precision_matrix":
-            self.__dict__["scale_tril"] = precision_to_scale_tril(self.precision_matrix)
-
+        self._factor(name)
         self._shown = (name, "df")
-
-    _given = MultivariateNormal._given
-    scale_tril = MultivariateNormal.scale_tril
-    covariance_matrix = lazy_property(MultivariateNormal.covariance_matrix.wrapped)
-    precision_matrix = lazy_property(MultivariateNormal.precision_matrix.wrapped)
 
     @property
     def loc(self) -> Any:

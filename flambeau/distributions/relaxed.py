@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 
 import flambeau
 from flambeau.distributions import constraints
-from flambeau.distributions.discrete import Bernoulli, Categorical
-from flambeau.distributions.distribution import Distribution, broadcast_all, clamp_probs
+from flambeau.distributions.discrete import Bernoulli, Categorical, ChanceOf
+from flambeau.distributions.distribution import broadcast_all, clamp_probs
 from flambeau.distributions.transformed import TransformedDistribution
 from flambeau.distributions.transforms import ExpTransform, SigmoidTransform
 
 
-class LogitRelaxedBernoulli(Distribution):
+class LogitRelaxedBernoulli(ChanceOf):
     """The logits of relaxed Bernoulli variates.
 
     Args:
@@ -31,26 +31,8 @@ class LogitRelaxedBernoulli(Distribution):
         validate_args: bool | None = None,
     ) -> None:  # fmt: skip
         self.temperature = temperature
-        self._bernoulli = Bernoulli(probs, logits, validate_args=validate_args)
-        super().__init__(self._bernoulli.batch_shape, validate_args=validate_args)
-
-    @property
-    def probs(self) -> Any:
-        """Probabilities of 1."""
-        return self._bernoulli.probs
-
-    @property
-    def logits(self) -> Any:
-        """Their log odds."""
-        return self._bernoulli.logits
-
-    @property
-    def param_shape(self) -> Any:
-        """The shape of the parameter."""
-        return self._bernoulli.param_shape
-
-    def _given(self) -> dict[str, Any]:
-        return self._bernoulli._given()
+        self._chance = Bernoulli(probs, logits, validate_args=validate_args)
+        super().__init__(self._chance.batch_shape, validate_args=validate_args)
 
     def rsample(self, sample_shape: Any = ()) -> Any:
         """Values with gradients."""
@@ -114,7 +96,7 @@ class RelaxedBernoulli(_Relaxed):
         super().__init__(base, SigmoidTransform(), validate_args=validate_args)
 
 
-class ExpRelaxedCategorical(Distribution):
+class ExpRelaxedCategorical(ChanceOf):
     """The logarithms of relaxed one-hot vectors.
 
     Args:
@@ -131,28 +113,10 @@ class ExpRelaxedCategorical(Distribution):
         self, temperature: Any, probs: Any = None, logits: Any = None,
         validate_args: bool | None = None,
     ) -> None:  # fmt: skip
-        self._categorical = Categorical(probs, logits)
+        self._chance = Categorical(probs, logits)
         self.temperature = temperature
-        shape = self._categorical.param_shape
+        shape = self._chance.param_shape
         super().__init__(shape[:-1], shape[-1:], validate_args=validate_args)
-
-    @property
-    def probs(self) -> Any:
-        """Probabilities of the classes."""
-        return self._categorical.probs
-
-    @property
-    def logits(self) -> Any:
-        """Their logarithms."""
-        return self._categorical.logits
-
-    @property
-    def param_shape(self) -> Any:
-        """The shape of the parameter."""
-        return self._categorical.param_shape
-
-    def _given(self) -> dict[str, Any]:
-        return self._categorical._given()
 
     def rsample(self, sample_shape: Any = ()) -> Any:
         """Values with gradients."""
