@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, ClassVar
 
 import flambeau
 from flambeau.ops.updates import adagrad_update, update
-from flambeau.optim.optimizer import (
-    Optimizer,
-    check_fused,
-    check_options,
-    to_scalar,
-    use_grad_for_differentiable,
-)
+from flambeau.optim.optimizer import check_fused, check_options, to_scalar
+from flambeau.optim.update import UpdateOptimizer, decayed
 
 
-class Adagrad(Optimizer):
+class Adagrad(UpdateOptimizer):
     """Steps divided by the root of the sum of all squared gradients so far.
 
     ``s <- s + g^2``, ``p <- p - lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps)``.
@@ -41,6 +36,13 @@ class Adagrad(Optimizer):
         Duchi et al., Adaptive Subgradient Methods for Online Learning and Stochastic Optimization
         (JMLR 12, 2011).
     """
+
+    later_options: ClassVar[dict[str, Any]] = {
+        "foreach": None,
+        "maximize": False,
+        "differentiable": False,
+        "fused": None,
+    }
 
     def __init__(
         self,
@@ -82,26 +84,12 @@ class Adagrad(Optimizer):
         check_fused(fused, foreach, differentiable)
         for group in self.param_groups:
             for param in group["params"]:
-                self._init_state(param, group)
+                self.state[param].update(self._start(param, group))
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take the state over; older files lack options, and have steps as numbers."""
-        super().__setstate__(state)
-        for group in self.param_groups:
-            group.setdefault("foreach", None)
-            group.setdefault("maximize", False)
-            group.setdefault("differentiable", False)
-            group.setdefault("fused", None)
-        self._restore_steps()
-
-    def _init_state(self, param: Any, group: dict[str, Any]) -> dict[str, Any]:
-        """A parameter's state, made with the optimizer or, in a later group, when needed."""
-        state = self.state[param]
-        if not state:
-            state["step"] = self._new_step(param, group)
-            start = self.defaults["initial_accumulator_value"]
-            state["sum"] = flambeau.full_like(param, start, requires_grad=False)
-        return state
+    def _start(self, param: Any, group: dict[str, Any]) -> dict[str, Any]:
+        start = self.defaults["initial_accumulator_value"]
+        sums = flambeau.full_like(param, start, requires_grad=False)
+        return self._zeros(param, group) | {"sum": sums}
 
     def share_memory(self) -> None:
         """Move the sums into memory shared between processes."""
@@ -109,24 +97,8 @@ class Adagrad(Optimizer):
             for param in group["params"]:
                 self.state[param]["sum"].share_memory_()
 
-    @use_grad_for_differentiable
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update the parameters once.
-
-        Args:
-            closure: computes the loss and its gradients anew.
-
-        Returns:
-            The closure's loss, or None.
-        """
-        loss = self._evaluate(closure)
-        for group in self.param_groups:
-            lr = to_scalar(group["lr"])
-            for param, grad in self._with_grad(group):
-                state = self._init_state(param, group)
-                count = self._count_step(param, state)
-                if group["weight_decay"] != 0:
-                    grad = grad + param * group["weight_decay"]
-                clr = lr / (1 + (count - 1) * group["lr_decay"])
-                update(adagrad_update, (param, state["sum"]), grad, group["eps"], clr)
-        return loss
+    def _update(self, param: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]) -> None:
+        count = self._count_step(param, state)
+        grad = decayed(param, grad, group)
+        lr = to_scalar(group["lr"]) / (1 + (count - 1) * group["lr_decay"])
+        update(adagrad_update, (param, state["sum"]), grad, group["eps"], lr)

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, ClassVar
 
 import flambeau
 from flambeau.ops.updates import adam_update, update
-from flambeau.optim.optimizer import (
-    Optimizer,
-    check_fused,
-    check_options,
-    to_scalar,
-    use_grad_for_differentiable,
-)
+from flambeau.optim.optimizer import check_fused, check_options, to_scalar
+from flambeau.optim.update import UpdateOptimizer
 
 
 def _check_betas(betas: Any, foreach: bool | None, capturable: bool) -> None:
@@ -35,7 +30,7 @@ def _check_betas(betas: Any, foreach: bool | None, capturable: bool) -> None:
             raise ValueError(f"Tensor betas[{i}] must be 1-element")
 
 
-class Adam(Optimizer):
+class Adam(UpdateOptimizer):
     """Steps scaled by running averages of the gradient and of its square.
 
     ``m <- b1 m + (1 - b1) g``, ``v <- b2 v + (1 - b2) g^2``,
@@ -64,6 +59,12 @@ class Adam(Optimizer):
         Kingma and Ba, Adam: A Method for Stochastic Optimization (arXiv:1412.6980), algorithm 1;
         Reddi et al., On the Convergence of Adam and Beyond (arXiv:1904.09237).
     """
+
+    later_options: ClassVar[dict[str, Any]] = UpdateOptimizer.later_options | {
+        "amsgrad": False,
+        "decoupled_weight_decay": False,
+        "fused": None,
+    }
 
     def __init__(
         self,
@@ -108,45 +109,9 @@ class Adam(Optimizer):
         super().__init__(params, defaults)
         check_fused(fused, foreach, differentiable)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take the state over; older files lack options, and have steps as numbers."""
-        super().__setstate__(state)
-        for group in self.param_groups:
-            group.setdefault("amsgrad", False)
-            group.setdefault("maximize", False)
-            group.setdefault("foreach", None)
-            group.setdefault("capturable", False)
-            group.setdefault("differentiable", False)
-            group.setdefault("decoupled_weight_decay", False)
-            group.setdefault("fused", None)
-        self._restore_steps()
-
-    def _init_state(self, param: Any, group: dict[str, Any]) -> dict[str, Any]:
-        """A parameter's state, made at its first update."""
-        state = self.state[param]
-        if not state:
-            state["step"] = self._new_step(param, group)
-            state["exp_avg"] = flambeau.zeros_like(param)
-            state["exp_avg_sq"] = flambeau.zeros_like(param)
-            if group["amsgrad"]:
-                state["max_exp_avg_sq"] = flambeau.zeros_like(param)
-        return state
-
-    @use_grad_for_differentiable
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update the parameters once.
-
-        Args:
-            closure: computes the loss and its gradients anew.
-
-        Returns:
-            The closure's loss, or None.
-        """
-        loss = self._evaluate(closure)
-        for group in self.param_groups:
-            for param, grad in self._with_grad(group):
-                self._update(param, grad, self._init_state(param, group), group)
-        return loss
+    def _start(self, param: Any, group: dict[str, Any]) -> dict[str, Any]:
+        names = ("exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if group["amsgrad"] else ()))
+        return self._zeros(param, group, *names)
 
     def _update(self, param: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]) -> None:
         """Update one parameter.

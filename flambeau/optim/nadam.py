@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import flambeau
 from flambeau.optim.optimizer import check_options, to_scalar
@@ -36,6 +36,10 @@ class NAdam(UpdateOptimizer):
     Reference:
         Dozat, Incorporating Nesterov Momentum into Adam (ICLR 2016 workshop).
     """
+
+    later_options: ClassVar[dict[str, Any]] = UpdateOptimizer.later_options | {
+        "decoupled_weight_decay": False
+    }
 
     def __init__(
         self,
@@ -77,7 +81,6 @@ class NAdam(UpdateOptimizer):
         """Take the state over; older files have products as numbers."""
         super().__setstate__(state)
         for group in self.param_groups:
-            group.setdefault("decoupled_weight_decay", False)
             for param in group["params"]:
                 found = self.state.get(param)
                 if found and not isinstance(found["mu_product"], flambeau.Tensor):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 from flambeau.optim.optimizer import check_options, to_scalar
 from flambeau.optim.update import UpdateOptimizer, as_reals, check_betas, decayed, kept
@@ -37,6 +37,10 @@ class RAdam(UpdateOptimizer):
         algorithm 2.
     """
 
+    later_options: ClassVar[dict[str, Any]] = UpdateOptimizer.later_options | {
+        "decoupled_weight_decay": False
+    }
+
     def __init__(
         self,
         params: Iterable[Any],
@@ -67,12 +71,6 @@ class RAdam(UpdateOptimizer):
             "differentiable": differentiable,
         }
         super().__init__(params, defaults)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take the state over; older files lack an option."""
-        super().__setstate__(state)
-        for group in self.param_groups:
-            group.setdefault("decoupled_weight_decay", False)
 
     def _start(self, param: Any, group: dict[str, Any]) -> dict[str, Any]:
         return self._zeros(param, group, "exp_avg", "exp_avg_sq")

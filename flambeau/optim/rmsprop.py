@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, ClassVar
 
-import flambeau
 from flambeau.ops.updates import rmsprop_update, update
-from flambeau.optim.optimizer import (
-    Optimizer,
-    check_options,
-    to_scalar,
-    use_grad_for_differentiable,
-)
+from flambeau.optim.optimizer import check_options, to_scalar
+from flambeau.optim.update import UpdateOptimizer, decayed
 
 
-class RMSprop(Optimizer):
+class RMSprop(UpdateOptimizer):
     """Steps divided by a running root mean square of the gradient.
 
     ``v <- alpha v + (1 - alpha) g^2``, ``p <- p - lr g / (sqrt(v) + eps)``; with ``centered``,
@@ -41,6 +36,11 @@ class RMSprop(Optimizer):
         Tieleman and Hinton, Lecture 6.5 of Neural Networks for Machine Learning (2012); Graves,
         Generating Sequences With Recurrent Neural Networks (arXiv:1308.0850), eq. 38-45.
     """
+
+    later_options: ClassVar[dict[str, Any]] = UpdateOptimizer.later_options | {
+        "momentum": 0,
+        "centered": False,
+    }
 
     def __init__(
         self,
@@ -78,49 +78,15 @@ class RMSprop(Optimizer):
         }
         super().__init__(params, defaults)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take the state over; older files lack options, and have steps as numbers."""
-        super().__setstate__(state)
-        for group in self.param_groups:
-            group.setdefault("momentum", 0)
-            group.setdefault("centered", False)
-            group.setdefault("foreach", None)
-            group.setdefault("maximize", False)
-            group.setdefault("differentiable", False)
-            group.setdefault("capturable", False)
-        self._restore_steps()
+    def _start(self, param: Any, group: dict[str, Any]) -> dict[str, Any]:
+        momentum = ("momentum_buffer",) if group["momentum"] > 0 else ()
+        centre = ("grad_avg",) if group["centered"] else ()
+        return self._zeros(param, group, "square_avg", *momentum, *centre)
 
-    def _init_state(self, param: Any, group: dict[str, Any]) -> dict[str, Any]:
-        """A parameter's state, made at its first update."""
-        state = self.state[param]
-        if not state:
-            state["step"] = self._new_step(param, group)
-            state["square_avg"] = flambeau.zeros_like(param)
-            if group["momentum"] > 0:
-                state["momentum_buffer"] = flambeau.zeros_like(param)
-            if group["centered"]:
-                state["grad_avg"] = flambeau.zeros_like(param)
-        return state
-
-    @use_grad_for_differentiable
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update the parameters once.
-
-        Args:
-            closure: computes the loss and its gradients anew.
-
-        Returns:
-            The closure's loss, or None.
-        """
-        loss = self._evaluate(closure)
-        for group in self.param_groups:
-            lr = to_scalar(group["lr"])
-            for param, grad in self._with_grad(group):
-                state = self._init_state(param, group)
-                state["step"].add_(1)
-                if group["weight_decay"] != 0:
-                    grad = grad + param * group["weight_decay"]
-                kept = (state["square_avg"], state.get("grad_avg"), state.get("momentum_buffer"))
-                numbers = (1 - group["alpha"], group["momentum"], group["eps"], lr)
-                update(rmsprop_update, (param, *kept), grad, *numbers)
-        return loss
+    def _update(self, param: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]) -> None:
+        state["step"].add_(1)
+        grad = decayed(param, grad, group)
+        kept = (state["square_avg"], state.get("grad_avg"), state.get("momentum_buffer"))
+        lr = to_scalar(group["lr"])
+        numbers = (1 - group["alpha"], group["momentum"], group["eps"], lr)
+        update(rmsprop_update, (param, *kept), grad, *numbers)
