@@ -1,0 +1,1 @@
+"""Programs of several ranks: groups, collectives, and what is built from them."""
