@@ -10,10 +10,10 @@ from typing import Any
 from flambeau.codegen import vecmath
 from flambeau.ir.graph import Node
 from flambeau.kernels import attention_backward, attention_few, attention_forward, attention_tiles
-from flambeau.kernels.attention_mods import Module, supported
+from flambeau.kernels.attention_mods import supported
 from flambeau.kernels.attention_problem import AXES, BLOCKS, KEYS, RESULTS, Problem
 from flambeau.kernels.attention_tiles import Machine, machine_of
-from flambeau.kernels.emit import float_bits
+from flambeau.kernels.emit import Module, float_bits
 from flambeau.ops.flex import How
 from flambeau.ops.mods import derivative
 from flambeau.size import contiguous_strides

@@ -17,10 +17,10 @@ from flambeau.codegen.lowerings import Value as Typed
 from flambeau.kernels import attention_pack as pack
 from flambeau.kernels import attention_tiles as tiles
 from flambeau.kernels.attention_forward import listed
-from flambeau.kernels.attention_mods import Inline, Module, Sums, Writer
-from flambeau.kernels.attention_problem import KEYS, Problem, Table, base
+from flambeau.kernels.attention_mods import Inline, Sums
+from flambeau.kernels.attention_problem import KEYS, Problem, base
 from flambeau.kernels.attention_tiles import LOG2_E, NEGATIVE_INFINITY, Machine
-from flambeau.kernels.emit import Function, Value
+from flambeau.kernels.emit import Function, Module, Value, Words, Writer
 from flambeau.kernels.gemm_micro import load_stored
 from flambeau.ops.mods import derivative
 
@@ -99,7 +99,7 @@ class Slopes:
             "void",
             "nounwind noinline",
         )  # fmt: skip
-        self.t = Table(self.f, problem)
+        self.t = problem.words(self.f)
         self.mods: dict[str, Inline] = {}
         self.sums: list[Sums] = []
 
@@ -278,7 +278,7 @@ def slopes_name(causal: bool, masked: bool) -> str:
     return f"gradients{'_causal' if causal else ''}{'_masked' if masked else ''}"
 
 
-def offsets_of(f: Function, t: Table, problem: Problem) -> list[Value]:
+def offsets_of(f: Function, t: Words, problem: Problem) -> list[Value]:
     """Where each captured tensor's sums begin in a group's."""
     found: list[Value] = []
     at: Value = 0
@@ -311,7 +311,7 @@ def prepare(machine: Machine, problem: Problem) -> str:
     f = Function(
         "prepare_task", [("ptr", "t"), ("i64", "begin"), ("i64", "end"), ("i64", "worker")]
     )
-    t = Table(f, problem)
+    t = problem.words(f)
     t.preload("Hq", "L", "V", "lse", "dlse", "shift", "delta", "o", "g")
     t.preload(*(f"{x}_{a}" for x in "og" for a in "bhlv"))
     t.preload(*(f"{x}_{a}" for x in ("lse", "dlse") for a in "bhl"))
@@ -399,7 +399,7 @@ def block(machine: Machine, problem: Problem) -> str:
         "void",
         "nounwind noinline",
     )  # fmt: skip
-    t = Table(f, problem)
+    t = problem.words(f)
     t.preload("E", "V", "q_l", "q_e", "g_l", "g_v", "shift", "delta")
     room = Room(f, machine, "%room", t["E"], t["V"])
     wide, full = machine.panel * 4, tiles.tile_rows(machine)[0]
@@ -493,7 +493,7 @@ def block(machine: Machine, problem: Problem) -> str:
 
 
 def pack_keys(
-    f: Function, machine: Machine, t: Table, room: Room, k: str, v: str, keys: Value
+    f: Function, machine: Machine, t: Words, room: Room, k: str, v: str, keys: Value
 ) -> None:
     """Panels of a block's keys and values, rows of its keys, and gradients of 0."""
     panel = machine.panel
@@ -517,7 +517,7 @@ def pack_keys(
         f.do(f"call void @llvm.memset.p0.i64(ptr align 64 {room[x]}, i8 0, i64 {size}, i1 false)")
 
 
-def dq_rows(f: Function, t: Table) -> Value:
+def dq_rows(f: Function, t: Words) -> Value:
     """Rows of one share's dQ: the group's queries, each head's rounded up to whole tiles."""
     group = f.udiv(t["Hq"], t["Hk"])
     return f.mul(group, f.mul(f.ceildiv(t["L"], QUERIES), QUERIES))
@@ -529,7 +529,7 @@ def task(machine: Machine, problem: Problem) -> str:
     f = Function(
         "backward_task", [("ptr", "t"), ("i64", "begin"), ("i64", "end"), ("i64", "worker")]
     )
-    t = Table(f, problem)
+    t = problem.words(f)
     t.preload(*(x for x in problem.fields if x not in ("dlse", "o", "lse")))
     scale = f.op(f"fptrunc double {t['scale']} to float")
     size = Room(f, machine, "%t", t["E"], t["V"]).size
@@ -551,7 +551,7 @@ def task(machine: Machine, problem: Problem) -> str:
     return f.text()
 
 
-def sums_size(f: Function, t: Table, problem: Problem) -> Value:
+def sums_size(f: Function, t: Words, problem: Problem) -> Value:
     """Numbers of a group's sums."""
     total: Value = 0
     for k in problem.needs:
@@ -563,7 +563,7 @@ class Unit:
     """Writes the work of one unit: a share of a head's keys."""
 
     def __init__(
-        self, f: Function, machine: Machine, problem: Problem, t: Table, start: str, sums: str,
+        self, f: Function, machine: Machine, problem: Problem, t: Words, start: str, sums: str,
         scale: str,
     ) -> None:  # fmt: skip
         self.f = f
@@ -661,7 +661,7 @@ class Unit:
 def gather(machine: Machine, problem: Problem) -> str:
     """The last parallel part, a unit a head of queries: the shares' dQ added up."""
     f = Function("gather_task", [("ptr", "t"), ("i64", "begin"), ("i64", "end"), ("i64", "worker")])
-    t = Table(f, problem)
+    t = problem.words(f)
     t.preload("Hq", "Hk", "L", "E", "V", "parts", "chunks", "dq", "scale")
     scale = f.op(f"fptrunc double {t['scale']} to float")
     room = Room(f, machine, "%t", t["E"], t["V"])
@@ -684,7 +684,7 @@ def gather(machine: Machine, problem: Problem) -> str:
 def total(problem: Problem) -> str:
     """A parallel part over captured numbers: the groups' sums, added in order into the first's."""
     f = Function("total_task", [("ptr", "t"), ("i64", "begin"), ("i64", "end"), ("i64", "worker")])
-    t = Table(f, problem)
+    t = problem.words(f)
     t.preload("sums", "groups")
     size = sums_size(f, t, problem)
     with f.loop("%end", start="%begin") as place:
@@ -700,7 +700,7 @@ def total(problem: Problem) -> str:
 def entry(machine: Machine, problem: Problem, symbol: str) -> str:
     """void symbol(t): the three parallel parts and the memory between them."""
     f = Function(symbol, [("ptr", "t")], linkage="")
-    t = Table(f, problem)
+    t = problem.words(f)
     heads = f.mul(t["B"], t["Hq"])
     rows = f.add(f.mul(heads, t["L"]), QUERIES)
     for name in ("shift", "delta"):

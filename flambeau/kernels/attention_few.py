@@ -12,7 +12,7 @@ from __future__ import annotations
 from flambeau.kernels import attention_pack as pack
 from flambeau.kernels import attention_tiles as tiles
 from flambeau.kernels.attention_forward import PANELS, Room, Unit, share_of, unit_queries
-from flambeau.kernels.attention_problem import KEYS, Problem, Table, base
+from flambeau.kernels.attention_problem import KEYS, Problem, base
 from flambeau.kernels.attention_tiles import NEGATIVE_INFINITY, Machine
 from flambeau.kernels.emit import Function, Value
 
@@ -140,7 +140,7 @@ def _combined(own: _Rows, start: str, panel: Value, j: int) -> None:
 def entry(machine: Machine, problem: Problem, symbol: str) -> str:
     """void symbol(t): both parallel parts and the memory between them."""
     f = Function(symbol, [("ptr", "t")], linkage="")
-    t = Table(f, problem)
+    t = problem.words(f)
     rows = f.mul(f.udiv(t["Hq"], t["Hk"]), t["L"])
     count = f.ceildiv(rows, unit_queries(machine))
     f.store("i64", count, t.place("tiles"), 8)

@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from flambeau.codegen.lowerings import Value as Typed
 from flambeau.kernels import attention_pack as pack
 from flambeau.kernels import attention_tiles as tiles
-from flambeau.kernels.attention_mods import Inline, Module, Writer
-from flambeau.kernels.attention_problem import KEYS, OWN, Problem, Table, base
+from flambeau.kernels.attention_mods import Inline
+from flambeau.kernels.attention_problem import KEYS, OWN, Problem, base
 from flambeau.kernels.attention_tiles import LN_2, LOG2_E, NEGATIVE_INFINITY, Machine
-from flambeau.kernels.emit import Function, Value
+from flambeau.kernels.emit import Function, Module, Value, Words, Writer
 
 #: panels of queries in a unit
 PANELS = 4
@@ -86,7 +86,7 @@ def inlines(
     f: Function,
     machine: Machine,
     problem: Problem,
-    t: Table,
+    t: Words,
     module: Module,
     names: Sequence[str],
     j: int,
@@ -133,7 +133,7 @@ def mod_scores(machine: Machine, problem: Problem, masked: bool, module: Module)
         "void",
         "nounwind noinline",
     )
-    t = Table(f, problem)
+    t = problem.words(f)
     t.preload("L", "Hq", "Hk", *problem.mod_words)
     vec, lanes, wide = machine.vec, machine.lanes, machine.panel * 4
     scale = f.splat(lanes, "float", "%scale")
@@ -168,7 +168,7 @@ def _vector(f: Function, machine: Machine, x: str) -> str:
 def dropped(machine: Machine, problem: Problem, module: Module) -> str:
     """void dropped(t, p, n, first, key, b, h): dropout on n rows of probabilities."""
     f = Function("dropped", [("ptr", "t"), ("ptr", "p"), *_PLACE], "void", "nounwind noinline")
-    t = Table(f, problem)
+    t = problem.words(f)
     t.preload("L", "Hq", "Hk", "keep_scale", *problem.mod_words)
     vec, lanes, wide = machine.vec, machine.lanes, machine.panel * 4
     scale = f.splat(lanes, "float", f.op(f"fptrunc double {t['keep_scale']} to float"))
@@ -319,7 +319,7 @@ def finish(machine: Machine) -> str:
     return f.text()
 
 
-def operands(f: Function, machine: Machine, t: Table, room: Room) -> list[tuple[str, Value, Value]]:
+def operands(f: Function, machine: Machine, t: Words, room: Room) -> list[tuple[str, Value, Value]]:
     """(address, bytes from key to key, bytes from slot to slot of features) of a block's keys and
     of its values: where they lie if slots are found there, else copied into the room."""
     places: list[tuple[str, Value, Value]] = []
@@ -357,7 +357,7 @@ def block(machine: Machine, problem: Problem) -> str:
         "void",
         "nounwind noinline",
     )  # fmt: skip
-    t = Table(f, problem)
+    t = problem.words(f)
     t.preload("E", "V", "k_s", "k_e", "v_s", "v_v")
     room = Room(f, machine, "%room", t["E"], t["V"])
     panel, wide = machine.panel, machine.panel * 4
@@ -407,7 +407,7 @@ def block(machine: Machine, problem: Problem) -> str:
     return f.text()
 
 
-def factors(f: Function, t: Table, of_score: bool) -> tuple[str, str, str]:
+def factors(f: Function, t: Words, of_score: bool) -> tuple[str, str, str]:
     """(the factor of scores in base 2, what queries are multiplied with: 1, -1 or 0, and the
     factor of scores before a score_mod or in natural units). Factors are not negative.
 
@@ -426,14 +426,14 @@ def factors(f: Function, t: Table, of_score: bool) -> tuple[str, str, str]:
     return factor, f.op(f"select i1 {zero}, float 0.0, float {sign}"), size
 
 
-def greatest(f: Function, t: Table, place: Value) -> str:
+def greatest(f: Function, t: Words, place: Value) -> str:
     """Where the greatest scores go; null where nobody wants them."""
     none = f.op(f"icmp eq ptr {t['top']}, null")
     return f.op(f"select i1 {none}, ptr null, ptr {f.gep('float', t['top'], place)}")
 
 
 def block_of_queries(
-    f: Function, t: Table, number: Value, queries: int
+    f: Function, t: Words, number: Value, queries: int
 ) -> tuple[Value, Value, Value]:
     """(block of the block mask, first query, queries, 0 or less where there are none) of a unit."""
     parts = f.ceildiv(f.min(t["BQ"], t["L"]), queries)
@@ -444,7 +444,7 @@ def block_of_queries(
     return row_block, first, f.max(f.min(f.sub(end, first), queries), 0)
 
 
-def share_of(f: Function, t: Table, count: Value, share: Value) -> tuple[Value, Value]:
+def share_of(f: Function, t: Words, count: Value, share: Value) -> tuple[Value, Value]:
     """Where one of `chunks` equal shares of a count begins and ends."""
     begin = f.udiv(f.mul(count, share), t["chunks"])
     return begin, f.udiv(f.mul(count, f.add(share, 1)), t["chunks"])
@@ -452,7 +452,7 @@ def share_of(f: Function, t: Table, count: Value, share: Value) -> tuple[Value, 
 
 @contextmanager
 def listed(
-    f: Function, t: Table, x: str, b: Value, h: Value, row: Value, share: Value | None = None
+    f: Function, t: Words, x: str, b: Value, h: Value, row: Value, share: Value | None = None
 ) -> Iterator[Value]:
     """A loop over the blocks that a row of a block mask lists, or over one of `chunks` shares."""
     places = []
@@ -477,7 +477,7 @@ class Unit:
         self.f = f
         self.machine = machine
         self.problem = problem
-        self.t = t = Table(f, problem)
+        self.t = t = problem.words(f)
         t.preload(*(x for x in problem.fields if x not in ("units", *OWN["forward"])))
         self.factor, self.sign, self.natural = factors(f, t, problem.score is not None)
         self.raw = f.op(
@@ -600,7 +600,7 @@ def task(machine: Machine, problem: Problem) -> str:
 def entry(machine: Machine, problem: Problem, symbol: str) -> str:
     """void symbol(t): all units, in parallel."""
     f = Function(symbol, [("ptr", "t")], linkage="")
-    t = Table(f, problem)
+    t = problem.words(f)
     queries = unit_queries(machine)
     count: Value = f.ceildiv(t["L"], queries)
     if problem.cover == "blocks":

@@ -13,7 +13,6 @@ from flambeau.codegen.lowerings import (
     BITS,
     LOWERINGS,
     TYPES,
-    Builder,
     Value,
     cast,
     mangled,
@@ -21,35 +20,10 @@ from flambeau.codegen.lowerings import (
 )
 from flambeau.dtype import dtype as DType
 from flambeau.ir.graph import CAST, Node, Op
-from flambeau.kernels.attention_problem import Table
-from flambeau.kernels.emit import Function
+from flambeau.kernels.emit import Words, Writer
 from flambeau.ops.mods import GATHER, SLOTS, Mod, Ref, Step
 
 _SOURCE = Op("mod_source", "input")
-
-
-class Module:
-    """What the functions of a module need declared, and the vector functions they call."""
-
-    def __init__(self) -> None:
-        self.declared: set[str] = set()
-        self.math: set[tuple[str, str, int]] = set()
-
-
-class Writer(Builder):
-    """A builder whose lines are those of a `Function`."""
-
-    def __init__(self, f: Function, module: Module) -> None:
-        super().__init__()
-        self.f = f
-        self.lines = f.lines
-        self.declared = module.declared
-        self.math = module.math
-        self.error = lambda condition, kind: None  # a mod's division by 0 gives what it gives
-
-    def fresh(self) -> str:
-        """A name that is not in use yet."""
-        return "%" + self.f.fresh("v")
 
 
 def supported(mod: Mod) -> bool:
@@ -80,7 +54,7 @@ class Inline:
     """
 
     def __init__(
-        self, writer: Writer, t: Table, prefix: str, mod: Mod, lanes: int, slots: dict[str, Value]
+        self, writer: Writer, t: Words, prefix: str, mod: Mod, lanes: int, slots: dict[str, Value]
     ) -> None:
         self.b = writer
         self.f = writer.f

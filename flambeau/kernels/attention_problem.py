@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from flambeau.kernels.emit import Function, Value
+from flambeau.kernels.emit import Function, Value, Words
 from flambeau.ops.mods import Mod
 
 AXES = {
@@ -88,6 +88,10 @@ class Problem:
         """The words that mods read."""
         return [n for n in self.fields if n.startswith(("score", "mask", "keep"))]
 
+    def words(self, f: Function) -> Words:
+        """The table's words in a function."""
+        return Words(f, self.fields, kind_of)
+
     def text(self) -> str:
         """The problem in words: what its kernel's name is made from."""
         mods = {name: mod.text() for name, mod in self.mods.items()}
@@ -114,32 +118,14 @@ _CAPTURED = re.compile(r"(score|mask|keep|grad)\d+")
 _DOUBLES = ("scale", "keep_scale")
 
 
-class Table:
-    """The words of a problem, loaded by name once in a function."""
-
-    def __init__(self, f: Function, problem: Problem) -> None:
-        self.f = f
-        self.at = {name: k for k, name in enumerate(problem.fields)}
-        self.known: dict[str, str] = {}
-
-    def preload(self, *names: str) -> None:
-        """Load words on entry, so that loops only use them."""
-        for name in names:
-            self[name]
-
-    def place(self, name: str) -> str:
-        """The address of a word."""
-        return self.f.gep("i64", "%t", self.at[name])
-
-    def __getitem__(self, name: str) -> str:
-        if name not in self.known:
-            pointer = name in _POINTERS or _CAPTURED.fullmatch(name)
-            kind = "ptr" if pointer else "double" if name in _DOUBLES else "i64"
-            self.known[name] = self.f.load(kind, self.place(name), 8)
-        return self.known[name]
+def kind_of(name: str) -> str:
+    """The LLVM type of a word."""
+    if name in _POINTERS or _CAPTURED.fullmatch(name):
+        return "ptr"
+    return "double" if name in _DOUBLES else "i64"
 
 
-def base(f: Function, t: Table, x: str, b: Value, h: Value, size: int = 4) -> str:
+def base(f: Function, t: Words, x: str, b: Value, h: Value, size: int = 4) -> str:
     """Address of one head of an input."""
     offset = f.add(f.mul(b, t[f"{x}_b"]), f.mul(h, t[f"{x}_h"]))
     return f.gep("i8", t[x], f.mul(offset, size))

@@ -81,8 +81,8 @@ def _recurrent_claim(problem: recurrent.Problem) -> Claim:
         problem.symbol,
         lambda features: recurrent.module_text(problem, features),
         (),
-        recurrent.words,
-        recurrent.scratch,
+        lambda program, node: recurrent.words(program, node, problem),
+        lambda node: recurrent.scratch(node, problem),
     )
 
 

@@ -9,8 +9,10 @@ given as Python ints, which fold.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+
+from flambeau.codegen.lowerings import Builder
 
 Value = str | int
 
@@ -290,3 +292,67 @@ class Function:
             values[number] = self.op(
                 f"phi {kind} [{otherwise[number]}, %{before}], [{values[number]}, %{inside}]"
             )
+
+
+class Module:
+    """What the functions of a module need declared, and the vector functions they call."""
+
+    def __init__(self) -> None:
+        self.declared: set[str] = set()
+        self.math: set[tuple[str, str, int]] = set()
+
+
+class Writer(Builder):
+    """A builder whose lines are those of a `Function`.
+
+    Args:
+        f: the function being written.
+        module: that the function is part of.
+    """
+
+    def __init__(self, f: Function, module: Module) -> None:
+        super().__init__()
+        self.f = f
+        self.lines = f.lines
+        self.declared = module.declared
+        self.math = module.math
+        self.error = lambda condition, kind: None  # a division by 0 gives what it gives
+
+    def fresh(self) -> str:
+        """A name that is not in use yet."""
+        return "%" + self.f.fresh("v")
+
+
+class Words:
+    """The words of the table that a kernel is given, loaded by name once in a function.
+
+    Args:
+        f: the function being written, of which a parameter is the table's address.
+        fields: names of the words, in order.
+        kind_of: name -> the LLVM type of the word.
+        table: the parameter.
+    """
+
+    def __init__(
+        self, f: Function, fields: Sequence[str], kind_of: Callable[[str], str], table: str = "%t"
+    ) -> None:
+        self.f = f
+        self.at = {name: k for k, name in enumerate(fields)}
+        self.kind_of = kind_of
+        self.table = table
+        self.known: dict[str, str] = {}
+
+    def preload(self, *names: str) -> Words:
+        """Load words on entry, so that loops and branches only use them; -> itself."""
+        for name in names:
+            self[name]
+        return self
+
+    def place(self, name: str) -> str:
+        """The address of a word."""
+        return self.f.gep("i64", self.table, self.at[name])
+
+    def __getitem__(self, name: str) -> str:
+        if name not in self.known:
+            self.known[name] = self.f.load(self.kind_of(name), self.place(name), 8)
+        return self.known[name]

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flambeau.ir.graph import Node
-from flambeau.kernels.emit import Function, Value
+from flambeau.kernels.emit import Function, Value, Words
 
 BLOCK = 8
 """Panels of A that a unit of work takes."""
@@ -117,7 +117,7 @@ def module_text(features: frozenset[str]) -> str:
         head.append(f"declare {vec} @{form.dot}({vec}, {vec}, {vec})")
         head.append(f"declare i32 @llvm.vector.reduce.add.v{form.vl}i32({vec})")
     main = Function("fl_gemm_s8", [("ptr", "w")], linkage="")
-    t = _Table(main)
+    t = _words(main)
     count = main.add(t["panels_a"], t["panels_b"])
     main.do(f"call void @fl_parallel_for(ptr @pack, ptr %w, i64 {count}, i64 {t['pack_grain']})")
     count = main.mul(t["blocks"], t["panels_b"])
@@ -127,16 +127,12 @@ def module_text(features: frozenset[str]) -> str:
     return "\n".join([*head, *parts])
 
 
-class _Table:
-    """Words of the kernel's table by name, loaded when they are asked for."""
-
-    def __init__(self, f: Function) -> None:
-        self.f = f
-
-    def __getitem__(self, name: str) -> str:
-        names = (*WORDS, *DERIVED)
-        kind = "ptr" if name in ("a", "b", "c", "packed_a", "packed_b", "sums") else "i64"
-        return self.f.load(kind, self.f.gep("i64", "%w", names.index(name)), 8)
+def _words(f: Function) -> Words:
+    """The words of the kernel's table."""
+    names = (*WORDS, *DERIVED)
+    pointers = ("a", "b", "c", "packed_a", "packed_b", "sums")
+    kinds = {n: "ptr" if n in pointers else "i64" for n in names}
+    return Words(f, names, kinds.__getitem__, "%w").preload(*names)
 
 
 def _four() -> Function:
@@ -162,9 +158,7 @@ def _four() -> Function:
     return f
 
 
-def _call_four(
-    f: Function, base: str, line: Value, lines: str, k: Value, t: _Table, of: str
-) -> str:
+def _call_four(f: Function, base: str, line: Value, lines: str, k: Value, t: Words, of: str) -> str:
     line_stride, step = ("rsa", "csa") if of == "a" else ("csb", "rsb")
     return f.op(
         f"call i32 @four(ptr {base}, i64 {line}, i64 {lines}, i64 {k}, i64 {t['k']}, "
@@ -178,7 +172,7 @@ _TASK = [("ptr", "w"), ("i64", "begin"), ("i64", "end"), ("i64", "worker")]
 def _pack(form: Form) -> Function:
     """Units of packing: the panels of A, then those of B."""
     f = Function("pack", _TASK)
-    t = _Table(f)
+    t = _words(f)
     with f.loop("%end", "%begin", nonempty=True) as unit:
         panels_a, groups = t["panels_a"], t["groups"]
         is_a = f.cmp("slt", unit.index, panels_a)
@@ -233,14 +227,14 @@ def _pack(form: Form) -> Function:
     return f
 
 
-def _direct(f: Function, form: Form, t: _Table, first: Value) -> str:
+def _direct(f: Function, form: Form, t: Words, first: Value) -> str:
     """i1: the panel of A that begins with row `first` is read where it lies."""
     whole = f.cmp("eq", f.op(f"and i64 {t['k']}, 3"), 0)
     full = f.cmp("sle", f.add(first, form.rows), t["m"])
     return f.both(f.both(f.cmp("eq", t["csa"], 1), whole), full)
 
 
-def _add_rows(f: Function, form: Form, t: _Table, first: Value) -> None:
+def _add_rows(f: Function, form: Form, t: Words, first: Value) -> None:
     """128 times the sum of each row of a panel that is read where it lies."""
     vec, vl = f"<{form.vl} x i32>", form.vl
     ones = f.splat(vl, "i32", str(0x01010101))
@@ -268,7 +262,7 @@ def _add_bytes(f: Function, total: str, word: str) -> str:
 
 
 def _interleave(
-    f: Function, form: Form, t: _Table, base: str, first: Value, k: Value, to: str, bias: str
+    f: Function, form: Form, t: Words, base: str, first: Value, k: Value, to: str, bias: str
 ) -> None:
     """Four rows of B, whose columns are neighbours, as one group of a panel."""
     count = form.columns
@@ -289,7 +283,7 @@ def _interleave(
 def _multiply(form: Form) -> Function:
     """Units of multiplying: a panel of B with `BLOCK` panels of A."""
     f = Function("multiply", _TASK)
-    t = _Table(f)
+    t = _words(f)
     vec, vl = f"<{form.vl} x i32>", form.vl
     lanes = f"<{', '.join(f'i64 {i}' for i in range(vl))}>"
     with f.loop("%end", "%begin", nonempty=True) as unit:

@@ -13,17 +13,16 @@ strided.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from flambeau.codegen import vecmath
-from flambeau.codegen.lowerings import Builder
 from flambeau.codegen.lowerings import Value as Typed
 from flambeau.ir.graph import Node
 from flambeau.kernels import recurrent_cells
-from flambeau.kernels.emit import Function, Value
+from flambeau.kernels.emit import Function, Module, Value, Words, Writer
 from flambeau.kernels.gemm_micro import (
     Form,
     declarations,
@@ -93,24 +92,16 @@ def fields() -> list[str]:
     return [*names, *DENSE]
 
 
-FIELDS = {name: k for k, name in enumerate(fields())}
+FIELDS = fields()
 _POINTERS = frozenset((*SEQUENCES, *STATES, *DENSE, "w", "bias", "lengths"))
 
 
-class Words:
-    """The table's words, each loaded once in a function."""
-
-    def __init__(self, f: Function, names: Sequence[str]) -> None:
-        self.known = {
-            name: f.load("ptr" if name in _POINTERS else "i64", f.gep("i64", "%t", FIELDS[name]), 8)
-            for name in names
-        }
-
-    def __getitem__(self, name: str) -> str:
-        return self.known[name]
+def table(f: Function, *names: str) -> Words:
+    """Words of the table, loaded on entry."""
+    return Words(f, FIELDS, lambda n: "ptr" if n in _POINTERS else "i64").preload(*names)
 
 
-class Tile(Builder):
+class Tile(Writer):
     """A few rows of a batch by a block's units: loads and stores of their vectors.
 
     Args:
@@ -120,15 +111,9 @@ class Tile(Builder):
     """
 
     def __init__(self, f: Function, form: Form, words: Words, module: Module, count: Value) -> None:
-        super().__init__()
-        self.f, self.form, self.words, self.left = f, form, words, count
-        self.lines = f.lines
-        self.declared, self.math = module.declared, module.math
+        super().__init__(f, module)
+        self.form, self.words, self.left = form, words, count
         self.cell = recurrent_cells.Cell(self, form.acc, form.vl)
-
-    def fresh(self) -> str:
-        """A name that is not in use yet."""
-        return "%" + self.f.fresh("v")
 
     def present(self, vector: int) -> Value:
         """Units of a vector."""
@@ -176,14 +161,6 @@ class Tile(Builder):
         return self.cell.value(self.f.select(condition, a.name, b.name, self.form.vec))
 
 
-class Module:
-    """What a module's functions need declared, and the vector functions they call."""
-
-    def __init__(self) -> None:
-        self.declared: set[str] = set()
-        self.math: set[tuple[str, str, int]] = set()
-
-
 def tile_sizes(form: Form, vectors: int) -> list[int]:
     """Rows of the tiles that cover any number of rows, given the vectors of a row."""
     registers = 32 if form.vl * form.acc_size == 64 or form.mr == 12 else 16
@@ -215,7 +192,7 @@ def forward_tile(form: Form, problem: Problem, rows: int, module: Module) -> str
     sums = rank_one_updates(f, form, rows, gates, False, form.vl * form.acc_size)
     names = ["B", "H", "x", "x_t", "x_b", "x_1", "h0", "h0_b", "h0_1", "out", "saved"]
     names += ["c0", "c0_b", "c0_1", "cells", "cn", "bias", "bias_1", "lengths", "lengths_1"]
-    words = Words(f, names)
+    words = table(f, *names)
     tile = Tile(f, form, words, module, f.sub(words["H"], "%first"))
     w, start = tile.cell, f.cmp("eq", "%step", 0)
     state = f.mul(words["B"], words["H"])
@@ -279,7 +256,7 @@ def backward_tile(form: Form, problem: Problem, rows: int, product: bool, module
         names += ["cells", "dc0", "c0", "c0_b", "c0_1", "gcn", "gcn_b", "gcn_1"]
     if gru:
         names.append("dinner")
-    words = Words(f, names)
+    words = table(f, *names)
     tile = Tile(f, form, words, module, f.sub(words["H"], "%first"))
     w = tile.cell
     vec, state = form.vec, f.mul(words["B"], words["H"])
@@ -390,7 +367,7 @@ def step_task(form: Form, problem: Problem) -> str:
     names += ["dx"] if problem.backward else ["h0", "h0_b", "h0_1"]
     if problem.backward and problem.mode == "gru":
         names.append("dinner")
-    words = Words(f, names)
+    words = table(f, *names)
     steps, batch, units = words["T"], words["B"], words["H"]
     chunks = f.ceildiv(batch, ROWS)
     last = f.sub(steps, 1)
@@ -454,7 +431,7 @@ def pack_task(form: Form, problem: Problem) -> str:
     """void pack_panels(t, begin, end, worker): blocks [begin, end) of the weight."""
     params = [("ptr", "t"), ("i64", "begin"), ("i64", "end"), ("i64", "worker")]
     f = Function("pack_panels", params, "void", "nounwind noinline")
-    words = Words(f, ["H", "w", "w_r", "w_c", "panels"])
+    words = table(f, "H", "w", "w_r", "w_c", "panels")
     units, gates, size, lanes = words["H"], problem.gates, form.acc_size, form.vl
     with f.loop("%end", start="%begin") as block:
         if problem.backward:
@@ -489,7 +466,7 @@ def entry(form: Form, problem: Problem) -> str:
     """void symbol(t): pack the weight, then step after step; the last states at the end."""
     f = Function(problem.symbol, [("ptr", "t")], linkage="")
     names = ["T", "B", "H", "reverse", "out", "hn", "cn", "cells"]
-    words = Words(f, names)
+    words = table(f, *names)
     steps, batch, units = words["T"], words["B"], words["H"]
     vectors = WIDE if problem.backward else problem.gates
     block = (WIDE if problem.backward else 1) * form.vl
@@ -595,20 +572,16 @@ def problem_of(node: Node) -> Problem | None:
     return Problem(mode, backward, dtype, save, "lengths" in named)
 
 
-def scratch(node: Node) -> int:
+def scratch(node: Node, problem: Problem) -> int:
     """Bytes of the packed weight."""
-    problem = problem_of(node)
-    assert problem is not None
     form = form_of(problem.dtype, host_features())
     units = operands(node)["w"].shape[1]
     block = (WIDE if problem.backward else 1) * form.vl
     return -(-units // block) * block * units * problem.gates * form.acc_size
 
 
-def words(program: Any, node: Node) -> list[Any]:
+def words(program: Any, node: Node, problem: Problem) -> list[Any]:
     """The entries of a node's table."""
-    problem = problem_of(node)
-    assert problem is not None
     named = operands(node)
     known: dict[str, Any] = dict.fromkeys(FIELDS, 0)
     steps, batch, _units = (named["out"] if problem.backward else named["x"]).shape

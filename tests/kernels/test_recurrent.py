@@ -189,8 +189,9 @@ def test_every_form(mode: str, form: str, monkeypatch: pytest.MonkeyPatch) -> No
         problem = recurrent.problem_of(twin)
         assert problem is not None
         results = [np.full(w.shape, 77, np.float32) for w in want]
-        memory = Memory(arrays, results, recurrent.scratch(twin))
-        words = [w if isinstance(w, int) else w[0] + w[1] for w in recurrent.words(memory, twin)]
+        memory = Memory(arrays, results, recurrent.scratch(twin, problem))
+        found = recurrent.words(memory, twin, problem)
+        words = [w if isinstance(w, int) else w[0] + w[1] for w in found]
         text = recurrent.module_text(problem, features)
         text = text.replace(f"@{problem.symbol}(", f"@{problem.symbol}_{form}(")
         library = jit.load(text, "recurrent")
