@@ -11,7 +11,52 @@ from flambeau.nn.module import Module
 from flambeau.nn.parameter import Parameter
 
 
-class Embedding(Module):
+class _Table(Module):
+    """A module with a table of vectors, of which one may be padding."""
+
+    def _make(
+        self, rows: int, columns: int, padding_idx: int | None, weight: Any, trained: bool,
+        device: Any, dtype: Any,
+    ) -> None:  # fmt: skip
+        """Take the table over, or draw one."""
+        self.num_embeddings = rows
+        self.embedding_dim = columns
+        if padding_idx is not None:
+            if not -rows <= padding_idx < rows:
+                raise AssertionError("Padding_idx must be within num_embeddings")
+            padding_idx %= rows
+        self.padding_idx = padding_idx
+        if weight is None:
+            table = flambeau.empty((rows, columns), device=device, dtype=dtype)
+            self.weight = Parameter(table, requires_grad=trained)
+            self.reset_parameters()
+        else:
+            if list(weight.shape) != [rows, columns]:
+                raise AssertionError(
+                    "Shape of weight does not match num_embeddings and embedding_dim"
+                )
+            self.weight = Parameter(weight, requires_grad=trained)
+
+    def reset_parameters(self) -> None:
+        """Draw the table anew."""
+        init.normal_(self.weight)
+        self._fill_padding_idx_with_zero()
+
+    def _fill_padding_idx_with_zero(self) -> None:
+        if self.padding_idx is not None:
+            with flambeau.no_grad():
+                self.weight[self.padding_idx].fill_(0)
+
+
+def _size_of(table: Any) -> dict[str, int]:
+    """A given table's sizes as a module's arguments."""
+    if table.dim() != 2:
+        raise AssertionError("Embeddings parameter is expected to be 2-dimensional")
+    rows, columns = table.shape
+    return {"num_embeddings": rows, "embedding_dim": columns}
+
+
+class Embedding(_Table):
     """A table of vectors, looked up by index.
 
     Args:
@@ -57,37 +102,11 @@ class Embedding(Module):
     ) -> None:
         """Draw the table from the standard normal distribution."""
         super().__init__()
-        self.num_embeddings = num_embeddings
-        self.embedding_dim = embedding_dim
-        if padding_idx is not None:
-            if not -num_embeddings <= padding_idx < num_embeddings:
-                raise AssertionError("Padding_idx must be within num_embeddings")
-            padding_idx %= num_embeddings
-        self.padding_idx = padding_idx
+        self._make(num_embeddings, embedding_dim, padding_idx, _weight, not _freeze, device, dtype)
         self.max_norm = max_norm
         self.norm_type = norm_type
         self.scale_grad_by_freq = scale_grad_by_freq
-        if _weight is None:
-            table = flambeau.empty((num_embeddings, embedding_dim), device=device, dtype=dtype)
-            self.weight = Parameter(table, requires_grad=not _freeze)
-            self.reset_parameters()
-        else:
-            if list(_weight.shape) != [num_embeddings, embedding_dim]:
-                raise AssertionError(
-                    "Shape of weight does not match num_embeddings and embedding_dim"
-                )
-            self.weight = Parameter(_weight, requires_grad=not _freeze)
         self.sparse = sparse
-
-    def reset_parameters(self) -> None:
-        """Draw the table anew."""
-        init.normal_(self.weight)
-        self._fill_padding_idx_with_zero()
-
-    def _fill_padding_idx_with_zero(self) -> None:
-        if self.padding_idx is not None:
-            with flambeau.no_grad():
-                self.weight[self.padding_idx].fill_(0)
 
     def forward(self, input: Any) -> Any:
         """Integer indices ``(*)`` to vectors ``(*, embedding_dim)``."""
@@ -144,12 +163,8 @@ class Embedding(Module):
         Raises:
             AssertionError: the table is not a matrix.
         """
-        if embeddings.dim() != 2:
-            raise AssertionError("Embeddings parameter is expected to be 2-dimensional")
-        rows, columns = embeddings.shape
         return cls(
-            num_embeddings=rows,
-            embedding_dim=columns,
+            **_size_of(embeddings),
             _weight=embeddings,
             _freeze=freeze,
             padding_idx=padding_idx,
@@ -160,7 +175,7 @@ class Embedding(Module):
         )
 
 
-class EmbeddingBag(Module):
+class EmbeddingBag(_Table):
     """Sums, means or maxima of bags of a table's rows, without the rows in between.
 
     Args:
@@ -210,36 +225,13 @@ class EmbeddingBag(Module):
     ) -> None:
         """Draw the table from the standard normal distribution."""
         super().__init__()
-        self.num_embeddings = num_embeddings
-        self.embedding_dim = embedding_dim
+        self._make(num_embeddings, embedding_dim, padding_idx, _weight, True, device, dtype)
         self.max_norm = max_norm
         self.norm_type = norm_type
         self.scale_grad_by_freq = scale_grad_by_freq
-        if padding_idx is not None:
-            if not -num_embeddings <= padding_idx < num_embeddings:
-                raise AssertionError("padding_idx must be within num_embeddings")
-            padding_idx %= num_embeddings
-        self.padding_idx = padding_idx
-        if _weight is None:
-            table = flambeau.empty((num_embeddings, embedding_dim), device=device, dtype=dtype)
-            self.weight = Parameter(table)
-            self.reset_parameters()
-        else:
-            if list(_weight.shape) != [num_embeddings, embedding_dim]:
-                raise AssertionError(
-                    "Shape of weight does not match num_embeddings and embedding_dim"
-                )
-            self.weight = Parameter(_weight)
         self.mode = mode
         self.sparse = sparse
         self.include_last_offset = include_last_offset
-
-    def reset_parameters(self) -> None:
-        """Draw the table anew."""
-        init.normal_(self.weight)
-        if self.padding_idx is not None:
-            with flambeau.no_grad():
-                self.weight[self.padding_idx].fill_(0)
 
     def forward(self, input: Any, offsets: Any = None, per_sample_weights: Any = None) -> Any:
         """Bags of indices, ``(B, N)`` or ``(N,)`` with offsets ``(B,)``, to ``(B, embedding_dim)``.
@@ -309,12 +301,8 @@ class EmbeddingBag(Module):
         Raises:
             AssertionError: the table is not a matrix.
         """
-        if embeddings.dim() != 2:
-            raise AssertionError("Embeddings parameter is expected to be 2-dimensional")
-        rows, columns = embeddings.shape
         found = cls(
-            num_embeddings=rows,
-            embedding_dim=columns,
+            **_size_of(embeddings),
             _weight=embeddings,
             max_norm=max_norm,
             norm_type=norm_type,

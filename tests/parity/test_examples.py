@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.cli.program import ROOT, SECONDS
-from tests.cli.program import flambeau as run_flambeau
+from tests.cli.program import ROOT
 from tests.cli.test_examples import EXAMPLES, losses
+from tests.parity.both import with_both
 
 OPTIONS = {"char_gpt.py": ["--tokens", "0"]}
 NOT_IN_PYTORCH = ["long_context.py"]
@@ -23,19 +20,9 @@ TOLERANCE = 2e-3
 @pytest.mark.parametrize("name", [x for x in EXAMPLES if x not in NOT_IN_PYTORCH])
 def test_the_losses_are_pytorchs(name: str, tmp_path: Path) -> None:
     words = [str(ROOT / "examples" / name), *OPTIONS.get(name, [])]
-    theirs = subprocess.run(
-        [sys.executable, *words],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": ""},
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=True,
-    )
-    ours = run_flambeau("run", *words, cwd=tmp_path)
-    assert ours.returncode == 0, ours.stderr
-    expected = losses(theirs.stdout)
+    theirs, ours = with_both(tmp_path, *words)
+    expected = losses(theirs)
     assert len(expected) >= 5
-    assert losses(ours.stdout) == pytest.approx(expected, rel=TOLERANCE, abs=2e-6)
-    last_of_ours, last_of_theirs = (x.stdout.splitlines()[-1].split() for x in (ours, theirs))
+    assert losses(ours) == pytest.approx(expected, rel=TOLERANCE, abs=2e-6)
+    last_of_ours, last_of_theirs = (x.splitlines()[-1].split() for x in (ours, theirs))
     assert last_of_ours[:2] == last_of_theirs[:2]

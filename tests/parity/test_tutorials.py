@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.cli.program import ROOT, SECONDS
-from tests.cli.program import flambeau as run_flambeau
-from tests.parity.test_programs import words
+from tests.cli.program import ROOT
+from tests.parity.both import near, with_both, words
 
 FOLDER = ROOT / "examples" / "tutorials"
 PROGRAMS = sorted(path.name for path in FOLDER.glob("*.py") if path.name != "start.py")
@@ -25,22 +21,7 @@ def test_there_are_twelve_and_more() -> None:
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_it_prints_what_it_prints_with_pytorch(name: str, tmp_path: Path) -> None:
-    path = str(FOLDER / name)
-    theirs = subprocess.run(
-        [sys.executable, path],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": ""},
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=True,
-    )
-    ours = run_flambeau("run", path, cwd=tmp_path)
-    assert ours.returncode == 0, ours.stderr
-    expected, found = words(theirs.stdout), words(ours.stdout)
+    theirs, ours = with_both(tmp_path, str(FOLDER / name))
+    expected = words(theirs)
     assert expected[0]
-    assert len(found) == len(expected)
-    for got, want in zip(found, expected, strict=True):
-        assert got == [
-            pytest.approx(w, rel=RTOL, abs=ATOL) if isinstance(w, float) else w for w in want
-        ]
+    assert words(ours) == near(expected, RTOL, ATOL)

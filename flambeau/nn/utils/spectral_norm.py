@@ -9,6 +9,7 @@ from flambeau.nn.functional import normalize
 from flambeau.nn.module import Module
 from flambeau.nn.parameter import Parameter
 from flambeau.nn.utils.parametrizations import PowerIteration, as_matrix
+from flambeau.nn.utils.weight_norm import remove_hook
 
 
 class SpectralNorm:
@@ -132,13 +133,7 @@ def remove_spectral_norm(module: Any, name: str = "weight") -> Any:
     Raises:
         ValueError: it has no such hook.
     """
-    for key, hook in module._forward_pre_hooks.items():
-        if isinstance(hook, SpectralNorm) and hook.name == name:
-            hook.remove(module)
-            del module._forward_pre_hooks[key]
-            break
-    else:
-        raise ValueError(f"spectral_norm of '{name}' not found in {module}")
+    remove_hook(module, SpectralNorm, name, "spectral_norm")
     for key, hook in module._state_dict_hooks.items():
         owner = getattr(hook, "__self__", None)
         if isinstance(owner, SpectralNorm) and owner.name == name:

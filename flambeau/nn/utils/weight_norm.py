@@ -88,6 +88,20 @@ def weight_norm(module: Any, name: str = "weight", dim: int | None = 0) -> Any:
     return module
 
 
+def remove_hook(module: Any, kind: Any, name: str, what: str) -> None:
+    """Take a hook that computes the weight `name` off a module again.
+
+    Raises:
+        ValueError: it has none.
+    """
+    for key, hook in module._forward_pre_hooks.items():
+        if isinstance(hook, kind) and hook.name == name:
+            hook.remove(module)
+            del module._forward_pre_hooks[key]
+            return
+    raise ValueError(f"{what} of '{name}' not found in {module}")
+
+
 def remove_weight_norm(module: Any, name: str = "weight") -> Any:
     """Take `weight_norm` off again; the weight keeps its value.
 
@@ -97,9 +111,5 @@ def remove_weight_norm(module: Any, name: str = "weight") -> Any:
     Raises:
         ValueError: it has no such hook.
     """
-    for key, hook in module._forward_pre_hooks.items():
-        if isinstance(hook, WeightNorm) and hook.name == name:
-            hook.remove(module)
-            del module._forward_pre_hooks[key]
-            return module
-    raise ValueError(f"weight_norm of '{name}' not found in {module}")
+    remove_hook(module, WeightNorm, name, "weight_norm")
+    return module

@@ -1,0 +1,51 @@
+"""A program run with PyTorch and with flambeau, and what the two print."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.program import SECONDS
+from tests.cli.program import flambeau as run_flambeau
+
+
+def with_both(folder: Path, *command: str) -> tuple[str, str]:
+    """What a program prints with PyTorch, and with `flambeau run`; it must end well with both."""
+    theirs = subprocess.run(
+        [sys.executable, *command],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=True,
+    )
+    ours = run_flambeau("run", *command, cwd=folder)
+    assert ours.returncode == 0, ours.stderr
+    return theirs.stdout, ours.stdout
+
+
+def words(text: str) -> list[list[float | str]]:
+    """The lines of an output as numbers and other words."""
+    return [[number(word) for word in line.split()] for line in text.splitlines()]
+
+
+def number(word: str) -> float | str:
+    """A word as a number, where it is one."""
+    try:
+        return float(word)
+    except ValueError:
+        return word
+
+
+def near(lines: list[list[float | str]], rtol: float, atol: float) -> list[list[Any]]:
+    """The lines of an output to compare with, numbers to tolerances and other words exactly."""
+    return [
+        [pytest.approx(w, rel=rtol, abs=atol) if isinstance(w, float) else w for w in line]
+        for line in lines
+    ]
