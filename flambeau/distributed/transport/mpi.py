@@ -1,0 +1,435 @@
+"""Ranks as processes that MPI started: mpi4py's non-blocking calls on our buffers, without copies.
+
+Note [Progress in MPI]
+A non-blocking MPI call moves data only while some thread of the process is inside MPI. Whoever
+waits for a call polls it; between calls one thread a process polls the oldest unfinished one, a
+few thousand times a second, so that communication goes on while programs compute. Polling gives
+up the processor each time, which is what lets ranks outnumber cores; a blocking `MPI_Wait` could
+neither time out nor be interrupted.
+
+Numbers of two bytes and less are reduced as float32, because MPI implementations reduce float16
+slowly and bfloat16 not at all, but for MPICH's bfloat16 sum.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from flambeau.distributed.transport.base import (
+    Array,
+    Call,
+    DistError,
+    DistTimeoutError,
+    Then,
+    Transport,
+    Work,
+)
+
+_NAMES = {
+    "sum": "SUM",
+    "product": "PROD",
+    "min": "MIN",
+    "max": "MAX",
+    "band": "BAND",
+    "bor": "BOR",
+    "bxor": "BXOR",
+}
+_OF_BOOLS = {
+    **dict.fromkeys(("sum", "max", "bor"), "LOR"),
+    **dict.fromkeys(("product", "min", "band"), "LAND"),
+    "bxor": "LXOR",
+}
+_MPICH_BFLOAT16 = 0x4C00024C  # MPIX_BFLOAT16 in mpi.h of MPICH 5
+_EAGER_SECONDS = 0.02  # that a wait polls without pause
+_PAUSE_SECONDS = 1e-4  # between polls after that
+_BACKGROUND_SECONDS = 2e-4  # between polls while nobody waits
+
+
+class _Request(Work):
+    """A non-blocking MPI call."""
+
+    __slots__ = ("buffers", "call", "lock", "request", "transport")
+
+    def __init__(self, transport: MPI, call: Call, request: Any, buffers: Any) -> None:
+        self.transport = transport
+        self.call = call
+        self.request: Any = request
+        self.buffers = buffers
+        self.lock = threading.Lock()
+
+    def done(self) -> bool:
+        """Poll the call once."""
+        with self.lock:
+            return self._poll()
+
+    def poll_if_free(self) -> bool:
+        """Poll the call once unless another thread does; -> whether it is known to be over."""
+        if not self.lock.acquire(blocking=False):
+            return False
+        try:
+            return self._poll()
+        finally:
+            self.lock.release()
+
+    def _poll(self) -> bool:
+        if self.request is None:
+            return True
+        try:
+            over: bool = self.request.Test()
+        except self.transport.mpi.Exception as error:
+            raise DistError(f"{self.transport.describe(self.call)} failed: {error}") from error
+        if over:
+            self.request = self.buffers = None
+        return over
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Poll the call until it is over."""
+        seconds = self.transport.timeout if timeout is None else timeout
+        with self.lock:  # the background thread stays away
+            begin = time.monotonic()
+            while not self._poll():
+                waited = time.monotonic() - begin
+                if waited > seconds:
+                    raise DistTimeoutError(
+                        f"{self.transport.describe(self.call)} did not end within {seconds:g} s; "
+                        "another rank did not come, or called something else"
+                    )
+                if waited < _EAGER_SECONDS:
+                    os.sched_yield()
+                else:
+                    time.sleep(_PAUSE_SECONDS)
+
+
+class _Background:
+    """The thread that polls calls nobody waits for: see Note [Progress in MPI]."""
+
+    def __init__(self) -> None:
+        self._works: deque[_Request] = deque()
+        self._filled = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def add(self, work: _Request) -> None:
+        """Poll this call until it is over."""
+        self._works.append(work)
+        if self._thread is None or not self._thread.is_alive():  # the first, or after a fork
+            self._thread = threading.Thread(target=self._run, name="flambeau-mpi", daemon=True)
+            self._thread.start()
+        self._filled.set()
+
+    def _run(self) -> None:
+        while True:
+            self._filled.wait()
+            self._filled.clear()
+            while self._works:
+                try:
+                    over = self._works[0].poll_if_free()
+                except DistError:
+                    over = True  # who waits for it gets the error again
+                if over:
+                    self._works.popleft()
+                else:
+                    time.sleep(_BACKGROUND_SECONDS)
+
+
+_background = _Background()
+
+
+class MPI(Transport):
+    """An MPI communicator.
+
+    Args:
+        communicator: of mpi4py; this transport's alone.
+        timeout: seconds that a collective may take.
+    """
+
+    name = "mpi"
+
+    def __init__(self, communicator: Any, timeout: float = 1800.0) -> None:
+        from mpi4py import MPI as mpi
+
+        super().__init__(communicator.Get_rank(), communicator.Get_size(), timeout)
+        self.mpi = mpi
+        self.communicator = communicator
+
+    def describe(self, call: Call) -> str:
+        """A call as messages show it."""
+        return f"rank {self.rank} of {self.size}: {call.signature()} (call {call.sequence})"
+
+    def split(self, ranks: Sequence[int]) -> MPI | None:
+        """The communicator of some ranks, in this order."""
+        if self.rank not in ranks:
+            return None
+        group = self.communicator.Get_group().Incl(list(ranks))
+        made = MPI(self.communicator.Create_group(group), self.timeout)
+        group.Free()
+        made.watch, made.checked = self.watch, self.checked
+        return made
+
+    def abort(self, reason: str) -> None:
+        """End every process of the job."""
+        print(f"flambeau: rank {self.rank} ends the job: {reason}", file=sys.stderr, flush=True)
+        self.communicator.Abort(1)
+
+    def close(self) -> None:
+        """Free the communicator, where MPI still runs."""
+        if not self.mpi.Is_finalized():
+            self.communicator.Free()
+
+    # -- calls ------------------------------------------------------------------------------------
+
+    def issue(self, call: Call) -> Work:
+        """Start a call natively where MPI has its types, else by way of others."""
+        native: Callable[[Call], Work] | None = getattr(self, f"_native_{call.name}", None)
+        try:
+            return super().issue(call) if native is None else native(call)
+        except self.mpi.Exception as error:
+            raise DistError(f"{self.describe(call)} failed: {error}") from error
+
+    def _begin(self, call: Call, request: Any, *buffers: Any) -> Work:
+        """The work of a request; small calls are often over at once."""
+        work = _Request(self, call, request, buffers)
+        if not work.done():
+            _background.add(work)
+        return work
+
+    def _native_barrier(self, call: Call) -> Work:
+        return self._begin(call, self.communicator.Ibarrier())
+
+    def _native_send(self, call: Call) -> Work:
+        data = _bytes(call.sources[0])
+        return self._begin(call, self.communicator.Isend(data, call.peer, call.tag), data)
+
+    def _native_recv(self, call: Call) -> Work:
+        data = _bytes(call.targets[0])
+        peer = self.mpi.ANY_SOURCE if call.peer < 0 else call.peer
+        return self._begin(call, self.communicator.Irecv(data, peer, call.tag), data)
+
+    def _native_broadcast(self, call: Call) -> Work:
+        data = _bytes((call.sources or call.targets)[0])
+        return self._begin(call, self.communicator.Ibcast(data, call.root), data)
+
+    def _native_all_gather(self, call: Call) -> Work:
+        source, row = _bytes(call.sources[0]), _Row(call.targets)
+        counts, offsets = row.counts, row.offsets
+        request = self.communicator.Iallgatherv(
+            source, [row.data, counts, offsets, self.mpi.UNSIGNED_CHAR]
+        )
+        return row.unpacked(self._begin(call, request, source, row))
+
+    def _native_all_to_all(self, call: Call) -> Work:
+        sources, targets = _Row(call.sources, filled=True), _Row(call.targets)
+        byte = self.mpi.UNSIGNED_CHAR
+        request = self.communicator.Ialltoallv(
+            [sources.data, sources.counts, sources.offsets, byte],
+            [targets.data, targets.counts, targets.offsets, byte],
+        )
+        return targets.unpacked(self._begin(call, request, sources, targets))
+
+    def _native_gather(self, call: Call) -> Work:
+        source, row = _bytes(call.sources[0]), _Row(call.targets)
+        whole = [row.data, row.counts, row.offsets, self.mpi.UNSIGNED_CHAR]
+        request = self.communicator.Igatherv(
+            source, whole if self.rank == call.root else None, call.root
+        )
+        return row.unpacked(self._begin(call, request, source, row))
+
+    def _native_scatter(self, call: Call) -> Work:
+        target, row = _bytes(call.targets[0]), _Row(call.sources, filled=True)
+        whole = [row.data, row.counts, row.offsets, self.mpi.UNSIGNED_CHAR]
+        request = self.communicator.Iscatterv(
+            whole if self.rank == call.root else None, target, call.root
+        )
+        return self._begin(call, request, target, row)
+
+    # -- reductions -------------------------------------------------------------------------------
+
+    def _native_all_reduce(self, call: Call) -> Work:
+        given, target = call.sources[0], call.targets[0]
+        source, kind, op = self._reducible(given, call.op)
+        found = target if source is given else np.empty_like(source)
+        aliased = _address(found) == _address(source)
+        request = self.communicator.Iallreduce(
+            self.mpi.IN_PLACE if aliased else [source, source.size, kind],
+            [found, source.size, kind],
+            op,
+        )
+        return _stored(self._begin(call, request, source, found), found, target)
+
+    def _native_reduce(self, call: Call) -> Work:
+        given = call.sources[0]
+        source, kind, op = self._reducible(given, call.op)
+        if not call.targets:
+            request = self.communicator.Ireduce([source, source.size, kind], None, op, call.root)
+            return self._begin(call, request, source)
+        target = call.targets[0]
+        found = target if source is given else np.empty_like(source)
+        aliased = _address(found) == _address(source)
+        request = self.communicator.Ireduce(
+            self.mpi.IN_PLACE if aliased else [source, source.size, kind],
+            [found, source.size, kind],
+            op,
+            call.root,
+        )
+        return _stored(self._begin(call, request, source, found), found, target)
+
+    def _native_reduce_scatter(self, call: Call) -> Work:
+        row = _Row(call.sources, filled=True)
+        target = call.targets[0]
+        whole = row.data.view(target.dtype)
+        source, kind, op = self._reducible(whole, call.op)
+        found = target if source is whole else np.empty(target.shape, source.dtype)
+        counts = [n // target.itemsize for n in row.counts]
+        request = self.communicator.Ireduce_scatter(
+            [source, source.size, kind], [found, found.size, kind], counts, op
+        )
+        return _stored(self._begin(call, request, source, found), found, target)
+
+    def _reducible(self, array: Array, op: str) -> tuple[Array, Any, Any]:
+        """The array as MPI reduces it (float32 where it cannot), its MPI type and operation."""
+        if array.dtype == np.bool_:
+            return array, self.mpi.CXX_BOOL, getattr(self.mpi, _OF_BOOLS[op])
+        operation = getattr(self.mpi, _NAMES[op])
+        if array.dtype.itemsize <= 2 and array.dtype.kind not in "iu":
+            if op == "sum" and array.dtype == ml_dtypes.bfloat16:
+                native = _bfloat16(self.mpi)
+                if native is not None:
+                    return array, native, operation
+            array = array.astype(np.float32)
+        return array, _type_of(self.mpi, array.dtype), operation
+
+
+class _Row:
+    """Arrays for or from each rank as one stretch of memory.
+
+    Attributes:
+        data: their bytes: in place where they lie one behind the other, else copied together.
+        counts, offsets: bytes of each, and before each.
+    """
+
+    def __init__(self, arrays: Sequence[Array], filled: bool = False) -> None:
+        self.arrays = arrays
+        self.counts = [a.nbytes for a in arrays]
+        self.offsets = [0]
+        for count in self.counts[:-1]:
+            self.offsets.append(self.offsets[-1] + count)
+        self.data = self._in_place()
+        self.packed = self.data is None
+        if self.data is None:
+            self.data = np.empty(sum(self.counts), np.uint8)
+            if filled:
+                for array, part in self._parts():
+                    part[...] = _bytes(array)
+
+    def _in_place(self) -> Any:
+        """The bytes of arrays that lie one behind the other in one array's memory."""
+        full = [a for a in self.arrays if a.nbytes]
+        if not full:
+            return np.empty(0, np.uint8)
+        if len(full) == 1:
+            return _bytes(full[0])
+        base = full[0].base
+        if not isinstance(base, np.ndarray) or not base.flags.c_contiguous:
+            return None
+        first = at = _address(full[0])
+        for a in full:
+            if a.base is not base or _address(a) != at or not a.flags.c_contiguous:
+                return None
+            at += a.nbytes
+        begin = first - _address(base)
+        return _bytes(base)[begin : begin + at - first]
+
+    def _parts(self) -> Sequence[tuple[Array, Array]]:
+        return [
+            (array, self.data[offset : offset + count])
+            for array, offset, count in zip(self.arrays, self.offsets, self.counts)
+        ]
+
+    def unpacked(self, work: Work) -> Work:
+        """The work that also brings the bytes to the arrays they are for."""
+        return Then((work,), self._unpack) if self.packed else work
+
+    def _unpack(self) -> None:
+        for array, part in self._parts():
+            _bytes(array)[...] = part
+
+
+def _bytes(array: Array) -> Array:
+    """A contiguous array's memory as bytes."""
+    return array.reshape(-1).view(np.uint8)
+
+
+def _address(array: Array) -> int:
+    return int(array.__array_interface__["data"][0])
+
+
+def _stored(work: Work, found: Array, target: Array) -> Work:
+    """The work that also converts what was found to the target's type."""
+    if found is target:
+        return work
+
+    def store() -> None:
+        target[...] = found.reshape(target.shape)
+
+    return Then((work,), store)
+
+
+def _type_of(mpi: Any, dtype: Any) -> Any:
+    found = mpi._typedict.get(np.dtype(dtype).char)
+    if found is None:
+        raise DistError(f"MPI cannot reduce numbers of type {dtype}")
+    return found
+
+
+_bfloat16_types: list[Any] = []
+
+
+def _bfloat16(mpi: Any) -> Any:
+    """MPICH's type for bfloat16, or None: other implementations and versions have none."""
+    if not _bfloat16_types:
+        found = None
+        if mpi.get_vendor()[0] == "MPICH" and mpi.get_vendor()[1][0] >= 5:
+            with contextlib.suppress(mpi.Exception):
+                datatype = mpi.Datatype.fromhandle(_MPICH_BFLOAT16)
+                if datatype.Get_name() == "MPIX_BFLOAT16" and datatype.Get_size() == 2:
+                    found = datatype
+        _bfloat16_types.append(found)
+    return _bfloat16_types[0]
+
+
+def world(timeout: float = 1800.0) -> MPI:
+    """The communicator of all ranks; from then on an exception that ends this rank ends them all.
+
+    Args:
+        timeout: seconds that a collective may take.
+
+    Raises:
+        ImportError: mpi4py or an MPI library is not installed.
+    """
+    from mpi4py import MPI as mpi
+
+    made = MPI(mpi.COMM_WORLD.Dup(), timeout)
+    _end_together(made)
+    return made
+
+
+def _end_together(transport: MPI) -> None:
+    """Show the exception that ends this rank as before, then end the others, who wait for it."""
+    shown = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        shown(kind, error, trace)
+        if transport.size > 1:
+            transport.abort(f"{kind.__name__}, shown above")
+
+    sys.excepthook = hook

@@ -1,0 +1,23 @@
+"""The MPI transport: every call against NumPy, on several processes."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.distributed.mpi import mpiexec, needs_mpi
+
+pytestmark = needs_mpi
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+def test_every_call_is_numpys(ranks: int) -> None:
+    ended = mpiexec(ranks, "transport.py")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == "right\n"
+
+
+def test_a_rank_that_raises_ends_the_others(tmp_path: object) -> None:
+    ended = mpiexec(3, "raises.py", seconds=30)
+    assert ended.returncode != 0
+    assert "ValueError: on rank 1" in ended.stderr
+    assert "flambeau: rank 1 ends the job: ValueError, shown above" in ended.stderr
