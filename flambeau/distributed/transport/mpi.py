@@ -69,12 +69,7 @@ class _Request(Work):
         self.lock = threading.Lock()
 
     def done(self) -> bool:
-        """Poll the call once."""
-        with self.lock:
-            return self._poll()
-
-    def poll_if_free(self) -> bool:
-        """Poll the call once unless another thread does; -> whether it is known to be over."""
+        """Poll the call once, unless another thread does: then it is not known to be over."""
         if not self.lock.acquire(blocking=False):
             return False
         try:
@@ -133,7 +128,7 @@ class _Background:
             self._filled.clear()
             while self._works:
                 try:
-                    over = self._works[0].poll_if_free()
+                    over = self._works[0].done()
                 except DistError:
                     over = True  # who waits for it gets the error again
                 if over:
