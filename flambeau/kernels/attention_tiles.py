@@ -323,7 +323,8 @@ def rank_one_updates(
     slot = "i32" if pairs else "float"
     # Rows are reached from one pointer per four rows, so that addresses fit the addressing modes.
     # That they are multiples of one stride is kept from LLVM, which would go from row to row by
-    # additions that wait for one another.
+    # additions that wait for one another; that the pointers move together, too: it would keep one
+    # of them and the distances to the others, which are more than there are registers.
     steps: list[Value] = [
         0,
         "%rs",
@@ -334,7 +335,8 @@ def rank_one_updates(
     carry = [("ptr", start) for start in starts] + [("ptr", "%b")]
     carry += [(vec, "zeroinitializer")] * (rows * nv)
     with f.loop("%k", carry=carry, nonempty=True) as loop:
-        pointers, b = loop.carried[: len(starts)], loop.carried[len(starts)]
+        pointers = [f.opaque("ptr", pointer) for pointer in loop.carried[: len(starts)]]
+        b = loop.carried[len(starts)]
         sums = loop.carried[len(starts) + 1 :]
         pair = f"<{2 * lanes} x bfloat>"
         columns = [
