@@ -116,6 +116,9 @@ class Op:
         autocast: what autocast does to a call: "lower" converts float arguments to the dtype of
             the region, "float32" to float32, "promote" to the widest among them; "exempt"
             leaves them, and keeps autocast from the body too. None: the body's rows decide.
+        linear: groups of positions of sources in which it is linear together while the others
+            stay, ((0,),) for a quotient; or a rule node -> groups. None: it follows from `jvp`,
+            where that is "linear" (all sources but the `fixed`) or "multilinear" (each alone).
     """
 
     __slots__ = (
@@ -147,6 +150,7 @@ class Op:
         "flops",
         "results",
         "batch",
+        "linear",
     )
 
     def __init__(self, name: str, kind: str, body: Callable[..., Any] | None = None) -> None:
@@ -176,6 +180,7 @@ class Op:
         self.flops: Callable[[Node], int] | None = None
         self.results: Callable[..., tuple[Any, ...]] | None = None
         self.batch: Any = None
+        self.linear: Any = None
 
     def __repr__(self) -> str:
         return f"<row {self.name}>"
@@ -185,11 +190,24 @@ class Node:
     """One value: `op` applied to `src` (nodes or numbers) with static `attrs`.
 
     A realised node has a `buffer` and no sources. `order` is the place in the program as
-    recorded; sources always come earlier. `origin` is set in graphs only: Note [Origins].
+    recorded; sources always come earlier. `origin` is set in graphs only: Note [Origins]; `types`
+    where values have types along the axes of a mesh (`distributed.types`).
     """
 
-    __slots__ = ("op", "src", "attrs", "shape", "dtype", "buffer", "order", "origin", "__weakref__")
+    __slots__ = (
+        "op",
+        "src",
+        "attrs",
+        "shape",
+        "dtype",
+        "buffer",
+        "order",
+        "origin",
+        "types",
+        "__weakref__",
+    )
     origin: int
+    types: dict[str, Any]
 
     def __init__(
         self,
@@ -282,20 +300,33 @@ def origin_of(node: Node) -> int:
     return getattr(node, "origin", -1)
 
 
-def watch_nodes(hook: Callable[[Node], None] | None) -> None:
-    """Have `hook` called with every node that is made from now on; None ends it.
+_hooks: list[Callable[[Node], None]] = []
+
+
+def watch_nodes(hook: Callable[[Node], None]) -> None:
+    """Have `hook` called with every node that is made from now on, by any thread, until
+    `unwatch_nodes`.
 
     The class's initialiser is replaced for as long, so that nothing is paid without a hook.
     """
+    _hooks.append(hook)
+    type.__setattr__(Node, "__init__", _watched)
 
-    def watched(node: Node, *args: Any, **kwargs: Any) -> None:
-        _initialise(node, *args, **kwargs)
-        hook(node)  # type: ignore[misc]
 
-    type.__setattr__(Node, "__init__", _initialise if hook is None else watched)
+def unwatch_nodes(hook: Callable[[Node], None]) -> None:
+    """Call `hook` no longer."""
+    _hooks.remove(hook)
+    if not _hooks:
+        type.__setattr__(Node, "__init__", _initialise)
 
 
 _initialise = Node.__init__
+
+
+def _watched(node: Node, *args: Any, **kwargs: Any) -> None:
+    _initialise(node, *args, **kwargs)
+    for hook in tuple(_hooks):
+        hook(node)
 
 
 def placeholder(shape: tuple[int, ...], dtype: DType, index: int) -> Node:

@@ -127,7 +127,7 @@ def _part(input: Tensor, which: int) -> Tensor:
 # -- pairs -----------------------------------------------------------------------------------------
 
 
-@primitive("host")
+@primitive("host", linear=((0, 1),))
 def make_complex(row: Any, real: Tensor, imag: Tensor) -> Tensor:
     """Complex numbers of their parts, of one shape and dtype."""
     return emit(row, (real, imag), (), real._shape, real.dtype.to_complex())

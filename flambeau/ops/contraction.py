@@ -48,7 +48,7 @@ def _matmul_reference(a: Any, b: Any) -> Any:
 matmul_batched.reference(_matmul_reference)
 
 
-@primitive("contraction")
+@primitive("contraction", linear=((0, 2), (1, 2)))
 def matmul_biased(row: Any, input: Tensor, other: Tensor, bias: Tensor) -> Tensor:
     """(..., M, K) @ (K, N) + bias, one of (N) for all rows; 16-bit results are rounded once."""
     shape = (*input._shape[:-1], other._shape[-1])

@@ -39,7 +39,14 @@ to_dtype.vjp(lambda g, out, x, dtype: (to_dtype(g, x.dtype) if g.dtype is not x.
 NAMES["to_dtype"] = to_dtype
 
 
-@primitive("host", differentiable=False)
+def _parts_of_numbers(node: Any) -> tuple[tuple[int, ...], ...]:
+    """Complex numbers read as their real and imaginary parts, or back, add up; other bits do not."""
+    dtypes = (node.src[0].dtype, node.dtype)
+    real = [d.to_real() for d in dtypes if d.category >= 2]
+    return ((0,),) if len(real) == 2 and real[0] is real[1] else ()
+
+
+@primitive("host", differentiable=False, linear=_parts_of_numbers)
 def bits_as(row: Any, input: Tensor, dtype: DType) -> Tensor:
     """The bits of a row-major tensor read as a vector of another dtype."""
     count = input.numel() * input.dtype.itemsize // dtype.itemsize

@@ -32,7 +32,14 @@ NAMES["promote_types"] = dtypes.promote_types
 # -- generators (primitives without tensor sources) -----------------------------------------------
 
 
-@elementwise(public=False, method=False, inplace=False, differentiable=False, uniform=True)
+@elementwise(
+    public=False,
+    method=False,
+    inplace=False,
+    differentiable=False,
+    uniform=True,
+    linear=((0,),),
+)
 def fill_value(value: Any) -> Tensor:
     """Every element is one number."""
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from flambeau.dtype import FLOATING
-from flambeau.ir.graph import CAST, COPY
+from flambeau.ir.graph import CAST, COPY, Node
 from flambeau.ops.rows import NAMES, ROWS
 from flambeau.ops.table import Number, elementwise
 from flambeau.tape import Spec
@@ -26,11 +26,18 @@ def _identity(g: Any, out: Any, x: Any) -> tuple[Any, ...]:
     return (g,)
 
 
+def _keeps_sums(node: Node) -> tuple[tuple[int, ...], ...]:
+    """Whether converted terms have the converted sum: not when floats become integers."""
+    category = node.dtype.category
+    return ((0,),) if category and category >= min(node.src[0].dtype.category, 2) else ()
+
+
 for _op in (COPY, CAST):
     _op.parameters = ("input",)
     _op.vjp = _identity
     _op.jvp = "linear"
     _op.reference = lambda x: x
+    _op.linear = _keeps_sums
     ROWS[_op.name] = _op
 COPY.doc = "The same values in memory of their own."
 CAST.doc = "The values converted to another dtype; floats are truncated towards zero to integers."
@@ -54,7 +61,9 @@ def minus(input: Tensor, other: Tensor) -> Tensor:
     """input - other; `sub` is this with `alpha`."""
 
 
-@elementwise(result="float", aliases=("true_divide",), complex=True, expensive=True)
+@elementwise(
+    result="float", aliases=("true_divide",), complex=True, expensive=True, linear=((0,),)
+)
 def true_div(input: Tensor, other: Tensor) -> Tensor:
     """input / other; integers become the default float."""
 

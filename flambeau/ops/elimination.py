@@ -201,7 +201,7 @@ def _symmetric(x: Any, hermitian: bool, specs: Any) -> tuple[Any, ...]:
 symmetric_factors.reference(_symmetric)
 
 
-@primitive("host", differentiable=False)
+@primitive("host", differentiable=False, linear=((2,),))
 def symmetric_solution(row: Any, ld: Tensor, pivots: Tensor, b: Tensor, hermitian: bool) -> Tensor:
     """X with A X = b from the factors of `symmetric_factors`, by SciPy."""
     return emit(row, (ld, pivots, b), (hermitian,), b._shape, b.dtype)

@@ -405,7 +405,7 @@ exchanges.reference(lambda pivots, m: exchanged(pivots.astype(np.int64) - 1, m))
 # -- solutions, inverses and determinants ----------------------------------------------------------
 
 
-@primitive("host")
+@primitive("host", linear=((1,),))
 def solution(row: Any, a: Tensor, b: Tensor) -> Tensor:
     """X with a X = b, for matrices of one batch.
 

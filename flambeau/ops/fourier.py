@@ -28,13 +28,13 @@ _ADJOINT = {"backward": "forward", "ortho": "ortho", "forward": "backward"}
 # -- primitives ------------------------------------------------------------------------------------
 
 
-@primitive("host")
+@primitive("host", linear=((0,),))
 def fourier(row: Any, input: Tensor, axes: tuple[int, ...], norm: str, forward: bool) -> Tensor:
     """Transform of complex numbers over axes, in either direction."""
     return emit(row, (input,), (axes, norm, forward), input._shape, input.dtype)
 
 
-@primitive("host")
+@primitive("host", linear=((0,),))
 def fourier_half(row: Any, input: Tensor, axes: tuple[int, ...], norm: str) -> Tensor:
     """Transform of real numbers over axes; of the last axis the half that says everything."""
     shape = list(input._shape)
@@ -42,7 +42,7 @@ def fourier_half(row: Any, input: Tensor, axes: tuple[int, ...], norm: str) -> T
     return emit(row, (input,), (axes, norm), tuple(shape), input.dtype.to_complex())
 
 
-@primitive("host")
+@primitive("host", linear=((0,),))
 def fourier_real(row: Any, input: Tensor, axes: tuple[int, ...], norm: str, n: int) -> Tensor:
     """The real numbers of a half spectrum: n of them along the last axis."""
     shape = list(input._shape)

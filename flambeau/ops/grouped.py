@@ -32,7 +32,7 @@ def _shape(a: Tensor, b: Tensor, groups: int) -> tuple[int, ...]:
     return (a._shape[-2], b._shape[-1])
 
 
-@primitive("host", method=False)
+@primitive("host", method=False, linear=((0,), (1,)))
 def matmul_grouped(row: Any, input: Tensor, mat2: Tensor, ends: Tensor) -> Tensor:
     """Products by groups: of the rows of (M, K) with (G, K, N), of the columns of (K, N) with
     (G, M, K), or of the summed dimension of (M, K) @ (K, N), which gives (G, M, N).

@@ -26,7 +26,7 @@ from flambeau.size import broadcast_shapes, wrap_dim
 from flambeau.tensor import Tensor
 
 
-@primitive("index", jvp="linear")
+@primitive("index", jvp="linear", linear=((0,),))
 def index_leading(row: Any, input: Tensor, *indices: Tensor, fault: Fault = PLAIN) -> Tensor:
     """input at integer tensors of one shape over its first len(indices) dimensions.
 
@@ -52,7 +52,12 @@ def _index_vjp(g: Any, out: Any, x: Any, *indices: Any, fault: Fault = PLAIN) ->
 index_leading.vjp(_index_vjp, saves="indices")
 
 
-@primitive("index_put")
+def _sums_what_is_put(node: Any) -> tuple[tuple[int, ...], ...]:
+    """Writes and additions are linear in both operands, the other modes in none."""
+    return ((0, 1),) if node.attrs[0] in ("set", "add") else ()
+
+
+@primitive("index_put", linear=_sums_what_is_put)
 def put_leading(
     row: Any, input: Tensor, value: Tensor, mode: str, *indices: Tensor, fault: Fault = PLAIN
 ) -> Tensor:

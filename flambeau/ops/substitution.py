@@ -12,7 +12,7 @@ from flambeau.ops.table import emit, primitive
 from flambeau.tensor import Tensor
 
 
-@primitive("host")
+@primitive("host", linear=((1,),))
 def substitute(row: Any, a: Tensor, b: Tensor, upper: bool, unit: bool) -> Tensor:
     """X with T X = b, T the upper (or lower) triangle of a; `unit`: with ones on its diagonal.
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from flambeau import record
-from flambeau.ir.graph import INPUT, PICK, VIEW, Node, origin_of, watch_nodes
+from flambeau.ir.graph import INPUT, PICK, VIEW, Node, origin_of, unwatch_nodes, watch_nodes
 from flambeau.ops.rows import ROWS
 from flambeau.runtime import memory, profile, runner, threads
 
@@ -114,7 +114,8 @@ class Recorder(profile.Session):
         """Listen no longer."""
         super().close()
         gc.callbacks.remove(self._collected)
-        watch_nodes(None)
+        if self._with_rows:
+            unwatch_nodes(self._made)
         memory.observe(None)
         self.reserved = memory.memory_reserved()
         threads.watch_workers(0)
