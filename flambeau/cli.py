@@ -42,6 +42,11 @@ COMMANDS = {
         "run an unmodified PyTorch program on flambeau",
         "flambeau run script.py --epochs 3",
     ),
+    "launch": Command(
+        "flambeau.commands.launch",
+        "run a program as several ranks on MPI, watch them, start them again",
+        "flambeau launch -n 4 train.py",
+    ),
     "doctor": Command(
         "flambeau.commands.doctor",
         "show devices, CPU, caches, versions, and time one matrix product",

@@ -168,7 +168,7 @@ class MPI(Transport):
         group = self.communicator.Get_group().Incl(list(ranks))
         made = MPI(self.communicator.Create_group(group), self.timeout)
         group.Free()
-        made.watch, made.checked = self.watch, self.checked
+        made.checked = self.checked
         return made
 
     def abort(self, reason: str) -> None:
