@@ -16,6 +16,7 @@ reads or writes it flushes at once, so that both sides always see each other's w
 
 from __future__ import annotations
 
+import operator
 import os
 import sys
 import threading
@@ -54,6 +55,8 @@ MAX_PROGRAMS = 1024
 #: Device type -> module with `compile(graph, key) -> Program`; the device protocol of `runtime/`.
 EXECUTORS = {"cpu": "flambeau.runtime.cpu"}
 
+
+_order = operator.attrgetter("order")
 
 #: A value whose computation raised; using it raises again.
 FAILED = Op("failed", "effect")
@@ -414,22 +417,21 @@ def canonical(
     if wanted is None:
         wanted = [c.node for c in live]
     seen: set[Node] = set()
-    stack = wanted[:]
-    add = seen.add
+    stack: list[Any] = wanted[:]
     written = {id(c.home) for c in live if c.home is not None}
     windows: set[Node] = set()
     while stack:
         node = stack.pop()
-        if node not in seen:
-            add(node)
+        if type(node) is Node and node not in seen:
+            seen.add(node)
             if node.op is VIEW and _is_window(node, written):
                 windows.add(node)
-            elif node.buffer is None:
-                for s in node.src:
-                    if type(s) is Node and s not in seen:
-                        stack.append(s)
+            else:  # what has memory has no sources
+                stack += node.src
     nodes = sorted(seen, key=_order)
     index: dict[Node, int] = {}
+    # flat: an entry begins with an operation, or with None where it is an input, and no source is
+    # either of them
     key: list[Any] = []
     inputs: list[Node] = []
     numbers: list[Any] = []
@@ -437,24 +439,24 @@ def canonical(
         index[node] = i
         if node.buffer is not None:
             inputs.append(node)
-            key.append((node.shape, node.dtype))
+            key += (None, node.shape, node.dtype)
             continue
-        if node in windows:
+        op = node.op
+        if op is VIEW and node in windows:
             inputs.append(node)
-            key.append((VIEW, node.attrs[0], node.shape, node.dtype))
+            key += (None, node.shape, node.dtype, node.attrs[0])
             continue
-        if node.op is FAILED:
+        if op is FAILED:
             raise _again(node)
-        entry: list[Any] = [node.op, node.attrs, node.shape, node.dtype]
+        key += (op, node.attrs, node.shape, node.dtype)
         for at, s in enumerate(node.src):
             if type(s) is Node:
-                entry.append(index[s])
-            elif specialised(node.op, at, s):
-                entry.append((type(s) is int, s))
+                key.append(index[s])
+            elif specialised(op, at, s):
+                key.append((type(s) is int, s))
             else:
-                entry.append("f" if isinstance(s, float) else "i")
+                key.append("f" if isinstance(s, float) else "i")
                 numbers.append(s)
-        key.append(tuple(entry))
     homes = []
     buffers: dict[int, int] = {}
     for k, node in enumerate(inputs):  # windows are over memory that nothing here writes
@@ -521,10 +523,6 @@ def _again(node: Node) -> BaseException:
     found: BaseException = kind(message)
     found.inherited = True  # type: ignore[attr-defined]
     return found
-
-
-def _order(node: Node) -> int:
-    return node.order
 
 
 def lift(key: tuple[Any, ...], nodes: list[Node], inputs: list[Node]) -> Graph:

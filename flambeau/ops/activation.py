@@ -31,6 +31,7 @@ from flambeau.ops.precision import cast, widen
 from flambeau.ops.random import uniform01
 from flambeau.ops.reduction import max_axes, restore, sum_axes
 from flambeau.ops.rows import FUNCTIONAL, NAMES, functional
+from flambeau.ops.rules import kept_rule
 from flambeau.ops.table import composite
 from flambeau.size import wrap_dim
 from flambeau.tensor import Tensor
@@ -461,6 +462,7 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     return cast(y, input.dtype)
 
 
+@kept_rule
 def _gelu_vjp(g: Any, out: Any, input: Any, approximate: str = "none") -> tuple[Any, ...]:
     x, wide = widen(input), widen(g)
     if approximate == "none":
@@ -489,6 +491,7 @@ def silu(input: Tensor) -> Tensor:
     return cast(x * sigmoid(x), input.dtype)
 
 
+@kept_rule
 def _silu_vjp(g: Any, out: Any, input: Any) -> tuple[Any, ...]:
     x, wide = widen(input), widen(g)
     s = sigmoid(x)
@@ -514,6 +517,7 @@ def _softmax(input: Tensor, dim: int) -> Tensor:
     return cast(e / restore(sum_axes(e, axes), x._shape, axes, True), input.dtype)
 
 
+@kept_rule
 def _softmax_vjp(g: Any, out: Any, input: Any, dim: int) -> tuple[Any, ...]:
     if not out.ndim:
         return g * 0.0, None
@@ -539,6 +543,7 @@ def _log_softmax(input: Tensor, dim: int) -> Tensor:
     return cast(shifted - log(total), input.dtype)
 
 
+@kept_rule
 def _log_softmax_vjp(g: Any, out: Any, input: Any, dim: int) -> tuple[Any, ...]:
     if not out.ndim:
         return g * 0.0, None

@@ -17,6 +17,7 @@ from flambeau.ops.precision import cast, widen
 from flambeau.ops.random import keep_mask
 from flambeau.ops.reduction import restore, sum_axes
 from flambeau.ops.rows import NAMES, functional
+from flambeau.ops.rules import kept_rule
 from flambeau.ops.table import composite
 from flambeau.size import broadcast_shapes, wrap_dim
 from flambeau.tensor import Tensor
@@ -73,6 +74,7 @@ def linear(input: Tensor, weight: Tensor, bias: Any = None) -> Tensor:
     return out.view(*shape) if out._shape != shape else out
 
 
+@kept_rule
 def _linear_vjp(g: Any, out: Any, input: Any, weight: Any, bias: Any = None) -> tuple[Any, ...]:
     g_rows = _rows(g) if weight.ndim == 2 else g.reshape(-1, 1)
     g_input = g_weight = g_bias = None
@@ -151,6 +153,7 @@ def _embedding(weight: Tensor, indices: Tensor, padding_idx: int) -> Tensor:
     return index_leading(weight, indices, fault=LOOKUP)
 
 
+@kept_rule
 def _embedding_vjp(
     g: Any, out: Any, weight: Any, indices: Any, padding_idx: int
 ) -> tuple[Any, ...]:

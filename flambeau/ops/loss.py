@@ -19,6 +19,7 @@ from flambeau.ops.movement import view_as_shape
 from flambeau.ops.precision import cast, widen
 from flambeau.ops.reduction import max_axes, restore, sum_axes
 from flambeau.ops.rows import NAMES
+from flambeau.ops.rules import kept_rule
 from flambeau.ops.table import composite
 from flambeau.tensor import Tensor
 
@@ -141,6 +142,7 @@ def _cross_entropy(
     return cast(loss, input.dtype), top, log_total, number
 
 
+@kept_rule
 def _cross_entropy_vjp(
     gs: Any, outs: Any, input: Any, target: Any, ignore_index: int, reduction: str
 ) -> tuple[Any, ...]:

@@ -12,6 +12,7 @@ from flambeau.ops.movement import expand_to, pad_slice, slice_dim, sum_to, view_
 from flambeau.ops.precision import cast, widen
 from flambeau.ops.reduction import restore, sum_axes
 from flambeau.ops.rows import NAMES, functional
+from flambeau.ops.rules import kept_rule
 from flambeau.ops.table import composite
 from flambeau.ops.writing import write_out
 from flambeau.tape import modes
@@ -71,6 +72,7 @@ def _native_layer_norm(
     return cast(y, input.dtype), mean, rstd
 
 
+@kept_rule
 def _layer_norm_vjp(
     g: Any, outs: Any, input: Any, normalized_shape: Any, weight: Any, bias: Any, eps: float
 ) -> tuple[Any, ...]:
@@ -161,6 +163,7 @@ def _fused_rms_norm(
     return cast(y, input.dtype), rstd
 
 
+@kept_rule
 def _rms_norm_vjp(
     g: Any, outs: Any, input: Any, normalized_shape: Any, weight: Any, eps: float
 ) -> tuple[Any, ...]:
@@ -293,6 +296,7 @@ def _native_batch_norm(
     return out, view_as_shape(mean, flat), view_as_shape(var, flat)
 
 
+@kept_rule
 def _batch_norm_vjp(
     gs: Any, outs: Any, input: Any, weight: Any, bias: Any, eps: float
 ) -> tuple[Any, ...]:
@@ -346,6 +350,7 @@ def _grouped(x: Tensor, num_groups: int) -> Tensor:
     return x.reshape(batch, num_groups, size)
 
 
+@kept_rule
 def _group_norm_vjp(
     gs: Any, outs: Any, input: Any, num_groups: int, weight: Any, bias: Any, eps: float
 ) -> tuple[Any, ...]:
