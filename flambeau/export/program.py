@@ -126,7 +126,7 @@ class ExportedProgram:
         prefix = {"parameter": "p_", "buffer": "b_", "temporary": "b_"}
         for name, kind in self.kinds.items():
             names.append(prefix[kind] + name.replace(".", "_"))
-        names += [_identifier(i.path) for i in self.inputs if i.dtype is not None]
+        names += [identifier(i.path) for i in self.inputs if i.dtype is not None]
         names += [f"c_{k}" for k in range(len(self._constants))]
         return names
 
@@ -148,7 +148,7 @@ class ExportedProgram:
             found.input_specs.append(InputSpec(what, arg, name, persistent))
         for i in self.inputs:
             given: Any = (
-                ConstantArgument(_identifier(i.path), i.value)
+                ConstantArgument(identifier(i.path), i.value)
                 if i.dtype is None
                 else TensorArgument(next(names))
             )
@@ -496,7 +496,8 @@ class ExportedModule(Module):
 # -- inputs ----------------------------------------------------------------------------------------
 
 
-def _identifier(path: str) -> str:
+def identifier(path: str) -> str:
+    """A name for an input, from its place."""
     return "".join(c if c.isalnum() else "_" for c in path).strip("_") or "x"
 
 
@@ -514,8 +515,8 @@ def _check_tensor(wanted: Input, given: Any) -> None:
         )
 
 
-def _linear(size: Any) -> tuple[str, int, int] | None:
-    """(symbol, times, more) of a size; None of a number."""
+def linear(size: Any) -> tuple[str, int, int] | None:
+    """(symbol, times, more) of an input's size; None of a number."""
     if type(size) is int:
         return None
     terms = dict(size.expression.terms)
@@ -527,12 +528,12 @@ def _linear(size: Any) -> tuple[str, int, int] | None:
 
 def _symbol_of(size: Any) -> str | None:
     """The symbol that a size is, if it is one alone."""
-    linear = _linear(size)
+    linear = linear(size)
     return linear[0] if linear is not None and linear[1:] == (1, 0) else None
 
 
 def _solve(wanted: Input, d: int, size: Any, n: int, known: dict[str, int]) -> None:
-    linear = _linear(size)
+    linear = linear(size)
     if linear is None or linear[0] in known:
         return
     name, times, more = linear
@@ -548,4 +549,4 @@ def _because(size: Any, symbols: Symbols) -> str:
     return "" if type(size) is int else f" ({size.expression})"
 
 
-__all__ = ["ExportedModule", "ExportedProgram", "Input", "Joint"]
+__all__ = ["ExportedModule", "ExportedProgram", "Input", "Joint", "identifier", "linear"]

@@ -1,0 +1,484 @@
+"""Exported programs as ONNX models: `torch.onnx.export`."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flambeau.export.dims import Dim
+from flambeau.export.exporting import export as export_program
+from flambeau.export.onnx import elementwise, indexing, layers, recurrent
+from flambeau.export.onnx.builder import Builder, OnnxExporterError, library
+from flambeau.export.onnx.cells import UNSUPPORTED, cell_of
+from flambeau.export.onnx.running import check, run
+from flambeau.export.program import ExportedProgram, identifier, linear
+from flambeau.export.trace import Value
+from flambeau.ir.graph import PICK, Node, below
+from flambeau.nn.module import Module
+from flambeau.ops.table import expand_composite
+from flambeau.runtime.host import array_of
+from flambeau.tensor import Tensor
+from flambeau.version import __version__
+
+#: The operators' versions that are written, and the version of the format of each.
+OPSETS = {18: 8, 19: 9, 20: 9, 21: 10, 22: 10, 23: 11, 24: 12, 25: 13}
+DEFAULT_OPSET = 23
+_FAMILIES = (elementwise, indexing, layers, recurrent)
+#: Initializers of more bytes than this together do not fit in the file, with room for the rest.
+_MOST_INSIDE = (1 << 31) - (1 << 20)
+
+
+class ONNXProgram:
+    """A model in ONNX's form, and the program that it was made from.
+
+    Args:
+        model: onnx_ir's model.
+        exported_program: the program.
+    """
+
+    def __init__(self, model: Any, exported_program: ExportedProgram) -> None:
+        self.model = model
+        self.exported_program = exported_program
+
+    @property
+    def model_proto(self) -> Any:
+        """The model as `onnx.ModelProto` (needs the package onnx)."""
+        return library().to_proto(self.model)
+
+    def optimize(self) -> None:
+        """Remove nodes and initializers that nothing reads, and join equal nodes, in place."""
+        from onnx_ir.passes import common
+
+        common.CommonSubexpressionEliminationPass()(self.model)
+        common.RemoveUnusedNodesPass()(self.model)
+
+    def save(
+        self,
+        destination: str | os.PathLike[str],
+        *,
+        include_initializers: bool = True,
+        keep_initializers_as_inputs: bool = False,
+        external_data: bool | None = None,
+    ) -> None:
+        """Write the model.
+
+        Args:
+            destination: a path.
+            include_initializers: whether weights are written; without them they are inputs.
+            keep_initializers_as_inputs: whether a runtime may be given other weights.
+            external_data: whether weights stand in a file beside it, with `.data` added to the
+                name; by default where they are too large for one file (2 GiB).
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        ir, model = library(), self.model
+        initializers = list(model.graph.initializers.values())
+        inputs = list(model.graph.inputs)
+        size = sum(v.const_value.nbytes for v in initializers)
+        path = Path(destination)
+        try:
+            if keep_initializers_as_inputs or not include_initializers:
+                model.graph.inputs.extend(initializers)
+            if not include_initializers:
+                model.graph.initializers.clear()
+            beside = size > _MOST_INSIDE if external_data is None else external_data
+            ir.save(model, path, external_data=path.name + ".data" if beside else None)
+        finally:
+            for value in initializers:
+                model.graph.initializers[value.name] = value
+            del model.graph.inputs[len(inputs) :]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Sequence[Tensor]:
+        """Run the model in onnxruntime, which must be installed.
+
+        Args:
+            args, kwargs: as for the program.
+
+        Returns:
+            The results, as tensors.
+        """
+        return run(self.model, args, kwargs)
+
+    def __repr__(self) -> str:
+        return str(self.model)
+
+
+# -- writing a program -----------------------------------------------------------------------------
+
+
+class _Writer:
+    """Writes the nodes of a program, composites without a cell by their bodies."""
+
+    def __init__(self, builder: Builder) -> None:
+        self.b = builder
+        self.refused: dict[str, str] = {}
+
+    def write(self, nodes: Sequence[Node]) -> None:
+        """Write nodes, which come after what they read."""
+        b = self.b
+        for node in nodes:
+            if node.op is PICK:
+                b.used.setdefault(node.src[0], set()).add(node.attrs[0])
+        for node in nodes:
+            if node.op is PICK or b.has(node):
+                continue
+            if node.buffer is not None:
+                b.set(node, _constant(b, node))
+                continue
+            b.row = node.op.name
+            found = cell_of(node, b.opset, b.used.get(node, set()))
+            if found is not None:
+                self.results(node, found.write(b, node))
+            elif node.op.kind == "composite":
+                self.body(node)
+            else:
+                reason = UNSUPPORTED.get(node.op.name, f"it has no cell for opset {b.opset}")
+                self.refused[node.op.name] = reason
+                self.results(node, tuple(b.new("none") for _ in range(8)))
+
+    def body(self, node: Node) -> None:
+        """Write a composite's body."""
+        outs = expand_composite(node)
+        sources = {s for s in node.src if type(s) is Node}
+        self.write([n for n in below(outs, sources) if n not in sources])
+        b = self.b
+        for k, out in enumerate(outs):
+            b.result(node, k, out)
+
+    def results(self, node: Node, found: Any) -> None:
+        """Note what a cell has written."""
+        b = self.b
+        if isinstance(found, tuple):
+            for k, value in enumerate(found):
+                if value is not None:
+                    b.result(node, k, value)
+        elif found is not None:
+            b.set(node, found)
+
+
+def _constant(b: Builder, node: Node) -> Any:
+    """A tensor that a body brings along."""
+    array = array_of(node.buffer.ptr, node.shape, node.dtype)
+    return b.constant(np.array(array), node.dtype)
+
+
+def _linked(b: Builder, names: Sequence[str], given: Sequence[Any]) -> None:
+    """How symbols are computed from the shapes of inputs."""
+    for value, shape in zip(names, given, strict=True):
+        for d, size in enumerate(shape):
+            found = linear(size)
+            if found is not None:
+                b.symbol(found[0], _measured(b, value, d, found[1], found[2]))
+
+
+def _measured(b: Builder, value: Any, d: int, times: int, more: int) -> Callable[[], Any]:
+    def make() -> Any:
+        size = b.op("Shape", value, start=d, end=d + 1, called="size")
+        if more:
+            size = b.op("Sub", size, b.ints([more]), called="size")
+        return size if times == 1 else b.op("Div", size, b.ints([times]), called="size")
+
+    return make
+
+
+def _inputs(
+    b: Builder, program: ExportedProgram, names: Sequence[str]
+) -> tuple[list[Any], dict[int, Any]]:
+    """The model's inputs, and the value of each input of the graph (states when they are read)."""
+    values: list[Any] = []
+    made: dict[int, Any] = {}
+    number = len(program.kinds)
+    wanted = [i for i in program.inputs if i.dtype is not None]
+    for k, given in enumerate(wanted):
+        name = names[k] if k < len(names) else identifier(given.path)
+        assert given.dtype is not None
+        made[number] = b.new(name, given.dtype, given.shape)
+        values.append(made[number])
+        number += 1
+    _linked(b, values, [i.shape for i in wanted])
+    states: list[tuple[str, Tensor]] = [*program._states.items(), *program.constants.items()]
+    places = [*range(len(program.kinds)), *range(number, number + len(program.constants))]
+    for place, (name, t) in zip(places, states, strict=True):
+        made[place] = _state(b, name, t)
+    return values, made
+
+
+def _state(b: Builder, name: str, t: Tensor) -> Callable[[], Any]:
+    def make() -> Any:
+        own = t.detach().contiguous()
+        return b.state(name, np.array(own._array()), t.dtype)
+
+    return make
+
+
+def build(
+    program: ExportedProgram,
+    opset: int = DEFAULT_OPSET,
+    input_names: Sequence[str] = (),
+    output_names: Sequence[str] = (),
+) -> Any:
+    """A program as onnx_ir's model.
+
+    Args:
+        program: what is written.
+        opset: version of ONNX's operators, one of `OPSETS`.
+        input_names, output_names: of the first inputs and results.
+
+    Raises:
+        OnnxExporterError: rows that ONNX has nothing for, which are named; or sizes that its form
+            would fix.
+        ValueError: another opset.
+    """
+    if opset not in OPSETS:
+        raise ValueError(
+            f"Unsupported ONNX opset version: {opset}; it must be {min(OPSETS)} to {max(OPSETS)}"
+        )
+    ir, traced = library(), program.traced
+    b = Builder(opset, {})
+    asked = set(traced.symbols.guards)
+    with traced.symbols:
+        inputs, given = _inputs(b, program, input_names)
+        for node in traced.nodes:
+            if node.op.kind == "input":
+                value = given[node.attrs[0]]
+                if callable(value):
+                    b.later(node, value)
+                else:
+                    b.set(node, value)
+        writer = _Writer(b)
+        writer.write([n for n in traced.nodes if n.op.kind != "input"])
+        if writer.refused:
+            shown = "\n".join(f"  {name}: {why}" for name, why in sorted(writer.refused.items()))
+            raise OnnxExporterError(f"these operations cannot be written as ONNX:\n{shown}")
+        outputs = _outputs(b, program, output_names)
+    more = [g for key, g in traced.symbols.guards.items() if key not in asked]
+    if more:
+        for g in more:
+            del traced.symbols.guards[g.relation, g.expression]
+        raise OnnxExporterError(
+            "the program's ONNX form is right only where " + ", ".join(map(str, more))
+        )
+    kept = _needed(b.nodes, outputs)
+    read = {id(v) for n in kept for v in n.inputs if v is not None} | {id(v) for v in outputs}
+    graph = ir.Graph(
+        inputs,
+        outputs,
+        nodes=kept,
+        initializers=[v for v in b.initializers.values() if id(v) in read],
+        opset_imports={"": opset},
+        name="main_graph",
+    )
+    return ir.Model(
+        graph, ir_version=OPSETS[opset], producer_name="flambeau", producer_version=__version__
+    )
+
+
+def _needed(nodes: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:
+    """The nodes that the outputs are made of."""
+    wanted = {id(v) for v in outputs}
+    kept = []
+    for node in reversed(nodes):
+        if any(id(v) in wanted for v in node.outputs):
+            kept.append(node)
+            wanted.update(id(v) for v in node.inputs if v is not None)
+    return kept[::-1]
+
+
+def _outputs(b: Builder, program: ExportedProgram, names: Sequence[str]) -> list[Any]:
+    """The model's results: the program's, then new values of the states that it writes."""
+    found: list[Any] = []
+    nodes = program.traced.outputs
+    shown = [o for o in program.outputs if not isinstance(o, Value)]
+    titles = [*names[: len(shown)]]
+    titles += [
+        f"output_{k}" if len(shown) > 1 else "output" for k in range(len(titles), len(shown))
+    ]
+    titles += ["new_" + name for name in program.written]
+    chosen = [nodes[o] for o in shown] + list(
+        nodes[len(nodes) - len(program.written) :][: len(program.written)]
+    )
+    b.row = ""
+    for title, node in zip(titles, chosen, strict=True):
+        value = b.value(node)
+        if value.producer() is None or any(value is v for v in found):
+            value = b.op("Identity", value, called=title)
+        else:
+            value.name = b.name(title)
+        b.describe(value, node.dtype, node.shape)
+        found.append(value)
+    return found
+
+
+# -- torch.onnx.export -----------------------------------------------------------------------------
+
+
+def export(
+    model: Module | ExportedProgram | Callable[..., Any],
+    args: tuple[Any, ...] = (),
+    f: str | os.PathLike[str] | None = None,
+    *,
+    kwargs: dict[str, Any] | None = None,
+    export_params: bool = True,
+    verbose: bool | None = None,
+    input_names: Sequence[str] | None = None,
+    output_names: Sequence[str] | None = None,
+    opset_version: int | None = None,
+    dynamo: bool = True,
+    external_data: bool | None = None,
+    dynamic_shapes: Any = None,
+    custom_translation_table: Any = None,
+    report: bool = False,
+    optimize: bool = True,
+    verify: bool = False,
+    profile: bool = False,
+    dump_exported_program: bool = False,
+    artifacts_dir: str | os.PathLike[str] = ".",
+    fallback: bool = False,
+    keep_initializers_as_inputs: bool = False,
+    dynamic_axes: Mapping[str, Any] | None = None,
+    training: Any = None,
+    operator_export_type: Any = None,
+    do_constant_folding: bool = True,
+    custom_opsets: Mapping[str, int] | None = None,
+    export_modules_as_functions: Any = False,
+    autograd_inlining: bool = True,
+) -> ONNXProgram:
+    """Write a module or an exported program as an ONNX model.
+
+    Args:
+        model: a module, which is traced in evaluation mode, or an `ExportedProgram`.
+        args: example inputs of a module; a tensor stands for a tuple of it.
+        f: where the model is written; None: nowhere.
+        kwargs: example inputs by name.
+        export_params: whether weights are written; otherwise they are inputs.
+        verbose: whether the model is printed.
+        input_names: of the model's inputs; by default those of `forward`.
+        output_names: of its results; by default `output`, or `output_0` and so on.
+        opset_version: of ONNX's operators, 18 to 25; by default 23.
+        external_data: whether weights stand in a file beside `f`; by default where they are too
+            large for one.
+        dynamic_shapes: sizes that may change, as in `flambeau.export.export`.
+        dynamic_axes: the same as {name: {dimension: name of the size}} or {name: [dimensions]}.
+        optimize: whether equal nodes are joined.
+        verify: whether the model is run in onnxruntime and compared.
+        keep_initializers_as_inputs: whether a runtime may be given other weights.
+        training: `TrainingMode.TRAINING` or `PRESERVE` leave the module's mode.
+        dynamo, custom_translation_table, report, profile, dump_exported_program, artifacts_dir,
+            fallback, operator_export_type, do_constant_folding, custom_opsets,
+            export_modules_as_functions, autograd_inlining: accepted, without effect.
+
+    Returns:
+        The model, with the program that it was made from.
+
+    Raises:
+        OnnxExporterError: operations that ONNX has nothing for, which are named; then nothing is
+            written.
+        ExportError: what `flambeau.export.export` refuses.
+
+    Example:
+        >>> from flambeau import nn, ones
+        >>> model = export(nn.Linear(3, 2), (ones(4, 3),), dynamic_axes={"input": {0: "batch"}})
+        >>> [node.op_type for node in model.model.graph]
+        ['Gemm']
+    """
+    names = list(input_names or ())
+    if isinstance(model, ExportedProgram):
+        program = model
+    else:
+        if not isinstance(model, Module):
+            raise TypeError(f"Expected a torch.nn.Module or an ExportedProgram, got {type(model)}")
+        args = (args,) if isinstance(args, Tensor) else tuple(args)
+        titles = _titles(model, args, kwargs or {})
+        if dynamic_axes and dynamic_shapes is None:
+            dynamic_shapes = _from_axes(model, args, kwargs or {}, dynamic_axes, names)
+        program = _traced(model, args, kwargs, dynamic_shapes, training)
+        given = [titles(i.path) for i in program.inputs if i.dtype is not None]
+        names += given[len(names) :]
+    made = ONNXProgram(
+        build(program, opset_version or DEFAULT_OPSET, names, list(output_names or ())), program
+    )
+    if optimize:
+        made.optimize()
+    if verbose:
+        print(made)
+    if verify:
+        check(made.model, program)
+    if f is not None:
+        made.save(
+            f,
+            include_initializers=export_params,
+            keep_initializers_as_inputs=keep_initializers_as_inputs,
+            external_data=external_data,
+        )
+    return made
+
+
+def _traced(model: Module, args: Any, kwargs: Any, dynamic: Any, training: Any) -> ExportedProgram:
+    """The module as a program, in evaluation mode unless asked otherwise."""
+    keep = getattr(training, "name", training) in ("TRAINING", "PRESERVE")
+    modes = {m: m.training for m in model.modules()}
+    needs = [p for p in model.parameters() if p.requires_grad]
+    try:
+        if not keep:
+            model.eval()
+        for p in needs:  # a model for inference has no gradients to trace
+            p.requires_grad_(False)
+        return export_program(model, args, kwargs, dynamic_shapes=dynamic)
+    finally:
+        for p in needs:
+            p.requires_grad_(True)
+        for m, mode in modes.items():
+            m.training = mode
+
+
+def _bound(model: Module, args: Any, kwargs: Any) -> list[str]:
+    """The name in `forward` of each positional argument."""
+    found: list[str] = []
+    for name, p in inspect.signature(model.forward).parameters.items():
+        if p.kind is p.VAR_POSITIONAL:
+            found += [f"{name}_{k}" for k in range(len(args) - len(found))]
+        elif p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD):
+            found.append(name)
+    return found
+
+
+def _titles(model: Module, args: Any, kwargs: Any) -> Callable[[str], str]:
+    """What an input is called, from its place (`args[0]`)."""
+    names = _bound(model, args, kwargs)
+
+    def title(path: str) -> str:
+        where, _, rest = path.partition("]")
+        kind, _, key = where.partition("[")
+        first = names[int(key)] if kind == "args" and int(key) < len(names) else key.strip("'\"")
+        return identifier(first + rest)
+
+    return title
+
+
+def _from_axes(model: Module, args: Any, kwargs: Any, axes: Mapping[str, Any], names: Any) -> Any:
+    """`dynamic_axes` as `dynamic_shapes`: by name, or by position where inputs are named anew."""
+    bound = _bound(model, args, kwargs)[: len(args)]
+    sizes: dict[str, Any] = {}
+
+    def of(name: str) -> Any:
+        given = axes.get(name)
+        if given is None:
+            return None
+        if isinstance(given, Mapping):
+            return {d: sizes.setdefault(n, Dim(n)) for d, n in given.items()}
+        return dict.fromkeys(given, Dim.AUTO)
+
+    spec = []
+    for k, name in enumerate(bound):
+        shown = names[k] if k < len(names) else name
+        spec.append(of(shown) or of(name))
+    return tuple(spec) + tuple(of(k) for k in kwargs)
+
+
+__all__ = ["DEFAULT_OPSET", "OPSETS", "ONNXProgram", "build", "export"]

@@ -1,0 +1,259 @@
+"""Cells of composite rows that ONNX has an operator for: layers of networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from flambeau.dtype import int64
+from flambeau.export.onnx.builder import Builder, known, same, same_shape
+from flambeau.export.onnx.cells import cell
+from flambeau.ir.graph import Node
+from flambeau.ops.table import HOLE
+
+
+def arguments(node: Node) -> list[Any]:
+    """A composite's arguments: nodes where tensors were."""
+    sources = iter(s for s in node.src if type(s) is Node)
+    return [next(sources) if a == HOLE else a for a in node.attrs]
+
+
+# -- activations -----------------------------------------------------------------------------------
+
+
+@cell("gelu", since=20)
+def _gelu(b: Builder, node: Node) -> Any:
+    x, *rest = arguments(node)
+    return b.op("Gelu", b.value(x), approximate=rest[0] if rest else None)
+
+
+@cell("silu")
+def _silu(b: Builder, node: Node) -> Any:
+    x = b.value(node.src[0])
+    return b.op("Swish", x) if b.opset >= 24 else b.op("Mul", x, b.op("Sigmoid", x))
+
+
+def _has_dims(node: Node, used: set[int]) -> bool:
+    return bool(node.shape)
+
+
+def _along_dim(kind: str) -> Callable[[Builder, Node], Any]:
+    return lambda b, node: b.op(kind, b.value(node.src[0]), axis=node.attrs[1])
+
+
+for _name, _kind in (("_softmax", "Softmax"), ("_log_softmax", "LogSoftmax")):
+    cell(_name, when=_has_dims)(_along_dim(_kind))
+
+
+# -- products --------------------------------------------------------------------------------------
+
+
+@cell("linear", when=lambda node, used: len(node.src[1].shape) == 2)
+def _linear(b: Builder, node: Node) -> Any:
+    x, weight, *rest = arguments(node)
+    bias = rest[0] if rest else None
+    if len(x.shape) == 2 and x.dtype.category == 2:
+        return b.op(
+            "Gemm", b.value(x), b.value(weight), None if bias is None else b.value(bias), transB=1
+        )
+    turned = b.transpose(b.value(weight), (1, 0))
+    found = b.op("MatMul", b.value(x), turned)
+    return found if bias is None else b.op("Add", found, b.value(bias))
+
+
+@cell("_embedding")
+def _embedding(b: Builder, node: Node) -> Any:
+    return b.op("Gather", b.value(node.src[0]), b.value(node.src[1]), axis=0)
+
+
+# -- convolution -----------------------------------------------------------------------------------
+
+
+def _spread(given: Any, count: int) -> list[int]:
+    found = [given] if isinstance(given, int) else list(given)
+    return found * count if len(found) == 1 else found
+
+
+def _convolvable(node: Node, used: set[int]) -> bool:
+    stride, transposed, extra = (node.attrs[k] for k in (3, 6, 7))
+    count = len(node.shape) - 2
+    longer = zip(_spread(extra, count), _spread(stride, count), strict=True)
+    if transposed and any(e >= s for e, s in longer):
+        return False
+    return node.dtype.category == 2 and not any(known(n) and n == 0 for n in node.src[0].shape)
+
+
+@cell("convolution", when=_convolvable)
+def _convolution(b: Builder, node: Node) -> Any:
+    x, weight, bias, stride, padding, dilation, transposed, extra, groups = arguments(node)
+    count = len(weight.shape) - 2
+    pads = _spread(padding, count)
+    return b.op(
+        "ConvTranspose" if transposed else "Conv",
+        b.value(x),
+        b.value(weight),
+        None if bias is None else b.value(bias),
+        kernel_shape=list(weight.shape[2:]),
+        strides=_spread(stride, count),
+        pads=[*pads, *pads],
+        dilations=_spread(dilation, count),
+        group=groups,
+        output_padding=_spread(extra, count) if transposed else None,
+    )
+
+
+def _unpadded(node: Node, used: set[int]) -> bool:
+    return all(map(known, node.shape[2:]))
+
+
+@cell("col2im", when=_unpadded)
+def _col2im(b: Builder, node: Node) -> Any:
+    x, sizes, kernel, dilation, padding, stride = arguments(node)
+    return b.op(
+        "Col2Im", b.value(x), b.ints(sizes), b.ints(kernel), dilations=list(dilation),
+        pads=[*padding, *padding], strides=list(stride),
+    )  # fmt: skip
+
+
+# -- normalization ---------------------------------------------------------------------------------
+
+
+def _ones(b: Builder, x: Node, sizes: Any) -> Any:
+    return b.constant(np.ones(sizes), x.dtype, "ones")
+
+
+@cell("_native_layer_norm", when=lambda node, used: all(map(known, node.attrs[1])))
+def _layer_norm(b: Builder, node: Node) -> Any:
+    x, sizes, weight, bias, eps = arguments(node)[:5]
+    used = b.used.get(node, {0})
+    found = b.op(
+        "LayerNormalization",
+        b.value(x),
+        _ones(b, x, sizes) if weight is None else b.value(weight),
+        None if bias is None else b.value(bias),
+        outputs=1 + max(used, default=0),
+        axis=-len(sizes),
+        epsilon=float(eps),
+    )
+    return found if isinstance(found, tuple) else (found,)
+
+
+@cell(
+    "_fused_rms_norm",
+    since=23,
+    when=lambda node, used: used <= {0} and all(map(known, node.attrs[1])),
+)
+def _rms_norm(b: Builder, node: Node) -> Any:
+    x, sizes, weight, eps = arguments(node)[:4]
+    scale = _ones(b, x, sizes) if weight is None else b.value(weight)
+    return (b.op("RMSNormalization", b.value(x), scale, axis=-len(sizes), epsilon=float(eps)),)
+
+
+def _grouping(node: Node, used: set[int]) -> bool:
+    x = node.src[0]
+    return used <= {0} and len(x.shape) > 2 and known(x.shape[1])
+
+
+@cell(
+    "_native_group_norm",
+    when=lambda node, used: _grouping(node, used) and node.attrs[1] == node.src[0].shape[1],
+)
+def _instance_norm(b: Builder, node: Node) -> Any:
+    x, groups, weight, bias, eps = arguments(node)[:5]
+    scale = _ones(b, x, groups) if weight is None else b.value(weight)
+    shift = b.constant(np.zeros(groups), x.dtype, "zeros") if bias is None else b.value(bias)
+    return (b.op("InstanceNormalization", b.value(x), scale, shift, epsilon=float(eps)),)
+
+
+@cell("_native_group_norm", since=21, when=_grouping)
+def _group_norm(b: Builder, node: Node) -> Any:
+    x, groups, weight, bias, eps = arguments(node)[:5]
+    count = x.shape[1]
+    scale = _ones(b, x, count) if weight is None else b.value(weight)
+    shift = b.constant(np.zeros(count), x.dtype, "zeros") if bias is None else b.value(bias)
+    return (
+        b.op("GroupNormalization", b.value(x), scale, shift, num_groups=groups, epsilon=float(eps)),
+    )
+
+
+# -- pooling ---------------------------------------------------------------------------------------
+
+
+def _ends(window: Any) -> int | None:
+    """Padding behind a dimension, with which MaxPool has the results that the window has."""
+    size, count, kernel, stride, padding, dilation = window
+    reach = dilation * (kernel - 1) + 1
+    if known(size):
+        return max((count - 1) * stride + reach - size - padding, 0)
+    plain = (size + 2 * padding - reach) // stride + 1
+    return padding if same(plain, count) else None
+
+
+def _poolable(node: Node, used: set[int]) -> bool:
+    windows = node.attrs[1]
+    return node.dtype.category == 2 and all(_ends(w) is not None for w in windows)
+
+
+@cell("_max_pool", when=_poolable)
+def _max_pool(b: Builder, node: Node) -> Any:
+    """Planes are one channel each; dimensions that no window moves along are left out."""
+    x, windows = arguments(node)[:2]
+    used = b.used.get(node, {0})
+    first = next((k for k, w in enumerate(windows) if w[:4] != (1, 1, 1, 1) or w[4]), 2)
+    chosen = windows[first:]
+    planes = b.reshape(b.value(x), [x.shape[0], 1, *x.shape[1 + first :]])
+    found = b.op(
+        "MaxPool",
+        planes,
+        outputs=2 if 1 in used else 1,
+        kernel_shape=[w[2] for w in chosen],
+        strides=[w[3] for w in chosen],
+        pads=[w[4] for w in chosen] + [_ends(w) or 0 for w in chosen],
+        dilations=[w[5] for w in chosen],
+    )
+    shape = [x.shape[0], *(w[1] for w in windows)]
+    if not isinstance(found, tuple):
+        return (b.reshape(found, shape),)
+    values, places = found
+    area = b.number(x.shape[1] * x.shape[2] * x.shape[3], int64)  # ONNX counts through all planes
+    places = b.cast(b.op("Mod", b.reshape(places, shape), area), node.attrs[-1][1][1])
+    return b.reshape(values, shape), places
+
+
+# -- attention -------------------------------------------------------------------------------------
+
+
+def _without_mods(node: Node, used: set[int]) -> bool:
+    how = node.attrs[3]
+    plain = how.score is None and how.mask is None and how.keep is None and how.blocks is None
+    sizes = (*node.src[0].shape, *node.src[1].shape)
+    return plain and used <= {0} and not any(known(n) and n == 0 for n in sizes)
+
+
+@cell("_attention", since=23, when=_without_mods)
+def _attention(b: Builder, node: Node) -> Any:
+    query, key, value, how = arguments(node)[:4]
+    found = b.op(
+        "Attention", *(b.value(x) for x in (query, key, value)), is_causal=int(how.causal),
+        scale=float(how.scale),
+    )  # fmt: skip
+    return (found,)
+
+
+def _one_head_each(node: Node, used: set[int]) -> bool:
+    same_heads = same_shape([node.src[0].shape[1]], [node.src[1].shape[1]])
+    return _without_mods(node, used) and not node.attrs[3].causal and same_heads
+
+
+@cell("_attention", when=_one_head_each)
+def _softmax_attention(b: Builder, node: Node) -> Any:
+    query, key, value, how = arguments(node)[:4]
+    turned = b.transpose(b.value(key), (0, 1, 3, 2))
+    scores = b.op("MatMul", b.value(query), turned)
+    scores = b.op("Mul", scores, b.number(how.scale, query.dtype))
+    return (b.op("MatMul", b.op("Softmax", scores, axis=-1), b.value(value)),)
+
+
+__all__ = ["arguments"]
