@@ -12,6 +12,12 @@ A realised cell keeps its buffer (its home): NumPy arrays alias it. Writing to s
 pending node whose result the flush writes back into the home, after earlier readers of the old
 value. A cell whose memory is visible outside (`exposed`) is never left pending: an operation that
 reads or writes it flushes at once, so that both sides always see each other's writes.
+
+Note [Effects]
+What an effect does is seen elsewhere: a rank waits for this one's part of a collective whether or
+not anything here reads the result. So its node is pinned until it ran, and a flush runs every
+effect that is pending, in the order in which they were recorded. Ranks may flush at different
+moments; what they call, and in which order, is the same.
 """
 
 from __future__ import annotations
@@ -90,6 +96,7 @@ class Counters:
 
 counters = Counters()
 _pending: list[Cell] = []
+_effects: list[tuple[Node, Device]] = []  # that are pending: Note [Effects]
 _next_check = _CHECK_EVERY
 _let_go = 0  # cells that died pending since the last flush
 _lock = threading.RLock()
@@ -105,6 +112,7 @@ class _Thread(threading.local):
     of the stream a draw takes (`func.vmap`)."""
 
     tracing = 0
+    compiling = False  # nodes are made by passes, not recorded
     watcher: Any = None
     observer: Any = None
     draw: Any = None
@@ -200,6 +208,29 @@ def expose(cell: Cell, holder: Any) -> None:
     cell.exposed.append(weakref.ref(holder))
 
 
+def pin(node: Node, device: Device) -> None:
+    """Have the next flush run an effect: Note [Effects]."""
+    if thread.watcher is not None:
+        thread.watcher.refuse("it communicates with other ranks")
+    _effects.append((node, device))
+
+
+def exchange(state: Any = None) -> Any:
+    """Put another rank's recording and programs in place of those here, or fresh ones; -> these.
+
+    Ranks that are threads of one process take turns, and each has its own
+    (`distributed/transport/local.py`).
+    """
+    global _effects, _next_check, _let_go, _lock, _programs, withheld
+    found = (_pending[:], _effects, _next_check, _let_go, _lock, _programs, withheld)
+    if state is None:
+        state = ([], [], _CHECK_EVERY, 0, threading.RLock(), OrderedDict(), set())
+    pending, _effects, _next_check, _let_go, _lock, _programs, withheld = state
+    _pending[:] = pending
+    pending.clear()  # who holds a cell is counted: Note [Liveness]
+    return found
+
+
 def write(cell: Cell, node: Node, region: tuple[Any, ...] | None = None) -> None:
     """Give a cell a new value: all of it, or the region (shape, strides, offset)."""
     if thread.watcher is not None:
@@ -245,6 +276,7 @@ def forget(mark: int, unwanted: Any) -> None:
     """
     with _lock:
         _pending[mark:] = [c for c in _pending[mark:] if not unwanted(c.node)]
+        _effects[:] = [pair for pair in _effects if not unwanted(pair[0])]
 
 
 def place(made: list[Cell], written: list[tuple[Cell, Node]]) -> None:
@@ -289,8 +321,8 @@ def flush() -> None:
         IndexError, RuntimeError: a value error found while running, naming its operation.
     """
     global _next_check, _let_go
-    if not _pending or thread.watcher is not None:  # a watcher flushes where values are read
-        return
+    if not (_pending or _effects) or thread.watcher is not None:
+        return  # a watcher flushes where values are read
     with _lock:
         cells = _pending[:]
         del _pending[: len(cells)]
@@ -304,6 +336,8 @@ def flush() -> None:
             if refs(cell) > 3 and cell.node.buffer is None and cell not in seen:
                 seen.add(cell)
                 by_device.setdefault(cell.device.type, []).append(cell)
+        if _effects:
+            _with_effects(by_device)
         by_device.pop("meta", None)
         if withheld:
             _hold_back(by_device)
@@ -314,6 +348,22 @@ def flush() -> None:
             except BaseException:
                 _pending[:0] = [c for _, later in groups[at + 1 :] for c in later]
                 raise
+
+
+def _with_effects(by_device: dict[str, list[Cell]]) -> None:
+    """Add a cell for each pending effect that no other value to be computed depends on."""
+    missing = {node: device for node, device in _effects if node.buffer is None}
+    _effects.clear()
+    seen: set[Node] = set()
+    stack: list[Any] = [c.node for group in by_device.values() for c in group]
+    while stack and missing:
+        node = stack.pop()
+        if type(node) is Node and node not in seen:
+            seen.add(node)
+            missing.pop(node, None)
+            stack += node.src
+    for node, device in missing.items():
+        by_device.setdefault(device.type, []).append(Cell(node, device))
 
 
 def _hold_back(by_device: dict[str, list[Cell]]) -> None:
@@ -608,7 +658,11 @@ def _execute(kind: str, live: list[Cell], wanted: list[Node]) -> list[Any]:
     if program is None:
         with profile.span("load the compiler", "compile"):
             executor = import_module(EXECUTORS[kind])
-        program = executor.compile(lift(key, nodes, inputs), key)
+        thread.compiling = True
+        try:
+            program = executor.compile(lift(key, nodes, inputs), key)
+        finally:
+            thread.compiling = False
         if program.resized:
             counters.resized += 1
         else:

@@ -76,7 +76,8 @@ def _push(entry: GradFn, incoming: list[Any]) -> tuple[Any, ...]:
     if own is not None:
         return own
     args = [a.read(entry) if type(a) is Saved else a for a in entry.args]
-    if op.jvp == "linear" and op.name in _CALLED and op.call is not None:
+    again = op.kind == "effect" or op.name in _CALLED  # an effect is not done for its rule alone
+    if op.jvp == "linear" and again and op.call is not None:
         return (op.call(incoming[0], *args[1:], **entry.kwargs),)
     if op.jvp == "multilinear" and op.call is not None:
         parts = [

@@ -17,7 +17,8 @@ Kinds of operation, which say how sources meet and how a target may compute them
     index_put    (x, value, i0, .., ik) attrs (mode,): scatter into a copy of x
     host         a library call on NumPy arrays; several results are taken apart by `pick`
     composite    named, has a body in other operations; inlined unless the target claims it
-    effect       like host, but never dropped, merged or reordered against another effect
+    effect       started where it stands and waited for before its first reader; never dropped,
+                 merged or reordered against another effect (Note [Effects] in `record.py`)
 """
 
 from __future__ import annotations
@@ -113,12 +114,16 @@ class Op:
             "draw": each element is a random number of its own place; or a rule (node, sources,
             which of them have the dimension, size) -> node or None. None: it follows from the kind;
             composites are taken apart, library calls made one example after another.
+        start: of effects: (group, sources, result, *attrs) -> the work that was started, which is
+            waited for before the first reader; its nodes' attributes are (group, *attrs).
         autocast: what autocast does to a call: "lower" converts float arguments to the dtype of
             the region, "float32" to float32, "promote" to the widest among them; "exempt"
             leaves them, and keeps autocast from the body too. None: the body's rows decide.
         linear: groups of positions of sources in which it is linear together while the others
             stay, ((0,),) for a quotient; or a rule node -> groups. None: it follows from `jvp`,
             where that is "linear" (all sources but the `fixed`) or "multilinear" (each alone).
+        typed: of effects, the type along the axis of their group that a source must have, and the
+            result's ("Partial", "Replicated"); `distributed.types`.
     """
 
     __slots__ = (
@@ -150,7 +155,9 @@ class Op:
         "flops",
         "results",
         "batch",
+        "start",
         "linear",
+        "typed",
     )
 
     def __init__(self, name: str, kind: str, body: Callable[..., Any] | None = None) -> None:
@@ -180,7 +187,9 @@ class Op:
         self.flops: Callable[[Node], int] | None = None
         self.results: Callable[..., tuple[Any, ...]] | None = None
         self.batch: Any = None
+        self.start: Callable[..., Any] | None = None
         self.linear: Any = None
+        self.typed: tuple[str, str] | None = None
 
     def __repr__(self) -> str:
         return f"<row {self.name}>"
@@ -376,6 +385,9 @@ class Graph:
         Args:
             made: node of this graph, taken from `walk` -> its replacement.
         """
+        for n, new in made.items():
+            if n.op.kind == "effect" and new is not n:  # its place among the effects stays
+                new.order, new.origin = n.order, origin_of(n)
         outputs = [(made[n], home) for n, home in self.outputs]
         inputs = [made[n] for n in self.inputs]
         nodes = reachable([*inputs, *(n for n, _ in outputs)])

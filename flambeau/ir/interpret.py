@@ -49,6 +49,11 @@ def evaluate(node: Node, args: list[Any]) -> Any:
             return node.op.reference(*args, node.shape)  # type: ignore[misc]
         if node.op.name == "pick":
             return args[0][node.attrs[0]]
+        if kind == "effect":
+            result = np.empty(node.shape, target)
+            sources = [np.ascontiguousarray(a) for a in args]
+            node.op.start(node.attrs[0], sources, result, *node.attrs[1:]).wait()  # type: ignore[misc]
+            return result
         if kind in ("elementwise", "copy"):
             return _elementwise(node, args, target)
         reference = node.op.reference

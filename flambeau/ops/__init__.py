@@ -4,6 +4,7 @@ from flambeau.ops import (  # noqa: F401  (importing declares the rows)
     activation,
     arithmetic,
     attention,
+    collective,
     complex,
     contraction,
     conversion,

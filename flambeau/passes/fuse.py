@@ -36,7 +36,8 @@ _FREE_DEPTH = 64  # a longer chain of operations on numbers is written to memory
 class Step:
     """A step that is not a loop region: a matrix product, scatter, write, or library call.
 
-    A product may carry regions that it computes on its result (`kernels/epilogue.py`).
+    A product may carry regions that it computes on its result (`kernels/epilogue.py`). An effect
+    is two steps, "start" and, numbered next, "wait", which is the one that its readers follow.
     """
 
     number: int
@@ -68,6 +69,7 @@ class Fuser:
         self.before: list[int] = []  # per step: bit set of steps it depends on
         self.steps: list[Any] = []
         self.stored: dict[Node, Any] = {}
+        self.started: Step | None = None  # the start of the effect before
         self.outputs = {n for n, _ in graph.outputs}
         self.users = graph.users()
         self.position = {n: k for k, n in enumerate(graph.nodes)}
@@ -114,6 +116,9 @@ class Fuser:
         """Give a node its step: a region, a kernel of its own, or none."""
         kind = node.op.kind
         if kind in ("input", "view"):
+            return
+        if kind == "effect":
+            self.effect(node)
             return
         if kind == "assign" and not hosted(node):
             self.written(node)
@@ -187,6 +192,17 @@ class Fuser:
                 home = self.home.get(base)
                 if home is not None:
                     self.depend(step, home)
+
+    def effect(self, node: Node) -> None:
+        """A step that starts an effect once the one before is started, and one that waits."""
+        self.opaque(node, "start")
+        start = self.home[node]
+        if self.started is not None:
+            self.depend(start, self.started)
+        self.started = start
+        wait = self.new_step(lambda k: Step(k, node, "wait"))
+        self.depend(wait, start)
+        self.home[node] = self.stored[node] = wait
 
     def store(self, node: Node) -> None:
         """Make sure a node is written to memory by the region that computes it."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 from flambeau.ir.graph import ASSIGN, COPY, EMPTY, Graph, Node
+from flambeau.size import contiguous_strides
 
 
 def own(graph: Graph) -> Graph:
@@ -38,6 +39,18 @@ def own(graph: Graph) -> Graph:
             )
             base = _owned(src[0], node.src[0], users, outputs)
             made[node] = Node(node.op, (base, *rest), node.attrs, node.shape, node.dtype)
+        elif node.op.kind == "effect":  # sends memory as it lies
+            rest = tuple(
+                Node(COPY, (s,), (), s.shape, s.dtype)
+                if s.op.kind == "view" and s.attrs[0] != contiguous_strides(s.shape)
+                else s
+                for s in src
+            )
+            made[node] = (
+                node
+                if rest == node.src
+                else Node(node.op, rest, node.attrs, node.shape, node.dtype)
+            )
         else:
             made[node] = (
                 node if src == node.src else Node(node.op, src, node.attrs, node.shape, node.dtype)

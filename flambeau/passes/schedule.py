@@ -10,6 +10,11 @@ the gradient of the weight (whose memory is a result's, and after which the acti
 second has to come first for the activation's memory to be there for what follows; an optimizer's
 update likewise is run when its gradient is there. Both plain and frees-first order are tried, and
 the one with the smaller peak is taken.
+
+Note [Waiting late]
+A collective starts where it was recorded, once its sources are there, and is waited for right
+before the first step that depends on it, in both orders: what was recorded in between is computed
+while it is under way.
 """
 
 from __future__ import annotations
@@ -32,6 +37,7 @@ class Task:
         seconds: about how long it takes (Note [Costs] in `passes/rematerialise.py`).
         again: whether it gives the same values when it runs a second time, into other memory.
         spoils: inputs whose memory it overwrites.
+        place: where it stands in the plain order, if not at its step's number.
     """
 
     step: Any
@@ -40,11 +46,12 @@ class Task:
     seconds: float = 0.0
     again: bool = False
     spoils: tuple[Any, ...] = ()
+    place: float | None = None
 
     def with_memory(self, reads: tuple[Any, ...], writes: tuple[Any, ...] | None = None) -> Task:
         """The same step on other memory."""
         changed = self.writes if writes is None else writes
-        return Task(self.step, reads, changed, self.seconds, self.again, self.spoils)
+        return Task(self.step, reads, changed, self.seconds, self.again, self.spoils, self.place)
 
 
 def spans(
@@ -107,8 +114,9 @@ def _ordered(
     born: set[Any] = set()
     done: set[int] = set()
     ready: set[int] = set()
-    soon: list[int] = []  # heaps of numbers; one that is done already is skipped
-    rest: list[int] = []
+    # heaps of (place, number); one that is done already is skipped
+    soon: list[tuple[float, int]] = []
+    rest: list[tuple[float, int]] = []
     waiting: dict[int, list[int]] = {}  # step -> the steps that look again when it is done
     finished = 0
 
@@ -127,13 +135,17 @@ def _ordered(
             waiting.setdefault(open_.bit_length() - 1, []).append(number)
             return
         ready.add(number)
-        heapq.heappush(soon if sizes and grows(by_number[number]) <= 0 else rest, number)
+        task = by_number[number]
+        if task.place is not None:
+            heapq.heappush(rest, (task.place, number))
+        else:
+            heapq.heappush(soon if sizes and grows(task) <= 0 else rest, (number, number))
 
     for number in by_number:
         look(number)
     order: list[Task] = []
     while soon or rest:
-        number = heapq.heappop(soon or rest)
+        _, number = heapq.heappop(soon or rest)
         if number in done:
             continue
         done.add(number)
@@ -147,8 +159,9 @@ def _ordered(
             left[key] -= 1
             if left[key] == 1:
                 last = next(t for t in readers[key] if t.step.number not in done)
-                if last.step.number in ready and grows(last) <= 0:
-                    heapq.heappush(soon, last.step.number)
+                at = last.step.number
+                if at in ready and last.place is None and grows(last) <= 0:
+                    heapq.heappush(soon, (at, at))
         for other in waiting.pop(number, ()):
             look(other)
     return order

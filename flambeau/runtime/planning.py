@@ -111,6 +111,8 @@ class Planning:
         if isinstance(step, Region):
             return memory_read(self.kernels.get(step.number))
         found = [base_of(s) for s in step.node.src if type(s) is Node]
+        if step.kind == "wait":  # until then they are read and written elsewhere
+            return [*found, step.node]
         carried = self.carried.get(step.number)
         if carried is not None:
             made = {step.node}  # what one epilogue hands to the next is not read by the step
@@ -129,7 +131,7 @@ class Planning:
             return made if carried.hidden else [step.node, *made]
         if step.node in self.picks:
             return list(self.picks[step.node].values())
-        return [step.node]
+        return [] if step.kind == "wait" else [step.node]
 
     def result(self, node: Node, which: int) -> Storage:
         """Where result `which` of a step with several goes; its own place if nobody reads it."""
@@ -168,7 +170,8 @@ class Planning:
                 self.fresh.add(store)
 
     def may_raise(self, step: Any) -> bool:
-        """Whether a step can end the program with an error."""
+        """Whether a step can end the program with an error, of which it may recover; after a
+        collective has failed there is no going on."""
         if isinstance(step, Region):
             kernel = self.kernels.get(step.number)
             return kernel is not None and any(slot[0] == "error" for slot in kernel.slots)
@@ -178,7 +181,7 @@ class Planning:
         if step.kind == "index_put":
             found = zip(step.node.src[2:], step.node.shape, strict=False)
             return any((_values(i), size) not in self.checked for i, size in found)
-        return step.kind in ("host", "effect")
+        return bool(step.kind == "host")
 
     def safe(self, node: Node, home: int, readers: dict[Node, list[Any]], risky: list[Any]) -> bool:
         """Whether a node may be written straight over home `home`; orders the readers of the old
@@ -189,6 +192,8 @@ class Planning:
         region = step if isinstance(step, Region) else None
         if region is not None:
             step = self.carriers.get(region.number, step)
+        elif isinstance(step, Step) and step.kind == "wait":
+            step = self.plan.steps[step.number - 1]  # its memory is written from the start on
         if any(r is step for r in risky):
             return False
         source = self.graph.inputs[home] if home >= 0 else None
@@ -272,6 +277,12 @@ class Planning:
             again = isinstance(step, Region) or step.kind in ("contraction", "composite")
             spoiled = tuple(homes[s] for s in written if s in homes)
             tasks.append(Task(step, read, written, 0.0, again, spoiled))
+        before = self.plan.before
+        for task in tasks:
+            if isinstance(task.step, Step) and task.step.kind == "wait":
+                bit = 1 << task.step.number
+                readers = (t.step.number for t in tasks if before[t.step.number] & bit)
+                task.place = min(readers, default=len(before)) - 0.5
         return tasks
 
     def seconds(self, step: Any) -> float:
@@ -300,7 +311,7 @@ class Planning:
         if step.kind == "index_put" and step.node.src[1].numel == 0:
             return False
         return step.node.op.name != "empty_memory" and (
-            step.node.numel > 0 or step.kind in ("host", "effect")
+            step.node.numel > 0 or step.kind in ("host", "start", "wait")
         )
 
     def lay_out(self, tasks: list[Task]) -> None:

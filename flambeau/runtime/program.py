@@ -6,6 +6,7 @@ read, and the calls.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import math
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ from flambeau.size import contiguous_strides
 
 @dataclass(eq=False)
 class HostCall:
-    """A library call between native steps.
+    """A library call between native steps, or the start of an effect.
 
     Attributes:
         node: what is called.
@@ -107,7 +108,7 @@ class Program(Planning):
                 if first < len(native):
                     self.parts.append((first, len(native)))
                 first = len(native)
-                self.parts.append(self.call_of(step.node))
+                self.parts.append(step.node if step.kind == "wait" else self.call_of(step.node))
                 continue
             self.native.append(step)
         if first < len(native):
@@ -367,28 +368,54 @@ class Program(Planning):
 
     def run_parts(self, values: Any, numbers: list[Any], call: Any) -> None:
         """Run stretches of native steps and the host's calls between them, in order."""
-        for part in self.parts:
-            if isinstance(part, tuple):
-                if call(self.steps_address, part[0], part[1], self.base) < part[1]:
-                    self.fail(values, numbers)
-                continue
-            node = part.node
-            watch = profile.active
-            start = 0 if watch is None else profile.clock()
-            args = [
-                numbers[s.index]
-                if type(s) is Argument
-                else s
-                if memory is None
-                else self.array(s, memory, values)
-                for s, memory in part.sources
-            ]
-            found = evaluate(node, args)
-            for which, (result, memory) in part.results.items():
-                target = array_of(self.place(memory, values), result.shape, result.dtype)
-                target[...] = found[which] if isinstance(found, tuple) else found
-            if watch is not None:
-                watch.add(node.op.name, "host", start)
+        works: dict[Node, Any] = {}  # effects under way
+        try:
+            for part in self.parts:
+                if isinstance(part, tuple):
+                    if call(self.steps_address, part[0], part[1], self.base) < part[1]:
+                        self.fail(values, numbers)
+                    continue
+                watch = profile.active
+                start = 0 if watch is None else profile.clock()
+                if isinstance(part, Node):
+                    works.pop(part).wait()
+                elif part.node.op.kind == "effect":
+                    works[part.node] = self.start(part, values)
+                else:
+                    self.call_host(part, values, numbers)
+                if watch is not None:
+                    node = part if isinstance(part, Node) else part.node
+                    watch.add(node.op.name, "host", start)
+        except Exception:  # others read and write this memory until they are done
+            for work in works.values():
+                with contextlib.suppress(Exception):
+                    work.wait()
+            raise
+
+    def start(self, part: HostCall, values: Any) -> Any:
+        """Start an effect on the memory of its sources and its result; -> its work."""
+        node = part.node
+        arrays = [self.array(s, memory, values) for s, memory in part.sources if memory is not None]
+        (result, memory) = part.results[0]
+        target = array_of(self.place(memory, values), result.shape, result.dtype)
+        assert node.op.start is not None
+        return node.op.start(node.attrs[0], arrays, target, *node.attrs[1:])
+
+    def call_host(self, part: HostCall, values: Any, numbers: list[Any]) -> None:
+        """Call the library, and write what it returns where the program wants it."""
+        node = part.node
+        args = [
+            numbers[s.index]
+            if type(s) is Argument
+            else s
+            if memory is None
+            else self.array(s, memory, values)
+            for s, memory in part.sources
+        ]
+        found = evaluate(node, args)
+        for which, (result, memory) in part.results.items():
+            target = array_of(self.place(memory, values), result.shape, result.dtype)
+            target[...] = found[which] if isinstance(found, tuple) else found
 
     def array(self, s: Node, memory: Storage, values: Any) -> Any:
         """A node's value as a NumPy array over its memory."""

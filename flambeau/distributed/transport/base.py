@@ -110,6 +110,7 @@ class Call:
         peer: the other rank of `send` and `recv`, -1 elsewhere.
         tag: of `send` and `recv`.
         sequence: how many calls the communicator has seen before, set when it is started.
+        told: the signature of the call that this one is a part of, "" where it is the whole.
     """
 
     name: str
@@ -120,24 +121,26 @@ class Call:
     peer: int = -1
     tag: int = 0
     sequence: int = field(default=-1, compare=False)
+    told: str = ""
 
     def signature(self) -> str:
         """What has to be the same on every rank, as a line of text."""
+        if self.told:
+            return self.told
         words = [self.name]
         if self.op:
             words.append(self.op)
         if self.root >= 0:
             words.append(f"root {self.root}")
-        if self.name not in _UNEVEN and self.sources:
-            a = self.sources[0]
+        if self.name not in _UNEVEN and (self.sources or self.targets):
+            a = (self.sources or self.targets)[0]
             words.append(f"{a.dtype.name}{list(a.shape)}")
         return " ".join(words)
 
 
 #: Calls whose arrays need not be of one size on all ranks.
 _UNEVEN = {
-    *("all_gather", "reduce_scatter", "all_to_all", "gather", "scatter", "broadcast"),
-    *("send", "recv"),
+    *("all_gather", "reduce_scatter", "all_to_all", "gather", "scatter", "send", "recv"),
 }
 
 
@@ -281,6 +284,11 @@ class Transport(abc.ABC):
 
     # -- calls put together from others -----------------------------------------------------------
 
+    def _part(
+        self, call: Call, name: str, sources: Sequence[Array], targets: Sequence[Array], **how: Any
+    ) -> Work:
+        return self.issue(Call(name, sources, targets, told=call.signature(), **how))
+
     def _strings(self, data: bytes) -> list[bytes]:
         length = np.array([len(data)], np.int64)
         lengths = np.empty((self.size, 1), np.int64)
@@ -291,24 +299,24 @@ class Transport(abc.ABC):
         return [p.tobytes() for p in parts]
 
     def _all_gather(self, call: Call) -> Work:
-        return self.issue(Call("all_to_all", [call.sources[0]] * self.size, call.targets))
+        return self._part(call, "all_to_all", [call.sources[0]] * self.size, call.targets)
 
     def _all_reduce(self, call: Call) -> Work:
         source, target = call.sources[0], call.targets[0]
         parts = [np.empty_like(source) for _ in range(self.size)]
-        work = self.issue(Call("all_to_all", [source] * self.size, parts))
+        work = self._part(call, "all_to_all", [source] * self.size, parts)
         return Then((work,), lambda: reduce_arrays(parts, call.op, target))
 
     def _reduce_scatter(self, call: Call) -> Work:
         target = call.targets[0]
         parts = [np.empty_like(target) for _ in range(self.size)]
-        work = self.issue(Call("all_to_all", call.sources, parts))
+        work = self._part(call, "all_to_all", call.sources, parts)
         return Then((work,), lambda: reduce_arrays(parts, call.op, target))
 
     def _reduce(self, call: Call) -> Work:
         source = call.sources[0]
         parts = [np.empty_like(source) for _ in range(self.size)] if call.targets else []
-        work = self.issue(Call("gather", (source,), parts, root=call.root))
+        work = self._part(call, "gather", (source,), parts, root=call.root)
         if not call.targets:
             return work
         return Then((work,), lambda: reduce_arrays(parts, call.op, call.targets[0]))
@@ -320,23 +328,23 @@ class Transport(abc.ABC):
         targets = [
             call.targets[0] if not own and r == call.root else nothing for r in range(self.size)
         ]
-        return self.issue(Call("all_to_all", sources, targets))
+        return self._part(call, "all_to_all", sources, targets)
 
     def _gather(self, call: Call) -> Work:
         source = call.sources[0]
         nothing = np.empty(0, source.dtype)
         sources = [source if r == call.root else nothing for r in range(self.size)]
-        return self.issue(Call("all_to_all", sources, call.targets or [nothing] * self.size))
+        return self._part(call, "all_to_all", sources, call.targets or [nothing] * self.size)
 
     def _scatter(self, call: Call) -> Work:
         target = call.targets[0]
         nothing = np.empty(0, target.dtype)
         targets = [target if r == call.root else nothing for r in range(self.size)]
-        return self.issue(Call("all_to_all", call.sources or [nothing] * self.size, targets))
+        return self._part(call, "all_to_all", call.sources or [nothing] * self.size, targets)
 
     def _barrier(self, call: Call) -> Work:
         flags = np.zeros((2, self.size, 1), np.uint8)
-        return self.issue(Call("all_to_all", list(flags[0]), list(flags[1])))
+        return self._part(call, "all_to_all", list(flags[0]), list(flags[1]))
 
 
 def disagreement(signatures: Sequence[str]) -> None:
