@@ -61,6 +61,7 @@ MODULES = (
     "testing",
     "library",
     "profiler",
+    "overrides",
 )
 STANDINS = (
     "accelerator",

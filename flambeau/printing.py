@@ -11,6 +11,7 @@ import numpy as np
 
 from flambeau import dtypes
 from flambeau.device import get_default_device
+from flambeau.overriding import overridable
 from flambeau.tensor import Tensor
 
 Array = np.ndarray[Any, Any]
@@ -232,4 +233,4 @@ def _shown(t: Tensor) -> str:
 
 
 for _name, _function in (("__repr__", tensor_text), ("__str__", _shown)):
-    setattr(Tensor, _name, _function)
+    setattr(Tensor, _name, overridable(_function))

@@ -18,6 +18,7 @@ from flambeau.dtype import dtype as DType
 from flambeau.layout import layout as Layout
 from flambeau.layout import sparse_coo, sparse_csr
 from flambeau.ops.rows import NAMES
+from flambeau.overriding import disabled_torch_function
 from flambeau.size import Size, wrap_dim
 from flambeau.tensor import Tensor
 
@@ -35,6 +36,8 @@ class SparseTensor(_Tensor):
         layout: `sparse_coo` or `sparse_csr`.
         coalesced: whether the places are sorted and differ.
     """
+
+    __torch_function__ = staticmethod(disabled_torch_function)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         """A tensor without memory of its own."""

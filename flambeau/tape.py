@@ -12,6 +12,7 @@ import threading
 import weakref
 from typing import Any
 
+from flambeau import overriding
 from flambeau.ir.graph import Op
 
 _sequence = itertools.count().__next__
@@ -28,6 +29,8 @@ class _Modes(threading.local):
     #: where tensors that need gradients are noted when they are used, or None
     seen: list[Any] | None = None
     autocast: dict[str, Any] | None = None
+    #: who gives types along a mesh to what is recorded (`distributed.spmd`), or None
+    types: Any = None
 
 
 modes = _Modes()
@@ -276,6 +279,9 @@ class GradFn:
                 "retain_graph=True if you need to backward through the graph a second time or if "
                 "you need to access saved tensors after calling backward."
             )
+        if overriding.on and overriding.state.all:  # a rule is nobody's call to override
+            with overriding.DisableTorchFunction():
+                return self.apply(grads)
         if modes.autocast is not None:  # a rule computes in the dtypes that its forward had
             with without_autocast():
                 return self.apply(grads)

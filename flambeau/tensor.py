@@ -20,13 +20,14 @@ from typing import Any
 
 import numpy as np
 
-from flambeau import record
+from flambeau import overriding, record
 from flambeau.device import cpu
 from flambeau.device import device as Device
 from flambeau.dtype import dtype as DType
 from flambeau.ir.graph import VIEW, Node
 from flambeau.layout import layout as Layout
 from flambeau.layout import strided
+from flambeau.overriding import attribute, overridable
 from flambeau.size import Size, contiguous_strides, is_contiguous
 from flambeau.tape import AccumulateGrad, GradFn, Handle, modes
 
@@ -71,9 +72,32 @@ class Tensor(metaclass=_TensorMeta):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         pass
 
+    _plain = True  # what `overriding` knows tensors by
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """What a call with an instance of a subclass gives: tensors of that class.
+
+        Args:
+            func: what was called.
+            types: of the arguments that override calls.
+            args: positional arguments.
+            kwargs: keyword arguments.
+
+        Returns:
+            The result, or NotImplemented where one of the types is of another family.
+        """
+        if not all(issubclass(cls, kind) for kind in types):
+            return NotImplemented
+        with overriding.DisableTorchFunctionSubclass():
+            found = func(*args, **(kwargs or {}))
+        return found if func == Tensor.grad.__get__ else overriding.convert(found, cls)
+
     # -- shape and place ------------------------------------------------------------------------
 
-    @property
+    @attribute
     def shape(self) -> Size:
         """Sizes of the dimensions."""
         return Size(self._shape)
@@ -83,7 +107,7 @@ class Tensor(metaclass=_TensorMeta):
         """Number of dimensions."""
         return len(self._shape)
 
-    @property
+    @attribute
     def device(self) -> Device:
         """Where the tensor lives."""
         return self._cell.device
@@ -241,6 +265,7 @@ class Tensor(metaclass=_TensorMeta):
         buffer = record.realise(self._cell)
         return _as_array(_Memory(buffer, self))
 
+    @overridable
     def numpy(self, *, force: bool = False) -> np.ndarray[Any, Any]:
         """The tensor as a NumPy array over the same memory; executes what is pending.
 
@@ -268,6 +293,7 @@ class Tensor(metaclass=_TensorMeta):
 
     __array_priority__ = 1000
 
+    @overridable
     def item(self) -> Any:
         """The only element as a Python number; executes what is pending.
 
@@ -282,6 +308,7 @@ class Tensor(metaclass=_TensorMeta):
             return record.thread.watcher.read(self, _item)
         return _item(self)
 
+    @overridable
     def tolist(self) -> Any:
         """The elements as nested lists of Python numbers."""
         if record.thread.watcher is not None:
@@ -315,6 +342,7 @@ class Tensor(metaclass=_TensorMeta):
             raise TypeError("only integer tensors of a single element can be converted to an index")
         return int(self.item())
 
+    @overridable
     def __len__(self) -> int:
         if not self._shape:
             raise TypeError("len() of a 0-d tensor")
@@ -325,6 +353,7 @@ class Tensor(metaclass=_TensorMeta):
             raise TypeError("iteration over a 0-d tensor")
         return iter(self.unbind(0))  # type: ignore[attr-defined]
 
+    @overridable
     def __contains__(self, element: Any) -> bool:
         return bool((self == element).any().item())
 
@@ -362,6 +391,7 @@ class Tensor(metaclass=_TensorMeta):
             )
         self._rg = bool(value)
 
+    @overridable
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Set `requires_grad` in place; -> self."""
         self.requires_grad = requires_grad
@@ -393,7 +423,7 @@ class Tensor(metaclass=_TensorMeta):
         """Which of its operation's results this tensor is."""
         return self._output_nr
 
-    @property
+    @attribute
     def grad(self) -> Any:
         """The accumulated gradient of a leaf (or of a tensor with `retain_grad()`)."""
         return self._grad
@@ -426,6 +456,7 @@ class Tensor(metaclass=_TensorMeta):
         """Whether `.grad` is kept for this non-leaf."""
         return self._retains
 
+    @overridable
     def retain_grad(self) -> None:
         """Keep `.grad` for a tensor that is not a leaf."""
         if not self.requires_grad:
@@ -437,6 +468,7 @@ class Tensor(metaclass=_TensorMeta):
         fn.retained = {} if fn.retained is None else fn.retained
         fn.retained[self._output_nr] = weakref.ref(self)
 
+    @overridable
     def register_hook(self, hook: Any) -> Handle:
         """Call `hook(grad) -> grad or None` whenever this tensor's gradient is computed.
 
@@ -465,10 +497,12 @@ class Tensor(metaclass=_TensorMeta):
         self._post_hooks = {} if self._post_hooks is None else self._post_hooks
         return Handle(self._post_hooks, hook)
 
+    @overridable
     def detach(self) -> Tensor:
         """The same memory, cut off from the tape."""
         return alias(self)
 
+    @overridable
     def detach_(self) -> Tensor:
         """Cut this tensor off from the tape in place."""
         if self._base is not None:
@@ -478,7 +512,7 @@ class Tensor(metaclass=_TensorMeta):
         self._output_nr = 0
         return self
 
-    @property
+    @attribute
     def data(self) -> Tensor:
         """The same memory without history; writes through it are not seen by autograd."""
         found = alias(self)
@@ -508,6 +542,7 @@ class Tensor(metaclass=_TensorMeta):
 
     # -- copies ---------------------------------------------------------------------------------
 
+    @overridable
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         if id(self) in memo:
             return memo[id(self)]
@@ -656,6 +691,7 @@ def as_subclass(t: Tensor, cls: type) -> Any:
     """The same cell, view and history under another class."""
     made: Any = _new(cls)
     made.__dict__.update(t.__dict__)
+    overriding.switch_on(cls)
     return made
 
 

@@ -21,13 +21,14 @@ import math
 import weakref
 from typing import Any
 import numpy as np
-from flambeau import record
+from flambeau import overriding, record
 from flambeau.device import cpu
 from flambeau.device import device as Device
 from flambeau.dtype import dtype as DType
 from flambeau.ir.graph import VIEW, Node
 from flambeau.layout import layout as Layout
 from flambeau.layout import strided
+from flambeau.overriding import attribute, overridable
 from flambeau.size import Size, contiguous_strides, is_contiguous
 from flambeau.tape import AccumulateGrad, GradFn, Handle, modes
 
@@ -61,6 +62,10 @@ class Tensor(metaclass=_TensorMeta):
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         ...
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        ...
+    _plain: _builtins.bool
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: _builtins.tuple[Any, ...]=..., kwargs: Any=None) -> Any:
         ...
     @property
     def shape(self) -> _Size:
@@ -1283,7 +1288,7 @@ class Tensor(metaclass=_TensorMeta):
         """Variance over dimensions, divided by count - correction (default 1)."""
     def vdot(self, other: Tensor) -> Tensor:
         """Sum of the products of the conjugates of one vector's elements with another's."""
-    def view(self, *shape: Any, dtype: Any = None) -> Tensor:
+    def view(self, *shape: Any, dtype: Any = None) -> Any:
         """The same memory under another shape (or, given a dtype, its bits as that dtype)."""
     def view_as(self, other: Tensor) -> Tensor:
         """`view` with the shape of another tensor."""

@@ -189,6 +189,12 @@ def from_source(node: ast.stmt, method: bool = False) -> list[str]:
         node.body = [ast.Expr(ast.Constant(...))]
         if doc := ast.get_docstring(node):
             node.body = [ast.Expr(ast.Constant(doc.splitlines()[0]))]
+        # to a type checker, members that others may override are plain ones
+        words = {"attribute": ["property"], "overridable": []}
+        names = [
+            n for d in node.decorator_list for n in words.get(ast.unparse(d), [ast.unparse(d)])
+        ]
+        node.decorator_list = [ast.parse(name, mode="eval").body for name in names]
         return respelled(ast.unparse(node)).splitlines()
     if isinstance(node, ast.AnnAssign):
         return [f"{ast.unparse(node.target)}: {spelled(ast.unparse(node.annotation))}"]

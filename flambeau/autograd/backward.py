@@ -10,6 +10,7 @@ from typing import Any
 from flambeau.autograd.graph import GradientEdge, running_tasks
 from flambeau.ops.movement import sum_to
 from flambeau.ops.rows import NAMES
+from flambeau.overriding import overridable
 from flambeau.runtime import profile
 from flambeau.tape import AccumulateGrad, GradFn, Saved, edge_of, modes
 from flambeau.tensor import Tensor
@@ -65,6 +66,7 @@ class _Task:
         self.captured: dict[tuple[GradFn, int], Any] = {}
         self.stop_at: set[GradFn] = set()
         self.roots: list[GradFn] = []
+        self.types = modes.types
         self._below: set[GradFn] | None = None
 
     def reaches(self, entry: GradFn) -> bool:
@@ -182,9 +184,13 @@ class _Task:
         if g.dtype is not leaf.dtype:
             g = NAMES["to_dtype"](g, leaf.dtype)
         _accumulate(leaf, g, self.create)
+        if self.types is not None:
+            self.types.arrived(leaf)
         if leaf._post_hooks:
+            modes.types = self.types
             for hook in list(leaf._post_hooks.values()):
                 hook(leaf)
+            modes.types = None
 
 
 def rule(entry: GradFn, grads: list[Any]) -> tuple[Any, ...]:
@@ -263,7 +269,10 @@ def _check_nan(entry: GradFn, grads: tuple[Any, ...]) -> None:
 
 def _run(task: _Task, outputs: Sequence[Tensor], grads: Sequence[Any]) -> None:
     was = modes.grad
-    modes.grad = task.create
+    if task.types is not None:
+        task.types.starts(outputs, grads)
+    # a cotangent has the dual of its primal's type, whatever it is computed from
+    modes.grad, modes.types = task.create, None
     running = running_tasks()
     running.append(task)
     try:
@@ -275,7 +284,7 @@ def _run(task: _Task, outputs: Sequence[Tensor], grads: Sequence[Any]) -> None:
             task.run()
     finally:
         running.pop()
-        modes.grad = was
+        modes.grad, modes.types = was, task.types
 
 
 def backward(
@@ -308,6 +317,8 @@ def backward(
         for t, g in zip(wanted, found, strict=True):
             if g is not None:
                 _accumulate(t, g, create_graph)
+                if modes.types is not None:
+                    modes.types.arrived(t)
         return
     task = _Task(create_graph if retain_graph is None else retain_graph, create_graph)
     _run(task, outputs, grads)
@@ -377,6 +388,8 @@ def grad(
                 g = NAMES["zeros"](meta.shape, dtype=meta.dtype, device=meta.device)
         elif isinstance(t, Tensor) and g.dtype is not t.dtype:
             g = NAMES["to_dtype"](g, t.dtype)
+        if modes.types is not None and g is not None and isinstance(t, Tensor):
+            g = modes.types.of(t, g)
         found.append(g)
     return tuple(found)
 
@@ -431,6 +444,7 @@ def _only_ends(needed: set[GradFn], ends: set[GradFn]) -> set[GradFn]:
     return {e for e in ends if not any(x is not None and x[0] in needed for x in e.edges)}
 
 
+@overridable
 def _backward_method(
     self: Tensor,
     gradient: Any = None,
@@ -442,4 +456,5 @@ def _backward_method(
     backward(self, gradient, retain_graph, create_graph, inputs=inputs)
 
 
+_backward_method.__name__ = "backward"
 setattr(Tensor, "backward", _backward_method)

@@ -72,6 +72,8 @@ class Facade(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         path = f"{self.__name__}.{name}"
+        if name == "__all__":  # `from torch.nn import *` asks for it
+            return [n for n in dir(self) if not n.startswith("_") and hasattr(self, n)]
         for source in self._sources:
             value = getattr(source, name, _ABSENT)
             if value is _ABSENT or isinstance(value, ModuleType):

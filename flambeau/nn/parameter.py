@@ -6,6 +6,7 @@ from collections import OrderedDict
 from typing import Any
 
 import flambeau
+from flambeau.overriding import disabled_torch_function
 from flambeau.tensor import as_subclass
 
 
@@ -45,6 +46,8 @@ class Parameter(flambeau.Tensor, metaclass=_ParameterMeta):
     Raises:
         RuntimeError: ``data`` is of a tensor subclass whose ``detach`` loses the type.
     """
+
+    __torch_function__ = staticmethod(disabled_torch_function)
 
     def __new__(cls, data: Any = None, requires_grad: bool = True) -> Parameter:
         """Wrap ``data``; an empty tensor when it is None."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import flambeau
 from flambeau.nn.parameter import Parameter
+from flambeau.overriding import disabled_torch_function
 from flambeau.tensor import as_subclass
 
 _NO_SHAPE = (
@@ -150,6 +151,7 @@ class UninitializedBuffer(UninitializedTensorMixin, flambeau.Tensor):  # type: i
         persistent: whether it will be part of the module's ``state_dict``.
     """
 
+    __torch_function__ = staticmethod(disabled_torch_function)
     cls_to_become = flambeau.Tensor
     persistent: bool
     _is_buffer = True

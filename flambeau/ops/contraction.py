@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from flambeau import overriding
 from flambeau.layout import strided
 from flambeau.ops.movement import sum_to, transpose
 from flambeau.ops.rows import NAMES
 from flambeau.ops.table import composite, emit, primitive
+from flambeau.overriding import UNCLAIMED, ask
 from flambeau.size import broadcast_shapes
 from flambeau.tape import Spec
 from flambeau.tensor import Tensor
@@ -111,6 +113,10 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
 
 def _matrix_operator(reflected: bool) -> Any:
     def call(self: Tensor, other: Any) -> Any:
+        if overriding.on:
+            sides = (other, self) if reflected else (self, other)
+            if (found := ask(matmul, sides, {})) is not UNCLAIMED:
+                return found
         if isinstance(other, np.ndarray):
             other = NAMES["as_tensor"](other)
         elif not isinstance(other, Tensor):

@@ -16,6 +16,7 @@ from flambeau.ir.graph import CAST, COPY
 from flambeau.ops.movement import view_as_shape
 from flambeau.ops.rows import NAMES
 from flambeau.ops.table import composite, emit, primitive
+from flambeau.overriding import overridable
 from flambeau.size import contiguous_strides
 from flambeau.tensor import BITS, Tensor, alias
 
@@ -168,7 +169,7 @@ def _conversion(name: str, target: DType) -> None:
 
     convert.__name__ = name
     convert.__doc__ = f"The tensor as {target.name}."
-    setattr(Tensor, name, convert)
+    setattr(Tensor, name, overridable(convert))
 
 
 for _name, _target in (

@@ -19,7 +19,7 @@ from flambeau.ir.graph import Node
 from flambeau.ops import table
 from flambeau.ops.conversion import clone, to_dtype
 from flambeau.ops.movement import broadcast_to
-from flambeau.ops.rows import NAMES, ROWS
+from flambeau.ops.rows import NAMES, ROWS, published
 from flambeau.ops.table import composite, elementwise
 from flambeau.ops.writing import check_writable, store, write_out
 from flambeau.size import broadcast_shapes, contiguous_strides, shape_of
@@ -642,8 +642,7 @@ def _zero_(self: Tensor) -> Tensor:
 
 
 for _name, _function in (("copy_", _copy_), ("fill_", _fill_), ("zero_", _zero_)):
-    setattr(Tensor, _name, _function)
-    NAMES[_name] = _function
+    setattr(Tensor, _name, published(_name, _function))
 
 
 def _set_(self: Tensor, source: Any = None, *args: Any) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from flambeau import dtypes
+from flambeau import dtypes, overriding
 from flambeau.ir.fault import PLAIN, Fault
 from flambeau.ops.elementwise import select_where
 from flambeau.ops.movement import (
@@ -22,6 +22,7 @@ from flambeau.ops.movement import (
 from flambeau.ops.rows import NAMES
 from flambeau.ops.table import composite, emit, primitive
 from flambeau.ops.writing import check_writable, store
+from flambeau.overriding import UNCLAIMED, ask
 from flambeau.size import broadcast_shapes, wrap_dim
 from flambeau.tensor import Tensor
 
@@ -229,8 +230,10 @@ def _advanced(t: Tensor, advanced: list[Any]) -> tuple[Tensor, list[Tensor], Fau
     return moved, indices, Fault(dims=tuple(dims), wraps=True), place
 
 
-def getitem(t: Tensor, key: Any) -> Tensor:
+def getitem(t: Tensor, key: Any) -> Any:
     """`t[key]` with ints, slices, None, Ellipsis, bool masks and integer tensors, as in torch."""
+    if overriding.on and (found := ask(getitem, (t, key), {})) is not UNCLAIMED:
+        return found
     if _plain_index(key):
         if not t._shape:
             raise IndexError(
@@ -255,6 +258,8 @@ def getitem(t: Tensor, key: Any) -> Tensor:
 
 def setitem(t: Tensor, key: Any, value: Any) -> None:
     """`t[key] = value`: writes through views; integer tensors scatter (the last write wins)."""
+    if overriding.on and ask(setitem, (t, key, value), {}) is not UNCLAIMED:
+        return
     if not isinstance(value, Tensor):
         value = (
             NAMES["tensor"](value, dtype=t.dtype)
@@ -324,6 +329,7 @@ def _broadcast_value(value: Tensor, shape: tuple[int, ...]) -> Tensor:
     return expand_to(value, shape)
 
 
+getitem.__name__, setitem.__name__ = "__getitem__", "__setitem__"
 setattr(Tensor, "__getitem__", getitem)
 setattr(Tensor, "__setitem__", setitem)
 

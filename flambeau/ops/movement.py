@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from flambeau import record
+from flambeau import overriding, record
 from flambeau.ir.graph import ASSIGN, VIEW, Node
 from flambeau.ir.symbol import symbolic
 from flambeau.ops.entries import attach
 from flambeau.ops.rows import NAMES, ROWS, new_row
 from flambeau.ops.table import _finish, composite, emit, primitive, record_view, view
+from flambeau.overriding import UNCLAIMED, ask, overridable
 from flambeau.size import (
     Size,
     broadcast_shapes,
@@ -164,6 +165,7 @@ def _strided(input: Tensor, size: Any, stride: Any, storage_offset: int | None =
 _AS_STRIDED = new_row("as_strided", "view", _strided, jvp="linear")
 
 
+@overridable
 def as_strided(input: Tensor, size: Any, stride: Any, storage_offset: int | None = None) -> Tensor:
     """The storage of `input` read with the given size, strides and offset (in elements).
 
@@ -416,14 +418,18 @@ def infer_size(sizes: tuple[int, ...], numel: int) -> tuple[int, ...]:
     return sizes
 
 
-def _view_method(self: Tensor, *shape: Any, dtype: Any = None) -> Tensor:
+def _view_method(self: Tensor, *shape: Any, dtype: Any = None) -> Any:
     """The same memory under another shape (or, given a dtype, its bits as that dtype)."""
+    given = shape if dtype is None else (*shape, dtype)
+    if overriding.on and (found := ask(_view_method, (self, *given), {})) is not UNCLAIMED:
+        return found
     target = dtype if dtype is not None else shape[0] if len(shape) == 1 else None
     if target is not None and not isinstance(target, (int, tuple, list, Tensor)):
         return NAMES["view_dtype"](self, target)
     return view_as_shape(self, infer_size(shape_of(shape), self.numel()))
 
 
+_view_method.__name__ = "view"
 setattr(Tensor, "view", _view_method)
 
 

@@ -10,14 +10,17 @@ from typing import Any
 
 import numpy as np
 
+from flambeau import overriding
 from flambeau.ops.elementwise import abs, bitwise_not, mul, neg
 from flambeau.ops.precision import rounded_once
 from flambeau.ops.rows import NAMES, ROWS, new_row
 from flambeau.ops.table import _finish, binary
 from flambeau.ops.writing import write_out
+from flambeau.overriding import UNCLAIMED, ask, overridable
 from flambeau.tensor import Tensor
 
 
+@overridable
 def add(input: Any, other: Any, *, alpha: Any = 1, out: Any = None) -> Any:
     """input + alpha * other."""
     if alpha != 1 and isinstance(input, Tensor) and isinstance(other, Tensor):
@@ -29,6 +32,7 @@ def add(input: Any, other: Any, *, alpha: Any = 1, out: Any = None) -> Any:
     return found if out is None else write_out(out, found, (input, other))
 
 
+@overridable
 def sub(input: Any, other: Any, *, alpha: Any = 1, out: Any = None) -> Any:
     """input - alpha * other."""
     if (isinstance(input, Tensor) and input.dtype.category == 0) and (
@@ -59,13 +63,29 @@ def _operand(other: Any) -> Any:
     return NAMES["as_tensor"](other) if isinstance(other, np.ndarray) else NotImplemented
 
 
-def _operator(fast: Any, reflected: bool = False) -> Any:
+def _asked(name: str, left: Any, right: Any) -> Any:
+    return ask(NAMES[name], (left, right), {})
+
+
+def _operator(fast: Any, name: str, reflected: bool = False) -> Any:
+    """The method of an operator.
+
+    Args:
+        fast: what computes it.
+        name: the public function that it is, for those who override it.
+        reflected: whether the tensor stands on the right.
+    """
+
     def call(self: Any, other: Any) -> Any:
+        if overriding.on and (found := _asked(name, self, other)) is not UNCLAIMED:
+            return found
         if not isinstance(other, _OPERANDS) and (other := _operand(other)) is NotImplemented:
             return NotImplemented
         return fast(self, other)
 
     def call_reflected(self: Any, other: Any) -> Any:
+        if overriding.on and (found := _asked(name, other, self)) is not UNCLAIMED:
+            return found
         if not isinstance(other, _OPERANDS) and (other := _operand(other)) is NotImplemented:
             return NotImplemented
         return fast(other, self)
@@ -87,14 +107,15 @@ for _symbol, _row_name in {
     "add": "plus",
 }.items():
     _fast = binary(ROWS[_row_name])
-    setattr(Tensor, f"__{_symbol}__", _operator(_fast))
-    setattr(Tensor, f"__r{_symbol}__", _operator(_fast, reflected=True))
+    _public = {"true_div": "div", "plus": "add"}.get(_row_name, _row_name)
+    setattr(Tensor, f"__{_symbol}__", _operator(_fast, _public))
+    setattr(Tensor, f"__r{_symbol}__", _operator(_fast, _public, reflected=True))
 for _symbol in ("eq", "ne", "lt", "le", "gt", "ge"):
-    setattr(Tensor, f"__{_symbol}__", _operator(binary(ROWS[_symbol])))
+    setattr(Tensor, f"__{_symbol}__", _operator(binary(ROWS[_symbol]), _symbol))
 
 
-setattr(Tensor, "__sub__", _operator(sub))
-setattr(Tensor, "__rsub__", _operator(sub, reflected=True))
+setattr(Tensor, "__sub__", _operator(sub, "sub"))
+setattr(Tensor, "__rsub__", _operator(sub, "sub", reflected=True))
 setattr(Tensor, "__neg__", lambda self: neg(self))
 setattr(Tensor, "__pos__", lambda self: self)
 setattr(Tensor, "__abs__", lambda self: abs(self))

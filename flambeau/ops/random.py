@@ -20,7 +20,7 @@ from flambeau.dtype import dtype as DType
 from flambeau.ir.graph import Drawn, Node
 from flambeau.ops.conversion import to_dtype
 from flambeau.ops.ordering import ranked, some_largest
-from flambeau.ops.rows import NAMES, ROWS
+from flambeau.ops.rows import NAMES, ROWS, published
 from flambeau.ops.table import composite, elementwise, emit, primitive
 from flambeau.ops.writing import check_writable, store
 from flambeau.size import broadcast_shapes, shape_of
@@ -417,8 +417,7 @@ def _random_(
 
 _fills: dict[str, Any] = {"uniform_": _uniform_, "normal_": _normal_, "random_": _random_}
 for _name, _function in _fills.items():
-    setattr(Tensor, _name, _function)
-    NAMES[_name] = _function
+    setattr(Tensor, _name, published(_name, _function))
 
 
 def keep_mask(shape: tuple[int, ...], p: float, generator: Generator | None = None) -> Tensor:
@@ -665,5 +664,4 @@ _fills = {
     "log_normal_": _log_normal_,
 }
 for _name, _function in _fills.items():
-    setattr(Tensor, _name, _function)
-    NAMES[_name] = _function
+    setattr(Tensor, _name, published(_name, _function))

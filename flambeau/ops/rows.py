@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flambeau.ir.graph import Op
+from flambeau.overriding import overridable
 
 #: Every row by name, every public name -> function, and every name of `nn.functional`.
 ROWS: dict[str, Op] = {}
@@ -50,12 +51,20 @@ def set_samples(op: Op, samples: Callable[..., Any], gradcheck: bool = True) -> 
     op.gradcheck = gradcheck
 
 
+def published(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Publish a plain function, which is also a method."""
+    function.__name__ = function.__qualname__ = name
+    NAMES[name] = overridable(function)
+    found: Callable[..., Any] = NAMES[name]
+    return found
+
+
 def functional(name: str) -> Callable[[Any], Any]:
     """Publish a plain function under `nn.functional`, where its form differs from the row's."""
 
     def declare(body: Callable[..., Any]) -> Any:
         body.__name__ = body.__qualname__ = name
-        FUNCTIONAL[name] = body
-        return body
+        FUNCTIONAL[name] = overridable(body)
+        return FUNCTIONAL[name]
 
     return declare

@@ -21,7 +21,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from flambeau import record
+from flambeau import overriding, record
 from flambeau.dtype import ALL, float64, get_default_dtype, result_type, scalar_dtype
 from flambeau.dtype import bool as bool_dtype
 from flambeau.dtype import dtype as DType
@@ -31,12 +31,14 @@ from flambeau.ops.arguments import bind, by_torch_names, check_first, dtype_form
 from flambeau.ops.autocast import cast_call
 from flambeau.ops.entries import attach, attach_two, tracks
 from flambeau.ops.rows import FUNCTIONAL, NAMES, ROWS, SPACES, new_row, set_samples, set_vjp
-from flambeau.ops.writing import inplace_form, out_form, strict_form, write_out
+from flambeau.ops.writing import functional_form, inplace_form, out_form, strict_form, write_out
+from flambeau.overriding import UNCLAIMED, ask, claims
 from flambeau.size import broadcast_shapes, contiguous_strides
 from flambeau.tape import modes, without_autocast
 from flambeau.tensor import Tensor, _new, make, over
 
 Number = (bool, int, float)
+_NUMBERS = frozenset((bool, int, float, complex, Constant))
 
 
 # -- declaring ------------------------------------------------------------------------------------
@@ -90,29 +92,9 @@ def _finish(
             if method:
                 setattr(Tensor, name + "_", write)
             if functional:
-                FUNCTIONAL[name] = _with_inplace(op, call, write)
+                FUNCTIONAL[name] = functional_form(op, call, write)
                 FUNCTIONAL[name + "_"] = write
     return call
-
-
-def _with_inplace(
-    op: Op, call: Callable[..., Any], write: Callable[..., Any]
-) -> Callable[..., Any]:
-    """The form that `nn.functional` has: a last parameter `inplace`."""
-    count = len(op.parameters)
-
-    @functools.wraps(op.body)  # type: ignore[arg-type]
-    def form(*args: Any, inplace: bool = False, **kwargs: Any) -> Any:
-        if len(args) > count:
-            *rest, inplace = args
-            args = tuple(rest)
-        return (write if inplace else call)(*args, **kwargs)
-
-    last = inspect.Parameter("inplace", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=False)
-    form.__signature__ = op.signature.replace(  # type: ignore[attr-defined]
-        parameters=[*op.signature.parameters.values(), last]
-    )
-    return form
 
 
 # -- elementwise ----------------------------------------------------------------------------------
@@ -224,6 +206,8 @@ def _by_name(op: Op) -> Callable[..., Any]:
 
 def record_elementwise(op: Op, args: tuple[Any, ...]) -> Any:
     """Record an elementwise row over tensors and numbers: broadcasting, promotion, tape."""
+    if overriding.on and (found := ask(op.call, args, {})) is not UNCLAIMED:
+        return found
     shape: Any = None
     dtype: Any = None
     device: Any = None
@@ -246,6 +230,8 @@ def record_elementwise(op: Op, args: tuple[Any, ...]) -> Any:
             src.append(cell.node if a._map is None else a._node())
         else:
             kind = type(a)
+            if kind not in _NUMBERS and claims(args, {}):
+                return record_elementwise(op, args)
             if dtype is None:
                 simple = False
             elif kind is float or kind is Constant:
@@ -294,7 +280,7 @@ def binary(op: Op) -> Callable[[Any, Any], Any]:
     new, cell_of, node_of = _new, record.Cell, Node
 
     def call(a: Any, b: Any) -> Any:
-        if not isinstance(a, Tensor):
+        if not isinstance(a, Tensor) or overriding.on:
             return record_elementwise(op, (a, b))
         dtype = a.dtype
         shape = a._shape
@@ -434,7 +420,9 @@ def view(
     def declare(body: Callable[..., Any]) -> Any:
         op = new_row(body.__name__, "view", body, jvp="linear")
 
-        def call(input: Tensor, *args: Any) -> Tensor:
+        def call(input: Tensor, *args: Any) -> Any:
+            if overriding.on and (found := ask(op.call, (input, *args), {})) is not UNCLAIMED:
+                return found
             shape, strides, offset = body(input, *args)
             return record_view(op, input, args, shape, strides, offset)
 
@@ -500,6 +488,8 @@ def primitive(
         op.signature = op.signature.replace(parameters=given)
 
         def call(*args: Any, **kwargs: Any) -> Any:
+            if overriding.on and (found := ask(op.call, args, kwargs)) is not UNCLAIMED:
+                return found
             if autocast is not None and modes.autocast is not None:
                 return cast_call(autocast, call, args, kwargs)
             found = body(op, *args, **kwargs)
@@ -618,6 +608,8 @@ def composite(
         else:
 
             def call(*args: Any, **kwargs: Any) -> Any:
+                if overriding.on and (found := ask(op.call, args, kwargs)) is not UNCLAIMED:
+                    return found
                 if autocast is not None and modes.autocast is not None:
                     return cast_call(autocast, call, args, kwargs)
                 try:
@@ -625,9 +617,13 @@ def composite(
                         return body(*args, **kwargs)
                     return _as_one_entry(op, body, args, kwargs)
                 except AttributeError:
+                    if claims(args, kwargs):
+                        return call(*args, **kwargs)
                     check_first(op, args, kwargs)
                     raise
                 except TypeError:
+                    if claims(args, kwargs):
+                        return call(*args, **kwargs)
                     if (named := by_torch_names(op, kwargs)) is None:
                         raise
                 return call(*args, **named)
@@ -679,6 +675,8 @@ def _kept(op: Op, body: Callable[..., Any]) -> Callable[..., Any]:
     policy = op.autocast or "exempt"
 
     def call(*args: Any, **kwargs: Any) -> Any:
+        if overriding.on and (found := ask(op.call, args, kwargs)) is not UNCLAIMED:
+            return found
         if modes.autocast is not None:
             return cast_call(policy, call, args, kwargs)
         if kwargs:
@@ -713,14 +711,17 @@ def _kept(op: Op, body: Callable[..., Any]) -> Callable[..., Any]:
         if specs is None:
             try:
                 specs = _learn(body, args) if op.results is None else op.results(*args)
-            except AttributeError:
-                check_first(op, args, {})
+            except (AttributeError, TypeError) as error:
+                if claims(args, kwargs):
+                    return call(*args, **kwargs)
+                if isinstance(error, AttributeError):
+                    check_first(op, args, {})
                 raise
             if len(_layouts) > 4096:
                 _layouts.clear()
             _layouts[key] = specs
         if isinstance(specs, tuple):
-            found: Any = emit_many(op, tensors, attrs, specs, tuple(numbers))
+            found = emit_many(op, tensors, attrs, specs, tuple(numbers))
         else:
             found = emit(op, tensors, attrs, specs[0], specs[1], tuple(numbers))
         if track:
@@ -748,7 +749,8 @@ def _learn(body: Callable[..., Any], args: tuple[Any, ...]) -> Any:
 
 
 def _hollow(t: Tensor) -> Tensor:
-    cell = record.Cell(t._node(), t._cell.device)
+    # where the body makes tensors of its own, so that both agree: shapes are the same everywhere
+    cell = record.Cell(t._node(), _default_device[0]())
     return over(cell, t._shape, t.dtype)
 
 

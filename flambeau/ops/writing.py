@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
-from flambeau import record
+from flambeau import overriding, record
 from flambeau.ir.graph import ASSIGN, CAST, COPY, VIEW, Node, Op
 from flambeau.ops.entries import attach, tracks
 from flambeau.ops.rows import NAMES, ROWS
+from flambeau.overriding import UNCLAIMED, ask, claims
 from flambeau.size import contiguous_strides
 from flambeau.tape import modes, without_autocast
 from flambeau.tensor import Tensor, make, over
@@ -207,6 +209,10 @@ def out_form(
     def with_out(*args: Any, out: Any = None, **kwargs: Any) -> Any:
         if out is None:
             return call(*args, **kwargs)
+        if overriding.on:
+            named = {**kwargs, "out": out}
+            if (found := ask(with_out, args, named)) is not UNCLAIMED:
+                return found
         with without_autocast():
             return write_out(out, call(*args, **kwargs), (*args, *kwargs.values()), how)
 
@@ -222,6 +228,9 @@ def strict_form(op: Op, call: Callable[..., Any]) -> Callable[..., Any]:
         for i in op.tensors:
             given = args[i] if i < len(args) else kwargs.get(names[i])
             if type(given) is not Tensor and not isinstance(given, Tensor):
+                if overriding.on or claims(args, kwargs):
+                    if (found := ask(strict, args, kwargs)) is not UNCLAIMED:
+                        return found
                 raise TypeError(
                     f"{op.name}(): argument '{names[i]}' (position {i + 1}) must be Tensor, not "
                     f"{type(given).__name__}"
@@ -236,7 +245,9 @@ def inplace_form(op: Op, call: Callable[..., Any], name: str) -> Callable[..., A
     if op.autocast is not None:
         call = _unconverted(call)
 
-    def write(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def write(input: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if overriding.on and (found := ask(write, (input, *args), kwargs)) is not UNCLAIMED:
+            return found
         check_writable(input)
         given = input
         if (
@@ -252,6 +263,30 @@ def inplace_form(op: Op, call: Callable[..., Any], name: str) -> Callable[..., A
     write.__signature__ = op.signature  # type: ignore[attr-defined]
     write.__doc__ = f"In-place form of `{name}`."
     return write
+
+
+def functional_form(
+    op: Op, call: Callable[..., Any], write: Callable[..., Any]
+) -> Callable[..., Any]:
+    """The form that `nn.functional` has: a last parameter `inplace`."""
+    count = len(op.parameters)
+
+    @functools.wraps(op.body)  # type: ignore[arg-type]
+    def form(*args: Any, inplace: bool = False, **kwargs: Any) -> Any:
+        if overriding.on:
+            named = {**kwargs, "inplace": inplace} if inplace else kwargs
+            if (found := ask(form, args, named)) is not UNCLAIMED:
+                return found
+        if len(args) > count:
+            *rest, inplace = args
+            args = tuple(rest)
+        return (write if inplace else call)(*args, **kwargs)
+
+    last = inspect.Parameter("inplace", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=False)
+    form.__signature__ = op.signature.replace(  # type: ignore[attr-defined]
+        parameters=[*op.signature.parameters.values(), last]
+    )
+    return form
 
 
 def _unconverted(call: Callable[..., Any]) -> Callable[..., Any]:

@@ -15,7 +15,7 @@ from tests.house.tree import module_name, parse, python_files
 LAYERS = (
     "dtype dtypes device size version layout pytree",
     "ir",
-    "record tensor tape storage dlpack printing",
+    "record tensor tape storage dlpack printing overriding",
     "ops",
     "autograd",
     "passes",
@@ -25,8 +25,8 @@ LAYERS = (
     "budget compile compiler deferred drawing explanation legacy library profiler random settings "
     "sharing",
     "control distributions func nn optim data utils amp distributed export archive unpickle "
-    "checkpoint safetensors serialization tensorboard testing fft linalg masked signal sparse "
-    "special",
+    "checkpoint overrides safetensors serialization tensorboard testing fft linalg masked signal "
+    "sparse special",
     "cli commands interpose __main__",
 )
 RANK = {f"flambeau.{name}": rank for rank, names in enumerate(LAYERS) for name in names.split()}

@@ -6,6 +6,7 @@ import contextlib
 import enum
 
 import flambeau
+from flambeau import overrides, overriding
 from flambeau.interpose.standins import _C__nn as _nn
 
 __all__ = ["_nn"]
@@ -58,8 +59,22 @@ class _ExcludeDispatchKeyGuard(contextlib.nullcontext[None]):
     """Nothing is excluded: calls are not dispatched by keys."""
 
 
-class DisableTorchFunctionSubclass(contextlib.nullcontext[None]):
-    """Nothing is disabled: calls go to no ``__torch_function__``."""
+_disabled_torch_function_impl = overriding.disabled_torch_function
+DisableTorchFunction = overriding.DisableTorchFunction
+DisableTorchFunctionSubclass = overriding.DisableTorchFunctionSubclass
+_has_torch_function = overrides.has_torch_function
+_has_torch_function_unary = overrides.has_torch_function_unary
+_has_torch_function_variadic = overrides.has_torch_function_variadic
+
+
+def _len_torch_function_stack() -> int:
+    """How many modes this thread is in."""
+    return len(overriding.state.modes)
+
+
+def _is_torch_function_mode_enabled() -> bool:
+    """Whether this thread is in a mode."""
+    return bool(overriding.state.modes)
 
 
 def _get_tracing_state() -> None:

@@ -54,7 +54,6 @@ ABSENT: dict[str, str] = {
     "torch.nn.quantized": "FloatFunctional",
     "torch.nn.parallel": "DistributedDataParallel",
     "torch.nn.parallel.distributed": "DistributedDataParallel",
-    "torch.overrides": "TorchFunctionMode handle_torch_function wrap_torch_function",
     "torch.utils.flop_counter": "FlopCounterMode",
     "torch.utils.data.graph_settings": "apply_random_seed",
 }
