@@ -89,7 +89,7 @@ def _region(program: Any, region: Region, near: Collection[Node] = ()) -> Work:
             moved += min(count, node.numel) * node.dtype.itemsize
         shapes.append(node.shape)
     moved += sum(n.nbytes for n in region.stores)
-    flops = sum(_operations(n) for n in region.members)
+    flops = sum(operations(n) for n in region.members)
     name, origins = _named(program, region.members)
     dtype = next(iter(region.stores)).dtype.name
     made = _operations_of(region.members)
@@ -100,7 +100,8 @@ def _operations_of(nodes: list[Node]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(n.op.name for n in nodes))
 
 
-def _operations(node: Node) -> int:
+def operations(node: Node) -> int:
+    """Floating-point operations of a node, as `Work.flops` counts them."""
     if node.op.flops is not None:
         return node.op.flops(node)
     if node.dtype.category != 2:

@@ -107,9 +107,7 @@ def test_a_slow_rank_holds_up_its_own_axis_alone() -> None:
 
 
 def test_messages_come_after_they_were_sent() -> None:
-    trace = simulate(
-        [[Compute(1.0), Send(1, 0.5, "a")], [Receive("a"), Compute(1.0)]], {"data": 2}
-    )
+    trace = simulate([[Compute(1.0), Send(1, 0.5, "a")], [Receive("a"), Compute(1.0)]], {"data": 2})
     assert trace.seconds == 2.5
     assert trace.waiting[1] == {"pipeline": 1.5}
     with pytest.raises(RuntimeError, match="nobody sends"):
@@ -153,7 +151,8 @@ def test_memory_by_form(shard: str) -> None:
 def test_communication_by_form() -> None:
     count = 4 * WORK.parameters
     plain = Plan(WORK, A100_HOSTS, Layout(data=8)).estimate().traffic
-    assert plain["gradients"].nbytes == count and plain["gradients"].count == 8
+    assert plain["gradients"].nbytes == count
+    assert plain["gradients"].count == 8
     full = Plan(WORK, A100_HOSTS, Layout(data=8, shard="full")).estimate().traffic
     assert full["gradients"].nbytes == count
     assert full["parameters"].nbytes == 2 * count  # forward and backward
