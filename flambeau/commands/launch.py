@@ -46,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     """The options of the command."""
     made = argparse.ArgumentParser(
         prog="flambeau launch",
+        usage="flambeau launch [OPTIONS] SCRIPT [ARGS ...] | -m MODULE [...] | -c CODE [...]",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -121,13 +122,16 @@ def parser() -> argparse.ArgumentParser:
         metavar="WORDS",
         help="further options for it, as one argument: --mpi '-launcher ssh -iface eth0'",
     )
-    add(
-        "program",
-        nargs=argparse.REMAINDER,
-        metavar="SCRIPT [ARGS ...] | -m MODULE | -c CODE",
-        help="the program, as for `flambeau run`",
-    )
     return made
+
+
+def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The command's own options, and the program with its arguments."""
+    end = 0
+    while end < len(words) and words[end].startswith("-") and words[end] not in ("-m", "-c"):
+        joined = "=" in words[end] or (words[end][1] == "n" and words[end] != "-n")  # as in -n4
+        end += 1 if joined or words[end] in ("-h", "--help") else 2
+    return list(words[:end]), list(words[end:])
 
 
 def _positive(text: str) -> int:
@@ -184,12 +188,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 when every rank ended well, 1 when the last attempt failed, 2 when nothing could be
         started, 130 after Ctrl-C.
     """
-    options = parser().parse_args(argv)
-    if not options.program:
+    words, program = _split(sys.argv[1:] if argv is None else argv)
+    options = parser().parse_args(words)
+    if not program:
         parser().print_help(sys.stderr)
         return _ERROR
     job = Job(
-        command=[sys.executable, "-m", "flambeau.commands.rank", *options.program],
+        command=[sys.executable, "-m", "flambeau.commands.rank", *program],
         ranks=options.ranks,
         hosts=options.hosts,
         mpiexec=options.mpiexec,

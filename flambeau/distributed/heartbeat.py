@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 import traceback
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -27,7 +28,8 @@ from flambeau.distributed.recorder import flight_record, waiting
 LAUNCHER = "FLAMBEAU_LAUNCHER"
 """Variable with the launcher's "host:port:secret"."""
 
-BEAT_SECONDS = 1.0
+BEAT_SECONDS = 0.5
+_RUNNER = str(Path(__file__).parents[1] / "commands" / "run.py")  # the last frame before a program
 
 
 class Heartbeat:
@@ -66,8 +68,7 @@ class Heartbeat:
             while True:
                 if (now := time.monotonic()) >= beat:
                     beat = now + BEAT_SECONDS
-                    entry = waiting()
-                    self._send("beat", waiting=None if entry is None else entry.as_dict())
+                    self._send("beat", records=_newest())
                 ready, _, _ = select.select([self._socket], [], [], max(0.0, beat - now))
                 if not ready:
                     continue
@@ -87,10 +88,11 @@ class Heartbeat:
             _end(1)
 
     def _stacks(self) -> list[str]:
-        """The main thread's stack first, then those of others that run the program."""
-        frames = sys._current_frames()
-        main = frames.pop(self._main or 0, None)
-        return [] if main is None else ["".join(traceback.format_stack(main))]
+        """The main thread's stack, from the program on."""
+        main = sys._current_frames().get(self._main or 0)
+        stack = traceback.extract_stack(main)
+        own = [n for n, frame in enumerate(stack) if frame.filename == _RUNNER]
+        return traceback.format_list(stack[own[-1] + 1 if own else 0 :])
 
     def failed(self, text: str) -> None:
         """Tell the launcher that this rank failed, with its traceback or reason."""
@@ -98,7 +100,7 @@ class Heartbeat:
 
     def bye(self) -> None:
         """Tell the launcher that this rank is done."""
-        self._send("bye")
+        self._send("bye", records=_records())
 
     def end(self, reason: str, code: int) -> NoReturn:
         """End this rank, and with it the job."""
@@ -123,6 +125,14 @@ class Heartbeat:
 
 def _records() -> list[dict[str, Any]]:
     return [entry.as_dict() for entry in flight_record()]
+
+
+def _newest() -> list[dict[str, Any]]:
+    """The collective that is waited for, if there is one, and the newest."""
+    record = flight_record()
+    entry = waiting()
+    shown = [entry] if entry is not None else []
+    return [e.as_dict() for e in (*shown, *(e for e in record[-1:] if e is not entry))]
 
 
 def _end(code: int) -> NoReturn:

@@ -34,6 +34,7 @@ _BANNERS = (  # what hydra says when ranks do not end by themselves
     *("YOUR APPLICATION TERMINATED", "This typically refers", "Please see the FAQ"),
     *("=   ", "=====", "Abort("),
 )
+_SEGMENT = re.compile(r"/dev/shm/mpich_shm_\w+")
 _SIGNALLED = re.compile(rb"EXIT STRING: (.*) \(signal \d+\)")
 
 
@@ -164,6 +165,7 @@ def run_once(job: Job, progress: Callable[[Watch], None] | None = None) -> Failu
     words = job.words()
     watch = Watch(job.ranks, job.limits, _own_address(job))
     environment = {**job.environment, LAUNCHER: watch.address}
+    begun = time.time()
     try:
         process = subprocess.Popen(
             words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -189,7 +191,7 @@ def run_once(job: Job, progress: Callable[[Watch], None] | None = None) -> Failu
     finally:
         for forward in forwards:
             forward.ending = watch.failure is not None
-        _end(process, watch)
+        _end(process, watch, begun)
         for forward in forwards:
             forward.join(_GRACE_SECONDS)
         watch.close()
@@ -200,7 +202,7 @@ def run_once(job: Job, progress: Callable[[Watch], None] | None = None) -> Failu
     return failure
 
 
-def _end(process: subprocess.Popen[bytes], watch: Watch) -> None:
+def _end(process: subprocess.Popen[bytes], watch: Watch, begun: float) -> None:
     """See that no process of the job is left."""
     watch.order_end()
     for order in (None, process.terminate, process.kill):
@@ -212,6 +214,29 @@ def _end(process: subprocess.Popen[bytes], watch: Watch) -> None:
     for rank in watch.ranks:
         if rank.pid and rank.host == socket.gethostname():
             _kill(rank.pid, watch.address)
+    if watch.failure is not None:
+        _remove_segments(begun)
+
+
+def _remove_segments(since: float) -> None:
+    """Remove MPICH's shared memory that ranks on this host left behind when they were ended.
+
+    Args:
+        since: only what was made after this, in seconds of `time.time`.
+    """
+    left = {}
+    for path in Path("/dev/shm").glob("mpich_shm_*"):
+        with contextlib.suppress(OSError):
+            about = path.stat()
+            if about.st_uid == os.getuid() and about.st_mtime >= since:
+                left[str(path)] = path
+    for maps in Path("/proc").glob("[0-9]*/maps") if left else ():
+        with contextlib.suppress(OSError):
+            for used in _SEGMENT.findall(maps.read_text()):
+                left.pop(used, None)
+    for path in left.values():
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def _kill(pid: int, mark: str) -> None:

@@ -45,21 +45,29 @@ class Rank:
     heard: float = 0.0
     ended: bool = False
     waiting: dict[str, Any] | None = None
-    waiting_heard: float = 0.0
-    records: list[dict[str, Any]] | None = None
+    records: list[dict[str, Any]] = field(default_factory=list)
+    told: bool = False
     stacks: list[str] = field(default_factory=list)
     received: bytes = b""
 
     def doing(self) -> str:
-        """What it was doing last, as a line."""
-        if self.ended:
-            return "had ended"
+        """What it was doing last, as a line; ranks that do the same give the same line."""
+        if not self.heard:
+            return "had not started"
         at = self.waiting
-        if at is None:
-            return "in no collective" if self.heard else "had not started"
-        seconds = at["seconds"] + time.monotonic() - self.waiting_heard
-        where = f" at {at['place']}" if at["place"] else ""
-        return f"in {_call(at)} for {seconds:.1f} s{where}"
+        if at is not None:
+            return f"in {_call(at)}{_place(at)}"
+        what = "had ended" if self.ended else "in no collective"
+        if not self.records:
+            return what
+        last = self.records[-1]
+        return f"{what}; before, {_call(last)}{_place(last)}"
+
+    def waited(self) -> float:
+        """Seconds that it has been in its collective."""
+        if self.ended or self.waiting is None:
+            return 0.0
+        return float(self.waiting["seconds"]) + time.monotonic() - self.heard
 
 
 @dataclass
@@ -91,6 +99,11 @@ class Failure:
 def _call(entry: dict[str, Any]) -> str:
     """An entry of the flight record as text."""
     return f"{entry['call']} (call {entry['sequence']} of {entry['group']})"
+
+
+def _place(entry: dict[str, Any]) -> str:
+    """Where in the program it was started."""
+    return f" at {entry['place']}" if entry["place"] else ""
 
 
 def _at(rank: Rank) -> tuple[Any, ...]:
@@ -127,12 +140,7 @@ class Watch:
 
     def status(self) -> str:
         """What the ranks are doing, as a line."""
-        alike: dict[str, list[Rank]] = {}
-        for rank in self.ranks:
-            at = rank.waiting
-            doing = "computing" if at is None else f"in {_call(at)}"
-            alike.setdefault("ended" if rank.ended else doing, []).append(rank)
-        return "; ".join(f"{_named(ranks)} {doing}" for doing, ranks in alike.items())
+        return "; ".join(f"{_named(ranks)} {doing}" for doing, ranks in self._alike().items())
 
     def close(self) -> None:
         """Close every connection."""
@@ -188,15 +196,16 @@ class Watch:
     def _take(self, rank: Rank, message: dict[str, Any]) -> None:
         rank.heard = time.monotonic()
         kind = message["kind"]
-        if kind == "beat":
-            rank.waiting, rank.waiting_heard = message["waiting"], rank.heard
-        elif kind == "bye":
+        if kind == "beat" and rank.told:  # it has said more already
+            return
+        rank.records = message["records"]
+        rank.waiting = next((r for r in rank.records if not r["over"]), None)
+        if kind == "bye":
             rank.ended = True
         elif kind == "told":
-            rank.records, rank.stacks = message["records"], message["stacks"]
+            rank.told, rank.stacks = True, message["stacks"]
         elif kind == "failed":
             rank.ended = True
-            rank.records = message["records"]
             text = message["text"]
             last = text.rstrip().splitlines()[-1] if text.strip() else "failed"
             raised = text.startswith("Traceback")
@@ -231,31 +240,20 @@ class Watch:
                     [rank],
                 )
                 return
-        stuck = [r for r in self.ranks if self._waited(r, now) > self.limits.wait]
+        stuck = [r for r in self.ranks if r.waited() > self.limits.wait]
         if stuck:
             self._explain(stuck)
 
-    def _waited(self, rank: Rank, now: float) -> float:
-        if rank.ended or rank.waiting is None:
-            return 0.0
-        return float(rank.waiting["seconds"]) + now - rank.waiting_heard
-
     def _explain(self, stuck: list[Rank]) -> None:
         """Name the ranks for whom the others wait."""
-        first = stuck[0].waiting
-        assert first is not None
         at = _at(stuck[0])
         same = [r for r in self.ranks if _at(r) == at]
         other = [r for r in self.ranks if r not in same]
-        names = _named(same)
-        text = f"{names} waited in {_call(first)} for more than {self.limits.wait:g} s"
-        if not other:
-            self._fail(text, same)
-        elif any(r.waiting is not None and _at(r)[:2] == at[:2] for r in other):
-            called = "; ".join(f"rank {r.number} {r.doing()}" for r in other)
-            self._fail(f"the ranks called different collectives: {text}, but {called}", other)
-        else:
-            self._fail(f"{text}, but {_named(other)} did not come", other)
+        text = f"{_named(same)} waited in {_call(stuck[0].waiting or {})}"
+        text += f" for more than {self.limits.wait:g} s"
+        if other:
+            text += f", but {_named(other)} did not come"
+        self._fail(text, other or same)
 
     def settle(self, code: int | None) -> None:
         """Take in what is still on its way, and judge the exit code of MPI's launcher.
@@ -279,17 +277,42 @@ class Watch:
         assert failure is not None
         asked = [r for r in self.ranks if self._order(r, "tell")]
         limit = time.monotonic() + _TELL_SECONDS
-        while any(r.connection and r.records is None for r in asked) and time.monotonic() < limit:
+        while any(r.connection and not r.told for r in asked) and time.monotonic() < limit:
             self.hear(0.05)
-        if not failure.detail and len(failure.ranks) < len(self.ranks):
+        if not failure.detail:
             stacks = [(n, self.ranks[n].stacks) for n in failure.ranks if self.ranks[n].stacks]
-            failure.detail = "\n".join(f"rank {n} is at\n{''.join(s)}" for n, s in stacks)
+            if len(stacks) < len(self.ranks):
+                failure.detail = "\n".join(f"rank {n} is at\n{''.join(s)}" for n, s in stacks)
+        failure.others += self._differences()
+        for doing, ranks in self._alike().items():
+            seconds = max(rank.waited() for rank in ranks)
+            failure.others.append(
+                f"{_named(ranks)}: {doing}" + (f" for {seconds:.1f} s" if seconds else "")
+            )
+
+    def _alike(self) -> dict[str, list[Rank]]:
+        """Ranks by what they do."""
+        alike: dict[str, list[Rank]] = {}
         for rank in self.ranks:
-            doing = rank.doing()
-            if rank.number in failure.ranks and rank.waiting is None and rank.records:
-                newest = rank.records[-1]
-                doing += f"; before, {_call(newest)}"
-            failure.others.append(f"rank {rank.number}: {doing}")
+            alike.setdefault(rank.doing(), []).append(rank)
+        return alike
+
+    def _differences(self) -> list[str]:
+        """The first collective of each group that ranks called differently, a line each."""
+        called: dict[tuple[str, int], dict[str, list[Rank]]] = {}
+        for rank in self.ranks:
+            for entry in rank.records:
+                if entry["call"].startswith(("send", "recv")):
+                    continue  # between two ranks, so not the same on all
+                at = called.setdefault((entry["group"], entry["sequence"]), {})
+                at.setdefault(entry["call"], []).append(rank)
+        found: dict[str, str] = {}
+        for (group, sequence), calls in sorted(called.items()):
+            if len(calls) > 1 and group not in found:
+                told = "; ".join(f"{_named(ranks)} {call}" for call, ranks in calls.items())
+                found[group] = f"the ranks called different collectives: call {sequence} of {group}"
+                found[group] += f" was {told}"
+        return list(found.values())
 
     def order_end(self) -> None:
         """Tell every rank to end."""

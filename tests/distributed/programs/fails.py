@@ -12,7 +12,7 @@ from flambeau.distributed.transport import mpi
 world = mpi.world()
 way = sys.argv[1]
 values = np.ones(8, np.float32)
-for step in range(3):
+for _ in range(3):
     world.all_reduce(values, values).wait()
 if world.rank == 1:
     if way == "raise":
