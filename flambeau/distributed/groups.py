@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from flambeau import record
+from flambeau.distributed.transport import mpi
 from flambeau.distributed.transport.base import Call, Transport, Work
 from flambeau.distributed.transport.local import alone, own, team
 
@@ -143,7 +144,7 @@ def _transport(backend: str | None) -> Transport:
 
 
 #: Name -> a function that makes the world's communicator.
-TRANSPORTS: dict[str, Callable[[], Transport]] = {"single": alone}
+TRANSPORTS: dict[str, Callable[[], Transport]] = {"single": alone, "mpi": mpi.world}
 
 
 def init_process_group(
@@ -285,6 +286,7 @@ def _split(
     if timeout is not None:
         transport.timeout = timeout.total_seconds()
     label = str(_world.count) if name is None or name in _world.groups else name
+    transport.group = f"group {label}"
     made = ProcessGroup(transport, chosen, label, backend or parent.backend)
     _world.groups[label] = made
     return made

@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from flambeau.distributed import recorder
+
 Array = np.ndarray[Any, Any]
 
 #: What reductions there are: name -> NumPy's function of two arrays.
@@ -109,7 +111,8 @@ class Call:
         root: the rank that has or gets the values; -1 where there is none.
         peer: the other rank of `send` and `recv`, -1 elsewhere.
         tag: of `send` and `recv`.
-        sequence: how many calls the communicator has seen before, set when it is started.
+        sequence: how many calls of all its ranks the communicator has seen before, set when it is
+            started.
         told: the signature of the call that this one is a part of, "" where it is the whole.
     """
 
@@ -132,6 +135,8 @@ class Call:
             words.append(self.op)
         if self.root >= 0:
             words.append(f"root {self.root}")
+        if self.peer >= 0:
+            words.append(f"rank {self.peer}")
         if self.name not in _UNEVEN and (self.sources or self.targets):
             a = (self.sources or self.targets)[0]
             words.append(f"{a.dtype.name}{list(a.shape)}")
@@ -167,7 +172,7 @@ class Transport(abc.ABC):
         rank: this process's place, from 0.
         size: how many there are.
         timeout: seconds that a collective may take.
-        watch: called with each call as it is started (the flight recorder), or None.
+        group: how reports name the communicator, as "world" or "ranks 0, 2".
         checked: whether ranks compare their calls before each is started.
     """
 
@@ -177,8 +182,8 @@ class Transport(abc.ABC):
         self.rank = rank
         self.size = size
         self.timeout = timeout
-        self.watch: Callable[[Transport, Call], None] | None = None
-        self.checked = False
+        self.group = "world"
+        self.checked = recorder.checking()
         self._count = 0
 
     # -- what a transport has of its own ----------------------------------------------------------
@@ -206,7 +211,7 @@ class Transport(abc.ABC):
     def abort(self, reason: str) -> None:
         """End what waits, here and on every other rank, with this reason."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 (most hold nothing)
         """Give back what the communicator holds."""
 
     # -- starting ---------------------------------------------------------------------------------
@@ -214,12 +219,14 @@ class Transport(abc.ABC):
     def start(self, call: Call) -> Work:
         """Start a call: the one place that every collective passes."""
         call.sequence = self._count
-        self._count += 1
-        if self.watch is not None:
-            self.watch(self, call)
-        if self.checked and call.name not in ("send", "recv"):
+        between_two = call.name in ("send", "recv")
+        self._count += not between_two
+        entry = recorder.note(self.group, self.rank, call.sequence, call.signature())
+        if self.checked and not between_two:
             self.compare(call)
-        return self.issue(call)
+        work = self.issue(call)
+        entry.follow(work)
+        return work
 
     def compare(self, call: Call) -> None:
         """Tell each rank what the others call, and raise where it is not the same.
@@ -278,9 +285,11 @@ class Transport(abc.ABC):
 
     def exchange(self, data: bytes) -> list[bytes]:
         """Every rank's byte string, by rank (waits for all)."""
-        if self.watch is not None:
-            self.watch(self, Call("exchange", sequence=self._count))
-        return self._strings(data)
+        entry = recorder.note(self.group, self.rank, self._count, "exchange")
+        self._count += 1
+        strings = self._strings(data)
+        entry.end()
+        return strings
 
     # -- calls put together from others -----------------------------------------------------------
 

@@ -14,6 +14,7 @@ slowly and bfloat16 not at all, but for MPICH's bfloat16 sum.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 import threading
@@ -173,8 +174,7 @@ class MPI(Transport):
 
     def abort(self, reason: str) -> None:
         """End every process of the job."""
-        print(f"flambeau: rank {self.rank} ends the job: {reason}", file=sys.stderr, flush=True)
-        self.communicator.Abort(1)
+        _abort(self.communicator, reason)
 
     def close(self) -> None:
         """Free the communicator, where MPI still runs."""
@@ -410,21 +410,37 @@ def world(timeout: float = 1800.0) -> MPI:
 
     Raises:
         ImportError: mpi4py or an MPI library is not installed.
+        DistError: this process was not started by MPI, but told that it is one of several.
     """
     from mpi4py import MPI as mpi
 
-    made = MPI(mpi.COMM_WORLD.Dup(), timeout)
-    _end_together(made)
-    return made
+    wanted = os.environ.get("WORLD_SIZE", "")
+    if mpi.COMM_WORLD.Get_size() == 1 and wanted.isdigit() and int(wanted) > 1:
+        raise DistError(
+            f"WORLD_SIZE is {wanted}, but this process was not started by MPI; start the program "
+            f"with `flambeau launch -n {wanted}` or mpiexec"
+        )
+    _end_together()
+    return MPI(mpi.COMM_WORLD.Dup(), timeout)
 
 
-def _end_together(transport: MPI) -> None:
+@functools.cache
+def _end_together() -> None:
     """Show the exception that ends this rank as before, then end the others, who wait for it."""
+    from mpi4py import MPI as mpi
+
+    communicator = mpi.COMM_WORLD
     shown = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         shown(kind, error, trace)
-        if transport.size > 1:
-            transport.abort(f"{kind.__name__}, shown above")
+        if communicator.Get_size() > 1:
+            _abort(communicator, f"{kind.__name__}, shown above")
 
     sys.excepthook = hook
+
+
+def _abort(communicator: Any, reason: str) -> None:
+    rank = communicator.Get_rank()
+    print(f"flambeau: rank {rank} ends the job: {reason}", file=sys.stderr, flush=True)
+    communicator.Abort(1)
