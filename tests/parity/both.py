@@ -10,22 +10,32 @@ from typing import Any
 
 import pytest
 
-from tests.cli.program import SECONDS
+from tests.cli.program import ROOT, SECONDS, environment
 from tests.cli.program import flambeau as run_flambeau
 
 
-def with_both(folder: Path, *command: str) -> tuple[str, str]:
-    """What a program prints with PyTorch, and with `flambeau run`; it must end well with both."""
+def with_both(folder: Path, *command: str, packages: str = "", **env: str) -> tuple[str, str]:
+    """What a program prints with PyTorch, and with `flambeau run`; it must end well with both.
+
+    Args:
+        folder: where it runs.
+        command: the program and its arguments.
+        packages: a search path of packages that it needs besides.
+        env: of its environment.
+    """
     theirs = subprocess.run(
         [sys.executable, *command],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": ""},
+        env={**os.environ, **env, "PYTHONPATH": packages},
         capture_output=True,
         text=True,
         timeout=SECONDS,
-        check=True,
+        check=False,
     )
-    ours = run_flambeau("run", *command, cwd=folder)
+    assert theirs.returncode == 0, theirs.stderr
+    path = os.pathsep.join(filter(None, (str(ROOT), packages)))
+    mine = {**environment(), **env, "PYTHONPATH": path}
+    ours = run_flambeau("run", *command, cwd=folder, env=mine)
     assert ours.returncode == 0, ours.stderr
     return theirs.stdout, ours.stdout
 

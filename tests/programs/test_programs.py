@@ -8,20 +8,15 @@ own. ``FLAMBEAU_TEST_PROGRAMS`` says how many of them: ``some`` (when it is not 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.cli.program import ROOT, environment
-from tests.cli.program import flambeau as run_flambeau
-from tests.parity.test_programs import words
+from tests.parity.both import near, with_both, words
 from tests.programs.packages import installed
 
 FOLDER = Path(__file__).parent / "programs"
 CHOICE = os.environ.get("FLAMBEAU_TEST_PROGRAMS", "some")
-SECONDS = 240
 RTOL = 5e-4
 """Rounding differs, and grows over the steps."""
 ATOL = 5e-5
@@ -66,24 +61,7 @@ def test_it_prints_what_it_prints_with_pytorch(
     where = packages(words_of_call[0])
     call = [str(FOLDER / words_of_call[0]), *words_of_call[1:]]
     quiet = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    theirs = subprocess.run(
-        [sys.executable, *call],
-        cwd=tmp_path,
-        env={**os.environ, **quiet, "PYTHONPATH": where},
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-    assert theirs.returncode == 0, theirs.stderr
-    path = os.pathsep.join((str(ROOT), where))
-    env = {**environment(), **quiet, "PYTHONPATH": path}
-    ours = run_flambeau("run", *call, cwd=tmp_path, env=env)
-    assert ours.returncode == 0, ours.stderr
-    expected, found = words(theirs.stdout), words(ours.stdout)
+    theirs, ours = with_both(tmp_path, *call, packages=where, **quiet)
+    expected = words(theirs)
     assert len(expected) >= 5
-    assert len(found) == len(expected)
-    for got, want in zip(found, expected, strict=True):
-        assert got == [
-            pytest.approx(w, rel=RTOL, abs=ATOL) if isinstance(w, float) else w for w in want
-        ]
+    assert words(ours) == near(expected, RTOL, ATOL)
