@@ -256,9 +256,11 @@ def infer(node: Node, axes: Sequence[str]) -> Types | None:
     """
     if node.op is PICK:
         return _picked(node, axes)
+    sources = of_sources(node)
+    if any(s is None for s in sources):
+        return None
     if node.op.kind == "composite":
         return _expanded(node, axes)[0]
-    sources = of_sources(node)
     found: Types = {}
     for axis in axes:
         t = result(node, [None if s is None else s.get(axis) for s in sources], axis)
@@ -298,7 +300,7 @@ def types_below(root: Node, axes: Sequence[str]) -> Types | None:
             continue
         stack.pop()
         found = infer(node, axes) if node.src or node.op.kind == "elementwise" else None
-        node.types = found  # type: ignore[assignment]
+        node.types = found
     return root.types
 
 

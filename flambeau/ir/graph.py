@@ -216,7 +216,7 @@ class Node:
         "__weakref__",
     )
     origin: int
-    types: dict[str, Any]
+    types: dict[str, Any] | None
 
     def __init__(
         self,
@@ -390,7 +390,8 @@ class Graph:
                 new.order, new.origin = n.order, origin_of(n)
         outputs = [(made[n], home) for n, home in self.outputs]
         inputs = [made[n] for n in self.inputs]
-        nodes = reachable([*inputs, *(n for n, _ in outputs)])
+        effects = [made[n] for n in self.nodes if n.op.kind == "effect"]  # run whoever needs them
+        nodes = reachable([*inputs, *(n for n, _ in outputs), *effects])
         for node in nodes:
             if not hasattr(node, "origin"):
                 at = bisect.bisect(self._trail, (node.order, 0)) - 1
