@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+import importlib.util
 import os
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -16,8 +18,8 @@ from flambeau.distributed.transport.local import alone, own, team
 DEFAULT_TIMEOUT = timedelta(minutes=30)
 
 
-class ReduceOp:
-    """What reductions there are, by torch's names; a premultiplied sum carries its factor."""
+class ReduceOp(enum.StrEnum):
+    """What reductions there are; of a premultiplied sum see `PremulSum`."""
 
     SUM = "sum"
     AVG = "avg"
@@ -30,14 +32,35 @@ class ReduceOp:
 
 
 class PremulSum:
-    """A sum in which this rank's values are multiplied by a factor (`_make_nccl_premul_sum`).
+    """A sum in which this rank's values are multiplied by a factor.
 
     Args:
-        factor: a number or a tensor.
+        factor: a number or a tensor, on each rank its own.
     """
 
     def __init__(self, factor: Any) -> None:
         self.factor = factor
+
+
+def _make_nccl_premul_sum(factor: Any) -> PremulSum:
+    """torch's name for `PremulSum`."""
+    return PremulSum(factor)
+
+
+class Backend(str):
+    """The name of a backend, in lower case."""
+
+    UNDEFINED = "undefined"
+    GLOO = "gloo"
+    NCCL = "nccl"
+    XCCL = "xccl"
+    UCC = "ucc"
+    MPI = "mpi"
+
+    def __new__(cls, name: str) -> Backend:
+        if not isinstance(name, str):
+            raise ValueError(f"Backend constructor parameter must be string-ish, got {name!r}")
+        return super().__new__(cls, name.lower())
 
 
 class ProcessGroup:
@@ -92,7 +115,19 @@ class GroupMember:
     """What `new_group` gives to ranks that are not in the group."""
 
     NON_GROUP_MEMBER = -100
-    WORLD: Any = None
+
+
+class _Default(type):
+    """Lets a class have the default group of the rank that asks as its `WORLD`."""
+
+    @property
+    def WORLD(cls) -> ProcessGroup | None:
+        """The default group."""
+        return _world.default
+
+
+class group(metaclass=_Default):
+    """The place of the default group, `group.WORLD`."""
 
 
 class _World:
@@ -124,6 +159,35 @@ def is_available() -> bool:
 def is_initialized() -> bool:
     """Whether there is a default group."""
     return _world.default is not None
+
+
+def is_mpi_available() -> bool:
+    """Whether the MPI transport's packages are installed."""
+    return importlib.util.find_spec("mpi4py") is not None
+
+
+def is_gloo_available() -> bool:
+    """True: a program that asks for gloo is given the transport it was launched with."""
+    return True
+
+
+def is_nccl_available() -> bool:
+    """False."""
+    return False
+
+
+is_ucc_available = is_xccl_available = is_nccl_available
+
+
+def is_backend_available(backend: str) -> bool:
+    """Whether a program that asks for a backend of this name is served."""
+    known = {"mpi": is_mpi_available, "gloo": is_gloo_available, "local": is_available}
+    return backend.lower() in known and known[backend.lower()]()
+
+
+def is_torchelastic_launched() -> bool:
+    """Whether a launcher that restarts programs started this one."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def _launched() -> int:
