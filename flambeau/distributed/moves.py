@@ -209,8 +209,8 @@ def _moved(x: Tensor, axis: Any, move: Move) -> Any:
     typing = modes.types
     if typing is None:
         return _Moved.apply(x, move)
-    name = typing.axis_of(move.group)
-    if name is None:
+    name, *others = typing.axes_of(move.group) or (None,)
+    if name is None or others:
         raise ValueError(f"{axis!r} is no axis of the mesh, whose axes are {list(typing.groups)}")
     found: Types = typing.type_of(x)
     if not _may_stand(typing, found[name], Type(move.src), move, name):

@@ -19,6 +19,7 @@ Replicated one.
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self
@@ -152,14 +153,14 @@ class spmd:
         """
         assert node.op.typed is not None
         wanted, made = (Type(word) for word in node.op.typed)
-        own = self.axis_of(node.attrs[0])
+        own = self.axes_of(node.attrs[0])
         found: Types = {}
         source = node.src[0].types
         if source is None:
             return None
         for axis in self.groups:
             t = source.get(axis, Varying)
-            if axis != own:
+            if axis not in own:
                 found[axis] = result(node, [t], axis) or Varying
                 continue
             stands = fits(t, wanted) or (
@@ -178,9 +179,16 @@ class spmd:
             found[axis] = made
         return found
 
-    def axis_of(self, group: Any) -> str | None:
-        """The axis whose group this is."""
-        return next((a for a, g in self.groups.items() if g is group), None)
+    def axes_of(self, group: Any) -> tuple[str, ...]:
+        """The axes that a group goes along: all ranks that differ in these alone; () for a group of
+        others."""
+        exact = [axis for axis, g in self.groups.items() if g is group]
+        if exact:
+            return (exact[0],)
+        ranks = set(group.ranks)
+        inside = [axis for axis, g in self.groups.items() if ranks.issuperset(g.ranks)]
+        count = math.prod(self.groups[axis].size() for axis in inside)
+        return tuple(inside) if count == len(ranks) else ()
 
     def supposed(self, what: str) -> bool:
         """Note what is taken to be meant; whether that is asked for."""
@@ -231,7 +239,7 @@ class spmd:
 
     def of(self, t: Tensor, gradient: Tensor) -> Tensor:
         """A gradient of some tensor as a value of its own, which has the dual type."""
-        made = gradient.clone()  # type: ignore[attr-defined]
+        made = gradient.clone()
         made._cell.node.types = _duals(self.type_of(t))
         return made
 
@@ -301,17 +309,21 @@ def assert_type(x: Any, types: Mapping[str, Type]) -> Any:
     node = x._node()
     if not hasattr(node, "types") or node.op is INPUT:
         said = {**dict.fromkeys(axes, Varying), **_declared.get(x._cell, {}), **types}
-        node.types = said
-        if x._map is None:
-            _declared[x._cell] = said
-        return x
-    found = type_of(x)
-    for axis, wanted in types.items():
-        if not fits(found[axis], wanted):
-            raise SpmdTypeError(
-                f"a {x.dtype.name}{list(x.shape)} tensor is {found[axis]} along mesh axis "
-                f"'{axis}', not {wanted}\n  {record.calling_line()}"
-            )
+    else:
+        said = found = type_of(x)
+        for axis, wanted in types.items():
+            believed = found[axis] == CONSTANT and wanted != Partial
+            if not believed and not fits(found[axis], wanted):
+                raise SpmdTypeError(
+                    f"a {x.dtype.name}{list(x.shape)} tensor is {found[axis]} along mesh axis "
+                    f"'{axis}', not {wanted}\n  {record.calling_line()}"
+                )
+            said = {**said, axis: wanted} if believed else said
+        if said is found:
+            return x
+    node.types = said
+    if x._map is None:
+        _declared[x._cell] = said
     return x
 
 
@@ -349,7 +361,7 @@ def local_map(
 
 def _said(t: Tensor, types: Mapping[str, Type]) -> Tensor:
     """The same value with types that somebody vouches for."""
-    made = t.clone()  # type: ignore[attr-defined]
+    made = t.clone()
     made._cell.node.types = {**dict.fromkeys(current().groups, Varying), **types}
     return made
 

@@ -3,6 +3,7 @@ differences of the program of all ranks in NumPy."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -41,7 +42,7 @@ def meant(verb: str, src: Type, dst: Type, xs: list[Any], sizes: tuple[int, ...]
     if verb == "all_gather":
         return [np.concatenate(xs)] * count
     if verb == "reduce_scatter":
-        return [sum(xs)[a:b] for a, b in zip(ends, ends[1:], strict=False)]
+        return [sum(xs)[a:b] for a, b in itertools.pairwise(ends)]
     if verb == "all_to_all":
         parts = [np.split(x, count) for x in xs]
         return [np.concatenate([p[r] for p in parts], 1) for r in range(count)]
