@@ -39,7 +39,7 @@ def _alike(one: Sequence[Tensor], other: Sequence[Tensor], first: str, second: s
         )
 
 
-def _without_value(t: Tensor) -> bool:
+def without_value(t: Tensor) -> bool:
     """Whether a tensor stands for one that will be there later."""
     node = t._cell.node
     return bool(record.withheld) and node in dependents([node], record.withheld)
@@ -77,7 +77,7 @@ def cond(
             f"of tensor leaves, but got {operands}."
         )
     _leaves(operands, "operands")
-    if isinstance(pred, bool) or not _without_value(pred):
+    if isinstance(pred, bool) or not without_value(pred):
         return (true_fn if pred else false_fn)(*operands)
     yes, spec = _leaves(true_fn(*operands), "the result of true_fn")
     no, other = _leaves(false_fn(*operands), "the result of false_fn")

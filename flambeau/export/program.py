@@ -515,7 +515,7 @@ def _check_tensor(wanted: Input, given: Any) -> None:
         )
 
 
-def linear(size: Any) -> tuple[str, int, int] | None:
+def linear_size(size: Any) -> tuple[str, int, int] | None:
     """(symbol, times, more) of an input's size; None of a number."""
     if type(size) is int:
         return None
@@ -528,12 +528,12 @@ def linear(size: Any) -> tuple[str, int, int] | None:
 
 def _symbol_of(size: Any) -> str | None:
     """The symbol that a size is, if it is one alone."""
-    linear = linear(size)
+    linear = linear_size(size)
     return linear[0] if linear is not None and linear[1:] == (1, 0) else None
 
 
 def _solve(wanted: Input, d: int, size: Any, n: int, known: dict[str, int]) -> None:
-    linear = linear(size)
+    linear = linear_size(size)
     if linear is None or linear[0] in known:
         return
     name, times, more = linear
@@ -549,4 +549,4 @@ def _because(size: Any, symbols: Symbols) -> str:
     return "" if type(size) is int else f" ({size.expression})"
 
 
-__all__ = ["ExportedModule", "ExportedProgram", "Input", "Joint", "identifier", "linear"]
+__all__ = ["ExportedModule", "ExportedProgram", "Input", "Joint", "identifier", "linear_size"]

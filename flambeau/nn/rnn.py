@@ -12,6 +12,7 @@ import warnings
 from typing import Any
 
 import flambeau
+from flambeau.control import without_value
 from flambeau.nn import init
 from flambeau.nn.module import Module
 from flambeau.nn.parameter import Parameter
@@ -195,7 +196,8 @@ class RNNBase(Module):
                 f"RNN input dtype ({input.dtype}) does not match weight dtype ({dtype}). Convert "
                 f"input: input.to({dtype}), or convert model: model.to({input.dtype})"
             )
-        wanted = 2 if batch_sizes is not None else 3
+        packed = batch_sizes is not None and not without_value(batch_sizes)
+        wanted = 2 if packed else 3
         if input.dim() != wanted:
             raise RuntimeError(f"input must have {wanted} dimensions, got {input.dim()}")
         if self.input_size != input.size(-1):
@@ -260,7 +262,8 @@ class RNNBase(Module):
         rest = (self.bias, self.num_layers, self.dropout, self.training, self.bidirectional)
         if isinstance(input, PackedSequence):
             data, batch_sizes, order, back = input
-            states = self._first_states(hx, data, int(batch_sizes[0]), False)
+            batch = data.size(1) if without_value(batch_sizes) else int(batch_sizes[0])
+            states = self._first_states(hx, data, batch, False)
             self.check_input(data, batch_sizes)
             given = _permuted(states, order)
             out, *last = call(data, batch_sizes, self._given(given), self._flat_weights, *rest)

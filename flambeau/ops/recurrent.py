@@ -536,7 +536,16 @@ def _over_packed(
     train: bool,
     bidirectional: bool,
 ) -> tuple[Tensor, ...]:
-    """`_layers` over a packed sequence: the rows of step after step, sorted by length."""
+    """`_layers` over a packed sequence: the rows of step after step, sorted by length.
+
+    Where these are not known, `data` are padded sequences (T, B, I) and `batch_sizes` their lengths
+    (Note [Packing without values] in `nn/utils/rnn.py`).
+    """
+    if data.ndim == 3:
+        return _layers(
+            mode, data, states, params, has_biases, num_layers, dropout, train, bidirectional,
+            batch_sizes,
+        )  # fmt: skip
     places, lengths, steps = packed_places(batch_sizes)
     padded = NAMES["zeros"](steps * len(lengths), data._shape[-1], dtype=data.dtype)
     padded = put_leading(padded, data, "set", places).reshape(steps, len(lengths), -1)

@@ -212,6 +212,49 @@ class Builder:
         )
         return values[0] if outputs == 1 else tuple(values)
 
+    def steps(
+        self,
+        states: Sequence[tuple[Any, DType, Sequence[Any]]],
+        inputs: Sequence[tuple[Any, DType, Sequence[Any]]],
+        body: Callable[[list[Any], list[Any]], tuple[list[Any], list[Any]]],
+        axis: int,
+        reverse: bool = False,
+    ) -> tuple[Any, ...]:
+        """A Scan: a graph that is run for each slice of some values.
+
+        Args:
+            states: what is carried from step to step: first value, dtype, shape.
+            inputs: what is cut into slices: value, dtype, shape of a slice.
+            body: (states, slices) -> the next states, and the step's results.
+            axis: along which inputs are cut and results stand together.
+            reverse: whether steps go from the last slice to the first.
+
+        Returns:
+            The last states, then the results.
+        """
+        outer, sizes = self.nodes, dict(self._sizes)
+        self.nodes = []
+        given = [self.new("step", dtype, shape) for _, dtype, shape in (*states, *inputs)]
+        following, results = body(given[: len(states)], given[len(states) :])
+        ends = [self.op("Identity", x, called="next") for x in (*following, *results)]
+        for end, (_, dtype, shape) in zip(ends, states, strict=False):
+            self.describe(end, dtype, shape)
+        graph = self.ir.Graph(given, ends, nodes=self.nodes, name=self.name("step"))
+        self.nodes, self._sizes = outer, sizes
+        ways = [int(reverse)]
+        found = self.op(
+            "Scan",
+            *(x for x, _, _ in (*states, *inputs)),
+            outputs=len(ends),
+            body=graph,
+            num_scan_inputs=len(inputs),
+            scan_input_axes=[axis] * len(inputs),
+            scan_output_axes=[axis] * len(results),
+            scan_input_directions=ways * len(inputs),
+            scan_output_directions=ways * len(results),
+        )
+        return found if isinstance(found, tuple) else (found,)
+
     # -- constants ---------------------------------------------------------------------------------
 
     def state(self, name: str, array: Any, dtype: DType) -> Any:

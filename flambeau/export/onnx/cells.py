@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from flambeau.export.onnx.builder import Builder
-from flambeau.ir.graph import Node
+from flambeau.ir.graph import Node, Op
 
 
 class Cell(NamedTuple):
@@ -28,6 +28,9 @@ class Cell(NamedTuple):
     when: Callable[[Node, set[int]], bool] | None
 
 
+#: The least version of the operators that is written.
+OLDEST = 18
+
 #: Row -> its cells, of which the first that applies is taken.
 CELLS: dict[str, list[Cell]] = {}
 
@@ -41,7 +44,8 @@ _COUNTS = "ONNX has no such operation on counts"
 #: Rows that ONNX has nothing for -> why.
 UNSUPPORTED: dict[str, str] = {
     **dict.fromkeys(
-        ("conj_physical", "imaginary_part", "make_complex", "fourier", "fourier_half",
+        ("conj_physical", "imaginary_part", "real_part", "phase",
+         "make_complex", "fourier", "fourier_half",
          "fourier_real", "spectrum"), _COMPLEX),
     **dict.fromkeys(
         ("substitute", "lower_factor", "orthogonal_factor", "reflectors", "hermitian_spectrum",
@@ -62,7 +66,7 @@ UNSUPPORTED: dict[str, str] = {
 
 
 def cell(
-    *names: str, since: int = 18, when: Callable[[Node, set[int]], bool] | None = None
+    *names: str, since: int = OLDEST, when: Callable[[Node, set[int]], bool] | None = None
 ) -> Callable[[Callable[[Builder, Node], Any]], Callable[[Builder, Node], Any]]:
     """Declare how rows are written.
 
@@ -93,4 +97,23 @@ def cell_of(node: Node, opset: int, used: set[int]) -> Cell | None:
     return None
 
 
-__all__ = ["CELLS", "UNSUPPORTED", "Cell", "cell", "cell_of"]
+def reason(row: Op) -> str:
+    """Why a row cannot be written; "" where it can."""
+    if row.kind == "effect":
+        return "a model has no effect outside"
+    return UNSUPPORTED.get(row.name, "")
+
+
+def support(row: Op) -> str:
+    """How a row is written as ONNX, in a word; "" where nothing says so."""
+    if why := reason(row):
+        return f"no: {why}"
+    if row.name in CELLS:
+        since = min(c.since for c in CELLS[row.name])
+        return "operator" if since == OLDEST else f"operator from opset {since}"
+    if row.kind == "composite":
+        return "from its body"
+    return "view" if row.kind == "view" else ""
+
+
+__all__ = ["CELLS", "OLDEST", "UNSUPPORTED", "Cell", "cell", "cell_of", "reason", "support"]

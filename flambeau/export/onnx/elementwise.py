@@ -177,7 +177,7 @@ def _cast(b: Builder, node: Node) -> Any:
     return b.cast(b.value(x), node.dtype)
 
 
-@cell("copy", "clone", "real_part", "again")
+@cell("copy", "clone", "again")
 def _copy(b: Builder, node: Node) -> Any:
     (x,) = node.src
     return b.value(x) if x.dtype is node.dtype else b.cast(b.value(x), node.dtype)
@@ -437,14 +437,6 @@ def _right_shift(b: Builder, node: Node) -> Any:
     below = b.where(b.op("Less", x, b.number(0, int64)), b.number(-1, int64), b.number(0, int64))
     whole = b.op("Div", b.op("Sub", x, b.op("Mod", x, power)), power)
     return b.cast(b.where(inside, whole, below), node.dtype)
-
-
-@cell("phase")
-def _phase(b: Builder, node: Node) -> Any:
-    (x,) = operands(b, node)
-    zero = _number(b, node, 0)
-    found = b.where(b.op("Less", x, zero), _number(b, node, math.pi), zero)
-    return b.where(b.op("IsNaN", x), x, found)
 
 
 __all__ = ["operands"]

@@ -14,9 +14,9 @@ from flambeau.export.dims import Dim
 from flambeau.export.exporting import export as export_program
 from flambeau.export.onnx import elementwise, indexing, layers, recurrent
 from flambeau.export.onnx.builder import Builder, OnnxExporterError, library
-from flambeau.export.onnx.cells import UNSUPPORTED, cell_of
+from flambeau.export.onnx.cells import cell_of, reason
 from flambeau.export.onnx.running import check, run
-from flambeau.export.program import ExportedProgram, identifier, linear
+from flambeau.export.program import ExportedProgram, identifier, linear_size
 from flambeau.export.trace import Value
 from flambeau.ir.graph import PICK, Node, below
 from flambeau.nn.module import Module
@@ -26,7 +26,9 @@ from flambeau.tensor import Tensor
 from flambeau.version import __version__
 
 #: The operators' versions that are written, and the version of the format of each.
-OPSETS = {18: 8, 19: 9, 20: 9, 21: 10, 22: 10, 23: 11, 24: 12, 25: 13}
+OPSETS = {
+    18: 8, 19: 9, 20: 9, 21: 10, 22: 10, 23: 11, 24: 12, 25: 13, 26: 13, 27: 13, 28: 14,
+}  # fmt: skip
 DEFAULT_OPSET = 23
 _FAMILIES = (elementwise, indexing, layers, recurrent)
 #: Initializers of more bytes than this together do not fit in the file, with room for the rest.
@@ -138,8 +140,8 @@ class _Writer:
             elif node.op.kind == "composite":
                 self.body(node)
             else:
-                reason = UNSUPPORTED.get(node.op.name, f"it has no cell for opset {b.opset}")
-                self.refused[node.op.name] = reason
+                why = reason(node.op) or f"this form has no operator in opset {b.opset}"
+                self.refused[node.op.name] = why
                 self.results(node, tuple(b.new("none") for _ in range(8)))
 
     def body(self, node: Node) -> None:
@@ -172,7 +174,7 @@ def _linked(b: Builder, names: Sequence[str], given: Sequence[Any]) -> None:
     """How symbols are computed from the shapes of inputs."""
     for value, shape in zip(names, given, strict=True):
         for d, size in enumerate(shape):
-            found = linear(size)
+            found = linear_size(size)
             if found is not None:
                 b.symbol(found[0], _measured(b, value, d, found[1], found[2]))
 
@@ -265,7 +267,7 @@ def build(
             "the program's ONNX form is right only where " + ", ".join(map(str, more))
         )
     kept = _needed(b.nodes, outputs)
-    read = {id(v) for n in kept for v in n.inputs if v is not None} | {id(v) for v in outputs}
+    read = {id(v) for n in kept for v in _read(n)} | {id(v) for v in outputs}
     graph = ir.Graph(
         inputs,
         outputs,
@@ -279,6 +281,16 @@ def build(
     )
 
 
+def _read(node: Any) -> list[Any]:
+    """What a node reads, the graphs inside it included."""
+    found = [v for v in node.inputs if v is not None]
+    for attribute in node.attributes.values():
+        if attribute.type == library().AttributeType.GRAPH:
+            for inner in attribute.value:
+                found += _read(inner)
+    return found
+
+
 def _needed(nodes: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:
     """The nodes that the outputs are made of."""
     wanted = {id(v) for v in outputs}
@@ -286,7 +298,7 @@ def _needed(nodes: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:
     for node in reversed(nodes):
         if any(id(v) in wanted for v in node.outputs):
             kept.append(node)
-            wanted.update(id(v) for v in node.inputs if v is not None)
+            wanted.update(id(v) for v in _read(node))
     return kept[::-1]
 
 
@@ -360,7 +372,7 @@ def export(
         verbose: whether the model is printed.
         input_names: of the model's inputs; by default those of `forward`.
         output_names: of its results; by default `output`, or `output_0` and so on.
-        opset_version: of ONNX's operators, 18 to 25; by default 23.
+        opset_version: of ONNX's operators, 18 to 28; by default 23.
         external_data: whether weights stand in a file beside `f`; by default where they are too
             large for one.
         dynamic_shapes: sizes that may change, as in `flambeau.export.export`.

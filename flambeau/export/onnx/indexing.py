@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from flambeau.dtype import bool as bool_dtype
-from flambeau.dtype import int32, int64
+from flambeau.dtype import iinfo, int32, int64
 from flambeau.export.onnx import movement
 from flambeau.export.onnx.builder import Builder, known, same, same_shape
 from flambeau.export.onnx.cells import cell
@@ -135,6 +135,11 @@ def _between(
     return b.op("Concat", *pieces, axis=d)
 
 
+@cell("join")
+def _join(b: Builder, node: Node) -> Any:
+    return b.op("Concat", *(b.value(x) for x in node.src), axis=node.attrs[0])
+
+
 # -- reductions and scans --------------------------------------------------------------------------
 
 
@@ -180,6 +185,87 @@ def _scan_sum(b: Builder, node: Node) -> Any:
     given = b.value(x) if wide else b.cast(b.value(x), int64)
     found = b.op("CumSum", given, b.number(dim, int64), reverse=int(reverse))
     return found if wide else b.cast(found, node.dtype)
+
+
+def _has_elements(node: Node, used: set[int]) -> bool:
+    return not any(known(n) and n == 0 for n in node.shape)
+
+
+cell(
+    "scan_product", "scan_logsumexp", "scan_argmax", "scan_argmin",
+    when=lambda node, used: not _has_elements(node, used),
+)(lambda b, node: b.expand(b.number(0, node.dtype), node.shape))  # fmt: skip
+
+
+def _slice_of(node: Node) -> tuple[Node, int, bool, list[Any]]:
+    """What a scan runs over, along which dimension, whether backwards, and a slice's shape."""
+    (x,), (dim, reverse) = node.src, node.attrs
+    return x, dim, reverse, [n for d, n in enumerate(x.shape) if d != dim]
+
+
+@cell("scan_product")
+def _scan_product(b: Builder, node: Node) -> Any:
+    x, dim, reverse, shape = _slice_of(node)
+    first = b.expand(b.number(1, x.dtype), shape)
+
+    def step(states: list[Any], slices: list[Any]) -> tuple[list[Any], list[Any]]:
+        product = b.op("Mul", states[0], slices[0])
+        return [product], [product]
+
+    given = [(b.value(x), x.dtype, shape)]
+    return b.steps([(first, x.dtype, shape)], given, step, dim, reverse)[1]
+
+
+@cell("scan_logsumexp")
+def _scan_logsumexp(b: Builder, node: Node) -> Any:
+    x, dim, reverse, shape = _slice_of(node)
+    first = b.expand(b.number(-math.inf, x.dtype), shape)
+
+    def step(states: list[Any], slices: list[Any]) -> tuple[list[Any], list[Any]]:
+        (total,), (now,) = states, slices
+        top = b.op("Max", total, now)
+        ends = b.op("IsInf", top)
+        safe = b.where(ends, b.number(0, x.dtype), top)
+        parts = [b.op("Exp", b.op("Sub", v, safe)) for v in (total, now)]
+        total = b.op("Add", safe, b.op("Log", b.op("Add", *parts)))
+        total = b.where(ends, top, total)
+        return [total], [total]
+
+    given = [(b.value(x), x.dtype, shape)]
+    return b.steps([(first, x.dtype, shape)], given, step, dim, reverse)[1]
+
+
+def _scan_place(least: bool) -> Callable[[Builder, Node], Any]:
+    def write(b: Builder, node: Node) -> Any:
+        x, dim, reverse, shape = _slice_of(node)
+        wide = x.dtype if x.dtype.category == 2 or x.dtype is int32 else int64
+        given = b.value(x) if wide is x.dtype else b.cast(b.value(x), wide)
+        worst = math.inf if wide.category == 2 else iinfo(wide).max
+        worst = worst if least else (-math.inf if wide.category == 2 else iinfo(wide).min)
+        size = x.shape[dim]
+        start = (b.number(size - 1, int64), -1) if reverse else (b.number(0, int64), 1)
+
+        def step(states: list[Any], slices: list[Any]) -> tuple[list[Any], list[Any]]:
+            (best, place, at), (now,) = states, slices
+            hit = b.op("LessOrEqual" if least else "GreaterOrEqual", now, best)
+            if wide.category == 2:
+                hit = b.op("Or", hit, b.op("IsNaN", now))
+            place = b.where(hit, at, place)
+            following = b.op("Add", at, b.number(start[1], int64))
+            return [b.where(hit, now, best), place, following], [place]
+
+        states = [
+            (b.expand(b.number(worst, wide), shape), wide, shape),
+            (b.expand(start[0], shape), int64, shape),
+            (start[0], int64, []),
+        ]
+        return b.steps(states, [(given, wide, shape)], step, dim, reverse)[3]
+
+    return write
+
+
+cell("scan_argmax")(_scan_place(least=False))
+cell("scan_argmin")(_scan_place(least=True))
 
 
 # -- indexing --------------------------------------------------------------------------------------
@@ -271,18 +357,32 @@ def _ranked(b: Builder, node: Node) -> Any:
     return b.slices(values, cut), b.slices(places, cut)
 
 
-def _counts_nan(node: Node, used: set[int]) -> bool:
-    return not node.attrs[1] and bool(node.src[0].shape)
-
-
-@cell("middle_along", when=_counts_nan)
+@cell("middle_along", when=lambda node, used: bool(node.src[0].shape))
 def _middle(b: Builder, node: Node) -> Any:
     (x,) = node.src
-    dim = node.attrs[0]
-    half = (x.shape[dim] - 1) // 2
-    values, places = _top(b, x, dim, half + 1, False)
-    cut = [(dim, half, half + 1, 1)]
-    return b.slices(values, cut), b.slices(places, cut)
+    dim, ignore_nan = node.attrs[:2]
+    if x.dtype.category < 2:
+        half = (x.shape[dim] - 1) // 2
+        values, places = _top(b, x, dim, half + 1, False)
+        cut = [(dim, half, half + 1, 1)]
+        return b.slices(values, cut), b.slices(places, cut)
+    wrong = b.op("IsNaN", b.value(x))
+    filled = b.where(wrong, b.number(math.inf, x.dtype), b.value(x))
+    values, places = b.op(
+        "TopK", filled, b.size(x.shape[dim]), outputs=2, axis=dim, largest=0, sorted=1
+    )
+    along, one = b.ints([dim]), b.number(1, int64)
+    numbers = b.op("ReduceSum", b.cast(b.op("Not", wrong), int64), along, keepdims=1)
+    last = b.op("Max", b.op("Sub", numbers, one), b.number(0, int64))
+    rank = b.op("Div", last, b.number(2, int64))
+    value = b.op("GatherElements", values, rank, axis=dim)
+    place = b.op("GatherElements", places, rank, axis=dim)
+    size = b.number(0 if ignore_nan else x.shape[dim], int64)
+    nan = b.op("Equal", numbers, size)
+    if not ignore_nan:
+        nan = b.op("Not", nan)
+    first = b.op("ArgMax", b.cast(wrong, int32), axis=dim, keepdims=1)
+    return b.where(nan, b.number(math.nan, x.dtype), value), b.where(nan, first, place)
 
 
 @cell("membership")

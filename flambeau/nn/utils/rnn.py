@@ -1,4 +1,11 @@
-"""Sequences of different lengths as one tensor: padded, or packed step by step."""
+"""Sequences of different lengths as one tensor: padded, or packed step by step.
+
+Note [Packing without values]
+A graph has no tensors whose size depends on values, and so none of packed rows when a program is
+exported with lengths among its inputs. There a packed sequence is the padded one, `data` of shape
+(T, B, *), with the lengths (B) as its `batch_sizes`; recurrent modules take them as such, and what
+is unpacked has the padding it came with.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import flambeau
+from flambeau.control import without_value
 from flambeau.ops.recurrent import packed_places
 from flambeau.tensor import Tensor
 
@@ -28,6 +36,7 @@ class PackedSequence(_Packed):
         data: (sum of lengths, *): all first steps of the sequences, longest first, then all second
             ones, and so on.
         batch_sizes: (T) int64, on the CPU: how many sequences have each step.
+            (While a program is exported: Note [Packing without values].)
         sorted_indices: (B) the original place of each sequence, or None where they were sorted.
         unsorted_indices: (B) the inverse of that.
     """
@@ -177,9 +186,11 @@ def pack_padded_sequence(
         [4, 1, 3, 5, 2, 6]
     """
     given = flambeau.as_tensor(lengths, dtype=flambeau.int64)
-    sizes = given.numpy()
     if batch_first:
         input = input.transpose(0, 1)
+    if without_value(given):
+        return PackedSequence(input, given)
+    sizes = given.numpy()
     if sizes.ndim != 1 or sizes.size != input.size(1):
         raise RuntimeError(
             f"Expected `len(lengths)` to be equal to batch_size, but got {sizes.size} "
@@ -216,6 +227,8 @@ def pad_packed_sequence(
     Raises:
         ValueError: `total_length` is below the longest length.
     """
+    if without_value(sequence.batch_sizes):
+        return _still_padded(sequence, batch_first, padding_value, total_length)
     rows, lengths, steps = packed_places(sequence.batch_sizes)
     if total_length is not None and total_length < steps:
         raise ValueError(
@@ -233,6 +246,22 @@ def pad_packed_sequence(
         padded = padded.index_select(1, sequence.unsorted_indices)
         sizes = sizes[sequence.unsorted_indices.cpu()]
     return (padded.transpose(0, 1) if batch_first else padded), sizes
+
+
+def _still_padded(
+    sequence: PackedSequence, batch_first: bool, padding_value: float, total_length: int | None
+) -> tuple[Tensor, Tensor]:
+    """`pad_packed_sequence` of what was not packed: Note [Packing without values]."""
+    data, lengths = sequence.data, sequence.batch_sizes
+    steps = flambeau.arange(data.shape[0], device=data.device).unsqueeze(1)
+    alive = (steps < lengths).reshape(*data.shape[:2], *(1,) * (data.dim() - 2))
+    padded = flambeau.where(alive, data, padding_value)
+    if total_length is not None:
+        more = total_length - data.shape[0]
+        padded = flambeau.nn.functional.pad(
+            padded, (*(0, 0) * (data.dim() - 1), 0, more), value=padding_value
+        )
+    return (padded.transpose(0, 1) if batch_first else padded), lengths
 
 
 def pack_sequence(sequences: Any, enforce_sorted: bool = True) -> PackedSequence:
