@@ -135,7 +135,6 @@ newaxis: None
 from flambeau import nn as nn
 from flambeau import optim as optim
 from flambeau import sparse as sparse
-from flambeau.sparse import sparse_coo_tensor as sparse_coo_tensor
 from flambeau.sparse import sparse_csr_tensor as sparse_csr_tensor
 from flambeau.explanation import Explanation as Explanation
 from flambeau.explanation import explain as explain
@@ -1192,6 +1191,8 @@ def softmax(input: Tensor, dim: _builtins.int, dtype: _DType | None = None) -> T
     """exp(x) / sum(exp(x)) along one dimension."""
 def sort(input: Tensor, dim: _builtins.int = -1, descending: _builtins.bool = False, stable: _builtins.bool = False) -> Any:
     """(values, indices) in order along a dimension; always stable, NaN as the largest."""
+def sparse_coo_tensor(indices: Any, values: Any = None, size: Any = None, *, dtype: _DType | None = None, device: Any = None, pin_memory: _builtins.bool = False, requires_grad: _builtins.bool = False, check_invariants: _builtins.bool | None = None, is_coalesced: _builtins.bool | None = None) -> Any:
+    """A tensor of values at coordinates."""
 def split(input: Tensor, split_size_or_sections: Any, dim: _builtins.int = 0) -> _builtins.tuple[Tensor, ...]:
     """Views of consecutive sections: of one size (the last may be smaller), or of given sizes."""
 def split_copy(input: Tensor, split_size_or_sections: Any, dim: _builtins.int = 0) -> _builtins.tuple[Tensor, ...]:
@@ -1356,7 +1357,7 @@ def view_as_real(input: Tensor) -> Tensor:
     """A complex tensor as pairs (..., 2): a view, or with gradients a tensor of its own."""
 def view_as_real_copy(input: Tensor) -> Tensor:
     """As `view_as_real`, in memory of its own."""
-def view_copy(self: Tensor, *shape: Any, dtype: Any = None) -> Tensor:
+def view_copy(self: Tensor, *shape: Any, dtype: Any = None) -> Any:
     """As `view`, in memory of its own."""
 def view_dtype(input: Tensor, dtype: _DType) -> Tensor:
     """A view of the bits of a tensor as another dtype; the last dimension changes with its size."""

@@ -29,6 +29,7 @@ import threading
 import traceback
 import weakref
 from collections import OrderedDict
+from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
@@ -293,7 +294,7 @@ def place(made: list[Cell], written: list[tuple[Cell, Node]]) -> None:
             _pending.append(cell)
             seen = seen or (cell.exposed is not None and is_exposed(cell))
     if seen or sync:
-        flush()
+        settle()
     elif len(_pending) >= _next_check:
         _bound()
 
@@ -338,7 +339,8 @@ def flush() -> None:
                 by_device.setdefault(cell.device.type, []).append(cell)
         if _effects:
             _with_effects(by_device)
-        by_device.pop("meta", None)
+        for cell in by_device.pop("meta", ()):  # how a value without memory came about is nothing
+            cell.node = Node(INPUT, (), (), cell.node.shape, cell.node.dtype)
         if withheld:
             _hold_back(by_device)
         groups = list(by_device.items())
@@ -507,23 +509,21 @@ def canonical(
             else:
                 key.append("f" if isinstance(s, float) else "i")
                 numbers.append(s)
-    homes = []
-    buffers: dict[int, int] = {}
-    for k, node in enumerate(inputs):  # windows are over memory that nothing here writes
-        buffers.setdefault(id(node if node in windows else node.buffer), k)
+    # the first input over each memory; windows are over memory that nothing here writes
+    memories = [id(n.buffer if n.buffer is not None else n) for n in inputs]
+    first = dict(zip(reversed(memories), range(len(memories) - 1, -1, -1), strict=True))
+    homes: list[tuple[int, int | None]] = []
     extra = 0
     for c, value in zip(live, wanted, strict=True):
-        home: Any = None
+        home = None
         if c.home is not None:
-            home = buffers.get(id(c.home))
+            home = first.get(id(c.home))
             if home is None:
                 extra += 1
                 home = -extra
         homes.append((index[value], home))
     # two inputs over one buffer would let the planner miss a hazard
-    shared: tuple[int, ...] = ()
-    if len(buffers) != len(inputs):
-        shared = tuple(buffers[id(n if n in windows else n.buffer)] for n in inputs)
+    shared = () if len(first) == len(inputs) else tuple([first[at] for at in memories])
     return (tuple(key), tuple(homes), shared), nodes, inputs, numbers
 
 
@@ -534,20 +534,21 @@ def canonical(
 # that no order among readers and writers has to be known; elsewhere views are nodes as any other.
 
 
-def _span(node: Node) -> int:
-    """Elements of storage from a view's first element to its last; its strides are not negative."""
-    return 1 + sum((n - 1) * s for n, s in zip(node.shape, node.attrs[0], strict=True))
+@lru_cache(maxsize=8192)
+def _span(shape: tuple[int, ...], strides: tuple[int, ...]) -> int:
+    """Elements of storage from a view's first element to its last; 0 where it has none, or steps
+    backwards."""
+    if 0 in shape or min(strides, default=0) < 0:
+        return 0
+    return 1 + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
 
 
 def _is_window(node: Node, written: set[int]) -> bool:
     """Whether a view is an input of its own: Note [Windows]."""
     base = node.src[0]
-    if base.buffer is None or id(base.buffer) in written or 0 in node.shape:
+    if base.buffer is None or id(base.buffer) in written or node.dtype is not base.dtype:
         return False
-    if node.dtype is not base.dtype:
-        return False
-    strides = node.attrs[0]
-    return (not strides or min(strides) >= 0) and _span(node) < base.numel
+    return 0 < _span(node.shape, node.attrs[0]) < base.numel
 
 
 class Window:
@@ -559,7 +560,7 @@ class Window:
         self.whole = node.src[0].buffer  # keeps it alive
         size = node.dtype.itemsize
         self.ptr = self.whole.ptr + node.attrs[1] * size
-        self.nbytes = _span(node) * size
+        self.nbytes = _span(node.shape, node.attrs[0]) * size
 
 
 def memory_of(node: Node) -> Any:
@@ -586,7 +587,7 @@ def lift(key: tuple[Any, ...], nodes: list[Node], inputs: list[Node]) -> Graph:
     for node in nodes:
         if node in order:
             window = node.buffer is None
-            shape = (_span(node),) if window else node.shape
+            shape = (_span(node.shape, node.attrs[0]),) if window else node.shape
             fresh = Node(INPUT, (), (order[node],), shape, node.dtype)
             placeholders.append(fresh)
             if window:

@@ -304,9 +304,43 @@ class SparseTensor(_Tensor):
         if not isinstance(other, SparseTensor):
             return self.to_dense() + other
         places = NAMES["cat"]([self._places, other._places], 1)
-        return SparseTensor(places, NAMES["cat"]([self._kept, other._kept]), self._shape).coalesce()
+        found = SparseTensor(places, NAMES["cat"]([self._kept, other._kept]), self._shape)
+        return found.coalesce() if self._coalesced and other._coalesced else found
 
-    add = __add__
+    def add(self, other: Any, *, alpha: Any = 1) -> Any:
+        """self + alpha * other; dense, if that is."""
+        return self + (other if alpha == 1 else other * alpha)
+
+    def _become(self, other: SparseTensor) -> SparseTensor:
+        """Take over the values and places of another."""
+        self._places, self._kept, self._coalesced = other._places, other._kept, other._coalesced
+        self._whole = None
+        return self
+
+    def add_(self, other: Any, *, alpha: Any = 1) -> SparseTensor:
+        """Add a sparse tensor in place."""
+        return self._become(self.add(other, alpha=alpha))
+
+    def mul_(self, other: Any) -> SparseTensor:
+        """Multiply the values in place."""
+        return self._become(self * other)
+
+    def div_(self, other: Any) -> SparseTensor:
+        """Divide the values in place."""
+        return self._become(self / other)
+
+    def zero_(self) -> SparseTensor:
+        """Keep no values."""
+        return self._become(SparseTensor(self._places[:, :0], self._kept[:0], self._shape))
+
+    def detach_(self) -> SparseTensor:
+        """Cut the values off from the tape in place."""
+        return self._become(self.detach())
+
+    def add_into(self, dense: Tensor, alpha: Any = 1) -> None:
+        """Add alpha times the values to a dense tensor in place, where they stand."""
+        values = self._kept if alpha == 1 else self._kept * alpha
+        NAMES["index_put_"](dense, tuple(NAMES["unbind"](self._places)), values, accumulate=True)
 
     def __sub__(self, other: Any) -> Any:
         return self + (-other)
@@ -526,6 +560,7 @@ def _dense(input: Tensor, dtype: DType | None = None, *, masked_grad: Any = None
     return input if dtype is None else input.to(dtype)
 
 
+NAMES["sparse_coo_tensor"] = sparse_coo_tensor
 for _name, _method in (
     ("to_sparse", _sparse),
     ("to_sparse_coo", _sparse),

@@ -14,13 +14,14 @@ changes of history.
 
 from __future__ import annotations
 
+import ctypes
 import math
 import weakref
 from typing import Any
 
 import numpy as np
 
-from flambeau import overriding, record
+from flambeau import dtypes, overriding, record
 from flambeau.device import cpu
 from flambeau.device import device as Device
 from flambeau.dtype import dtype as DType
@@ -255,7 +256,7 @@ class Tensor(metaclass=_TensorMeta):
 
     def data_ptr(self) -> int:
         """Address of the first element; executes what is pending."""
-        if self.numel() == 0:
+        if self.numel() == 0 or self.is_meta:
             return 0
         record.expose(self._cell, self._cell)
         return self._address()
@@ -280,6 +281,11 @@ class Tensor(metaclass=_TensorMeta):
             raise RuntimeError(
                 "Can't call numpy() on Tensor that requires grad. Use "
                 "tensor.detach().numpy() instead."
+            )
+        if self.is_meta:
+            raise TypeError(
+                "can't convert meta device type tensor to numpy. Use Tensor.cpu() to copy the "
+                "tensor to host memory first."
             )
         if self.dtype.numpy.isbuiltin != 1:
             raise TypeError(f"Got unsupported ScalarType {self.dtype.word}")
@@ -567,6 +573,8 @@ class Tensor(metaclass=_TensorMeta):
         return made
 
     def __reduce_ex__(self, protocol: Any) -> Any:
+        if self.is_meta:
+            return (_rebuild_meta, (type(self), self._shape, self.dtype, self._rg))
         array = self.detach()._array()
         if not array.flags.c_contiguous or not array.flags.owndata:
             array = array.copy()
@@ -578,6 +586,14 @@ class Tensor(metaclass=_TensorMeta):
 def _rebuild(cls: type, raw: np.ndarray[Any, Any], name: str, requires_grad: bool) -> Any:
     from_raw = FROM_ARRAY[0]
     made = from_raw(raw, name)
+    if cls is not Tensor:
+        made = as_subclass(made, cls)
+    made._rg = requires_grad
+    return made
+
+
+def _rebuild_meta(cls: type, shape: tuple[int, ...], dtype: DType, requires_grad: bool) -> Any:
+    made = make(Node(record.INPUT, (), (), shape, dtype), Device("meta"))
     if cls is not Tensor:
         made = as_subclass(made, cls)
     made._rg = requires_grad
@@ -602,6 +618,19 @@ def legacy_constructor(cls: type, *args: Any, **kwargs: Any) -> Any:
 def rebuild_view_history(view: Tensor) -> None:
     """Give a view the history its base has now (Note [Views])."""
     REBUILD[0](view)
+
+
+#: How Python reads one number from memory; the other dtypes are read by NumPy.
+_SCALARS: dict[DType, Any] = {
+    dtypes.bool: ctypes.c_bool,
+    dtypes.uint8: ctypes.c_uint8,
+    dtypes.int8: ctypes.c_int8,
+    dtypes.int16: ctypes.c_int16,
+    dtypes.int32: ctypes.c_int32,
+    dtypes.int64: ctypes.c_int64,
+    dtypes.float32: ctypes.c_float,
+    dtypes.float64: ctypes.c_double,
+}
 
 
 class _Memory:
@@ -631,6 +660,11 @@ def _as_array(memory: _Memory) -> np.ndarray[Any, Any]:
 
 def _item(t: Tensor) -> Any:
     """The only element, executed."""
+    if t.is_meta:
+        raise RuntimeError("Tensor.item() cannot be called on meta tensors")
+    kind = _SCALARS.get(t.dtype)
+    if kind is not None:
+        return kind.from_address(t._address()).value
     array = t._array().reshape(())
     return array.item() if array.dtype.isbuiltin == 1 else float(array)
 

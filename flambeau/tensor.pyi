@@ -17,11 +17,12 @@ from flambeau.storage import UntypedStorage as _UntypedStorage
 from flambeau.tape import GradFn as _GradFn
 from flambeau.tape import Handle as _Handle
 
+import ctypes
 import math
 import weakref
 from typing import Any
 import numpy as np
-from flambeau import overriding, record
+from flambeau import dtypes, overriding, record
 from flambeau.device import cpu
 from flambeau.device import device as Device
 from flambeau.dtype import dtype as DType
@@ -1310,6 +1311,8 @@ class Tensor(metaclass=_TensorMeta):
 
 def _rebuild(cls: _builtins.type, raw: np.ndarray[Any, Any], name: _builtins.str, requires_grad: _builtins.bool) -> Any:
     ...
+def _rebuild_meta(cls: _builtins.type, shape: _builtins.tuple[_builtins.int, ...], dtype: _DType, requires_grad: _builtins.bool) -> Any:
+    ...
 FROM_ARRAY: _builtins.list[Any]
 LEGACY: _builtins.list[Any]
 BITS: _builtins.list[Any]
@@ -1318,6 +1321,7 @@ def legacy_constructor(cls: _builtins.type, *args: Any, **kwargs: Any) -> Any:
     ...
 def rebuild_view_history(view: Tensor) -> None:
     ...
+_SCALARS: _builtins.dict[_DType, Any]
 class _Memory:
     """Keeps a buffer alive for the NumPy arrays over it; its life is the length of exposure."""
     __slots__: Any

@@ -59,7 +59,7 @@ class _Task:
     def __init__(self, keep: bool, create: bool) -> None:
         self.keep = keep
         self.create = create
-        self.heap: list[tuple[int, int, GradFn]] = []
+        self.heap: list[tuple[float, int, GradFn]] = []
         self.grads: dict[GradFn, list[Any]] = {}
         self.sent = 0
         self.needed: set[GradFn] | None = None
@@ -68,6 +68,7 @@ class _Task:
         self.roots: list[GradFn] = []
         self.types = modes.types
         self._below: set[GradFn] | None = None
+        self._readers: dict[GradFn, int] | None = None  # leaf -> the first entry that reads it
 
     def reaches(self, entry: GradFn) -> bool:
         """Whether this pass comes by an entry (it may still bring it no gradient)."""
@@ -88,13 +89,28 @@ class _Task:
         slots = self.grads.get(entry)
         if slots is None:
             slots = self.grads[entry] = [None] * len(entry.metas)
-            # an accumulator waits until every other entry has run
-            order = -entry.order if entry.op.name != "accumulate_grad" else 1
+            order = -entry.order if not isinstance(entry, AccumulateGrad) else self.due(entry)
             # ties go by arrival: a step recorded in another order would be another program
             heapq.heappush(self.heap, (order, self.sent, entry))
             self.sent += 1
         old = slots[nr]
         slots[nr] = g if old is None else old + g
+
+    def due(self, entry: AccumulateGrad) -> float:
+        """When an accumulator runs: once every other entry has run, or, where somebody waits for
+        the gradient, once every entry that reads the leaf has."""
+        if not entry.variable._post_hooks:
+            return 1
+        if self._readers is None:
+            self.reaches(entry)
+            assert self._below is not None
+            self._readers = {}
+            for at in self._below:
+                for edge in at.edges:
+                    if edge is not None and isinstance(edge[0], AccumulateGrad):
+                        first = self._readers.get(edge[0], at.order)
+                        self._readers[edge[0]] = min(first, at.order)
+        return 0.5 - self._readers[entry] if entry in self._readers else 1
 
     def run(self) -> None:
         while self.heap:
@@ -211,7 +227,7 @@ def _accumulate(leaf: Tensor, g: Tensor, create: bool) -> None:
     old = leaf._grad
     if old is None:
         leaf._grad = g if create else _own(g)
-    elif create:
+    elif create or old.is_sparse:
         leaf._grad = old + g
     else:
         was, modes.grad = modes.grad, False
@@ -223,7 +239,7 @@ def _accumulate(leaf: Tensor, g: Tensor, create: bool) -> None:
 
 def _own(g: Tensor) -> Tensor:
     """A gradient with memory and identity of its own, so that writing to it harms nobody."""
-    return NAMES["clone"](g)  # elided where nobody else holds g
+    return g.clone()  # type: ignore[no-any-return]  # elided where nobody else holds g
 
 
 def _call_hooks(hooks: dict[int, Any], g: Any) -> Any:

@@ -6,11 +6,14 @@ its deprecated spelling as two bools.
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import warnings
 from typing import Any
 
 from flambeau.nn import functional as F
 from flambeau.nn.distance import PairwiseDistance
+from flambeau.nn.linear import Linear
 from flambeau.nn.module import Module
 
 
@@ -140,6 +143,121 @@ class CrossEntropyLoss(_WeightedLoss):
             ignore_index=self.ignore_index,
             reduction=self.reduction,
             label_smoothing=self.label_smoothing,
+        )
+
+
+@dataclasses.dataclass(slots=True, frozen=True)
+class LinearCrossEntropyOptions:
+    """How torch computes `linear_cross_entropy` in parts of the batch. Here a program is planned
+    within the memory budget whatever they say (`set_memory_budget`).
+
+    Attributes:
+        allow_retain_graph: always so.
+        batch_chunk_size: rows a part; not looked at.
+        chunking_method: how the rows a part follow; not looked at.
+        acc_policy: what is kept in `acc_dtype`; sums are float32 or wider anyway.
+        acc_dtype: see above.
+
+    Raises:
+        ValueError: one of them is none of torch's.
+    """
+
+    allow_retain_graph: bool = False
+    batch_chunk_size: int | None = None
+    chunking_method: str | None = "auto"
+    acc_policy: str = "auto"
+    acc_dtype: Any = None
+
+    def __post_init__(self) -> None:
+        """Refuse what torch refuses."""
+        if self.acc_policy not in ("auto", "accurate", "balanced", "compact"):
+            raise ValueError(f"invalid acc_policy: {self.acc_policy!r}")
+        if self.chunking_method not in (None, "auto"):
+            name, _, factor = self.chunking_method.partition(":")
+            if name != "aspect_ratio" or not (factor or "1").isdigit() or factor == "0":
+                raise ValueError(f"invalid chunking_method: {self.chunking_method!r}")
+        size = self.batch_chunk_size
+        if size is not None and not (isinstance(size, int) and size > 0):
+            raise ValueError(f"batch_chunk_size must be positive int or None, got {size!r}")
+
+
+class LinearCrossEntropyLoss(_WeightedLoss):
+    """`CrossEntropyLoss` of what a linear layer of its own makes of its input.
+
+    Args:
+        in_features: I, size of the input's last dimension.
+        num_classes: C.
+        out_features: further dimensions of the target, each with scores of its own.
+        bias: whether the linear layer has one.
+        device: of the layer.
+        dtype: of the layer.
+        reduction: see the module.
+        weight: ``(C)`` or None; the mean is weighted by it.
+        ignore_index: a class that does not count; -100 when None.
+        label_smoothing: share of the target that is spread over all classes.
+        options: see `LinearCrossEntropyOptions`.
+
+    Raises:
+        RuntimeError: a weight of another size, or a share outside [0, 1].
+    """
+
+    __constants__ = [
+        *("num_classes", "out_features", "reduction", "ignore_index", "label_smoothing")
+    ]
+
+    def __init__(
+        self,
+        in_features: int,
+        num_classes: int,
+        *,
+        out_features: tuple[int, ...] = (),
+        bias: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+        reduction: str = "mean",
+        weight: Any = None,
+        ignore_index: int | None = None,
+        label_smoothing: float = 0.0,
+        options: LinearCrossEntropyOptions | None = None,
+    ) -> None:
+        """Make the linear layer and keep the options."""
+        if weight is not None and weight.shape != (num_classes,):
+            raise RuntimeError(
+                f"expected weight shape to be {(num_classes,)}, got {tuple(weight.shape)}"
+            )
+        if not 0 <= label_smoothing <= 1:
+            raise RuntimeError(
+                f"expected label_smoothing to be in range [0, 1], got {label_smoothing}"
+            )
+        super().__init__(weight, None, None, reduction)
+        self.num_classes = num_classes
+        self.out_features = out_features
+        self.ignore_index = ignore_index
+        self.label_smoothing = label_smoothing
+        rows = math.prod(out_features, start=num_classes)
+        self.linear = Linear(in_features, rows, bias=bias, device=device, dtype=dtype)
+        self.options = options
+
+    def forward(self, input: Any, target: Any) -> Any:
+        layer, head = self.linear, (self.num_classes, *self.out_features)
+        return F.linear_cross_entropy(
+            input,
+            layer.weight.reshape((*head, layer.in_features)),
+            target,
+            linear_bias=None if layer.bias is None else layer.bias.reshape(head),
+            weight=self.weight,
+            reduction=self.reduction,
+            ignore_index=self.ignore_index,
+            label_smoothing=self.label_smoothing,
+            options=self.options,
+        )
+
+    def extra_repr(self) -> str:
+        return (
+            f"in_features={self.linear.in_features}, num_classes={self.num_classes}, "
+            f"out_features={self.out_features}, bias={self.linear.bias is not None}, "
+            f"reduction={self.reduction}, ignore_index={self.ignore_index}, "
+            f"label_smoothing={self.label_smoothing}, options={self.options}"
         )
 
 

@@ -203,6 +203,15 @@ class StateDictMixin:
         try:
             with flambeau.no_grad():
                 if not assign:
+                    if param.is_meta and not value.is_meta:
+                        warnings.warn(
+                            f"for {key}: copying from a non-meta parameter in the checkpoint to a"
+                            " meta parameter in the current model, which is a no-op. (Did you mean"
+                            " to pass `assign=True` to assign items in the state dictionary to"
+                            " their corresponding key in the module instead of copying them in"
+                            " place?)",
+                            stacklevel=4,
+                        )
                     param.copy_(value)
                     return None
                 if isinstance(param, Parameter):

@@ -176,7 +176,8 @@ def rrelu(
         raise RuntimeError("Lower bound should be less than or equal to the upper bound")
     if not training:
         return leaky_relu(input, (lower + upper) / 2)
-    slope = uniform01(input._shape, input.dtype, generator) * float(upper - lower) + float(lower)
+    draw = uniform01(input._shape, input.dtype, generator, input.device)
+    slope = draw * float(upper - lower) + float(lower)
     return _sloped(input, slope)
 
 
@@ -639,7 +640,7 @@ def gumbel_softmax(
         Jang, Gu and Poole (arXiv:1611.01144).
     """
     x = widen(logits)
-    u = uniform01(x._shape, x.dtype, None)
+    u = uniform01(x._shape, x.dtype, None, x.device)
     # u is a multiple of 2**-24 in [0, 1): moved by half a step, both logarithms are finite
     gumbel = -log(-log(u * (1.0 - 2.0**-23) + 2.0**-24))
     soft = softmax(cast((x + gumbel) / tau, logits.dtype), dim)

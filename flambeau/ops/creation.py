@@ -617,6 +617,8 @@ def _copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
             f"The size of tensor a ({list(self.shape)}) must match the size of "
             f"tensor b ({list(src.shape)})"
         )
+    if src.is_meta and not self.is_meta:
+        raise NotImplementedError("Cannot copy out of meta tensor; no data!")
     value = src if src._shape == self._shape else broadcast_to(src, self._shape)
     store(self, to_dtype(value, self.dtype) if value.dtype is not self.dtype else clone(value))
     return self

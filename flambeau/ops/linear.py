@@ -6,6 +6,8 @@ import math
 import warnings
 from typing import Any
 
+import numpy as np
+
 from flambeau import dtypes
 from flambeau.ops.activation import SELU_ALPHA, SELU_SCALE, floats_only
 from flambeau.ops.arithmetic import dtype_word
@@ -166,6 +168,26 @@ def _embedding_vjp(
 _embedding.vjp(_embedding_vjp, saves="indices")
 
 
+@composite(method=False, public=False)
+def _embedding_sparse(weight: Tensor, indices: Tensor, padding_idx: int) -> Tensor:
+    """As `_embedding`, with a gradient that keeps only the rows which were used."""
+    return _embedding(weight, indices, padding_idx)
+
+
+def _embedding_sparse_vjp(
+    g: Any, out: Any, weight: Any, indices: Any, padding_idx: int
+) -> tuple[Any, ...]:
+    places = indices.reshape(-1)
+    values = g.reshape(-1, weight.shape[1])
+    if padding_idx >= 0:
+        used = NAMES["tensor"](np.flatnonzero(places._array() != padding_idx))
+        places, values = index_leading(places, used), index_leading(values, used)
+    return NAMES["sparse_coo_tensor"](places.unsqueeze(0), values, weight.shape), None, None
+
+
+_embedding_sparse.vjp(_embedding_sparse_vjp, saves="indices")
+
+
 @composite(method=False, functional=True, public=False)
 def embedding(
     input: Tensor,
@@ -185,7 +207,7 @@ def embedding(
         max_norm: rows that are used are first scaled down, in place, to at most this norm.
         norm_type: the p of that norm.
         scale_grad_by_freq: divide a row's gradient by how often it is used here.
-        sparse: accepted; gradients are dense.
+        sparse: the weight's gradient is sparse: the rows that were used.
 
     Returns:
         (*input.shape, E).
@@ -201,14 +223,15 @@ def embedding(
     if max_norm is not None:
         _renormalize(weight.detach(), input, max_norm, norm_type)
     chosen = -1 if padding_idx is None else padding_idx
+    look_up = _embedding_sparse if sparse else _embedding
     if scale_grad_by_freq:
         flat = input.reshape(-1)
         uses = NAMES["zeros"]((weight._shape[0],), dtype=weight.dtype)
         uses = put_leading(uses, NAMES["ones"](flat._shape, dtype=weight.dtype), "add", flat)
         return _scaled_gradient(
-            _embedding(weight, input, chosen), index_leading(uses, input).unsqueeze(-1)
+            look_up(weight, input, chosen), index_leading(uses, input).unsqueeze(-1)
         )
-    return _embedding(weight, input, chosen)
+    return look_up(weight, input, chosen)
 
 
 @composite(method=False, functional=True, public=False)
@@ -259,7 +282,7 @@ def embedding_bag(
             f"for mode='sum' (got mode='{mode}'). Please open a feature request on GitHub."
         )
     flat = input.reshape(-1)
-    rows = embedding(flat, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq)
+    rows = embedding(flat, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse)
     if per_sample_weights is not None:
         rows = rows * per_sample_weights.reshape(-1, 1)
     place, count = bags
@@ -387,7 +410,8 @@ def check_probability(p: float, kind: type[Exception] = RuntimeError) -> None:
 def _dropped(input: Tensor, p: float, mask_shape: tuple[int, ...]) -> Tensor:
     if p == 1.0:
         return input * 0.0
-    return native_dropout_masked(input, keep_mask(mask_shape, p), 1.0 / (1.0 - p))
+    mask = keep_mask(mask_shape, p, device=input.device)
+    return native_dropout_masked(input, mask, 1.0 / (1.0 - p))
 
 
 @composite(method=False, inplace=True)
@@ -427,7 +451,7 @@ def _alpha_dropped(input: Tensor, p: float, mask_shape: tuple[int, ...]) -> Tens
         return input * 0.0
     low = -SELU_ALPHA * SELU_SCALE
     a = 1.0 / math.sqrt((low * low * p + 1.0) * (1.0 - p))
-    x = select_where(keep_mask(mask_shape, p), input, low)
+    x = select_where(keep_mask(mask_shape, p, device=input.device), input, low)
     return x * a - low * a * p
 
 

@@ -289,7 +289,9 @@ def rand_like(
     generator: Generator | None = None,
 ) -> Tensor:
     """`rand` with the shape and dtype of a tensor."""
-    return _finish(uniform01(input._shape, dtype or input.dtype, generator), requires_grad, None)
+    where = input.device if device is None else device
+    found = uniform01(input._shape, dtype or input.dtype, generator, where)
+    return _finish(found, requires_grad, None)
 
 
 @composite(method=False)
@@ -304,7 +306,9 @@ def randn_like(
     generator: Generator | None = None,
 ) -> Tensor:
     """`randn` with the shape and dtype of a tensor."""
-    return _finish(normal01(input._shape, dtype or input.dtype, generator), requires_grad, None)
+    where = input.device if device is None else device
+    found = normal01(input._shape, dtype or input.dtype, generator, where)
+    return _finish(found, requires_grad, None)
 
 
 def integers(
@@ -358,7 +362,8 @@ def randint_like(
 ) -> Tensor:
     """`randint` with the shape and dtype of a tensor."""
     low, high = (0, low) if high is None else (low, high)
-    return integers(input._shape, low, high, dtype or input.dtype, None)
+    where = input.device if device is None else device
+    return integers(input._shape, low, high, dtype or input.dtype, None, where)
 
 
 def _uniform_(
@@ -371,7 +376,7 @@ def _uniform_(
             f"uniform_ expects to return a [from, to) range, but found from={a} > to={b}"
         )
     check_writable(self)
-    draw = uniform01(self._shape, self.dtype, generator)
+    draw = uniform01(self._shape, self.dtype, generator, self.device)
     store(self, draw * float(b - a) + float(a))
     return self
 
@@ -383,7 +388,8 @@ def _normal_(
     if std < 0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
     check_writable(self)
-    store(self, normal01(self._shape, self.dtype, generator) * float(std) + float(mean))
+    draw = normal01(self._shape, self.dtype, generator, self.device)
+    store(self, draw * float(std) + float(mean))
     return self
 
 
@@ -411,7 +417,7 @@ def _random_(
                 }[self.dtype.name]
             )
     check_writable(self)
-    store(self, integers(self._shape, low, high, self.dtype, generator))
+    store(self, integers(self._shape, low, high, self.dtype, generator, self.device))
     return self
 
 
@@ -420,11 +426,13 @@ for _name, _function in _fills.items():
     setattr(Tensor, _name, published(_name, _function))
 
 
-def keep_mask(shape: tuple[int, ...], p: float, generator: Generator | None = None) -> Tensor:
+def keep_mask(
+    shape: tuple[int, ...], p: float, generator: Generator | None = None, device: Any = None
+) -> Tensor:
     """True with probability 1 - p."""
     # the bits are a uniform int64
     threshold = min(int(p * 2.0**64) - (1 << 63), (1 << 63) - 1)
-    return bits(shape, generator) >= threshold
+    return bits(shape, generator, device) >= threshold
 
 
 # -- distributions ---------------------------------------------------------------------------------
@@ -473,7 +481,7 @@ def bernoulli(
             f"\"bernoulli_tensor_cpu_p_\" not implemented for '{input.type()[6:-6]}'"
         )
     _probability(0 if p is None else p, "bernoulli_")
-    draw = uniform01(input._shape, dtypes.float64, generator)
+    draw = uniform01(input._shape, dtypes.float64, generator, input.device)
     found = to_dtype(draw < (input.detach() if p is None else p), input.dtype)
     return _finish(found, False, out)
 
@@ -482,7 +490,7 @@ def _bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Generator | None = Non
     """Fill with 1 with probability p (a number or a tensor of them), else 0; -> self."""
     _probability(p, "bernoulli_")
     check_writable(self)
-    draw = uniform01(self._shape, dtypes.float64, generator)
+    draw = uniform01(self._shape, dtypes.float64, generator, self.device)
     store(self, to_dtype(draw < p, self.dtype))
     return self
 
@@ -646,7 +654,7 @@ def _log_normal_(
     """Fill with values whose logarithms are normal; -> self."""
     if not std > 0:
         raise RuntimeError(f"log_normal_ expects std > 0.0, but found std={std}")
-    draw = normal01(self._shape, self.dtype, generator)
+    draw = normal01(self._shape, self.dtype, generator, self.device)
     return _fill(self, NAMES["exp"](draw * float(std) + float(mean)))
 
 

@@ -43,6 +43,7 @@ class Adagrad(UpdateOptimizer):
         "differentiable": False,
         "fused": None,
     }
+    takes_sparse = True
 
     def __init__(
         self,
@@ -99,6 +100,15 @@ class Adagrad(UpdateOptimizer):
 
     def _update(self, param: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]) -> None:
         count = self._count_step(param, state)
+        if grad.is_sparse and group["weight_decay"] != 0:
+            raise RuntimeError("weight_decay option is not compatible with sparse gradients")
         grad = decayed(param, grad, group)
         lr = to_scalar(group["lr"]) / (1 + (count - 1) * group["lr_decay"])
+        if grad.is_sparse:
+            grad = grad.coalesce()
+            values, where = grad.values(), tuple(grad.indices())
+            state["sum"].index_put_(where, values * values, accumulate=True)
+            root = state["sum"][where].sqrt() + group["eps"]
+            param.index_put_(where, values / root * -lr, accumulate=True)
+            return
         update(adagrad_update, (param, state["sum"]), grad, group["eps"], lr)

@@ -176,8 +176,12 @@ class Optimizer:
     Raises:
         TypeError: ``params`` is a tensor, or holds something else.
         ValueError: ``params`` is empty, or holds a tensor that is no leaf or comes twice.
+
+    Attributes:
+        takes_sparse: whether gradients may be sparse tensors.
     """
 
+    takes_sparse = False
     _optimizer_step_pre_hooks: dict[int, Hook]
     _optimizer_step_post_hooks: dict[int, Hook]
     _optimizer_state_dict_pre_hooks: dict[int, Hook]
@@ -399,8 +403,10 @@ class Optimizer:
             grad = param.grad
             if grad is None:
                 continue
-            if grad.is_sparse:
-                raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
+            if grad.is_sparse and not self.takes_sparse:
+                name = type(self).__name__
+                hint = ", please consider SparseAdam instead" if "Adam" in name else ""
+                raise RuntimeError(f"{name} does not support sparse gradients{hint}")
             if fused and not param.is_floating_point():
                 raise RuntimeError(
                     "`fused=True` requires all the params to be floating point Tensors of"

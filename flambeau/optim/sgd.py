@@ -43,6 +43,8 @@ class SGD(Optimizer):
         (ICML 2013).
     """
 
+    takes_sparse = True
+
     def __init__(
         self,
         params: Iterable[Any],
@@ -89,6 +91,17 @@ class SGD(Optimizer):
             group.setdefault("differentiable", False)
             group.setdefault("fused", False)
 
+    def _sparse_step(self, param: Any, grad: Any, group: dict[str, Any], lr: Any) -> None:
+        """Update a parameter where its gradient has values (and had them, with momentum)."""
+        momentum = group["momentum"]
+        if momentum != 0:
+            state = self.state[param]
+            buf = state.get("momentum_buffer")
+            buf = grad if buf is None else buf * momentum + grad * (1 - group["dampening"])
+            state["momentum_buffer"] = buf = buf.coalesce()
+            grad = grad + buf * momentum if group["nesterov"] else buf
+        grad.add_into(param, -lr)
+
     @use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update the parameters once.
@@ -107,6 +120,9 @@ class SGD(Optimizer):
             for param, grad in self._with_grad(group):
                 if weight_decay != 0:
                     grad = grad.add(param, alpha=weight_decay)
+                if grad.is_sparse:
+                    self._sparse_step(param, grad, group, lr)
+                    continue
                 plain = (
                     not group["differentiable"]
                     and type(lr) is float

@@ -100,3 +100,53 @@ def test_reduced_products_agree_with_torch(
         a = matrix(lib.tensor(values), lib).coalesce().to_sparse_csr()
         found.append(lib.sparse.mm(a, lib.tensor(right), reduce).numpy())
     np.testing.assert_allclose(*found)
+
+
+@pytest.mark.skipif(not HAS_TORCH, reason="compares with PyTorch")
+@pytest.mark.parametrize("make", [
+    lambda lib, p: lib.optim.SGD(p, lr=0.1),
+    lambda lib, p: lib.optim.SGD(p, lr=0.1, momentum=0.9),
+    lambda lib, p: lib.optim.SparseAdam(p, lr=0.1),
+    lambda lib, p: lib.optim.Adagrad(p, lr=0.1),
+])  # fmt: skip
+@pytest.mark.parametrize("bag", [False, True])
+def test_embeddings_learn_from_sparse_gradients(make: Any, bag: bool) -> None:
+    found = {}
+    for lib in (flambeau, torch):
+        kind = lib.nn.EmbeddingBag if bag else lib.nn.Embedding
+        table = kind(6, 3, sparse=True, padding_idx=2)
+        start = np.arange(18, dtype=np.float32).reshape(6, 3) / 10
+        table.load_state_dict({"weight": lib.tensor(start)})
+        optimizer = make(lib, table.parameters())
+        for step in range(3):
+            places = lib.tensor([[0, 2, 4], [4, 1, 0], [4, 2, 4]][: 2 + step % 2])
+            optimizer.zero_grad()
+            ((table(places) - 1) ** 2).sum().backward()
+            grad = table.weight.grad
+            assert grad.is_sparse
+            optimizer.step()
+        grad = grad.coalesce()
+        found[lib] = [table.weight.detach().numpy(), grad.indices().numpy(), grad.values().numpy()]
+    for got, want in zip(found[flambeau], found[torch], strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+
+def test_sparse_gradients_accumulate_and_are_refused() -> None:
+    weight = flambeau.ones(5, 2, requires_grad=True)
+    embedding = flambeau.nn.functional.embedding
+    for places in ([0, 1], [1, 3]):
+        embedding(flambeau.tensor(places), weight, sparse=True).sum().backward()
+    assert weight.grad.is_sparse
+    assert weight.grad._nnz() == 4
+    assert weight.grad.to_dense().sum(1).tolist() == [2, 4, 0, 2, 0]
+    (embedding(flambeau.tensor([0]), weight, sparse=True).sum() + weight.sum()).backward()
+    assert weight.grad.to_dense().sum(1).tolist() == [6, 6, 2, 4, 2]
+    weight.grad = None
+    embedding(flambeau.tensor([0]), weight, sparse=True).sum().backward()
+    for name, hint in (("AdamW", "SparseAdam"), ("RMSprop", "sparse")):
+        with pytest.raises(RuntimeError, match=hint):
+            getattr(flambeau.optim, name)([weight]).step()
+    weight.grad.mul_(3)
+    assert weight.grad.to_dense()[0].tolist() == [3, 3]
+    flambeau.optim.SGD([weight]).zero_grad(set_to_none=False)
+    assert weight.grad._nnz() == 0

@@ -13,8 +13,7 @@ import flambeau
 torch = pytest.importorskip("torch")
 database = pytest.importorskip("torch.testing._internal.common_modules")
 
-#: Recurrent and lazy modules are tested elsewhere; `LinearCrossEntropyLoss`, which chunks by hand
-#: what is one program here, is not there.
+#: Recurrent and lazy modules are tested elsewhere.
 INFOS = {
     info.module_cls.__name__: info
     for info in database.module_db
@@ -27,7 +26,6 @@ INFOS = {
         "LSTMCell",
         "GRUCell",
         "EmbeddingBag",
-        "LinearCrossEntropyLoss",
     )
     and not info.module_cls.__name__.startswith("Lazy")
 }

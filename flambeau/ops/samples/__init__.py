@@ -16,6 +16,7 @@ for _module in iter_modules(__path__):
 _BY_RULE = (
     "embedding",  # the entry for padding gets no gradient
     "_embedding",
+    "_embedding_sparse",
     "native_batch_norm",  # as of native_layer_norm
     "native_layer_norm",  # mean and deviation are results without derivatives
     "_cross_entropy",  # the log-sum-exp is kept for the rule alone

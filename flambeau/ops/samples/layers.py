@@ -97,6 +97,10 @@ SAMPLES: dict[str, Samples] = {
         (r(3, 4), r(3, 5), r(2, 4, 5), r(2)),
         (r(2, 3, 4), r(2, 3, 5), r(2, 4, 5)),
     ],
+    "_embedding_sparse": lambda r: [
+        (r(5, 4), classes(r, 2, 3, count=5), -1),
+        (r(5, 4), classes(r, 7, count=5), 2),
+    ],
     "_embedding": lambda r: [
         (r(5, 4), classes(r, 2, 3, count=5), -1),
         (r(5, 4), classes(r, 7, count=5), 2),
