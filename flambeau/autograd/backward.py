@@ -239,7 +239,7 @@ def _accumulate(leaf: Tensor, g: Tensor, create: bool) -> None:
 
 def _own(g: Tensor) -> Tensor:
     """A gradient with memory and identity of its own, so that writing to it harms nobody."""
-    return g.clone()  # type: ignore[no-any-return]  # elided where nobody else holds g
+    return g.clone()  # elided where nobody else holds g
 
 
 def _call_hooks(hooks: dict[int, Any], g: Any) -> Any:
