@@ -31,6 +31,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "torch.nn.modules.module": ("flambeau.nn.module", "flambeau.nn.state", "flambeau.nn.hooks"),
     "torch.nn.modules.transformer": ("flambeau.nn.transformer",),
     "torch.nn.parallel": ("flambeau.nn.parallel", "flambeau.nn.data_parallel"),
+    "torch.nn.parallel.distributed": ("flambeau.distributed.ddp",),
     "torch.random": ("flambeau.random", "flambeau"),
     "torch.serialization": ("flambeau.serialization", "flambeau"),
     "torch.utils.model_zoo": ("flambeau.interpose.standins.hub",),

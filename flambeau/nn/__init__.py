@@ -3,6 +3,9 @@
 The computations are in :mod:`flambeau.nn.functional`, initial values in :mod:`flambeau.nn.init`.
 """
 
+import importlib
+from typing import Any
+
 from flambeau.nn import functional, init, utils
 from flambeau.nn.activation import (
     CELU,
@@ -175,6 +178,14 @@ from flambeau.nn.upsampling import (
     UpsamplingBilinear2d,
     UpsamplingNearest2d,
 )
+
+
+def __getattr__(name: str) -> Any:
+    """`parallel`, imported when it is first asked for: it stands on `flambeau.distributed`."""
+    if name == "parallel":
+        return importlib.import_module("flambeau.nn.parallel")
+    raise AttributeError(f"module 'flambeau.nn' has no attribute {name!r}")
+
 
 __all__ = [
     "AdaptiveAvgPool1d",

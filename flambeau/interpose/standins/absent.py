@@ -52,8 +52,6 @@ ABSENT: dict[str, str] = {
     "torch.fx.node": "Argument Node Target",
     "torch.fx.proxy": "Proxy",
     "torch.nn.quantized": "FloatFunctional",
-    "torch.nn.parallel": "DistributedDataParallel",
-    "torch.nn.parallel.distributed": "DistributedDataParallel",
     "torch.utils.flop_counter": "FlopCounterMode",
     "torch.utils.data.graph_settings": "apply_random_seed",
 }
@@ -91,7 +89,7 @@ def absent_class(path: str) -> type:
     """A class without instances: isinstance() and annotations work, making one raises.
 
     Args:
-        path: its name in torch, such as ``torch.nn.parallel.DistributedDataParallel``.
+        path: its name in torch, such as ``torch.fx.GraphModule``.
     """
 
     def refuse(cls: type, *args: Any, **options: Any) -> NoReturn:
