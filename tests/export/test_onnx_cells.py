@@ -41,6 +41,8 @@ class Of(nn.Module):
 
 def compare(call: cases.Call, opset: int) -> bool:
     """Export a sample, run it and compare; False where it cannot be exported."""
+    tensors = [x for x in tree_leaves((call.args, call.kwargs)) if isinstance(x, flambeau.Tensor)]
+    given = [x.detach().contiguous().numpy().copy() for x in tensors]
     try:
         program = export(Of(call.row.call), call.args, call.kwargs)
     except (ExportError, RuntimeError):
@@ -48,14 +50,13 @@ def compare(call: cases.Call, opset: int) -> bool:
     wanted = [cases.array(t) for t in call()]
     if not program.traced.outputs:
         return False
-    given = [x for x in tree_leaves((call.args, call.kwargs)) if isinstance(x, flambeau.Tensor)]
     try:
         model = build(program, opset)
     except ExportError as error:
         words = str(error)
         assert "complex" in words or any(f"  {row}: " in words for row in UNSUPPORTED), words
         return False
-    found = results(model, [x.detach().contiguous().numpy() for x in given])
+    found = results(model, given)
     assert len(found) == len(wanted)
     for got, want in zip(found, wanted, strict=True):
         dtype = str(got.dtype)
