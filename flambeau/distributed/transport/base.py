@@ -177,6 +177,8 @@ class Transport(abc.ABC):
     """
 
     name = ""
+    #: Whether any thread of the process may start and await calls.
+    threaded = False
 
     def __init__(self, rank: int, size: int, timeout: float = 1800.0) -> None:
         self.rank = rank

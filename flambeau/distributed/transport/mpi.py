@@ -150,6 +150,7 @@ class MPI(Transport):
     """
 
     name = "mpi"
+    threaded = True
 
     def __init__(self, communicator: Any, timeout: float = 1800.0) -> None:
         from mpi4py import MPI as mpi
