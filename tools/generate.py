@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from flambeau.codegen import lowerings  # noqa: E402
+from flambeau.export.onnx.cells import support  # noqa: E402
 from flambeau.ir.graph import Op  # noqa: E402
 from flambeau.kernels.claims import CLAIMS  # noqa: E402
 from flambeau.ops.rows import FUNCTIONAL, NAMES, ROWS, SPACES  # noqa: E402
@@ -89,19 +90,19 @@ def document() -> str:
         f"The table holds {len(ROWS)} rows. Kinds are those of `flambeau/ir/graph.py`; a composite",
         "is made of other rows. *Gradient* says whether a row has a rule of its own; *CPU* how it",
         "is compiled: into a fused loop, as a kernel, as a library call inside the program, or",
-        "through its body.",
+        "through its body. *ONNX* says whether an exported model has operators for it.",
         "",
     ]
     modules: dict[str, list[str]] = {}
     for name, row in ROWS.items():
         modules.setdefault(row.module.rpartition(".")[2] or "the IR itself", []).append(name)
     for module in sorted(modules):
-        lines += [f"## {module}", "", "| row | meaning | kind | as | gradient | CPU |",
-                  "|---|---|---|---|---|---|"]  # fmt: skip
+        lines += [f"## {module}", "", "| row | meaning | kind | as | gradient | CPU | ONNX |",
+                  "|---|---|---|---|---|---|---|"]  # fmt: skip
         for name in sorted(modules[module]):
             row = ROWS[name]
             cells = (f"`{name}`", first_line(row.doc), row.kind, spelling(name, row),
-                     gradient(row), lowering(row))  # fmt: skip
+                     gradient(row), lowering(row), support(row))  # fmt: skip
             lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
     return "\n".join(lines)

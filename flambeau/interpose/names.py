@@ -32,6 +32,8 @@ MODULES: dict[str, tuple[str, ...]] = {
     "torch.nn.modules.transformer": ("flambeau.nn.transformer",),
     "torch.nn.parallel": ("flambeau.nn.parallel", "flambeau.nn.data_parallel"),
     "torch.nn.parallel.distributed": ("flambeau.distributed.ddp",),
+    "torch.onnx": ("flambeau.export.onnx", "flambeau.interpose.standins.onnx"),
+    "torch.onnx.errors": ("flambeau.export.onnx",),
     "torch.random": ("flambeau.random", "flambeau"),
     "torch.serialization": ("flambeau.serialization", "flambeau"),
     "torch.utils.model_zoo": ("flambeau.interpose.standins.hub",),

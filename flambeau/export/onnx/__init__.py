@@ -1,6 +1,6 @@
 """ONNX: exported programs as models that other runtimes run. See docs/export.md."""
 
 from flambeau.export.onnx.builder import OnnxExporterError
-from flambeau.export.onnx.exporting import ONNXProgram, export
+from flambeau.export.onnx.exporting import ONNXProgram, TrainingMode, export, is_in_onnx_export
 
-__all__ = ["ONNXProgram", "OnnxExporterError", "export"]
+__all__ = ["ONNXProgram", "OnnxExporterError", "TrainingMode", "export", "is_in_onnx_export"]

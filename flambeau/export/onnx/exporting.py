@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,26 @@ DEFAULT_OPSET = 23
 _FAMILIES = (elementwise, indexing, layers, recurrent)
 #: Initializers of more bytes than this together do not fit in the file, with room for the rest.
 _MOST_INSIDE = (1 << 31) - (1 << 20)
+
+
+class TrainingMode(IntEnum):
+    """What becomes of a module's mode while it is traced."""
+
+    EVAL = 0
+    PRESERVE = 1
+    TRAINING = 2
+
+
+class _Exporting(threading.local):
+    now = False
+
+
+_exporting = _Exporting()
+
+
+def is_in_onnx_export() -> bool:
+    """Whether a module is traced for `export` now, in this thread."""
+    return _exporting.now
 
 
 class ONNXProgram:
@@ -380,9 +402,11 @@ def export(
         optimize: whether equal nodes are joined.
         verify: whether the model is run in onnxruntime and compared.
         keep_initializers_as_inputs: whether a runtime may be given other weights.
-        training: `TrainingMode.TRAINING` or `PRESERVE` leave the module's mode.
-        dynamo, custom_translation_table, report, profile, dump_exported_program, artifacts_dir,
-            fallback, operator_export_type, do_constant_folding, custom_opsets,
+        training: `TrainingMode.TRAINING` or `PRESERVE` leave the module's mode, which otherwise is
+            evaluation.
+        custom_translation_table: refused; a row's operators are its cell.
+        dynamo, report, profile, dump_exported_program, artifacts_dir, fallback,
+            operator_export_type, do_constant_folding, custom_opsets,
             export_modules_as_functions, autograd_inlining: accepted, without effect.
 
     Returns:
@@ -400,6 +424,8 @@ def export(
         ['Gemm']
     """
     names = list(input_names or ())
+    if custom_translation_table:
+        raise NotImplementedError("custom_translation_table: rows have their cells in flambeau")
     if isinstance(model, ExportedProgram):
         program = model
     else:
@@ -434,6 +460,7 @@ def export(
 def _traced(model: Module, args: Any, kwargs: Any, dynamic: Any, training: Any) -> ExportedProgram:
     """The module as a program, in evaluation mode unless asked otherwise."""
     keep = getattr(training, "name", training) in ("TRAINING", "PRESERVE")
+    before, _exporting.now = _exporting.now, True
     modes = {m: m.training for m in model.modules()}
     needs = [p for p in model.parameters() if p.requires_grad]
     try:
@@ -443,6 +470,7 @@ def _traced(model: Module, args: Any, kwargs: Any, dynamic: Any, training: Any) 
             p.requires_grad_(False)
         return export_program(model, args, kwargs, dynamic_shapes=dynamic)
     finally:
+        _exporting.now = before
         for p in needs:
             p.requires_grad_(True)
         for m, mode in modes.items():
@@ -493,4 +521,12 @@ def _from_axes(model: Module, args: Any, kwargs: Any, axes: Mapping[str, Any], n
     return tuple(spec) + tuple(of(k) for k in kwargs)
 
 
-__all__ = ["DEFAULT_OPSET", "OPSETS", "ONNXProgram", "build", "export"]
+__all__ = [
+    "DEFAULT_OPSET",
+    "OPSETS",
+    "ONNXProgram",
+    "TrainingMode",
+    "build",
+    "export",
+    "is_in_onnx_export",
+]

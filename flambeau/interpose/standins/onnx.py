@@ -1,4 +1,4 @@
-"""``torch.onnx``: what libraries register for an exporter of traced programs, which is not here."""
+"""``torch.onnx``: what libraries register for an exporter of TorchScript, which is not here."""
 
 from __future__ import annotations
 
@@ -8,13 +8,8 @@ from typing import Any
 symbolic_opset11 = SimpleNamespace()
 
 
-def is_in_onnx_export() -> bool:
-    """False."""
-    return False
-
-
 def register_custom_op_symbolic(symbolic_name: str, symbolic_fn: Any, opset_version: int) -> None:
-    """Accepted: nothing is traced."""
+    """Accepted: there is no TorchScript to be written."""
 
 
 unregister_custom_op_symbolic = register_custom_op_symbolic
