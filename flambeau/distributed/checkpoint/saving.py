@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import operator
 import os
 import secrets
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ from flambeau.distributed.checkpoint.format import (
 )
 from flambeau.distributed.checkpoint.layout import (
     Box,
+    Leaf,
     is_stateful,
     leaves,
     nested,
@@ -456,7 +459,7 @@ def load(
 
     Args:
         state_dict: says what is wanted, and in which parts; objects with `load_state_dict` are
-            given what was read.
+            given what was read. An empty dictionary takes all that the checkpoint has there.
         checkpoint_id: the folder.
         storage_reader: in its place, a folder with settings.
         planner: `DefaultLoadPlanner(allow_partial_load=True)` lets names be missing.
@@ -485,34 +488,52 @@ def _load(state_dict: dict[str, Any], reader: FileSystemReader, partial: bool) -
     target = {
         key: value.state_dict() if key in stateful else value for key, value in state_dict.items()
     }
-    wanted = leaves(target)
-    missing = [name for name in wanted if name not in metadata.paths]
-    if missing and not partial:
-        raise RuntimeError(f"Missing key in checkpoint state_dict: {', '.join(missing)}.")
-    for name, leaf in wanted.items():
+    for name, leaf in leaves(target).items():
         stored = metadata.state_dict_metadata.get(name)
-        if name in missing:
-            continue
-        if stored is None:
-            put(target, leaf.path, _value(metadata.values[name], files))
-        elif isinstance(leaf.value, flambeau.Tensor):
-            whole, box, tensor = part_of(leaf.value)
-            if whole != stored.shape:
-                raise ValueError(
-                    f"Size mismatch between saved {list(stored.shape)} and current: {list(whole)}"
-                    f" for {name}"
-                )
-            if box.numel():
-                with flambeau.no_grad():
-                    tensor.copy_(_tensor(stored, box, files))
-        else:
-            box = Box((0,) * len(stored.shape), stored.shape)
-            put(target, leaf.path, _tensor(stored, box, files))
+        if stored is not None and isinstance(leaf.value, flambeau.Tensor):
+            _fill(name, leaf.value, stored, files)
+        elif name in metadata.paths:
+            put(target, leaf.path, _whole(name, metadata, files))
+        elif below := _below(leaf, metadata):
+            found = {metadata.paths[n]: _whole(n, metadata, files) for n in below}
+            put(target, leaf.path, reduce(operator.getitem, leaf.path, nested(found)))
+        elif not partial:
+            raise RuntimeError(f"Missing key in checkpoint state_dict: {name}.")
     for key, value in target.items():
         if key in stateful:
             stateful[key].load_state_dict(value)
         else:
             state_dict[key] = value
+
+
+def _below(leaf: Leaf, metadata: Metadata) -> list[str]:
+    """Names inside an empty dictionary, which takes whatever there is: the state of an optimizer
+    that has not stepped."""
+    if not isinstance(leaf.value, Mapping):
+        return []
+    depth = len(leaf.path)
+    return [name for name, path in metadata.paths.items() if path[:depth] == leaf.path]
+
+
+def _fill(name: str, tensor: Any, stored: Stored, files: Files) -> None:
+    """Load this rank's part of a tensor into it."""
+    whole, box, local = part_of(tensor)
+    if whole != stored.shape:
+        raise ValueError(
+            f"Size mismatch between saved {list(stored.shape)} and current: {list(whole)}"
+            f" for {name}"
+        )
+    if box.numel():
+        with flambeau.no_grad():
+            local.copy_(_tensor(stored, box, files))
+
+
+def _whole(name: str, metadata: Metadata, files: Files) -> Any:
+    """An entry of the checkpoint."""
+    stored = metadata.state_dict_metadata.get(name)
+    if stored is None:
+        return _value(metadata.values[name], files)
+    return _tensor(stored, Box((0,) * len(stored.shape), stored.shape), files)
 
 
 def _value(value: Any, files: Files) -> Any:
@@ -562,9 +583,5 @@ def read(
     for name, path in metadata.paths.items():
         if keys is not None and not any(name == k or name.startswith(f"{k}.") for k in keys):
             continue
-        stored = metadata.state_dict_metadata.get(name)
-        if stored is None:
-            found[path] = _value(metadata.values[name], files)
-        else:
-            found[path] = _tensor(stored, Box((0,) * len(stored.shape), stored.shape), files)
+        found[path] = _whole(name, metadata, files)
     return nested(found)

@@ -161,7 +161,7 @@ def get_optimizer_state_dict(
 
     Returns:
         `{"state": {name: {...}}, "param_groups": [{..., "params": [names]}]}`; an optimizer that
-        has not stepped yet makes a step that changes no parameter, so that there is a state to fill.
+        has not stepped yet makes a step that changes no parameter, so that it has a state.
     """
     options = options or StateDictOptions()
     names = _names(model)
