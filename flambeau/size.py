@@ -123,7 +123,10 @@ def shape_of(sizes: Sequence[Any] | Iterable[Any]) -> tuple[int, ...]:
     if len(found) == 1 and not isinstance(found[0], int) and hasattr(found[0], "__iter__"):
         found = tuple(found[0])
     try:
-        return tuple(n if type(n) is int else n.__index__() for n in found)
+        for n in found:
+            if type(n) is not int:
+                return tuple([n if type(n) is int else n.__index__() for n in found])
+        return found
     except AttributeError:
         wrong = next(n for n in found if not hasattr(n, "__index__"))
         raise TypeError(
@@ -131,6 +134,7 @@ def shape_of(sizes: Sequence[Any] | Iterable[Any]) -> tuple[int, ...]:
         ) from None
 
 
+@lru_cache(maxsize=8192)
 def view_strides(
     shape: tuple[int, ...], strides: tuple[int, ...], new: tuple[int, ...]
 ) -> tuple[int, ...] | None:

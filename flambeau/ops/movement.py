@@ -6,6 +6,7 @@ A view row computes (shape, strides, offset) over the storage; nothing is record
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 from flambeau import overriding, record
@@ -396,6 +397,7 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
     return view_as_shape(input, sizes)
 
 
+@lru_cache(maxsize=8192)
 def infer_size(sizes: tuple[int, ...], numel: int) -> tuple[int, ...]:
     """Sizes with -1 filled in; RuntimeError when they do not hold `numel` elements."""
     if -1 in sizes:

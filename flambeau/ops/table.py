@@ -523,7 +523,7 @@ def emit(
             exposed = True
         if device is None:
             device = cell.device
-        elif cell.device != device:
+        elif cell.device is not device and cell.device != device:
             raise RuntimeError(
                 f"Expected all tensors to be on the same device, but found at least "
                 f"two devices, {device} and {cell.device}!"
@@ -548,14 +548,15 @@ def emit_many(
     tensors = tuple(tensors)
     device = tensors[0]._cell.device
     specs = tuple(specs)
-    src = (*(t._node() for t in tensors), *numbers)
+    src = (*[t._node() for t in tensors], *numbers)
     node = Node(op, src, (*attrs, specs), specs[0][0], specs[0][1])
-    with record.tracing():  # nothing runs until every result has its tensor
-        outs = tuple(
-            make(Node(PICK, (node,), (k,), shape, dtype), device)
-            for k, (shape, dtype) in enumerate(specs)
-        )
-    if record.sync or any(record.is_exposed(t._cell) for t in tensors):
+    cells = [
+        record.Cell(Node(PICK, (node,), (k,), shape, dtype), device)
+        for k, (shape, dtype) in enumerate(specs)
+    ]
+    outs = tuple([over(c, shape, d) for c, (shape, d) in zip(cells, specs, strict=True)])
+    record.place(cells, [])
+    if any(record.is_exposed(t._cell) for t in tensors):
         record.settle()
     return outs
 
