@@ -266,13 +266,12 @@ scatter_from.vjp(lambda g, out, input, group, root, sizes: (gather_to(g, group, 
 
 
 def _sent(g: Tensor, out: Any, input: Any, group: Any, peer: int, tag: int) -> Any:
-    like = NAMES["zeros"](input.shape, dtype=input.dtype, device=input.device)
-    return (receive_from(like, group, peer, tag),)
+    zeros = NAMES["zeros"](input.shape, dtype=input.dtype, device=input.device)
+    return (receive_from(zeros + g * 0, group, peer, tag),)  # on the tape where `g` is
 
 
 def _received(g: Tensor, out: Any, input: Any, group: Any, peer: int, tag: int) -> Any:
-    send_to(g, group, peer, tag)
-    return (None,)
+    return (NAMES["zeros_like"](g) + send_to(g, group, peer, tag),)
 
 
 send_to.vjp(_sent)

@@ -15,7 +15,6 @@ other by collectives alone, not by locks.
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -192,8 +191,12 @@ class _Room:
         self.size = size
         self.slots: dict[int, _Slot] = {}
         self.rooms: dict[int, _Room] = {}
-        self.mail: dict[tuple[int, int, int], deque[Array]] = {}
+        self.boxes: dict[tuple[int, int, int], _Box] = {}
         self.aborted: str | None = None
+
+    def box(self, sender: int, receiver: int, tag: int) -> _Box:
+        """The messages between two ranks with one tag."""
+        return self.boxes.setdefault((sender, receiver, tag), _Box())
 
 
 class _Waiting(Work):
@@ -227,27 +230,51 @@ class _Collective(_Waiting):
             raise DistError(self.slot.error)
 
 
+class _Box:
+    """Messages from one rank to another with one tag, in the order in which they were sent.
+
+    The n-th that is asked for is the n-th that was sent, whichever is waited for first.
+    """
+
+    def __init__(self) -> None:
+        self.sent: list[Array | None] = []
+        self.asked = 0
+
+
 class _Receive(_Waiting):
     def __init__(self, transport: Local, call: Call) -> None:
+        super().__init__(transport, self._here, f"{call.signature()} from rank {call.peer}")
         self.call = call
-        super().__init__(transport, lambda: self._box() is not None, call.signature())
+        self.found: tuple[_Box, int] | None = None
+        if call.peer >= 0:
+            self._ask(call.peer)
 
-    def _box(self) -> deque[Array] | None:
-        mail, call, rank = self.transport.room.mail, self.call, self.transport.rank
-        peers = range(self.transport.size) if call.peer < 0 else (call.peer,)
-        for peer in peers:
-            box = mail.get((peer, rank, call.tag))
-            if box:
-                call.peer = peer
-                return box
-        return None
+    def _ask(self, peer: int) -> None:
+        box = self.transport.room.box(peer, self.transport.rank, self.call.tag)
+        self.call.peer = peer
+        self.found = (box, box.asked)
+        box.asked += 1
+
+    def _here(self) -> bool:
+        room, rank = self.transport.room, self.transport.rank
+        if self.found is None:  # from any rank
+            for peer in range(room.size):
+                box = room.box(peer, rank, self.call.tag)
+                if len(box.sent) > box.asked:
+                    self._ask(peer)
+                    return True
+            return False
+        box, number = self.found
+        return len(box.sent) > number
 
     def wait(self, timeout: float | None = None) -> None:
         """Let the other ranks run until one has sent it."""
         super().wait(timeout)
-        box = self._box()
-        assert box is not None
-        self.call.targets[0][...] = box.popleft().reshape(self.call.targets[0].shape)
+        assert self.found is not None
+        box, number = self.found
+        source, box.sent[number] = box.sent[number], None
+        if source is not None:
+            self.call.targets[0][...] = source.reshape(self.call.targets[0].shape)
 
 
 class Local(Transport):
@@ -265,8 +292,7 @@ class Local(Transport):
     def issue(self, call: Call) -> Work:
         """Leave a call with the others'; the last to come moves everybody's data."""
         if call.name == "send":
-            box = self.room.mail.setdefault((self.rank, call.peer, call.tag), deque())
-            box.append(call.sources[0].copy())
+            self.room.box(self.rank, call.peer, call.tag).sent.append(call.sources[0].copy())
             return Done()
         if call.name == "recv":
             return _Receive(self, call)
