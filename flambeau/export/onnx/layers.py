@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from flambeau.dtype import int64
-from flambeau.export.onnx.builder import Builder, known, same, same_shape
+from flambeau.dtype import bool as bool_dtype
+from flambeau.dtype import float32, int32, int64
+from flambeau.export.onnx.builder import Builder, known, same
 from flambeau.export.onnx.cells import cell
 from flambeau.ir.graph import Node
+from flambeau.ops.attention import mask_mod
+from flambeau.ops.resampling import band
 from flambeau.ops.table import HOLE
 
 
@@ -222,38 +226,175 @@ def _max_pool(b: Builder, node: Node) -> Any:
     return b.reshape(values, shape), places
 
 
+# -- sums over windows -----------------------------------------------------------------------------
+
+#: Modes of interpolation -> Resize's: (mode, how coordinates are taken, how they are rounded).
+_MODES = {
+    "nearest": ("nearest", "asymmetric", "floor"),
+    "nearest-exact": ("nearest", "half_pixel", "round_prefer_ceil"),
+    "linear": ("linear", "half_pixel", None),
+    "cubic": ("cubic", "half_pixel", None),
+}
+
+
+def _pooled(node: Node, used: set[int]) -> bool:
+    first, second, transposed = node.attrs[5]
+    return not transposed and {first[0], second[0]} <= {"same", "windows"}
+
+
+@cell("_resample", when=_pooled)
+def _window_sums(b: Builder, node: Node) -> Any:
+    """The mean of each window, times its places."""
+    x, how = node.src[0], node.attrs[5]
+    windows = [w if w[0] == "windows" else ("windows", w[1], w[1], 1, 1, 0) for w in how[:2]]
+    given = b.op("Unsqueeze", b.value(x), b.ints([1]))
+    mean = b.op(
+        "AveragePool",
+        given,
+        kernel_shape=[w[3] for w in windows],
+        strides=[w[4] for w in windows],
+        pads=[w[5] for w in windows] + [_ends((*w[1:], 1)) or 0 for w in windows],
+        count_include_pad=1,
+    )
+    area = b.number(windows[0][3] * windows[1][3], x.dtype)
+    return (b.op("Mul", b.op("Squeeze", mean, b.ints([1])), area),)
+
+
+def _from_sizes(key: Any) -> bool:
+    """Whether places follow from the sizes alone, not from a factor that was given."""
+    return key[0] == "same" or key[4] or abs(key[3] * key[2] - key[1]) <= 1e-6 * key[1]
+
+
+def _scale_of(key: Any) -> float:
+    """Resize's factor of a dimension."""
+    return 1.0 if key[0] == "same" else float(np.float32(1 / key[3]))
+
+
+def _interpolated(node: Node, used: set[int]) -> bool:
+    first, second, transposed = node.attrs[5]
+    changed = [key for key in (first, second) if key[0] != "same"]
+    if transposed or not all(key[0] in _MODES for key in changed):
+        return False
+    if len({(key[0], key[4]) for key in changed}) != 1:
+        return False
+    exact = all(math.floor(key[1] * _scale_of(key)) == key[2] for key in changed)
+    return exact or all(map(_from_sizes, changed))
+
+
+@cell("_resample", when=_interpolated)
+def _resize(b: Builder, node: Node) -> Any:
+    x, keys = node.src[0], node.attrs[5][:2]
+    kind, _, _, _, align = next(key for key in keys if key[0] != "same")
+    mode, places, rounding = _MODES[kind]
+    scales = sizes = None
+    if all(map(_from_sizes, keys)):
+        sizes = b.sizes([x.shape[0], 1, *node.attrs[-1][0][0][1:]])
+    else:
+        scales = b.constant([1, 1, *map(_scale_of, keys)], float32)
+    found = b.op(
+        "Resize",
+        b.op("Unsqueeze", b.value(x), b.ints([1])),
+        None,
+        scales,
+        sizes,
+        mode=mode,
+        coordinate_transformation_mode="align_corners" if align else places,
+        nearest_mode=rounding,
+        cubic_coeff_a=-0.75 if mode == "cubic" else None,
+    )
+    return (b.op("Squeeze", found, b.ints([1])),)
+
+
+@cell("_resample")
+def _band_products(b: Builder, node: Node) -> Any:
+    """Windows of other forms: products with the matrices that they are."""
+    x, (first, second, transposed) = node.src[0], node.attrs[5]
+    found = b.value(x)
+    if second[0] != "same":
+        found = b.op("MatMul", found, b.constant(_matrix(second, transposed).T, x.dtype))
+    if first[0] != "same":
+        found = b.op("MatMul", b.constant(_matrix(first, transposed), x.dtype), found)
+    return (b.op("Identity", found) if found is b.value(x) else found,)
+
+
+def _matrix(key: Any, transposed: bool) -> Any:
+    """(results, elements): what each element weighs in each result of a dimension."""
+    found = band(key, transposed)
+    size = key[2] if transposed and len(key) > 2 else key[1]
+    matrix = np.zeros((len(found.starts), size))
+    for row, (start, count) in enumerate(zip(found.starts, found.counts, strict=True)):
+        matrix[row, start : start + count] = found.weights[row, :count]
+    return matrix
+
+
 # -- attention -------------------------------------------------------------------------------------
 
 
-def _without_mods(node: Node, used: set[int]) -> bool:
+def _masked_at_most(node: Node, used: set[int]) -> bool:
+    """Whether scores are only scaled and masked, and nothing but the result is read."""
     how = node.attrs[3]
-    plain = how.score is None and how.mask is None and how.keep is None and how.blocks is None
-    sizes = (*node.src[0].shape, *node.src[1].shape)
-    return plain and used <= {0} and not any(known(n) and n == 0 for n in sizes)
+    mods = [m for m in (how.score, how.mask) if m is not None]
+    if how.keep is not None or how.blocks is not None or len(mods) > 1 or used > {0}:
+        return False
+    if any(known(n) and n == 0 for s in node.src[:3] for n in s.shape):
+        return False
+    return all(
+        m == mask_mod(node.src[3].shape, node.src[3].dtype, m.score)
+        and (m is how.mask) == (node.src[3].dtype is bool_dtype)
+        for m in mods
+    )
 
 
-@cell("_attention", since=23, when=_without_mods)
+def _seen(b: Builder, mask: Node, query: Node, found: Any) -> Any:
+    """Results with 0 for queries that see no key."""
+    given, last = b.value(mask), b.ints([-1])
+    if mask.dtype is bool_dtype:
+        some = b.cast(b.op("ReduceMax", b.cast(given, int32), last), bool_dtype)
+    else:
+        top = b.op("ReduceMax", given, last)
+        some = b.op("Greater", top, b.number(-math.inf, mask.dtype))
+    return b.where(some, found, b.number(0, query.dtype))
+
+
+@cell("_attention", since=23, when=_masked_at_most)
 def _attention(b: Builder, node: Node) -> Any:
-    query, key, value, how = arguments(node)[:4]
+    query, key, value, how, *rest = arguments(node)
+    mask = rest[0] if rest and isinstance(rest[0], Node) else None
     found = b.op(
-        "Attention", *(b.value(x) for x in (query, key, value)), is_causal=int(how.causal),
-        scale=float(how.scale),
+        "Attention", *(b.value(x) for x in (query, key, value)), _mask_of(b, mask, query),
+        is_causal=int(how.causal), scale=float(how.scale),
     )  # fmt: skip
-    return (found,)
+    return (found if mask is None else _seen(b, mask, query, found),)
 
 
 def _one_head_each(node: Node, used: set[int]) -> bool:
-    same_heads = same_shape([node.src[0].shape[1]], [node.src[1].shape[1]])
-    return _without_mods(node, used) and not node.attrs[3].causal and same_heads
+    return same(node.src[0].shape[1], node.src[1].shape[1]) and _masked_at_most(node, used)
 
 
 @cell("_attention", when=_one_head_each)
 def _softmax_attention(b: Builder, node: Node) -> Any:
-    query, key, value, how = arguments(node)[:4]
-    turned = b.transpose(b.value(key), (0, 1, 3, 2))
-    scores = b.op("MatMul", b.value(query), turned)
+    query, key, value, how, *rest = arguments(node)
+    mask = rest[0] if rest and isinstance(rest[0], Node) else None
+    scores = b.op("MatMul", b.value(query), b.transpose(b.value(key), (0, 1, 3, 2)))
     scores = b.op("Mul", scores, b.number(how.scale, query.dtype))
-    return (b.op("MatMul", b.op("Softmax", scores, axis=-1), b.value(value)),)
+    if how.causal:
+        rows = b.op("Unsqueeze", b.count(query.shape[2]), b.ints([1]))
+        below = b.op("LessOrEqual", b.count(key.shape[2]), rows)
+        scores = b.where(below, scores, b.number(-math.inf, query.dtype))
+    if mask is not None and mask.dtype is bool_dtype:
+        scores = b.where(b.value(mask), scores, b.number(-math.inf, query.dtype))
+    elif mask is not None:
+        scores = b.op("Add", scores, _mask_of(b, mask, query))
+    found = b.op("MatMul", b.op("Softmax", scores, axis=-1), b.value(value))
+    return (found if mask is None else _seen(b, mask, query, found),)
+
+
+def _mask_of(b: Builder, mask: Node | None, query: Node) -> Any:
+    """A mask, numbers in the dtype of the scores."""
+    if mask is None:
+        return None
+    plain = mask.dtype in (bool_dtype, query.dtype)
+    return b.value(mask) if plain else b.cast(b.value(mask), query.dtype)
 
 
 __all__ = ["arguments"]
