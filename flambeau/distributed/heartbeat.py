@@ -23,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
+from flambeau.distributed import segments
 from flambeau.distributed.recorder import flight_record, waiting
 
 LAUNCHER = "FLAMBEAU_LAUNCHER"
@@ -142,4 +143,5 @@ def _end(code: int) -> NoReturn:
             stream.flush()
         except (OSError, ValueError):
             pass
+    segments.unlink_own()
     os._exit(code)

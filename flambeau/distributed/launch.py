@@ -23,6 +23,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
+from flambeau.distributed import segments
 from flambeau.distributed.heartbeat import LAUNCHER
 from flambeau.distributed.supervisor import Failure, Limits, Watch
 
@@ -31,10 +32,9 @@ END_SECONDS = 10.0
 """Within this time after a failure was seen, no process of the job is left."""
 
 _BANNERS = (  # what hydra says when ranks do not end by themselves
-    *("YOUR APPLICATION TERMINATED", "This typically refers", "Please see the FAQ"),
-    *("=   ", "=====", "Abort("),
+    *(b"YOUR APPLICATION TERMINATED", b"This typically refers", b"Please see the FAQ"),
+    *(b"=   ", b"=====", b"Abort("),
 )
-_SEGMENT = re.compile(r"/dev/shm/mpich_shm_\w+")
 _SIGNALLED = re.compile(rb"EXIT STRING: (.*) \(signal \d+\)")
 
 
@@ -133,7 +133,7 @@ class _Forward(threading.Thread):
         super().__init__(daemon=True)
         self.source = source
         self.target = target
-        self.ending = False
+        self.banners: list[bytes] = []
         self.signalled = ""
         self.start()
 
@@ -142,7 +142,8 @@ class _Forward(threading.Thread):
         for line in self.source:
             if found := _SIGNALLED.search(line):
                 self.signalled = self.signalled or found[1].decode()
-            if line.startswith(tuple(b.encode() for b in _BANNERS)) and self.ending:
+            if line.startswith(_BANNERS):
+                self.banners.append(line)
                 continue
             with contextlib.suppress(OSError, ValueError):
                 self.target.write(line)
@@ -189,13 +190,13 @@ def run_once(job: Job, progress: Callable[[Watch], None] | None = None) -> Failu
         if watch.failure is not None:
             watch.conclude()
     finally:
-        for forward in forwards:
-            forward.ending = watch.failure is not None
         _end(process, watch, begun)
         for forward in forwards:
             forward.join(_GRACE_SECONDS)
         watch.close()
     failure = watch.failure
+    if failure is not None and not failure.ranks:  # all that is known is what MPI said
+        failure.detail = b"".join(line for f in forwards for line in f.banners).decode()
     signalled = next((f.signalled for f in forwards if f.signalled), "")
     if failure is not None and failure.died and signalled:
         failure.cause += f": {signalled}"
@@ -215,28 +216,7 @@ def _end(process: subprocess.Popen[bytes], watch: Watch, begun: float) -> None:
         if rank.pid and rank.host == socket.gethostname():
             _kill(rank.pid, watch.address)
     if watch.failure is not None:
-        _remove_segments(begun)
-
-
-def _remove_segments(since: float) -> None:
-    """Remove MPICH's shared memory that ranks on this host left behind when they were ended.
-
-    Args:
-        since: only what was made after this, in seconds of `time.time`.
-    """
-    left = {}
-    for path in Path("/dev/shm").glob("mpich_shm_*"):
-        with contextlib.suppress(OSError):
-            about = path.stat()
-            if about.st_uid == os.getuid() and about.st_mtime >= since:
-                left[str(path)] = path
-    for maps in Path("/proc").glob("[0-9]*/maps") if left else ():
-        with contextlib.suppress(OSError):
-            for used in _SEGMENT.findall(maps.read_text()):
-                left.pop(used, None)
-    for path in left.values():
-        with contextlib.suppress(OSError):
-            path.unlink()
+        segments.unlink_left(begun)
 
 
 def _kill(pid: int, mark: str) -> None:

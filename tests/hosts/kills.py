@@ -7,6 +7,7 @@ in `tests/distributed/test_faults.py` do it three times.
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
 import re
@@ -74,46 +75,38 @@ def ranks_of(folder: Path) -> list[int]:
     return sorted(found)
 
 
+def step_of(folder: Path) -> int:
+    """The step of the last checkpoint, -1 before there is one."""
+    try:
+        index = json.loads((folder / "checkpoint" / "index.json").read_text())
+    except FileNotFoundError:
+        return -1
+    return int(index["values"]["step"]["json"])
+
+
 def disturbed(folder: Path, seed: int, *options: str) -> Run:
-    """Train while ranks are killed: one at a random moment of the first run, and sometimes one of
-    the second."""
+    """Train, and kill a rank a random while after a random step, once or twice; the second time
+    perhaps while the ranks start again."""
     random = np.random.default_rng(seed)
-    wanted = 1 + int(random.integers(2))
+    first = int(random.integers(-1, STEPS // 2))
+    steps = [first, int(random.integers(first, STEPS - 5))][: 1 + int(random.integers(2))]
     begun = time.monotonic()
     process = launch(folder, RANKS, "--restarts", "4", *options)
-    kills = 0
-    while process.poll() is None and time.monotonic() - begun < SECONDS:
-        if kills < wanted and _kill_one(folder, random, process):
-            kills += 1
-        time.sleep(0.02)
-    process.terminate() if process.poll() is None else None
-    told = process.communicate(timeout=30)[0]
+    killed: set[int] = set()
+    for step in steps:
+        while process.poll() is None and time.monotonic() - begun < SECONDS:
+            ranks = sorted(set(ranks_of(folder)) - killed)
+            if ranks and step_of(folder) >= step:
+                time.sleep(random.uniform(0, 0.1))
+                os.kill(int(random.choice(ranks)), signal.SIGKILL)
+                killed |= set(ranks)
+                break
+            time.sleep(0.005)
+    told = process.communicate(timeout=SECONDS)[0]
     assert process.returncode == 0, told
     seconds = time.monotonic() - begun
     loss = float((folder / "loss").read_text())
-    return Run(loss, kills, told.count("starting again"), seconds, told)
-
-
-def _kill_one(folder: Path, random: np.random.Generator, process: subprocess.Popen[str]) -> bool:
-    """Kill one rank some time after all have started; -> whether there was one."""
-    before = ranks_of(folder)
-    if not before:
-        return False
-    until = time.monotonic() + random.uniform(0, 3.5)
-    while time.monotonic() < until:
-        if process.poll() is not None:
-            return False
-        time.sleep(0.01)
-    now = ranks_of(folder)
-    if not now or not set(now) & set(before):
-        return False
-    try:
-        os.kill(int(random.choice(now)), signal.SIGKILL)
-    except ProcessLookupError:
-        return False
-    while set(ranks_of(folder)) & set(now) and process.poll() is None:
-        time.sleep(0.02)
-    return True
+    return Run(loss, len(steps), told.count("starting again"), seconds, told)
 
 
 def main() -> int:

@@ -27,6 +27,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from flambeau.distributed import segments
 from flambeau.distributed.transport.base import (
     Array,
     Call,
@@ -444,4 +445,5 @@ def _end_together() -> None:
 def _abort(communicator: Any, reason: str) -> None:
     rank = communicator.Get_rank()
     print(f"flambeau: rank {rank} ends the job: {reason}", file=sys.stderr, flush=True)
+    segments.unlink_own()
     communicator.Abort(1)
