@@ -78,12 +78,12 @@ def report(fn: Any) -> Report:
 
 
 def is_compiling() -> bool:
-    """Whether a compiled function is being recorded now."""
-    return state.compiling
+    """Whether a compiled function is being recorded, or a module exported, now."""
+    return state.compiling or is_exporting()
 
 
 def is_dynamo_compiling() -> bool:
-    """The same as `is_compiling`."""
+    """Whether a compiled function is being recorded now."""
     return state.compiling
 
 
