@@ -146,10 +146,10 @@ class Saved:
     """A tensor kept for the derivative, with the version it must still have when read.
 
     `tensor` is the input itself, or for an output a detached alias (no reference cycle), which is
-    given its `grad_fn` back when read.
+    given its `grad_fn` back when read. So is what hooks unpack.
     """
 
-    __slots__ = ("tensor", "version", "is_output", "packed", "unpack")
+    __slots__ = ("tensor", "version", "is_output", "packed", "unpack", "edge")
 
     def __init__(self, tensor: Any, is_output: bool) -> None:
         if tensor._inference:
@@ -167,12 +167,13 @@ class Saved:
         if hooks:
             pack, self.unpack = hooks[-1]
             self.packed = pack(self.tensor.detach() if not is_output else self.tensor)
+            self.edge = edge_of(tensor) if not is_output and tensor.requires_grad else None
             self.tensor = None
 
     def read(self, owner: GradFn, nr: int = 0) -> Any:
         """The tensor; RuntimeError when it was modified in place since."""
         if self.unpack is not None:
-            return self.unpack(self.packed)
+            return _attached(self.unpack(self.packed), (owner, nr) if self.is_output else self.edge)
         t = self.tensor
         if t._cell.version != self.version:
             made_by = (owner.name() if self.is_output else _origin(t)).partition("Backward")[0]
@@ -195,6 +196,19 @@ class Saved:
             alias._grad_fn, alias._output_nr, alias._rg = owner, nr, True
             return alias
         return t
+
+
+def _attached(tensor: Any, edge: tuple[GradFn, int] | None) -> Any:
+    """A value that was saved apart from the tape, with its place there."""
+    if edge is None:
+        return tensor
+    alias = tensor.detach()
+    alias._rg = True
+    if isinstance(edge[0], AccumulateGrad):
+        alias._accumulator = weakref.ref(edge[0])
+    else:
+        alias._grad_fn, alias._output_nr = edge
+    return alias
 
 
 def _origin(tensor: Any) -> str:

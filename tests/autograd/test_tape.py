@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import pickle
 from typing import Any
@@ -286,3 +287,20 @@ class TestCopies:
         x = pickle.loads(pickle.dumps(leaf(1.0, 2.0)))
         assert x.requires_grad
         assert x.tolist() == [1.0, 2.0]
+
+
+def test_what_hooks_unpack_has_its_place_on_the_tape() -> None:
+    """Gradients and second derivatives are the same whatever is done to what is saved."""
+
+    def gradients(hooks: Any) -> list[Any]:
+        flambeau.manual_seed(0)
+        first, second = flambeau.nn.Linear(2, 2), flambeau.nn.Linear(2, 2)
+        x = flambeau.ones(1, 2, requires_grad=True)
+        with hooks:
+            y = second(first(x).tanh()).pow(3).sum()
+        (g,) = flambeau.autograd.grad(y, first.weight, create_graph=True)
+        g.square().sum().backward()
+        return [g.tolist(), *(p.grad.tolist() for p in (first.weight, second.weight, x))]
+
+    copies = graph.saved_tensors_hooks(lambda t: t.clone(), lambda t: t.clone())
+    assert gradients(copies) == gradients(contextlib.nullcontext())
