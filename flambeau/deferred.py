@@ -62,13 +62,13 @@ MODULES = (
     "library",
     "profiler",
     "overrides",
+    "array_api",
 )
 STANDINS = (
     "accelerator",
     "backends",
     "cpu",
     "cuda",
-    "distributed",
     "jit",
     "mps",
     "multiprocessing",

@@ -17,6 +17,7 @@ from __future__ import annotations
 import ctypes
 import math
 import weakref
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -298,6 +299,30 @@ class Tensor(metaclass=_TensorMeta):
         return found if dtype is None else found.astype(dtype, copy=False)
 
     __array_priority__ = 1000
+
+    def __array_namespace__(self, *, api_version: str | None = None) -> Any:
+        """The module with the functions of the Python array API standard.
+
+        Args:
+            api_version: the version that is asked for, such as "2024.12".
+
+        Raises:
+            ValueError: one that the module does not have.
+        """
+        if api_version not in (None, "2021.12", "2022.12", "2023.12", "2024.12", "2025.12"):
+            raise ValueError(f"the array API standard is here in 2025.12, not {api_version!r}")
+        return import_module("flambeau.array_api")
+
+    def to_device(self, device: Any, /, *, stream: Any = None) -> Tensor:
+        """The tensor on a device: `to`, under the array API standard's name.
+
+        Raises:
+            ValueError: a stream.
+        """
+        if stream is not None:
+            raise ValueError("there are no streams")
+        found: Tensor = self.to(device)  # type: ignore[attr-defined]
+        return found
 
     @overridable
     def item(self) -> Any:

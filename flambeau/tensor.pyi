@@ -20,6 +20,7 @@ from flambeau.tape import Handle as _Handle
 import ctypes
 import math
 import weakref
+from importlib import import_module
 from typing import Any
 import numpy as np
 from flambeau import dtypes, overriding, record
@@ -149,6 +150,10 @@ class Tensor(metaclass=_TensorMeta):
     def __array__(self, dtype: Any=None, copy: _builtins.bool | None=None) -> np.ndarray[Any, Any]:
         ...
     __array_priority__: _builtins.int
+    def __array_namespace__(self, *, api_version: _builtins.str | None=None) -> Any:
+        ...
+    def to_device(self, device: Any, /, *, stream: Any=None) -> Tensor:
+        ...
     def item(self) -> Any:
         ...
     def tolist(self) -> Any:
