@@ -271,24 +271,24 @@ def _cut(
 ) -> tuple[list[Node], dict[Node, Node], list[Node]]:
     """The graph of what was recorded: its nodes, what became what, and constants."""
     made = {n: placeholder(k, n.shape, n.dtype) for k, n in enumerate(nodes)}
-    constants: list[Node] = []
+    found = below(results, set(nodes))
+    # in front, since whether a kept table is older than what reads it says nothing of the program
+    constants = [n for n in found if n.buffer is not None and n not in made]
+    for k, node in enumerate(constants):
+        made[node] = placeholder(len(nodes) + k, node.shape, node.dtype)
     order = list(made.values())
-    for node in below(results, set(nodes)):
+    for node in found:
         if node in made:
             continue
-        if node.buffer is not None:
-            new = placeholder(len(nodes) + len(constants), node.shape, node.dtype)
-            constants.append(node)
-        else:
-            src = tuple(made[s] if type(s) is Node else s for s in node.src)
-            new = Node(node.op, src, node.attrs, node.shape, node.dtype)
-            if node.op.name == "random_bits" and node.src[0] != seed:
-                raise ExportError("the program seeds the random number generator")
-            if any(getattr(a, "keep", None) is not None for a in node.attrs):
-                raise ExportError(
-                    "dropout inside attention cannot be exported yet; call eval() on the module "
-                    "or set its probability to 0"
-                )
+        src = tuple(made[s] if type(s) is Node else s for s in node.src)
+        new = Node(node.op, src, node.attrs, node.shape, node.dtype)
+        if node.op.name == "random_bits" and node.src[0] != seed:
+            raise ExportError("the program seeds the random number generator")
+        if any(getattr(a, "keep", None) is not None for a in node.attrs):
+            raise ExportError(
+                "dropout inside attention cannot be exported yet; call eval() on the module "
+                "or set its probability to 0"
+            )
         made[node] = new
         order.append(new)
     return order, made, constants
