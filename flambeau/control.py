@@ -13,8 +13,9 @@ from typing import Any
 import flambeau
 from flambeau import record
 from flambeau.func.mapping import vmap
+from flambeau.func.steps import steps
 from flambeau.ir.graph import dependents
-from flambeau.pytree import tree_flatten, tree_map, tree_unflatten
+from flambeau.pytree import tree_flatten, tree_unflatten
 from flambeau.tensor import Tensor
 
 
@@ -156,18 +157,21 @@ def scan(
     leaves, spec = _leaves(xs, "xs")
     length = _length(leaves, dim, "scan")
     first, carry_spec = _leaves(init, "init")
-    rows = [leaf.unbind(dim) for leaf in leaves]
-    carry, found = init, []
-    for t in reversed(range(length)) if reverse else range(length):
-        carry, y = combine_fn(carry, tree_unflatten([row[t] for row in rows], spec))
+    results: list[Any] = []
+
+    def step(carried: list[Tensor], parts: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        carry, y = combine_fn(tree_unflatten(carried, carry_spec), tree_unflatten(parts, spec))
         after, other = _leaves(carry, "the carried values")
         if other != carry_spec:
             raise RuntimeError(f"combine_fn carries {other}, but init is {carry_spec}")
         _alike(after, first, "combine_fn", "init")
-        found.append(y)
-    if reverse:
-        found.reverse()
-    return carry, tree_map(lambda *parts: flambeau.stack(parts), found[0], *found[1:])
+        made, out_spec = _leaves(y, "the results of combine_fn")
+        results.append(out_spec)
+        return after, made
+
+    wholes = [leaf.movedim(dim, 0) for leaf in leaves]
+    lasts, found = steps(step, first, wholes, length, reverse)
+    return tree_unflatten(lasts, carry_spec), tree_unflatten(found, results[0])
 
 
 def map(f: Callable[..., Any], xs: Any, *args: Any) -> Any:
@@ -280,7 +284,8 @@ def _length(leaves: Sequence[Tensor], dim: int, name: str) -> int:
         raise ValueError(f"{name}() expects xs of one size in dimension {dim}, got {sizes}")
     if not sizes[0]:
         raise ValueError(f"{name}() expects at least one slice in dimension {dim}")
-    return int(sizes[0])
+    found: int = sizes[0]
+    return found
 
 
 __all__ = ["associative_scan", "cond", "map", "scan", "while_loop"]

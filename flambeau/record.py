@@ -476,7 +476,7 @@ def canonical(
         node = stack.pop()
         if type(node) is Node and node not in seen:
             seen.add(node)
-            if node.op is VIEW and _is_window(node, written):
+            if node.op is VIEW and node.src and _is_window(node, written):
                 windows.add(node)
             else:  # what has memory has no sources
                 stack += node.src

@@ -6,12 +6,16 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
+from flambeau.device import cpu
 from flambeau.export.dims import ExportError
+from flambeau.ir.body import Body
 from flambeau.ir.graph import INPUT, PICK, Graph, Node
 from flambeau.ir.symbol import Symbols, filled
 from flambeau.ir.verify import verify
 from flambeau.ops.random import default_generator
-from flambeau.ops.table import expand_composite, specs_of
+from flambeau.ops.table import HOLE, expand_composite, specs_of
+from flambeau.record import Cell
+from flambeau.tensor import over
 
 _MOST_BINDINGS = 64
 
@@ -104,18 +108,24 @@ class Traced:
         for op, src, attrs, shape, dtype in plain:
             given = tuple(nodes[s] if kind else s for kind, s in src)
             nodes.append(Node(op, given, attrs, shape, dtype))
-        outputs = {nodes[k]: None for k in self._results}
-        inputs = [n for n in nodes if n.op is INPUT]
         try:
-            verify(Graph(nodes, inputs, list(outputs.items()), 0), "loading")
-            for node in nodes:
-                if node.op.kind == "composite":
-                    _check_composite(node)
-                elif node.op is PICK:
-                    _check_pick(node)
+            _verify_graph(nodes, [nodes[k] for k in self._results])
         except (AssertionError, RuntimeError, ValueError, TypeError, KeyError, IndexError,
                 AttributeError, StopIteration, RecursionError, OverflowError) as error:  # fmt: skip
             raise ExportError(f"the program is not valid: {error}") from None
+
+
+def _verify_graph(nodes: Sequence[Node], results: Sequence[Node]) -> None:
+    """Check a graph of plain sizes by the rules of the IR and of its rows."""
+    outputs: list[tuple[Node, int | None]] = [(n, None) for n in dict.fromkeys(results)]
+    verify(Graph(list(nodes), [n for n in nodes if n.op is INPUT], outputs, 0), "loading")
+    for node in nodes:
+        if node.op.results is not None:
+            _check_rule(node)
+        elif node.op.kind == "composite":
+            _check_composite(node)
+        elif node.op is PICK:
+            _check_pick(node)
 
 
 def _check_composite(node: Node) -> None:
@@ -125,6 +135,21 @@ def _check_composite(node: Node) -> None:
     found = tuple((n.shape, n.dtype) for n in expand_composite(node))
     if found != tuple(wanted):
         raise ValueError(f"{node.op.name} gives {found}, not {wanted}")
+
+
+def _check_rule(node: Node) -> None:
+    """The results of a row with a rule for them are what it says, and its graphs are valid."""
+    for a in node.attrs:
+        if isinstance(a, Body):
+            _verify_graph(a.nodes, a.outputs)
+    assert node.op.results is not None
+    specs, sources = specs_of(node), iter(node.src)
+    given = [
+        over(Cell(s := next(sources), cpu), s.shape, s.dtype) if a == HOLE else a
+        for a in node.attrs[:-1]
+    ]
+    if specs is None or tuple(node.op.results(*given)) != specs:
+        raise ValueError(f"{node.op.name} gives other results than {specs}")
 
 
 def _check_pick(node: Node) -> None:

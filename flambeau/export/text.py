@@ -2,6 +2,9 @@
 
     x = input(0, shape=(batch, 8), dtype=float32)
     n1 = linear(x, w, attrs=("<tensor>", "<tensor>", None), shape=(batch, 4), dtype=float32)
+    return_(n1)
+
+A graph that is an attribute of a node stands before it as `def body0():` and is named there.
 
 The text is read by Python's own parser, and only what is written here is taken: numbers, strings,
 names of symbols, dtypes and rows, sums and products of sizes, and the classes of attributes below.
@@ -13,7 +16,8 @@ from __future__ import annotations
 import ast
 import dataclasses
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from flambeau.device import device as Device
@@ -22,6 +26,7 @@ from flambeau.dtype import dtype as DType
 from flambeau.export.dims import ExportError
 from flambeau.export.graph import Traced
 from flambeau.ir import graph as ir
+from flambeau.ir.body import Body
 from flambeau.ir.fault import Fault
 from flambeau.ir.graph import Constant, Node, Op
 from flambeau.ir.symbol import Symbols, SymFloat, SymInt
@@ -58,8 +63,12 @@ def op_of(name: str) -> Op:
 # -- writing ---------------------------------------------------------------------------------------
 
 
-def value_text(x: Any) -> str:
+def value_text(x: Any, bodies: Mapping[Body, str] = MappingProxyType({})) -> str:
     """An attribute, size or number as text.
+
+    Args:
+        x: it.
+        bodies: the names of graphs that may stand in it.
 
     Raises:
         ExportError: it is of a kind that has no text.
@@ -96,38 +105,62 @@ def value_text(x: Any) -> str:
         inside = ", ".join(f"{k}={value_text(v)}" for k, v in named.items())
         return f"{type(x).__name__}({inside})"
     if isinstance(x, (tuple, list)):
-        inside = ", ".join(map(value_text, x))
+        inside = ", ".join(value_text(v, bodies) for v in x)
         if isinstance(x, list):
             return f"[{inside}]"
         return f"({inside},)" if len(x) == 1 else f"({inside})"
+    if isinstance(x, Body) and x in bodies:
+        return bodies[x]
     raise ExportError(f"a graph with an attribute of type {type(x).__name__} cannot be written")
 
 
 def graph_text(traced: Traced, names: Sequence[str], results: Sequence[str] = ()) -> str:
-    """A graph as text.
+    """A graph as text, the bodies that stand among its attributes before it.
 
     Args:
         traced: the graph.
         names: of its inputs.
         results: comments for its outputs.
     """
+    with traced.symbols:
+        bodies: dict[Body, str] = {}
+        lines: list[str] = []
+        for body in _bodies(traced.nodes):
+            if body not in bodies:
+                inner = _statements(body.nodes, body.outputs, [], bodies)
+                bodies[body] = f"body{len(bodies)}"
+                lines += [f"def {bodies[body]}():", *(f"    {line}" for line in inner)]
+        return "\n".join([*lines, *_statements(traced.nodes, traced.outputs, names, bodies)]) + "\n"
+
+
+def _bodies(nodes: Iterable[Node]) -> Iterator[Body]:
+    """The bodies among the attributes of nodes, those that stand in others first."""
+    for node in nodes:
+        for a in node.attrs:
+            if isinstance(a, Body):
+                yield from _bodies(a.nodes)
+                yield a
+
+
+def _statements(
+    nodes: Sequence[Node], outputs: Sequence[Node], names: Sequence[str], bodies: dict[Body, str]
+) -> list[str]:
     known: dict[Node, str] = {}
     lines = []
-    with traced.symbols:
-        for node in traced.nodes:
-            given = [known[s] if type(s) is Node else value_text(s) for s in node.src]
-            if node.op is ir.INPUT:
-                known[node] = names[node.attrs[0]]
-                given = [str(node.attrs[0])]
-            else:
-                known[node] = f"n{len(known)}"
-                if node.attrs:
-                    given.append(f"attrs={value_text(node.attrs)}")
-            given += [f"shape={value_text(node.shape)}", f"dtype={node.dtype.name}"]
-            lines.append(f"{known[node]} = {node.op.name}({', '.join(given)})")
-        outs = ", ".join(known[n] for n in traced.outputs)
-        lines.append(f"return_({outs})")
-    return "\n".join(lines) + "\n"
+    for node in nodes:
+        given = [known[s] if type(s) is Node else value_text(s) for s in node.src]
+        if node.op is ir.INPUT:
+            number = node.attrs[0]
+            known[node] = names[number] if names else f"i{number}"
+            given = [str(number)]
+        else:
+            known[node] = f"n{len(known)}"
+            if node.attrs:
+                given.append(f"attrs={value_text(node.attrs, bodies)}")
+        given += [f"shape={value_text(node.shape)}", f"dtype={node.dtype.name}"]
+        lines.append(f"{known[node]} = {node.op.name}({', '.join(given)})")
+    outs = ", ".join(known[n] for n in outputs)
+    return [*lines, f"return_({outs})"]
 
 
 # -- reading ---------------------------------------------------------------------------------------
@@ -143,6 +176,7 @@ class Reader:
     def __init__(self, sizes: dict[str, Any]) -> None:
         self.sizes = sizes
         self.nodes: dict[str, Node] = {}
+        self.bodies: dict[str, Body] = {}
         self.makers: dict[str, Callable[..., Any]] = {
             "number": _number,
             "constant": lambda x: Constant(_checked(x, float)),
@@ -159,7 +193,7 @@ class Reader:
             if tree.value is None or isinstance(tree.value, (bool, int, float, str)):
                 return tree.value
         elif isinstance(tree, ast.Name):
-            for table in (self.nodes, self.sizes, _DTYPES):
+            for table in (self.nodes, self.sizes, self.bodies, _DTYPES):
                 if tree.id in table:
                     return table[tree.id]
         elif isinstance(tree, ast.Tuple):
@@ -220,6 +254,41 @@ class Reader:
         self.nodes[tree.targets[0].id] = made
         return made
 
+    def graph(self, statements: Sequence[ast.stmt]) -> tuple[list[Node], list[Node]]:
+        """The nodes and results of statements, the last of which is `return_(..)`."""
+        if not statements:
+            raise ExportError("the program is empty")
+        *before, last = statements
+        nodes = []
+        for s in before:
+            if isinstance(s, ast.FunctionDef):
+                self.bodies[s.name] = self.body(s)
+            else:
+                nodes.append(self.node(s))
+        call = last.value if isinstance(last, ast.Expr) else None
+        if not isinstance(call, ast.Call) or getattr(call.func, "id", "") != "return_":
+            raise ExportError("the program does not end in return_(..)")
+        return nodes, [_checked(self.value(x), Node) for x in call.args]
+
+    def body(self, tree: ast.FunctionDef) -> Body:
+        """The graph that stands apart under a name."""
+        inner = Reader(self.sizes)
+        inner.bodies = dict(self.bodies)
+        nodes, outputs = inner.graph(tree.body)
+        return Body(nodes, outputs, _inputs(nodes))
+
+
+def _inputs(nodes: Sequence[Node]) -> int:
+    """How many inputs a graph has.
+
+    Raises:
+        ExportError: their numbers are wrong.
+    """
+    numbers = sorted(n.attrs[0] for n in nodes if n.op is ir.INPUT)
+    if numbers != list(range(len(numbers))):
+        raise ExportError("the program's inputs are not numbered one after another")
+    return len(numbers)
+
 
 def _number(text: Any) -> float:
     return float(_checked(text, str))
@@ -268,12 +337,7 @@ def read_graph(text: str, symbols: Symbols, sizes: dict[str, Any], draws: str) -
     reader = Reader(sizes)
     with symbols:
         try:
-            *statements, last = tree.body or [ast.Pass(lineno=0, col_offset=0)]
-            nodes = [reader.node(s) for s in statements]
-            call = last.value if isinstance(last, ast.Expr) else None
-            if not isinstance(call, ast.Call) or getattr(call.func, "id", "") != "return_":
-                raise ExportError("the program does not end in return_(..)")
-            outputs = [_checked(reader.value(x), Node) for x in call.args]
+            nodes, outputs = reader.graph(tree.body)
         except (
             TypeError,
             ValueError,
@@ -283,11 +347,8 @@ def read_graph(text: str, symbols: Symbols, sizes: dict[str, Any], draws: str) -
             AttributeError,
         ) as error:
             raise ExportError(f"the program cannot be read: {error}") from None
-    inputs = sum(n.op is ir.INPUT for n in nodes)
-    if sorted(n.attrs[0] for n in nodes if n.op is ir.INPUT) != list(range(inputs)):
-        raise ExportError("the program's inputs are not numbered one after another")
     total = _checked(read_value(draws, symbols, sizes), int)
-    return Traced(nodes, outputs, inputs, symbols, total)
+    return Traced(nodes, outputs, _inputs(nodes), symbols, total)
 
 
 __all__ = ["graph_text", "op_of", "read_graph", "read_value", "value_text"]

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from flambeau.func.recording import Recording
+from flambeau.func.recording import Examples
 from flambeau.ops.rows import NAMES
 from flambeau.pytree import (
     TreeSpec,
@@ -135,10 +135,10 @@ def _mapped(
     func: Any, size: int, dims: list[Any], flat: list[Any], spec: TreeSpec, out_dims: Any,
     randomness: str, kwargs: Any,
 ) -> Any:  # fmt: skip
-    recording = Recording(size, randomness)
+    recording = Examples(size, randomness)
     wholes = [t if d is None else _front(t, d) for t, d in zip(flat, dims, strict=True)]
     with recording:
-        given = [t if d is None else recording.enter(t) for t, d in zip(wholes, dims, strict=True)]
+        given = [t if d is None else recording.part(t) for t, d in zip(wholes, dims, strict=True)]
         marks = [
             (whole, t, t._cell.version)
             for whole, t, d in zip(wholes, given, dims, strict=True)

@@ -1,4 +1,4 @@
-"""Recordings of one example, and the batch that is made of them.
+"""Recordings of one part of some tensors, for all parts: of one example, for a batch.
 
 Note [One example]
 A function is recorded on placeholders: tensors of one example's shape without a value. Everything
@@ -15,10 +15,12 @@ recording itself, so are its derivatives.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Self
 
 from flambeau import record
 from flambeau.autograd.backward import arriving
+from flambeau.dtype import dtype as DType
 from flambeau.ir.graph import Node, Op, dependents
 from flambeau.ir.graph import _sequence as next_node
 from flambeau.ops.entries import tracks
@@ -48,26 +50,32 @@ _RANDOM = (
 
 
 class Recording:
-    """What one example's recording shares with its batch; a context in which it is recorded.
+    """What is recorded of one part of some tensors, on placeholders; a context for recording it.
 
     Args:
-        size: examples in the batch.
-        randomness: "error", "different" or "same".
+        start: nodes with a smaller `order` were there before.
+        no_value, written: what is said where a placeholder's value is looked at, and where one is
+            written to a tensor from outside.
     """
 
-    def __init__(self, size: int, randomness: str = "error") -> None:
-        self.size = size
-        self.randomness = randomness
+    def __init__(self, start: int, no_value: str, written: str) -> None:
+        self.start = start
+        self.no_value = no_value
+        self.refusal = written
         self.first_entry = next_entry()
-        #: placeholders, and the tensors of the batch that they stand for, with their versions
+        #: placeholders, and the tensors of all parts that they stand for, with their versions
         self.inputs: dict[Node, tuple[Tensor, int]] = {}
-        #: nodes whose batched values the example's tape reads, and these
+        #: nodes of which the tape reads the values of all parts, and these
         self.kept: dict[Node, Tensor] = {}
         #: tape entries of placeholders, and the edges that their cotangents go on by
-        self.bound: dict[GradFn, Edge] = {}
-        self.batch = Batch(size, next_node(), randomness == "different", self._known)
+        self.bound: dict[GradFn, Edge | None] = {}
 
-    def _known(self, node: Node) -> Node | None:
+    def whole(self, node: Node) -> Node | None:
+        """The value of all parts for a node's of one; None where it is not known.
+
+        Raises:
+            RuntimeError: it was written to since.
+        """
         found = self.kept.get(node)
         if found is not None:
             return found._cell.node
@@ -78,16 +86,24 @@ class Recording:
             raise RuntimeError(
                 "one of the variables needed for gradient computation has been modified by an "
                 f"inplace operation: [{whole.type()} {list(whole.shape)}], which was an input of "
-                f"vmap, is at version {whole._cell.version}; expected version {version} instead."
+                f"a function that was recorded once, is at version {whole._cell.version}; "
+                f"expected version {version} instead."
             )
         return whole._node()
 
-    # -- as a context ---------------------------------------------------------------------------
+    def ends(self) -> Iterable[Node]:
+        """What the recorded nodes depend on that differs between the parts."""
+        return self.inputs
 
-    def __enter__(self) -> Recording:
+    def take(self, count: int) -> int:
+        """How many places of the stream of random numbers a draw of `count` takes."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
         self._draw = record.thread.draw
         record.thread.draw = self._take
-        self._own: set[Node] = set()
+        self._own: set[Node] = set(self.ends())
+        record.withheld.update(self._own)
         record.thread.tracing += 1
         return self
 
@@ -96,35 +112,86 @@ class Recording:
         record.thread.draw = self._draw
         with record._lock:
             record.withheld.difference_update(self._own)
-            start = self.batch.start
+            start = self.start
             cells = [c for c in record._pending if c.node.order >= start and c.node.buffer is None]
-            inside = dependents([c.node for c in cells], self.inputs)
+            inside = dependents([c.node for c in cells], self.ends())
             wrong = [c for c in cells if c.node in inside and _older(c, start)]
-            error = RuntimeError(_WRITTEN)
+            error = RuntimeError(self.refusal)
             record._fail(wrong, [c.node for c in wrong], error)
             record.forget(0, inside.__contains__)
-        self.batch.made.clear()
         if wrong and kind is None:
             raise error
 
     def _take(self, count: int) -> int:
-        if self.randomness == "error":
-            raise RuntimeError(_RANDOM)
-        count *= self.size if self.randomness == "different" else 1
+        count = self.take(count)
         return count if self._draw is None else self._draw(count)
 
-    # -- in and out -----------------------------------------------------------------------------
-
-    def enter(self, whole: Tensor) -> Tensor:
-        """The placeholder of one example of a tensor with the batch as first dimension."""
-        node = record.placeholder(whole._shape[1:], whole.dtype, _NO_VALUE)
-        self.inputs[node] = (whole, whole._cell.version)
+    def placeholder(self, shape: tuple[int, ...], dtype: DType, device: Any) -> Tensor:
+        """A tensor without a value, which nothing waits for."""
+        node = record.placeholder(shape, dtype, self.no_value)
         self._own.add(node)
         record.withheld.add(node)
-        found = make(node, whole.device)
+        return make(node, device)
+
+    def part(self, whole: Tensor) -> Tensor:
+        """The placeholder of one part of a tensor, which stand one after another in its first
+        dimension."""
+        found = self.placeholder(whole._shape[1:], whole.dtype, whole.device)
+        self.inputs[found._cell.node] = (whole, whole._cell.version)
         if tracks((whole,)):
             self.bound[edge_of(place(found))[0]] = edge_of(whole)
         return found
+
+    def tape(self, inner: list[Tensor]) -> tuple[set[GradFn], dict[Edge, Edge | None]]:
+        """The tape of one part, from some results on: its entries, and the edges at which it ends,
+        with those by which their cotangents go on."""
+        ends: dict[Edge, Edge | None] = {}
+        entries: set[GradFn] = set()
+        stack = [edge_of(t) for t in inner]
+        while stack:
+            edge = stack.pop()
+            entry = edge[0]
+            if entry in self.bound:
+                ends[edge] = self.bound[entry]
+            elif entry.order < self.first_entry or isinstance(entry, AccumulateGrad):
+                ends[edge] = edge
+            elif entry not in entries:
+                entries.add(entry)
+                stack += [e for e in entry.edges if e is not None]
+        return entries, ends
+
+
+class Examples(Recording):
+    """What one example's recording shares with its batch.
+
+    Args:
+        size: examples in the batch.
+        randomness: "error", "different" or "same".
+    """
+
+    def __init__(self, size: int, randomness: str = "error") -> None:
+        super().__init__(next_node(), _NO_VALUE, _WRITTEN)
+        self.size = size
+        self.randomness = randomness
+        self.batch = Batch(size, self.start, randomness == "different", self.whole)
+
+    def __exit__(self, kind: Any, *exc: object) -> None:
+        try:
+            super().__exit__(kind, *exc)
+        finally:
+            self.batch.made.clear()
+
+    def take(self, count: int) -> int:
+        """One place for all examples, or one for each.
+
+        Raises:
+            RuntimeError: random numbers are not allowed.
+        """
+        if self.randomness == "error":
+            raise RuntimeError(_RANDOM)
+        return count * (self.size if self.randomness == "different" else 1)
+
+    # -- in and out -----------------------------------------------------------------------------
 
     def leave(self, found: list[Any]) -> list[tuple[Any, bool]]:
         """The batch of each tensor of the example (None stays), and whether it has that dimension:
@@ -159,19 +226,7 @@ class Recording:
 
     def _attach(self, inner: list[Tensor], outer: list[Tensor]) -> None:
         """Give results of the batch their entry on the outer tape, and hold what it will read."""
-        ends: dict[Edge, Edge] = {}
-        entries: set[GradFn] = set()
-        stack = [edge_of(t) for t in inner]
-        while stack:
-            edge = stack.pop()
-            entry = edge[0]
-            if entry in self.bound:
-                ends[edge] = self.bound[entry]
-            elif entry.order < self.first_entry or isinstance(entry, AccumulateGrad):
-                ends[edge] = edge
-            elif entry not in entries:
-                entries.add(entry)
-                stack += [e for e in entry.edges if e is not None]
+        entries, ends = self.tape(inner)
         for entry in entries:
             for cell in entry.cells():
                 self._hold(cell)
@@ -206,10 +261,10 @@ class Mapped(GradFn):
 
     def __init__(
         self,
-        recording: Recording,
+        recording: Examples,
         inner: list[Tensor],
         ends: list[Edge],
-        edges: list[Edge],
+        edges: list[Edge | None],
         outer: list[Tensor],
     ) -> None:
         metas = tuple(Spec(t._shape, t.dtype, t.device, True) for t in outer)
@@ -238,7 +293,7 @@ class Mapped(GradFn):
             found = arriving(
                 [t for t, _ in given],
                 self.ends,
-                [recording.enter(g) for _, g in given],
+                [recording.part(g) for _, g in given],
                 keep=True,
                 create=modes.grad,
                 partial=True,

@@ -107,6 +107,7 @@ class Op:
         raises: for elementwise rows, whether integers may make it raise.
         splits: for reductions, whether a part of the result may be reduced further.
         uniform: whether all its elements are one value, so that a view of it is another of it.
+        calls: whether programs run the graphs among its attributes, rather than inline them.
         flops: node -> floating-point operations, for rows that are more than one an element.
         batch: how a batch of calls becomes one call (`passes.batch`): the positions of attributes
             that are dimensions, which shift by one where sources get a dimension in front;
@@ -155,6 +156,7 @@ class Op:
         "flops",
         "results",
         "batch",
+        "calls",
         "start",
         "linear",
         "typed",
@@ -183,7 +185,7 @@ class Op:
         self.tensors: frozenset[int] = frozenset()
         self.complex = False
         self.autocast: str | None = None
-        self.expensive = self.raises = self.splits = self.uniform = False
+        self.expensive = self.raises = self.splits = self.uniform = self.calls = False
         self.flops: Callable[[Node], int] | None = None
         self.results: Callable[..., tuple[Any, ...]] | None = None
         self.batch: Any = None

@@ -380,6 +380,16 @@ class paused:
         _active.symbols = self._was
 
 
+class Sized:
+    """A value that holds sizes among other things; `filled` asks it for itself with numbers."""
+
+    __slots__ = ()
+
+    def filled(self, unknowns: Sequence[int]) -> Sized:
+        """The value with numbers in place of what is symbolic in it."""
+        raise NotImplementedError
+
+
 def filled(x: Any, unknowns: Sequence[int]) -> Any:
     """A value with numbers in place of what is symbolic in it, in tuples too."""
     kind = type(x)
@@ -390,7 +400,7 @@ def filled(x: Any, unknowns: Sequence[int]) -> Any:
     if isinstance(x, tuple):
         parts = [filled(v, unknowns) for v in x]
         return kind(*parts) if hasattr(kind, "_fields") else kind(parts)
-    return x
+    return x.filled(unknowns) if isinstance(x, Sized) else x
 
 
 def _made(value: int, expression: Expression) -> int:

@@ -143,5 +143,5 @@ def claim_of(node: Node) -> Claim | None:
 
 
 def claims(node: Node) -> bool:
-    """Whether the CPU computes this composite node by a kernel of its own."""
-    return claim_of(node) is not None
+    """Whether the CPU computes this composite node whole: by a kernel, or by running programs."""
+    return node.op.calls or claim_of(node) is not None

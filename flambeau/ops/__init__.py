@@ -7,6 +7,7 @@ from flambeau.ops import (  # noqa: F401  (importing declares the rows)
     collective,
     complex,
     contraction,
+    control,
     conversion,
     convolution,
     copies,

@@ -22,6 +22,7 @@ from flambeau.runtime.host import array_of
 from flambeau.runtime.kernels import module
 from flambeau.runtime.memory import Buffer
 from flambeau.runtime.program import Program
+from flambeau.runtime.stepping import forget as forget_steps
 
 
 class Interpreted:
@@ -61,6 +62,7 @@ def forget() -> None:
     """Forget what was generated for graphs."""
     family.clear()
     emitted.forget()
+    forget_steps()
 
 
 def generated(graph: Graph) -> Generated:

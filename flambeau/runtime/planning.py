@@ -16,14 +16,16 @@ from __future__ import annotations
 from typing import Any
 
 from flambeau.dtypes import uint8
-from flambeau.ir.graph import COPY, PICK, Node
+from flambeau.ir.graph import COPY, PICK, Graph, Node
 from flambeau.ir.region import Region
 from flambeau.kernels import claims
-from flambeau.passes.fuse import Step, base_of, order_after
+from flambeau.passes.fuse import Step, base_of, fuse, order_after
+from flambeau.passes.pipeline import lower
 from flambeau.passes.rematerialise import Again, Schedule, rematerialise
 from flambeau.passes.schedule import Task, schedule
-from flambeau.runtime.generation import Generated, memory_read
+from flambeau.runtime.generation import Generated, generate, memory_read
 from flambeau.runtime.layout import Storage, place
+from flambeau.runtime.stepping import Stepping
 from flambeau.runtime.work import work_of
 
 #: Note [Costs] in `passes/rematerialise.py`: operations and bytes a second.
@@ -55,6 +57,7 @@ class Planning:
         self.graph = graph
         self.storages: dict[Node, Storage] = {}
         self.copies: list[tuple[int, Storage, int]] = []
+        self.stepping: dict[Node, Stepping] = {}
         self.n_inputs = len(graph.inputs)
         self.n_outputs = len(graph.outputs)
         self.picks: dict[Node, dict[int, Node]] = {}
@@ -81,10 +84,23 @@ class Planning:
                 self.result(node, which)
         else:
             self.picks[node] = {0: node}
-        claim = claims.claim_of(node)
-        size = 0 if claim is None else claim.scratch(node)
+        if node.op.calls:
+            size = self.stepped(node).scratch
+        else:
+            claim = claims.claim_of(node)
+            size = 0 if claim is None else claim.scratch(node)
         if size:
             self.picks[node][_WORKSPACE] = Node(PICK, (node,), (_WORKSPACE,), (size,), uint8)
+
+    def stepped(self, node: Node) -> Stepping:
+        """How a node that runs programs does so: Note [Stepping]."""
+        if node not in self.stepping:
+            self.stepping[node] = Stepping(node, self.inner)
+        return self.stepping[node]
+
+    def inner(self, graph: Graph) -> Planning:
+        """A program that this one runs."""
+        return type(self)(generate(fuse(lower(graph, claims.claims))))
 
     def workspace(self, node: Node) -> Storage:
         """The memory that a composite's kernel has for itself while it runs."""
@@ -181,6 +197,8 @@ class Planning:
         if step.kind == "index_put":
             found = zip(step.node.src[2:], step.node.shape, strict=False)
             return any((_values(i), size) not in self.checked for i, size in found)
+        if step.node.op.calls:
+            return self.stepped(step.node).raises
         return bool(step.kind == "host")
 
     def safe(self, node: Node, home: int, readers: dict[Node, list[Any]], risky: list[Any]) -> bool:

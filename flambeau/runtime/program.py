@@ -31,6 +31,7 @@ from flambeau.runtime.host import array_of
 from flambeau.runtime.layout import Storage
 from flambeau.runtime.memory import Buffer, scratch
 from flambeau.runtime.planning import Planning
+from flambeau.runtime.stepping import Stepping
 from flambeau.size import contiguous_strides
 
 
@@ -82,7 +83,14 @@ class Program(Planning):
                 texts[kernel.name] = kernel
                 native.append((kernel.name, len(table)))
                 self.region_words(kernel, table, patches)
-            elif step.kind == "composite":
+            elif (loop := self.stepping.get(step.node)) is not None and loop.native:
+                self.codes.append(("scan", step.node))
+                for stage in loop.stages(self):
+                    native.append(("fl_scan", len(table)))
+                    self.native.append(step)
+                    self.add_words(stage.words(len(self.codes)), table, patches)
+                continue
+            elif step.kind == "composite" and loop is None:
                 claim = claims.claim_of(step.node)
                 assert claim is not None
                 claimed[claim.symbol] = claim
@@ -108,12 +116,23 @@ class Program(Planning):
                 if first < len(native):
                     self.parts.append((first, len(native)))
                 first = len(native)
-                self.parts.append(step.node if step.kind == "wait" else self.call_of(step.node))
+                self.parts.append(self.hosted_part(step))
                 continue
             self.native.append(step)
         if first < len(native):
             self.parts.append((first, len(native)))
         addresses = kernels.addresses(list(texts.values()), gemms, scatters, claimed)
+        addresses["fl_scan"] = runner.functions()[0].address("fl_scan")
+        self.bind_tables(table, patches, native, addresses)
+
+    def bind_tables(
+        self,
+        table: list[int],
+        patches: list[int],
+        native: list[tuple[str, int]],
+        addresses: kernels.Addresses,
+    ) -> None:
+        """What the native loops are given: the table, the patches, and kernels with their words."""
         self.table = np.array(table, np.int64)
         self.patch_words = np.array(patches, np.int64)
         base = self.table.ctypes.data
@@ -134,6 +153,16 @@ class Program(Planning):
         self.simple = not self.copies and len(self.parts) == 1 and isinstance(self.parts[0], tuple)
         self.results = [(max(node.nbytes, 0)) for node, _ in self.graph.outputs]
         self.array_type = ctypes.c_int64 * self.value_count
+
+    def hosted_part(self, step: Step) -> Any:
+        """A step that Python runs, with its memory."""
+        if step.kind == "wait":
+            return step.node
+        loop = self.stepping.get(step.node)
+        if loop is None:
+            return self.call_of(step.node)
+        loop.bind(self)
+        return loop
 
     def call_of(self, node: Node) -> HostCall:
         """A library call with the memory it reads and writes."""
@@ -342,20 +371,28 @@ class Program(Planning):
         for x in numbers:
             values[k] = float_bits(x) if isinstance(x, float) else x
             k += 1
+        self.launch(values, numbers)
+        return outs
+
+    def launch(self, values: Any, numbers: list[Any]) -> None:
+        """Execute, given where everything is.
+
+        Args:
+            values: addresses of temporary memory, inputs and results, then the numbers' bits.
+            numbers: the numbers.
+        """
         self.table[0] = 0
-        address = ctypes.addressof(values)
-        self.patch(self.patch_address, self.n_patches, self.base, address)
+        self.patch(self.patch_address, self.n_patches, self.base, _address(values))
         call = self.call if profile.active is None else self.timed
         if self.simple:
             first, last = self.parts[0]
             at = call(self.steps_address, first, last, self.base)
             if at < last:
                 self.fail(values, numbers)
-            return outs
+            return
         self.run_parts(values, numbers, call)
         for slot, store, nbytes in self.copies:
-            ctypes.memmove(values[slot], self.place(store, values), nbytes)
-        return outs
+            ctypes.memmove(int(values[slot]), self.place(store, values), nbytes)
 
     def timed(self, steps: int, first: int, last: int, error: int) -> int:
         """What `self.call` does, with the time of each step reported: Note [Profiling]."""
@@ -379,6 +416,8 @@ class Program(Planning):
                 start = 0 if watch is None else profile.clock()
                 if isinstance(part, Node):
                     works.pop(part).wait()
+                elif isinstance(part, Stepping):
+                    part.run(self, values)
                 elif part.node.op.kind == "effect":
                     works[part.node] = self.start(part, values)
                 else:
@@ -430,12 +469,19 @@ class Program(Planning):
     def fail(self, values: Any, numbers: list[Any]) -> None:
         """Raise the error whose code a kernel has left."""
         kind, node = self.codes[int(self.table[0]) - 1]
+        if kind == "scan":
+            self.stepping[node].fail()
         if kind != "IndexError":
             raise RuntimeError(kind)
         inputs = [
             array_of(int(values[1 + k]), n.shape, n.dtype) for k, n in enumerate(self.graph.inputs)
         ]
         raise wrong_index(node, inputs, numbers)
+
+
+def _address(values: Any) -> int:
+    """Where the numbers of a ctypes or NumPy array are."""
+    return ctypes.addressof(values) if isinstance(values, ctypes.Array) else values.ctypes.data
 
 
 def build(plan: Plan, budget: int | None = None) -> Program:

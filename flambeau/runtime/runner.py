@@ -65,6 +65,82 @@ next:
 done:
  ret i64 %i
 }
+
+; the steps of a scan, as `runtime.stepping.Stage.words` describes them
+define void @fl_scan(ptr %t) {
+entry:
+ %steps = load i64, ptr %t
+ %e.at = getelementptr i64, ptr %t, i64 1
+ %error = load ptr, ptr %e.at
+ %code.at = getelementptr i64, ptr %t, i64 2
+ %code = load i64, ptr %code.at
+ %p.at = getelementptr i64, ptr %t, i64 3
+ %patches = load ptr, ptr %p.at
+ %n.at = getelementptr i64, ptr %t, i64 4
+ %n = load i64, ptr %n.at
+ %b.at = getelementptr i64, ptr %t, i64 5
+ %table = load ptr, ptr %b.at
+ %v.at = getelementptr i64, ptr %t, i64 6
+ %values = load ptr, ptr %v.at
+ %k.at = getelementptr i64, ptr %t, i64 7
+ %kernels = load ptr, ptr %k.at
+ %first.at = getelementptr i64, ptr %t, i64 8
+ %first = load i64, ptr %first.at
+ %last.at = getelementptr i64, ptr %t, i64 9
+ %last = load i64, ptr %last.at
+ %slots.at = getelementptr i64, ptr %t, i64 10
+ %slots = load i64, ptr %slots.at
+ %words = getelementptr i64, ptr %t, i64 11
+ %end = sub i64 %steps, 1
+ store i64 0, ptr %table
+ br label %head
+head:
+ %i = phi i64 [0, %entry], [%i1, %next]
+ %go = icmp slt i64 %i, %steps
+ br i1 %go, label %fill, label %done
+fill:
+ %s = phi i64 [0, %head], [%s1, %fill]
+ %at = mul i64 %s, 6
+ %w = getelementptr i64, ptr %words, i64 %at
+ %other = load i64, ptr %w
+ %w1 = getelementptr i64, ptr %w, i64 1
+ %base = load i64, ptr %w1
+ %w2 = getelementptr i64, ptr %w, i64 2
+ %from = load i64, ptr %w2
+ %w3 = getelementptr i64, ptr %w, i64 3
+ %each = load i64, ptr %w3
+ %w4 = getelementptr i64, ptr %w, i64 4
+ %mask = load i64, ptr %w4
+ %w5 = getelementptr i64, ptr %w, i64 5
+ %stride = load i64, ptr %w5
+ %moved = mul i64 %each, %i
+ %place = add i64 %from, %moved
+ %number = and i64 %place, %mask
+ %offset = mul i64 %number, %stride
+ %plain = add i64 %base, %offset
+ %isend = icmp eq i64 %i, %end
+ %some = icmp ne i64 %other, 0
+ %there = and i1 %isend, %some
+ %value = select i1 %there, i64 %other, i64 %plain
+ %to = getelementptr i64, ptr %values, i64 %s
+ store i64 %value, ptr %to
+ %s1 = add i64 %s, 1
+ %more = icmp slt i64 %s1, %slots
+ br i1 %more, label %fill, label %run
+run:
+ call void @fl_patch(ptr %patches, i64 %n, ptr %table, ptr %values)
+ %ran = call i64 @fl_run(ptr %kernels, i64 %first, i64 %last, ptr %table)
+ %bad = icmp slt i64 %ran, %last
+ br i1 %bad, label %fail, label %next
+next:
+ %i1 = add i64 %i, 1
+ br label %head
+fail:
+ store i64 %code, ptr %error
+ br label %done
+done:
+ ret void
+}
 """
 
 

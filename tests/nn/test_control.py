@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import flambeau
+from flambeau import nn, record
 from flambeau.control import associative_scan, cond, scan, while_loop
 from flambeau.control import map as map_
-from flambeau.export import Dim, export
+from flambeau.export import Dim, export, load, save
 from flambeau.func import vmap
 
 
@@ -137,3 +139,185 @@ def test_associative_scans(count: int, mode: str, reverse: bool) -> None:
 def test_gradients_of_an_associative_scan() -> None:
     x = flambeau.rand(5, dtype=flambeau.float64, requires_grad=True)
     assert flambeau.autograd.gradcheck(lambda x: associative_scan(flambeau.mul, x, 0), (x,))
+
+
+# -- scans as one node -----------------------------------------------------------------------------
+
+
+def unrolled(step: Any, carry: Any, xs: Any, reverse: bool = False) -> tuple[Any, Any]:
+    """The definition of a scan over dimension 0 of one tensor."""
+    found = []
+    for x in reversed(xs.unbind(0)) if reverse else xs.unbind(0):
+        carry, y = step(carry, x)
+        found.append(y)
+    return carry, flambeau.stack(found[::-1] if reverse else found)
+
+
+def cell(c: Any, x: Any) -> tuple[Any, Any]:
+    c = (c * 0.5 + x).tanh()
+    return c, c * x
+
+
+TABLE = flambeau.randn(10, 3, generator=flambeau.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("target", ["cpu", "interpret"])
+def test_scans_are_their_steps(reverse: bool, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if target == "interpret":
+        monkeypatch.setenv("FLAMBEAU_TARGET", "interpret")
+    x = flambeau.randn(5, 4, 3)
+    weight = flambeau.randn(3, 3)
+    places = flambeau.randint(0, 10, (6, 4))
+    cases: list[Any] = [
+        (cell, flambeau.zeros(4, 3), x),
+        (cell, flambeau.zeros(5, 4).t(), x.transpose(0, 2).flip(2)),
+        (cell, flambeau.ones(1).expand(4, 3), x[:1].expand(7, 4, 3)),
+        (cell, flambeau.zeros(3, 4).t(), x[::2, :, :]),
+        (lambda c, x: (c, x), flambeau.randn(4, 3), x),
+        (lambda c, x: (x, c), flambeau.randn(3, 4).t(), x),
+        (lambda c, x: (flambeau.ones(4, 3), c + 1), flambeau.randn(4, 3), x),
+        (lambda c, x: (c @ weight.t().relu() * 0.3 + x, c.sum()), flambeau.randn(4, 3), x),
+        (lambda c, i: ((c + TABLE[i]).sin(), c), flambeau.zeros(4, 3), places),
+        (lambda c, x: ((c + x).sort(-1)[0], c), flambeau.zeros(4, 3), x),
+        (lambda c, x: (flambeau.linalg.svdvals(x) + c, c), flambeau.zeros(3), x),  # a library's
+        (lambda c, x: (unrolled(cell, c, x)[0], c), flambeau.zeros(3), x),
+        (lambda c, x: (scan(cell, c, x)[0], scan(cell, c, x)[1]), flambeau.zeros(3), x),
+        (lambda c, x: (c + x, c), flambeau.tensor(0.0), flambeau.arange(5.0)),
+        (lambda c, x: (c + x, c), flambeau.zeros(0, 2), flambeau.zeros(5, 0, 2)),
+        (lambda c, x: (c * 2 + x, c), flambeau.tensor(1), flambeau.arange(5)),
+        (lambda c, x: (c ^ x, c), flambeau.tensor(False), flambeau.arange(5) % 2 == 0),
+        (cell, flambeau.zeros(4, 3), x[:1]),
+    ]
+    for step, carry, xs in cases:
+        last, ys = scan(step, carry, xs, reverse=reverse)
+        want, all_ = unrolled(step, carry, xs, reverse)
+        np.testing.assert_allclose(last.numpy(), want.numpy(), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(ys.numpy(), all_.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_scan_is_one_node_and_so_is_its_gradient() -> None:
+    weight = flambeau.randn(3, 3, requires_grad=True)
+
+    def nodes(steps: int) -> list[int]:
+        first = flambeau.zeros(2, 3, requires_grad=True)
+        xs = flambeau.ones(steps, 2, 3)
+        record.flush()
+        _, ys = scan(lambda c, x: ((c @ weight + x).tanh(),) * 2, first, xs)
+        ahead = len(record.pending_graph().nodes)
+        found = flambeau.autograd.grad(ys.sin().sum(), (first, weight), create_graph=True)
+        back = len(record.pending_graph().nodes)
+        twice = flambeau.autograd.grad(found[0].square().sum(), (first, weight))
+        both = len(record.pending_graph().nodes)
+        del twice
+        return [ahead, back, both]
+
+    assert nodes(3) == nodes(50)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_gradients_of_scans(reverse: bool) -> None:
+    f64 = flambeau.float64
+    first = flambeau.randn(3, dtype=f64, requires_grad=True)
+    xs = flambeau.randn(4, 3, dtype=f64, requires_grad=True)
+    weight = flambeau.randn(3, 3, dtype=f64, requires_grad=True)
+
+    def call(first: Any, xs: Any, weight: Any) -> Any:
+        last, (ys, n) = scan(
+            lambda c, x: (
+                {"h": (c["h"] @ weight + x).tanh(), "n": c["n"] + 1},
+                (c["h"] * x.sin(), c["n"]),
+            ),
+            {"h": first * 1, "n": flambeau.tensor(0)},
+            xs,
+            reverse=reverse,
+        )
+        assert n.tolist() == (list(range(4))[::-1] if reverse else list(range(4)))
+        return last["h"], ys
+
+    assert flambeau.autograd.gradcheck(call, (first, xs, weight))
+    assert flambeau.autograd.gradgradcheck(call, (first, xs, weight))
+    for only in range(3):  # where some need none
+        given = [t.detach().requires_grad_(k == only) for k, t in enumerate((first, xs, weight))]
+        assert flambeau.autograd.gradcheck(call, given)
+    assert not call(first.detach(), xs.detach(), weight.detach())[0].requires_grad
+
+
+def test_gradients_of_a_scan_in_a_scan() -> None:
+    f64 = flambeau.float64
+    xs = flambeau.randn(3, 4, 2, dtype=f64, requires_grad=True)
+    weight = flambeau.randn(2, dtype=f64, requires_grad=True)
+
+    def call(xs: Any, weight: Any) -> Any:
+        def inner(c: Any, x: Any) -> Any:
+            return ((c * weight + x).tanh(),) * 2
+
+        return scan(lambda c, x: scan(inner, c, x), flambeau.zeros(2, dtype=f64), xs)
+
+    assert flambeau.autograd.gradcheck(call, (xs, weight))
+    assert flambeau.autograd.gradgradcheck(call, (xs, weight))
+
+
+def test_steps_draw_numbers_of_their_own() -> None:
+    flambeau.manual_seed(3)
+    _, ys = scan(lambda c, x: (c, flambeau.rand(4)), flambeau.zeros(()), flambeau.zeros(5))
+    flambeau.manual_seed(3)
+    assert flambeau.equal(ys, flambeau.stack([flambeau.rand(4) for _ in range(5)]))
+    x = flambeau.ones(6, 50, requires_grad=True)
+    _, ys = scan(lambda c, x: (c, nn.functional.dropout(x, 0.5)), flambeau.zeros(()), x)
+    ys.sum().backward()
+    assert flambeau.equal(x.grad, ys.detach())
+
+
+def test_errors_in_a_step() -> None:
+    places = flambeau.tensor([[1], [12]])
+    found = scan(lambda c, i: (c, TABLE[i]), flambeau.zeros(()), places)[1]
+    with pytest.raises(IndexError, match="index 12 is out of bounds"):
+        found.tolist()
+    with pytest.raises(RuntimeError, match="value of a tensor is looked at in a step"):
+        scan(lambda c, x: (c if x > 0 else -c, x), flambeau.zeros(()), flambeau.ones(3))
+    outside = flambeau.zeros(())
+    with pytest.raises(RuntimeError, match="writes to a tensor from outside"):
+        scan(lambda c, x: (c, outside.add_(x)), flambeau.zeros(()), flambeau.ones(3))
+    xs = flambeau.ones(3, requires_grad=True) * 1
+    out = scan(lambda c, x: (c * x, x), flambeau.ones(()), xs)[0]
+    xs.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        out.backward()
+
+
+def test_exported_scans(tmp_path: Path) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(flambeau.randn(4, 4) * 0.3)
+            self.linear = nn.Linear(3, 4)
+
+        def forward(self, x: Any, h: Any) -> Any:
+            def step(c: Any, v: Any) -> Any:
+                c = (c @ self.weight + v).tanh()
+                return c, {"y": c * 2}
+
+            last, ys = scan(step, h, self.linear(x), dim=1)
+            return last, ys["y"].transpose(0, 1)
+
+    net = Net()
+    batch, time = Dim("batch"), Dim("time")
+    program = export(
+        net,
+        (flambeau.randn(2, 5, 3), flambeau.zeros(2, 4)),
+        dynamic_shapes=({0: batch, 1: time}, {0: batch}),
+    )
+    assert program.graph.count("_scan(") == 1
+    save(program, tmp_path / "scan.pt2")
+    for made in (program.module(), load(tmp_path / "scan.pt2").module()):
+        for b, t in ((1, 1), (3, 7), (2, 100)):
+            x, h = flambeau.randn(b, t, 3), flambeau.randn(b, 4)
+            grads = []
+            for module in (net, made):
+                module.zero_grad()
+                last, ys = module(x, h)
+                (last.sum() + ys.square().sum()).backward()
+                grads.append([last, ys, *(p.grad for p in module.parameters())])
+            for one, other in zip(*grads, strict=True):
+                assert flambeau.allclose(one, other, rtol=1e-4, atol=1e-5)

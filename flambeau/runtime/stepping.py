@@ -1,0 +1,237 @@
+"""Scans on the CPU: the program of a step, run again and again by a native loop.
+
+Note [Stepping]
+The body of a `_scan` is a program of its own. Its inputs and results are where they are for the
+whole scan: a slice is an address in its sequence, whatever strides that is read by; a result is
+written to its place among the results of all steps. Carried values alternate between two places, or
+where they are results too, go from one of those to the next. All that changes from step to step is
+the table of addresses that a program is given, so that the loop fills it in, writes the addresses
+where kernels expect them, and runs the kernels. A body with library calls in it is run the same way
+from Python.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from flambeau.ir.body import Body
+from flambeau.ir.graph import INPUT, VIEW, Graph, Node
+from flambeau.passes.fuse import base_of
+from flambeau.size import contiguous_strides
+
+_LINE = 64
+_MOST_PROGRAMS = 256
+_EACH, _ALTERNATING = -1, 1  # masks of a place's number
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where an input or result is in step i of n: at `last` if that is the last step and it is
+    given, else at `base + ((first + each * i) & mask) * stride`; addresses are (memory, bytes).
+    """
+
+    base: Any
+    stride: int = 0
+    first: int = 0
+    each: int = 0
+    mask: int = _EACH
+    last: Any = 0
+
+    def words(self) -> list[Any]:
+        """What the native loop is given."""
+        return [self.last, self.base, self.first, self.each, self.mask, self.stride]
+
+
+#: Words of a loop's table before its slots.
+FIELDS = 11
+
+
+@dataclass
+class Stage:
+    """A program that is run some times.
+
+    Attributes:
+        program: of one step.
+        steps: how many times.
+        slots: of its temporary memory, its inputs and its results.
+        values: what it is given, as the native loop fills it in.
+    """
+
+    program: Any
+    steps: int
+    slots: list[Slot]
+    values: Any
+
+    def words(self, code: int) -> list[Any]:
+        """The table of the native loop; `code` is left as the error when a step fails."""
+        p = self.program
+        count = p.parts[0][1] if p.parts else 0
+        return [
+            *(self.steps, "error", code),
+            *(p.patch_address, p.n_patches, p.base, self.values.ctypes.data, p.steps_address),
+            *(0, count, len(self.slots)),
+            *(word for slot in self.slots for word in slot.words()),
+        ]
+
+    def run(self, place: Callable[[Any], int]) -> None:
+        """All steps, from Python.
+
+        Args:
+            place: (memory, bytes) -> address.
+        """
+        known = [(place(s.base), place(s.last) if s.last else 0, s) for s in self.slots]
+        for i in range(self.steps):
+            for k, (base, last, s) in enumerate(known):
+                at = base + ((s.first + s.each * i) & s.mask) * s.stride
+                self.values[k] = last if last and i == self.steps - 1 else at
+            self.program.launch(self.values, [])
+
+
+class Stepping:
+    """How a scan's node is run.
+
+    Args:
+        node: of the `_scan`.
+        compiled: graph -> its program.
+
+    Attributes:
+        scratch: bytes of temporary memory.
+        native: whether the native loop runs it.
+        raises: whether a step may end it with an error.
+    """
+
+    def __init__(self, node: Node, compiled: Callable[[Graph], Any]) -> None:
+        body, self.steps, self.carries, self.slices, self.kept, self.reverse = node.attrs[:6]
+        self.node = node
+        self.body: Body = body
+        given = body.given
+        shapes = [n.shape for n in given]
+        strides = [_strides(s) for s in node.src]
+        for k in range(self.carries):
+            strides[k] = contiguous_strides(shapes[k])
+        for k in range(self.carries, self.carries + self.slices):
+            strides[k] = strides[k][1:]
+        self.lows = [_low(n.shape, st) for n, st in zip(given, strides, strict=True)]
+        self.step = _program(body, tuple(strides), compiled)
+        firsts = [_input(k, given[k].shape, given[k].dtype) for k in range(self.carries)]
+        copy = Body(firsts, firsts, self.carries)
+        own = tuple(_strides(s) for s in node.src[: self.carries])
+        self.start = _program(copy, own, compiled) if firsts else None
+        programs = [p for p in (self.start, self.step) if p is not None]
+        self.sizes = [-(-n.nbytes // _LINE) * _LINE for n in given[: self.carries]]
+        arena = max(p.arena_bytes for p in programs)
+        self.arena = -(-arena // _LINE) * _LINE
+        self.scratch = self.arena + 2 * sum(self.sizes) + _LINE
+        self.native = all(
+            not p.copies and (not p.parts or (len(p.parts) == 1 and type(p.parts[0]) is tuple))
+            for p in programs
+        )
+        self.raises = bool(self.step.codes) or not self.native
+        self.values = [np.zeros(p.value_count, np.int64) for p in programs]
+
+    def stages(self, program: Any) -> list[Stage]:
+        """What is run, one after another, in the memory that a program gives the node."""
+        node, carries, count = self.node, self.carries, len(self.body.outputs)
+        room = program.workspace(node)
+        forth = (self.steps - 1, -1) if self.reverse else (0, 1)
+        before, after = [], []
+        place = self.arena
+        for k in range(carries):
+            nbytes = self.body.given[k].nbytes
+            if k in self.kept:
+                base = (program.result(node, count + self.kept.index(k)), 0)
+                before.append(Slot(base, nbytes, *forth))
+                first, each = sum(forth), forth[1]
+                after.append(Slot(base, nbytes, first, each, last=(program.result(node, k), 0)))
+                continue
+            base = (room, place)
+            size = self.sizes[k]
+            place += 2 * size
+            before.append(Slot(base, size, 0, 1, _ALTERNATING))
+            after.append(Slot(base, size, 1, 1, _ALTERNATING, (program.result(node, k), 0)))
+        inputs = []
+        for k, (s, low) in enumerate(zip(node.src, self.lows, strict=True)):
+            store, offset, strides = program.memory(s)
+            own = _low(s.shape, strides) if k < carries else low
+            base = (store, offset + own * s.dtype.itemsize)
+            if carries <= k < carries + self.slices:
+                inputs.append(Slot(base, strides[0] * s.dtype.itemsize, *forth))
+            else:
+                inputs.append(Slot(base))
+        results = [
+            Slot((program.result(node, k), 0), self.body.outputs[k].nbytes, *forth)
+            for k in range(carries, count)
+        ]
+        arena = Slot((room, 0))
+        slots = [arena, *before, *inputs[carries:], *after, *results]
+        found = [Stage(self.step, self.steps, slots, self.values[-1])]
+        if self.start is not None:
+            copies = [arena, *inputs[:carries], *before]
+            found.insert(0, Stage(self.start, 1, copies, self.values[0]))
+        return found
+
+    def run(self, program: Any, values: Any) -> None:
+        """The whole scan from Python."""
+        for stage in self.stages_here:
+            stage.run(lambda at: program.place(at[0], values) + at[1])
+
+    def bind(self, program: Any) -> None:
+        """Note where the memory is in a program, for `run`."""
+        self.stages_here = self.stages(program)
+
+    def fail(self) -> None:
+        """Raise the error of the step that was run last."""
+        self.step.fail(self.values[-1], [])
+
+
+def _input(k: int, shape: tuple[int, ...], dtype: Any) -> Node:
+    return Node(INPUT, (), (k,), shape, dtype)
+
+
+def _strides(s: Node) -> tuple[int, ...]:
+    return s.attrs[0] if base_of(s) is not s else contiguous_strides(s.shape)
+
+
+def _low(shape: tuple[int, ...], strides: tuple[int, ...]) -> int:
+    """The lowest of the elements that a view reads, counted from its first."""
+    return sum((n - 1) * s for n, s in zip(shape, strides, strict=True) if s < 0 and n)
+
+
+_programs: OrderedDict[Any, Any] = OrderedDict()
+
+
+def _program(
+    body: Body, strides: tuple[tuple[int, ...], ...], compiled: Callable[[Graph], Any]
+) -> Any:
+    """The program of a graph whose inputs are read by some strides."""
+    key = body, strides
+    found = _programs.get(key)
+    if found is None:
+        sources = []
+        for n, own in zip(body.given, strides, strict=True):
+            k, shape = n.attrs[0], n.shape
+            if own == contiguous_strides(shape) or math.prod(shape) == 0:
+                sources.append(_input(k, shape, n.dtype))
+                continue
+            low = _low(shape, own)
+            span = 1 - low + sum((m - 1) * s for m, s in zip(shape, own, strict=True) if s > 0)
+            sources.append(Node(VIEW, (_input(k, (span,), n.dtype),), (own, -low), shape, n.dtype))
+        found = _programs[key] = compiled(body.graph(sources))
+        if len(_programs) > _MOST_PROGRAMS:
+            _programs.popitem(last=False)
+    _programs.move_to_end(key)
+    return found
+
+
+def forget() -> None:
+    """Forget all programs."""
+    _programs.clear()
+
+
+__all__ = ["FIELDS", "Stage", "Stepping", "forget"]
