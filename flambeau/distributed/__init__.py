@@ -65,6 +65,7 @@ from flambeau.distributed.groups import (
     spawn_local,
 )
 from flambeau.distributed.mesh import DeviceMesh, current_mesh, init_device_mesh
+from flambeau.distributed.store import FileStore, HashStore, PrefixStore, Store, TCPStore
 from flambeau.distributed.transport.base import DistError, DistTimeoutError
 
 DistBackendError = DistNetworkError = DistStoreError = DistError
@@ -79,11 +80,16 @@ __all__ = [
     "DistNetworkError",
     "DistStoreError",
     "DistTimeoutError",
+    "FileStore",
     "Future",
     "GroupMember",
+    "HashStore",
     "P2POp",
+    "PrefixStore",
     "ProcessGroup",
     "ReduceOp",
+    "Store",
+    "TCPStore",
     "Work",
     "_all_gather_base",
     "_coalescing_manager",

@@ -14,11 +14,11 @@ from flambeau.distributed.transport import mpi
 from flambeau.distributed.transport.base import Call, Transport, Work
 from flambeau.distributed.transport.local import alone, own, team
 
-#: Seconds that a collective may take, as in torch.
-DEFAULT_TIMEOUT = timedelta(minutes=30)
+#: How long a collective may take, as in torch.
+default_pg_timeout = timedelta(minutes=30)
 
 
-class ReduceOp(enum.StrEnum):
+class RedOpType(enum.StrEnum):
     """What reductions there are; of a premultiplied sum see `PremulSum`."""
 
     SUM = "sum"
@@ -29,6 +29,20 @@ class ReduceOp(enum.StrEnum):
     BAND = "band"
     BOR = "bor"
     BXOR = "bxor"
+
+
+class ReduceOp:
+    """The reductions by the names that programs know."""
+
+    RedOpType = RedOpType
+    SUM = RedOpType.SUM
+    AVG = RedOpType.AVG
+    MIN = RedOpType.MIN
+    MAX = RedOpType.MAX
+    PRODUCT = RedOpType.PRODUCT
+    BAND = RedOpType.BAND
+    BOR = RedOpType.BOR
+    BXOR = RedOpType.BXOR
 
 
 class PremulSum:
@@ -248,7 +262,7 @@ def init_process_group(
                 f"{what}={given} was given, but it is {found} of the ranks that were launched; "
                 "start the program with `flambeau launch -n N` or mpiexec"
             )
-    transport.timeout = (timeout or DEFAULT_TIMEOUT).total_seconds()
+    transport.timeout = (timeout or default_pg_timeout).total_seconds()
     name = group_name or "0"
     _world.default = ProcessGroup(transport, range(transport.size), name, backend or "")
     _world.groups[name] = _world.default

@@ -15,12 +15,21 @@ import importlib.util
 from flambeau.interpose.standins.absent import ABSENT
 
 MODULES: dict[str, tuple[str, ...]] = {
+    "torch._C._distributed_c10d": ("flambeau.distributed",),
     "torch._custom_ops": ("flambeau.library",),
     "torch._tensor": ("flambeau.tensor",),
     "torch.autograd.grad_mode": ("flambeau.autograd.grad_mode", "flambeau"),
     "torch.autograd.profiler": ("flambeau.profiler.autograd",),
     "torch.autograd.profiler_util": ("flambeau.profiler.events", "flambeau.profiler.autograd"),
     "torch.backends": ("flambeau.backends", "flambeau.interpose.standins.package"),
+    "torch.distributed._functional_collectives": ("flambeau.distributed.functional",),
+    "torch.distributed.constants": ("flambeau.distributed.groups",),
+    "torch.distributed.device_mesh": ("flambeau.distributed.mesh",),
+    "torch.distributed.distributed_c10d": (
+        *("flambeau.distributed", "flambeau.distributed.groups"),
+        "flambeau.distributed.collectives",
+    ),
+    "torch.distributed.rendezvous": ("flambeau.distributed.store",),
     "torch.distributions.utils": ("flambeau.distributions.distribution",),
     "torch.functional": ("flambeau",),
     "torch.nn.modules": ("flambeau.nn",),

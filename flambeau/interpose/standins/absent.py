@@ -13,7 +13,6 @@ from typing import Any, NoReturn
 ABSENT: dict[str, str] = {
     "torch": "PyTorchFileReader PyTorchFileWriter",
     "torch._C": "Graph Value",
-    "torch._C._distributed_c10d": "ProcessGroup",
     "torch._dynamo._trace_wrapped_higher_order_op": "TransformGetItemToIndex",
     "torch._subclasses": "FakeTensor FakeTensorMode",
     "torch._subclasses.fake_tensor": "FakeTensor FakeTensorMode",
@@ -23,19 +22,10 @@ ABSENT: dict[str, str] = {
         "quantize_dynamic"
     ),
     "torch.cuda": "Event ExternalStream Stream StreamContext CUDAGraph graph default_generators",
-    "torch.distributed": (
-        "Backend FileStore GroupMember P2POp ProcessGroup ReduceOp Store TCPStore Work "
-        "all_gather all_gather_into_tensor all_gather_object all_reduce all_to_all "
-        "all_to_all_single barrier batch_isend_irecv broadcast broadcast_object_list "
-        "destroy_process_group gather gather_object get_backend get_global_rank "
-        "get_process_group_ranks get_rank get_world_size init_device_mesh init_process_group irecv "
-        "isend monitored_barrier new_group recv reduce reduce_scatter reduce_scatter_tensor "
-        "scatter scatter_object_list send"
-    ),
     "torch.distributed._composable.fsdp": "fully_shard",
     "torch.distributed.algorithms.join": "Join Joinable JoinHook",
-    "torch.distributed.device_mesh": "DeviceMesh init_device_mesh",
-    "torch.distributed.distributed_c10d": "ProcessGroup",
+    "torch.distributed.checkpoint._consolidate_hf_safetensors": "consolidate_safetensors_files",
+    "torch.distributed.checkpoint.hf_storage": "HuggingFaceStorageReader HuggingFaceStorageWriter",
     "torch.distributed.fsdp": (
         "CPUOffload CPUOffloadPolicy FSDPModule FullyShardedDataParallel MixedPrecision "
         "MixedPrecisionPolicy OffloadPolicy ShardingStrategy StateDictType fully_shard"
@@ -43,7 +33,8 @@ ABSENT: dict[str, str] = {
     "torch.distributed.tensor": (
         "DTensor DeviceMesh Partial Placement Replicate Shard distribute_module distribute_tensor"
     ),
-    "torch.distributed.tensor.placement_types": "Partial Placement Replicate Shard",
+    "torch.distributed.tensor._utils": "compute_local_shape_and_global_offset",
+    "torch.distributed.tensor.placement_types": "Partial Placement Replicate Shard _StridedShard",
     "torch.distributed.tensor.parallel": "ColwiseParallel RowwiseParallel parallelize_module",
     "torch.fx": "Graph GraphModule Interpreter Node Proxy Tracer symbolic_trace",
     "torch.fx.graph_module": (
