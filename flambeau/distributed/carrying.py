@@ -43,13 +43,15 @@ def through_view(
     block = step * source[dim]
     if not block or 0 in shape:
         return None
+    # a dimension that is walked backwards covers what it would walking on from its far end
+    offset += sum((n - 1) * s for n, s in zip(shape, strides, strict=True) if s < 0)
     for found, (size, stride) in enumerate(zip(shape, strides, strict=True)):
         if size < 2 or size * stride != block:
             continue
         inner = offset % block
         for k, (n, s) in enumerate(zip(shape, strides, strict=True)):
             if k != found and n > 1 and s % block:
-                inner += (n - 1) * s
+                inner += (n - 1) * abs(s)
         if inner < stride:
             return found
     if source[dim] == 1 and shape == source and strides == contiguous_strides(source):

@@ -1,0 +1,515 @@
+"""`DTensor`: a tensor of which the ranks of a mesh have parts, used as if it were one."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from flambeau import overriding
+from flambeau.device import device as Device
+from flambeau.distributed import moves
+from flambeau.distributed.groups import default_group
+from flambeau.distributed.mesh import DeviceMesh, init_device_mesh
+from flambeau.distributed.tensor.partition import (
+    NoForm,
+    Part,
+    Partition,
+    elementwise_only,
+    hollow,
+    record_whole,
+)
+from flambeau.distributed.tensor.placement import (
+    Layout,
+    Partial,
+    Placement,
+    Replicate,
+    Shard,
+    normal,
+    redistributed,
+)
+from flambeau.distributed.types import I, P, R
+from flambeau.nn.module import Module
+from flambeau.nn.parameter import Parameter
+from flambeau.ops import collective
+from flambeau.ops.rows import NAMES
+from flambeau.pytree import tree_flatten, tree_unflatten
+from flambeau.size import Size, contiguous_strides
+from flambeau.tape import edge_of
+from flambeau.tensor import Tensor, alias, as_subclass
+
+#: Calls that are about this rank's part and its place on the tape.
+_LOCAL = {
+    "backward",
+    "detach_",
+    "register_hook",
+    "register_post_accumulate_grad_hook",
+    "retain_grad",
+}
+#: Tensors of one number that lie as another tensor does.
+_LIKE = {"zeros_like", "ones_like", "full_like", "empty_like"}
+
+
+class DTensor(Tensor):
+    """A tensor as a whole, of which this rank has a part.
+
+    Operations take the shape of the whole and are done on the parts (Note [Partitioning] in
+    `partition.py`). Made by `distribute_tensor`, `DTensor.from_local` and the factories.
+
+    Gradients lie as the tensor does; of a Partial tensor, on every rank.
+    """
+
+    _layout: Layout
+    _is_param = False
+
+    # -- what it is --------------------------------------------------------------------------------
+
+    @property
+    def device_mesh(self) -> DeviceMesh:
+        """The ranks that have parts."""
+        mesh: DeviceMesh = self._layout.mesh
+        return mesh
+
+    @property
+    def placements(self) -> tuple[Placement, ...]:
+        """How it lies along each axis of the mesh."""
+        return self._layout.placements
+
+    @property
+    def shape(self) -> Size:
+        """Of the whole."""
+        return Size(self._layout.shape)
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self._layout.shape)
+
+    @property
+    def device(self) -> Device:
+        """Where the parts are."""
+        return self._cell.device
+
+    def dim(self) -> int:
+        """Number of dimensions."""
+        return len(self._layout.shape)
+
+    def size(self, dim: int | None = None) -> Any:
+        """The shape of the whole, or the size of one dimension."""
+        return self.shape if dim is None else self._layout.shape[dim]
+
+    def numel(self) -> int:
+        """Elements of the whole."""
+        return int(self.shape.numel())
+
+    def stride(self, dim: int | None = None) -> Any:
+        """Steps through the whole in row-major order."""
+        found = contiguous_strides(self._layout.shape)
+        return found if dim is None else found[dim]
+
+    def __len__(self) -> int:
+        if not self.ndim:
+            raise TypeError("len() of a 0-d tensor")
+        return self._layout.shape[0]
+
+    def __repr__(  # type: ignore[override]
+        self, *, tensor_contents: str | None = None
+    ) -> str:
+        return (
+            f"DTensor(local_tensor={self._part.detach()!r}, device_mesh={self.device_mesh!r}, "
+            f"placements={self.placements})"
+        )
+
+    @property
+    def _local_tensor(self) -> Tensor:
+        return self._part
+
+    @property
+    def _part(self) -> Tensor:
+        """This rank's part as a plain tensor with the same place on the tape."""
+        made: Tensor = as_subclass(self, Tensor)
+        del made.__dict__["_layout"]
+        if made._rg and self.grad_fn is None:  # a leaf: gradients go to this tensor
+            entry = edge_of(self)[0]
+            made._accumulator = weakref.ref(entry)
+            made.__dict__["_entry"] = entry
+        return made
+
+    # -- its gradient ------------------------------------------------------------------------------
+
+    @property
+    def grad(self) -> Any:
+        """The accumulated gradient, which lies as the tensor does."""
+        found = self._grad
+        if found is None or isinstance(found, DTensor):
+            return found
+        types = tuple(I if t == P else t for t in self._layout.types)
+        return _wrapped(found, Layout(self.device_mesh, types, self._layout.shape))
+
+    @grad.setter
+    def grad(self, value: Any) -> None:
+        if isinstance(value, DTensor) and value._layout != self._layout:
+            value = value.redistribute(self.device_mesh, self.placements)
+        vars(Tensor)["grad"].fset(self, value)
+
+    def requires_grad_(self, requires_grad: bool = True) -> DTensor:
+        """Set `requires_grad` in place; -> self."""
+        self.requires_grad = requires_grad
+        return self
+
+    def detach(self) -> DTensor:
+        """The same parts, cut off from the tape."""
+        return _wrapped(alias(self), self._layout)
+
+    @property
+    def data(self) -> Any:
+        """The same parts without history."""
+        found = self.detach()
+        found._unseen = True
+        return found
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        vars(Tensor)["data"].fset(self, value)
+        if isinstance(value, DTensor):
+            self._layout = value._layout
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        if id(self) not in memo:
+            made = _wrapped(self._part.detach().clone(), self._layout)
+            made._rg = self._rg
+            made._is_param = self._is_param
+            memo[id(self)] = made
+        return memo[id(self)]
+
+    # -- between parts and the whole ---------------------------------------------------------------
+
+    @staticmethod
+    def from_local(
+        local_tensor: Tensor,
+        device_mesh: DeviceMesh | None = None,
+        placements: Sequence[Placement] | None = None,
+        *,
+        run_check: bool = False,
+        shape: Sequence[int] | None = None,
+        stride: Any = None,
+        grad_placements: Sequence[Placement] | None = None,
+    ) -> DTensor:
+        """The tensor of which this rank has `local_tensor`; differentiable.
+
+        Args:
+            placements: Replicate() along every axis by default.
+            run_check: give what is replicated the values of the first rank.
+            shape: of the whole, where parts are not all of one size.
+        """
+        mesh = _mesh(device_mesh)
+        types = normal(placements, mesh, local_tensor.dim())
+        whole = list(local_tensor.shape)
+        for axis, t in enumerate(types):
+            if t.dim is not None:
+                whole[t.dim] *= mesh.size(axis)
+        layout = Layout(mesh, types, tuple(whole if shape is None else shape))
+        if run_check:
+            for axis, t in enumerate(types):
+                if t == I:
+                    local_tensor = collective.broadcast_from(local_tensor, mesh.get_group(axis), 0)
+        if layout.local_shape != tuple(local_tensor.shape):
+            raise RuntimeError(
+                f"a part of shape {list(local_tensor.shape)} is not this rank's of a tensor of "
+                f"shape {list(layout.shape)} with placements {layout.placements}, which is "
+                f"{list(layout.local_shape)}; give shape= where parts differ in size"
+            )
+        return _wrapped(local_tensor.view(local_tensor.shape), layout)
+
+    def to_local(self, *, grad_placements: Sequence[Placement] | None = None) -> Tensor:
+        """This rank's part as a plain tensor; differentiable.
+
+        Args:
+            grad_placements: how the gradient of the part lies, where it is not as the tensor: a
+                Replicate tensor of which the ranks make different use has a Partial one.
+        """
+        part = self._part
+        if grad_placements is not None:
+            types = normal(grad_placements, self.device_mesh, self.ndim)
+            for axis, (t, g) in enumerate(zip(self._layout.types, types, strict=True)):
+                if t == I and g == P:
+                    part = moves.convert(part, self.device_mesh.get_group(axis), src=I, dst=R)
+        shape = tuple(part._shape)
+        return part.view(shape)
+
+    def redistribute(
+        self,
+        device_mesh: DeviceMesh | None = None,
+        placements: Sequence[Placement] | None = None,
+        *,
+        async_op: bool = False,
+        forward_dtype: Any = None,
+        backward_dtype: Any = None,
+    ) -> DTensor:
+        """The same tensor with other placements; differentiable."""
+        if device_mesh is not None and device_mesh != self.device_mesh:
+            raise NotImplementedError("Cross device mesh comm not supported yet!")
+        types = normal(placements, self.device_mesh, self.ndim)
+        local = redistributed(self._part, self._layout, types)
+        return _wrapped(local, Layout(self.device_mesh, types, self._layout.shape))
+
+    def full_tensor(self, *, grad_placements: Sequence[Placement] | None = None) -> Tensor:
+        """All of it, as a plain tensor on every rank; differentiable."""
+        whole = self.redistribute(placements=[Replicate()] * self.device_mesh.ndim)
+        return whole.to_local(grad_placements=grad_placements)
+
+    def item(self) -> Any:
+        """The only element; every rank calls it."""
+        return self.detach().full_tensor().item()
+
+    def tolist(self) -> Any:
+        """The elements of the whole; every rank calls it."""
+        return self.detach().full_tensor().tolist()
+
+    def numpy(self, *, force: bool = False) -> Any:
+        """Not of a DTensor: `full_tensor()` or `to_local()` says which is meant."""
+        raise RuntimeError(
+            ".numpy() is not supported for tensor subclasses: use full_tensor() or to_local()"
+        )
+
+    # -- operations --------------------------------------------------------------------------------
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """What a call gives: Note [Partitioning]."""
+        with overriding.DisableTorchFunctionSubclass():
+            return _dispatch(func, args, kwargs or {})
+
+
+def _wrapped(local: Tensor, layout: Layout) -> DTensor:
+    """A distributed tensor over this rank's part."""
+    made: DTensor = as_subclass(local, DTensor)
+    made._layout = layout
+    return made
+
+
+def _mesh(mesh: DeviceMesh | None) -> DeviceMesh:
+    return init_device_mesh("cpu", (default_group().size(),)) if mesh is None else mesh
+
+
+def _dispatch(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    name = getattr(func, "__name__", "")
+    if name in _LOCAL:
+        return func(*args, **kwargs)
+    leaves, tree = tree_flatten((args, kwargs))
+    given = [x for x in leaves if isinstance(x, DTensor)]
+    mesh = given[0].device_mesh
+    for x in leaves:
+        if isinstance(x, DTensor):
+            if x.device_mesh != mesh:
+                raise RuntimeError(f"{name}: all DTensors must be on one mesh")
+        elif isinstance(x, Tensor) and x.dim():
+            raise RuntimeError(
+                f"{name}: got mixed torch.Tensor and DTensor, need to convert all torch.Tensor to "
+                "DTensor before calling distributed operators!"
+            )
+    layout = given[0]._layout
+    if name in _LIKE:
+        types = tuple(I if t == P else t for t in layout.types)
+        return _on_parts(func, leaves, tree, lambda shape: Layout(mesh, types, layout.shape))
+    if all(t == I for x in given for t in x._layout.types):
+        return _on_parts(func, leaves, tree, lambda shape: Layout(mesh, layout.types, shape))
+    try:
+        return _recorded(func, leaves, tree, mesh)
+    except NoForm:
+        if name.endswith("_") and not name.endswith("__"):
+            raise NotImplementedError(f"{name} of a DTensor with {given[0].placements}") from None
+    whole = [x.redistribute() if isinstance(x, DTensor) else x for x in leaves]
+    types = (I,) * mesh.ndim
+    return _on_parts(func, whole, tree, lambda shape: Layout(mesh, types, shape))
+
+
+def _on_parts(func: Any, leaves: list[Any], tree: Any, layout: Callable[[Any], Layout]) -> Any:
+    """A call on the parts as they are."""
+    parts = [x._part if isinstance(x, DTensor) else x for x in leaves]
+    args, kwargs = tree_unflatten(parts, tree)
+    found, out = tree_flatten(func(*args, **kwargs))
+    same = {id(p): x for p, x in zip(parts, leaves, strict=True) if isinstance(x, DTensor)}
+    made = []
+    for t in found:
+        if id(t) in same:  # a write gives its target the history of what was written
+            same[id(t)].__dict__.update({k: v for k, v in t.__dict__.items() if k != "_entry"})
+            made.append(same[id(t)])
+        else:
+            made.append(_wrapped(t, layout(t._shape)) if isinstance(t, Tensor) else t)
+    return tree_unflatten(made, out)
+
+
+def _recorded(func: Any, leaves: list[Any], tree: Any, mesh: DeviceMesh) -> Any:
+    """A call recorded on the whole tensors and done on the parts.
+
+    Raises:
+        NoForm: it is not done on parts.
+    """
+    whole = (I,) * mesh.ndim
+    stand_ins: list[Any] = []
+    known = {}
+    for x in leaves:
+        if isinstance(x, Tensor):
+            shape = tuple(x.shape)
+            t = hollow(shape, x.dtype)
+            layout = x._layout if isinstance(x, DTensor) else Layout(mesh, whole, shape)
+            known[t._cell.node] = Part(x._part if isinstance(x, DTensor) else x, layout)
+            stand_ins.append(t)
+        else:
+            stand_ins.append(x)
+    args, kwargs = tree_unflatten(stand_ins, tree)
+    try:
+        results, out = tree_flatten(record_whole(lambda: func(*args, **kwargs)))
+    except RuntimeError as error:
+        raise NoForm(str(error)) from error
+    written = [
+        (t, x) for t, x in zip(stand_ins, leaves, strict=True)
+        if isinstance(x, DTensor) and t._cell.node not in known
+    ]  # fmt: skip
+    roots = [t._node() for t in results if isinstance(t, Tensor)] + [t._node() for t, _ in written]
+    layouts = {
+        p.layout
+        for p in known.values()
+        if p.layout.shape or P in p.layout.types or p.local.requires_grad
+    }
+    if len(layouts) == 1 and P not in (only := layouts.pop()).types:
+        if elementwise_only(roots) and all(r.shape == only.shape for r in roots):
+            return _on_parts(func, leaves, tree, lambda shape: only)
+    partition = Partition(mesh, known)
+    for t, x in written:
+        value = partition.of(t._node()).to(x._layout.types)
+        _write(x, value.local)
+    targets = {id(t): x for t, x in zip(stand_ins, leaves, strict=True) if isinstance(x, Tensor)}
+    made = []
+    for t in results:
+        if isinstance(t, Tensor) and id(t) in targets:
+            made.append(targets[id(t)])
+        elif isinstance(t, Tensor):
+            part = partition.of(t._node())
+            made.append(_wrapped(part.local, part.layout))
+        else:
+            made.append(t)
+    return tree_unflatten(made, out)
+
+
+def _write(x: DTensor, value: Tensor) -> None:
+    """Write this rank's part, and give the tensor its history."""
+    part = x._part
+    part.copy_(value)
+    x.__dict__.update({k: v for k, v in part.__dict__.items() if k != "_entry"})
+
+
+# -- making them -----------------------------------------------------------------------------------
+
+
+def distribute_tensor(
+    tensor: Tensor,
+    device_mesh: DeviceMesh | None = None,
+    placements: Sequence[Placement] | None = None,
+    *,
+    src_data_rank: int | None = 0,
+) -> DTensor:
+    """Lay a tensor that every rank has on a mesh; a leaf.
+
+    Args:
+        tensor: of the same shape on every rank.
+        placements: Replicate() along every axis by default.
+        src_data_rank: whose values are taken, as a place along each axis; None: each rank's own.
+    """
+    if isinstance(tensor, DTensor):
+        return tensor.redistribute(device_mesh, placements)
+    mesh = _mesh(device_mesh)
+    types = normal(placements, mesh, tensor.dim())
+    local = tensor.detach()
+    if src_data_rank is not None:
+        for axis in range(mesh.ndim):
+            if mesh.size(axis) > 1:
+                local = collective.broadcast_from(local, mesh.get_group(axis), src_data_rank)
+    layout = Layout(mesh, (I,) * mesh.ndim, tuple(tensor.shape))
+    made = redistributed(local, layout, types)
+    if made._cell is tensor._cell:
+        made = made.clone()
+    found = _wrapped(made.contiguous(), Layout(mesh, types, layout.shape))
+    return found.requires_grad_(tensor.requires_grad)
+
+
+def distribute_module(
+    module: Module,
+    device_mesh: DeviceMesh | None = None,
+    partition_fn: Callable[[str, Module, DeviceMesh], None] | None = None,
+    input_fn: Callable[..., Any] | None = None,
+    output_fn: Callable[..., Any] | None = None,
+) -> Module:
+    """Make the parameters and buffers of a module distributed.
+
+    Args:
+        partition_fn: (name, submodule, mesh), which replaces parameters; what it leaves is
+            replicated.
+        input_fn: (module, inputs, mesh) -> inputs, before `forward`.
+        output_fn: (module, outputs, mesh) -> outputs, after it.
+    """
+    mesh = _mesh(device_mesh)
+    for name, sub in module.named_modules():
+        if partition_fn is not None:
+            partition_fn(name, sub, mesh)
+        for key, p in list(sub._parameters.items()):
+            if p is not None and not isinstance(p, DTensor):
+                sub.register_parameter(key, distributed_parameter(p, mesh, None))
+        for key, b in list(sub._buffers.items()):
+            if b is not None and not isinstance(b, DTensor):
+                sub._buffers[key] = distribute_tensor(b, mesh)
+    if input_fn is not None:
+        module.register_forward_pre_hook(lambda m, inputs: input_fn(m, inputs, mesh))
+    if output_fn is not None:
+        module.register_forward_hook(lambda m, inputs, outputs: output_fn(m, outputs, mesh))
+    return module
+
+
+def distributed_parameter(
+    parameter: Tensor, mesh: DeviceMesh, placements: Sequence[Placement] | None
+) -> Any:
+    """A parameter laid on a mesh."""
+    made = distribute_tensor(parameter, mesh, placements)
+    return Parameter(made, requires_grad=parameter.requires_grad)
+
+
+def _factory(name: str) -> Callable[..., DTensor]:
+    """torch.distributed.tensor's `zeros`, `randn`, ...: the values of one process, in parts."""
+
+    def make(
+        *size: Any,
+        device_mesh: DeviceMesh | None = None,
+        placements: Sequence[Placement] | None = None,
+        requires_grad: bool = False,
+        **how: Any,
+    ) -> DTensor:
+        whole = NAMES[name](*size, **how)
+        found = distribute_tensor(whole, device_mesh, placements, src_data_rank=None)
+        return found.requires_grad_(requires_grad)
+
+    make.__name__ = make.__qualname__ = name
+    make.__doc__ = f"`{name}` laid on a mesh; every rank calls it, with one seed."
+    return make
+
+
+zeros, ones, empty, full = (_factory(n) for n in ("zeros", "ones", "empty", "full"))
+rand, randn = (_factory(n) for n in ("rand", "randn"))
+
+__all__ = [
+    "DTensor",
+    "Partial",
+    "Placement",
+    "Replicate",
+    "Shard",
+    "distribute_module",
+    "distribute_tensor",
+    "empty",
+    "full",
+    "ones",
+    "rand",
+    "randn",
+    "zeros",
+]
