@@ -31,9 +31,12 @@ _GRACE_SECONDS = 2.0
 END_SECONDS = 10.0
 """Within this time after a failure was seen, no process of the job is left."""
 
+_LONGEST_PAUSE = 30.0
+"""Most seconds between restarts, which grow while ranks do not even start."""
+
 _BANNERS = (  # what hydra says when ranks do not end by themselves
     *(b"YOUR APPLICATION TERMINATED", b"This typically refers", b"Please see the FAQ"),
-    *(b"=   ", b"=====", b"Abort("),
+    *(b"=   ", b"=====", b"Abort(", b"[mpiexec@", b"[proxy:"),
 )
 _SIGNALLED = re.compile(rb"EXIT STRING: (.*) \(signal \d+\)")
 
@@ -80,6 +83,8 @@ class Job:
             given = [path, "-disable-auto-cleanup", "-n", str(self.ranks)]
             flags = {"file": "-f", "names": "-hosts"}
             tag = "-prepend-rank"
+            if self.address:
+                given += ["-localhost", self.address]
         for kind in hosts:
             given += [flags[kind], self.hosts]
         if self.tagged:
@@ -245,23 +250,25 @@ def run(
     Returns:
         The exit code: 0, or 1 when the last attempt failed.
     """
-    ranks = job.ranks
+    ranks, pause = job.ranks, 0.0
     for attempt in range(restarts + 1):
         environment = {
             **job.environment,
             "TORCHELASTIC_RESTART_COUNT": str(attempt),
             "TORCHELASTIC_MAX_RESTARTS": str(restarts),
         }
-        begun = time.monotonic()
         failure = run_once(replace(job, ranks=ranks, environment=environment), progress)
         if failure is None:
             return 0
         tell(failure.report())
         if failure.died and fewest:
             ranks = max(fewest, ranks - len(failure.ranks))
+        # hosts that cannot be reached may come back
+        pause = 0.0 if failure.started else min(2 * pause + 1, _LONGEST_PAUSE)
         if attempt < restarts:
             tell(
                 f"flambeau launch: starting again with {ranks} ranks, restart {attempt + 1} of"
-                f" {restarts} ({time.monotonic() - begun:.1f} s into the run)\n"
+                f" {restarts}{f', in {pause:g} s' if pause else ''}\n"
             )
+            time.sleep(pause)
     return 1

@@ -17,7 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_PACKAGE = str(Path(__file__).parents[1]) + os.sep
+_NOT_THE_PROGRAM = (
+    str(Path(__file__).parents[1]) + os.sep,
+    os.path.dirname(os.__file__) + os.sep,
+    "<frozen ",
+)
 _KEPT = 64
 
 
@@ -91,11 +95,11 @@ def note(group: str, rank: int, sequence: int, call: str) -> Entry:
 
 
 def _place() -> str:
-    """The innermost line outside this package."""
+    """The innermost line of the program: outside this package and Python's own modules."""
     frame = sys._getframe(2)
     while frame is not None:
         code = frame.f_code
-        if not code.co_filename.startswith(_PACKAGE):
+        if not code.co_filename.startswith(_NOT_THE_PROGRAM):
             return f"{os.path.basename(code.co_filename)}:{frame.f_lineno} in {code.co_name}"
         frame = frame.f_back  # type: ignore[assignment]
     return ""

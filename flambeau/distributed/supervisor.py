@@ -78,6 +78,7 @@ class Failure:
         cause: a line, as "rank 2 raised ValueError: no data".
         ranks: whose fault it is, as far as it is known.
         died: whether their processes are gone, so that fewer may be started again.
+        started: whether every rank had started.
         detail: a traceback or stack, or "".
         others: a line for each rank: what it was doing.
     """
@@ -85,6 +86,7 @@ class Failure:
     cause: str
     ranks: list[int]
     died: bool = False
+    started: bool = False
     detail: str = ""
     others: list[str] = field(default_factory=list)
 
@@ -219,7 +221,8 @@ class Watch:
         self, cause: str, ranks: Sequence[Rank], died: bool = False, detail: str = ""
     ) -> None:
         if self.failure is None:
-            self.failure = Failure(cause, [r.number for r in ranks], died, detail)
+            started = all(r.heard for r in self.ranks)
+            self.failure = Failure(cause, [r.number for r in ranks], died, started, detail)
 
     # -- judging ----------------------------------------------------------------------------------
 
