@@ -109,8 +109,8 @@ class ZeroRedundancyOptimizer(Optimizer):
         self._exchange_shares()
         return loss
 
-    @flambeau.no_grad()
     def _exchange_shares(self) -> None:
+        """Every rank's share, to all."""
         kinds: dict[Any, list[int]] = {}
         for k, p in enumerate(self._every):
             kinds.setdefault((p.dtype, p.device), []).append(k)
@@ -126,7 +126,8 @@ class ZeroRedundancyOptimizer(Optimizer):
             parts = whole.split([self._every[k].numel() for k in order])
             for k, part in zip(order, parts, strict=True):
                 if id(self._every[k]) not in self._own:
-                    self._every[k].copy_(part.reshape(self._every[k].shape))
+                    with flambeau.no_grad():
+                        self._every[k].copy_(part.reshape(self._every[k].shape))
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; what belongs to whom is decided anew, so it is done before the first step.
