@@ -7,6 +7,7 @@ for what is not asked for. Operations on duals must be recorded with gradients o
 
 from __future__ import annotations
 
+import threading
 from typing import NamedTuple
 
 from flambeau.autograd.forward import pushforward
@@ -31,8 +32,14 @@ class _Level:
         self.tangents: list[Tensor] = []
 
 
-#: The one level there can be, as in torch.
-_open: list[_Level] = []
+class _Thread(threading.local):
+    """The one level there can be in a thread, or none."""
+
+    def __init__(self) -> None:
+        self.open: list[_Level] = []
+
+
+_thread = _Thread()
 
 
 def enter_dual_level() -> int:
@@ -41,11 +48,11 @@ def enter_dual_level() -> int:
     Raises:
         RuntimeError: one is open.
     """
-    if _open:
+    if _thread.open:
         raise RuntimeError(
             "Nested forward mode AD is not supported at the moment. Please use torch.func.jvp"
         )
-    _open.append(_Level())
+    _thread.open.append(_Level())
     return 0
 
 
@@ -55,11 +62,11 @@ def exit_dual_level(*, level: int | None = None) -> None:
     Raises:
         RuntimeError: none is open.
     """
-    if not _open:
+    if not _thread.open:
         raise RuntimeError(
             "Trying to exit a forward AD level that was not the last one that was created"
         )
-    _open.pop()
+    _thread.open.pop()
 
 
 class dual_level(_Mode):
@@ -81,7 +88,7 @@ def make_dual(tensor: Tensor, tangent: Tensor, *, level: int | None = None) -> T
     Raises:
         RuntimeError: no level is open, or the tangent does not fit.
     """
-    if not _open:
+    if not _thread.open:
         raise RuntimeError(
             "Trying to create a dual Tensor for forward AD but no level exists, make sure to "
             "enter_dual_level() first."
@@ -98,17 +105,17 @@ def make_dual(tensor: Tensor, tangent: Tensor, *, level: int | None = None) -> T
     with enable_grad():
         tracked = tensor.requires_grad
         dual = NAMES["clone"](tensor) if tracked else place(NAMES["clone"](tensor.detach()))
-    _open[-1].duals.append(dual)
-    _open[-1].tangents.append(tangent)
+    _thread.open[-1].duals.append(dual)
+    _thread.open[-1].tangents.append(tangent)
     found: Tensor = dual
     return found
 
 
 def unpack_dual(tensor: Tensor, *, level: int | None = None) -> UnpackedDualTensor:
     """-> (primal, tangent): the tangent is None where no dual is involved, or no level open."""
-    if not _open or not tensor.requires_grad or not _open[-1].duals:
+    if not _thread.open or not tensor.requires_grad or not _thread.open[-1].duals:
         return UnpackedDualTensor(tensor, None)
-    (tangent,) = pushforward((tensor,), _open[-1].duals, _open[-1].tangents)
+    (tangent,) = pushforward((tensor,), _thread.open[-1].duals, _thread.open[-1].tangents)
     return UnpackedDualTensor(tensor, tangent)
 
 
