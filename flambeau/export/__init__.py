@@ -3,6 +3,7 @@
 `export` traces a module; sizes named by `Dim` stay symbols. See docs/export.md.
 """
 
+from flambeau.export.aot import compile_aot, load_aot
 from flambeau.export.archive import load, save
 from flambeau.export.dims import Dim, ExportError, dims
 from flambeau.export.exporting import export
@@ -14,8 +15,10 @@ __all__ = [
     "ExportError",
     "ExportGraphSignature",
     "ExportedProgram",
+    "compile_aot",
     "dims",
     "export",
     "load",
+    "load_aot",
     "save",
 ]

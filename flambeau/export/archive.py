@@ -176,11 +176,34 @@ def load(
         ExportError: the file is no exported program, is damaged, or was made by a later version.
         FileNotFoundError: there is no such file.
     """
+    entries = entries_of(f)
+    found = program_of(entries)
+    for name in extra_files or {}:
+        assert extra_files is not None
+        extra_files[name] = entries.get(f"extra/{name}", b"").decode("utf-8", "replace")
+    return found
+
+
+def entries_of(f: str | os.PathLike[str] | io.BytesIO) -> dict[str, bytes]:
+    """What stands in a file, by name.
+
+    Raises:
+        ExportError: it is no archive, or a damaged one.
+        FileNotFoundError: there is no such file.
+    """
     try:
         with zipfile.ZipFile(f) as archive:
-            entries = _entries(archive)
+            return _entries(archive)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError, RuntimeError) as error:
         raise ExportError(f"this is no exported program, or a damaged one: {error}") from None
+
+
+def program_of(entries: dict[str, bytes]) -> ExportedProgram:
+    """The program that stands in a file.
+
+    Raises:
+        ExportError: there is none, it is damaged, or was made by a later version.
+    """
     version = entries.get("version", b"").split()
     if not version or version[0] != FORMAT.encode():
         raise ExportError(
@@ -188,17 +211,13 @@ def load(
             "export the program again"
         )
     try:
-        found = _program(entries)
+        return _program(entries)
     except ExportError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
         raise ExportError(
             f"the exported program is damaged: {type(error).__name__}: {error}"
         ) from None
-    for name in extra_files or {}:
-        assert extra_files is not None
-        extra_files[name] = entries.get(f"extra/{name}", b"").decode("utf-8", "replace")
-    return found
 
 
 def _entries(archive: zipfile.ZipFile) -> dict[str, bytes]:
@@ -284,4 +303,4 @@ def _program(entries: dict[str, bytes]) -> ExportedProgram:
     return program
 
 
-__all__ = ["load", "save"]
+__all__ = ["entries_of", "load", "program_of", "save"]

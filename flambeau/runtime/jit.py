@@ -178,6 +178,11 @@ def _target_key() -> bytes:
     )
 
 
+def target() -> str:
+    """Processor, features and compiler that objects are made for, as text."""
+    return f"{cpuinfo.cpu_name()} {_target_key().hex()}"
+
+
 def _create_machine() -> Any:
     target = cpuinfo.llvm().Target.from_triple(cpuinfo.llvm().get_process_triple())
     return target.create_target_machine(

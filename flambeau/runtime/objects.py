@@ -25,6 +25,7 @@ import stat
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,6 +141,12 @@ class ObjectCache:
                 os.unlink(entry[2])
         self._estimate = None
 
+    def items(self) -> dict[bytes, bytes]:
+        """Every entry that is whole."""
+        keys = [bytes.fromhex(os.path.basename(path)) for _, _, path in self._entries()]
+        found = {key: self.get(key) for key in keys}
+        return {key: payload for key, payload in found.items() if payload is not None}
+
     def usage(self) -> tuple[int, int]:
         """(number of entries, bytes) in the directory now."""
         entries = self._entries()
@@ -254,8 +261,19 @@ def default() -> ObjectCache | None:
     return ObjectCache(Path(root).expanduser() / folder, limit)
 
 
+_given: dict[bytes, bytes] = {}
+
+
+def give(entries: Mapping[bytes, bytes]) -> None:
+    """Entries for this process that do not come from the cache: what was compiled ahead of time."""
+    _given.update(entries)
+
+
 def get(key: bytes) -> bytes | None:
-    """What is stored under `key` in the default cache, or None."""
+    """What was given under `key`, or is stored in the default cache, or None."""
+    found = _given.get(key)
+    if found is not None:
+        return found
     cache = default()
     return None if cache is None else cache.get(key)
 
