@@ -63,6 +63,7 @@ MODULES = (
     "profiler",
     "overrides",
     "array_api",
+    "fx",
 )
 STANDINS = (
     "accelerator",

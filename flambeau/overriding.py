@@ -249,6 +249,16 @@ class TorchFunctionMode:
         _change(-1)
 
 
+class asking:
+    """While inside, calls ask: there are arguments of a type that overrides and is no tensor."""
+
+    def __enter__(self) -> None:
+        _change(1)
+
+    def __exit__(self, *exc: object) -> None:
+        _change(-1)
+
+
 def _change(by: int) -> None:
     """Count modes in and out: without any, and without types that override, nobody asks."""
     global on, _entered

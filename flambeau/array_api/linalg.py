@@ -37,7 +37,8 @@ def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
 
 def tensordot(x1: Any, x2: Any, /, *, axes: Any = 2) -> Any:
     """Sums of products over axes: so many of the last and first, or those named for each."""
-    return flambeau.tensordot(*alike(x1, x2), dims=axes)
+    x1, x2 = alike(x1, x2)
+    return flambeau.tensordot(x1, x2, axes)
 
 
 def outer(x1: Any, x2: Any, /) -> Any:

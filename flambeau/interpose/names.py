@@ -32,6 +32,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "torch.distributed.rendezvous": ("flambeau.distributed.store",),
     "torch.distributions.utils": ("flambeau.distributions.distribution",),
     "torch.functional": ("flambeau",),
+    "torch.fx._symbolic_trace": ("flambeau.fx.tracer",),
     "torch.nn.modules": ("flambeau.nn",),
     "torch.nn.modules.batchnorm": ("flambeau.nn.normalization",),
     "torch.nn.modules.instancenorm": ("flambeau.nn.normalization",),

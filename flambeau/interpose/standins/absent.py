@@ -36,12 +36,7 @@ ABSENT: dict[str, str] = {
     "torch.distributed.tensor._utils": "compute_local_shape_and_global_offset",
     "torch.distributed.tensor.placement_types": "Partial Placement Replicate Shard _StridedShard",
     "torch.distributed.tensor.parallel": "ColwiseParallel RowwiseParallel parallelize_module",
-    "torch.fx": "Graph GraphModule Interpreter Node Proxy Tracer symbolic_trace",
-    "torch.fx.graph_module": (
-        "GraphModule _CodeOnlyModule _USER_PRESERVED_ATTRIBUTES_KEY _copy_attr"
-    ),
-    "torch.fx.node": "Argument Node Target",
-    "torch.fx.proxy": "Proxy",
+    "torch.fx.graph_module": "_CodeOnlyModule",
     "torch.nn.quantized": "FloatFunctional",
     "torch.utils.flop_counter": "FlopCounterMode",
     "torch.utils.data.graph_settings": "apply_random_seed",
