@@ -457,8 +457,8 @@ def spawn_local(
         What the first rank that failed raised; the others end.
 
     Example:
-        >>> spawn_local(3, lambda rank: dist.get_world_size())
-        [3, 3, 3]
+        >>> spawn_local(3, lambda rank: (rank, get_world_size()))
+        [(0, 3), (1, 3), (2, 3)]
     """
     members = team(count)
 

@@ -40,9 +40,11 @@ class DeviceMesh:
         mesh_dim_names: of its axes.
 
     Example:
-        >>> mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("dp", "tp"))
-        >>> mesh["tp"].size(), mesh.get_group("dp").size()
-        (2, 2)
+        >>> def rank_program(rank):
+        ...     mesh = init_device_mesh("cpu", (2, 3), mesh_dim_names=("dp", "tp"))
+        ...     return mesh["tp"].size(), mesh.get_coordinate()
+        >>> flambeau.distributed.spawn_local(6, rank_program)[4]
+        (3, [1, 1])
     """
 
     def __init__(
