@@ -284,9 +284,10 @@ def test_parts_cover_a_tensor_as_chunks_do(cuts: tuple[int | None, ...]) -> None
 
 @needs_mpi
 def test_ranks_save_together_and_others_load(tmp_path: Path) -> None:
-    for ranks, what in ((3, "save"), (2, "load"), (3, "fail")):
+    for ranks, what in ((3, "save"), (2, "load"), (3, "fail"), (4, "load")):
         ended = mpiexec(ranks, "checkpoints.py", what, str(tmp_path))
         assert ended.returncode == 0, ended.stderr
     found = checkpoint.read(tmp_path)
     assert found["own"]["rank2"].tolist() == [2.0] * 3
+    assert all((whole == torch.arange(70.0).reshape(7, 10)).all() for whole in found["cut"])
     assert len(list(tmp_path.glob("part-*"))) == 3

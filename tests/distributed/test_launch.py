@@ -9,6 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.cli.program import environment, flambeau, start
@@ -49,6 +50,17 @@ def test_ranks_find_what_torchrun_sets(tmp_path: Path) -> None:
     assert sorted(ended.stdout.splitlines()) == [
         f"{rank} {rank} 2 2 0 127.0.0.1 29500 kept ['--lr', '0.1'] True" for rank in range(2)
     ]
+
+
+def test_a_program_for_torchrun_runs_as_it_is(tmp_path: Path) -> None:
+    script = str(PROGRAMS / "torch_ddp.py")
+    told = []
+    for ranks in ("1", "2"):
+        ended = launch(tmp_path, "-n", ranks, script, str(tmp_path / ranks))
+        assert ended.returncode == 0, ended.stderr
+        told.append(ended.stdout.split())
+    assert len(told[0]) == 3
+    np.testing.assert_allclose(np.float64(told[0]), np.float64(told[1]), rtol=1e-6)
 
 
 def test_output_is_shown_tagged_or_kept(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 import flambeau
-from flambeau import serialization
+from flambeau import record, serialization
 from flambeau.checkpoint import make_tensor, torch_name
 from flambeau.distributed import groups
 from flambeau.distributed.checkpoint.format import (
@@ -176,6 +176,8 @@ _alone: list[_Team] = []
 
 
 def _team(process_group: Any, no_dist: bool) -> _Team:
+    """Who saves or loads together, once all collectives that were recorded before have run."""
+    record.flush()
     if no_dist or not groups.is_initialized():
         if not _alone:
             _alone.append(_Team(None))
