@@ -21,7 +21,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,8 @@ import flambeau
 from flambeau import pytree
 from flambeau.distributed.groups import default_group, group_of
 from flambeau.distributed.mesh import DeviceMesh, init_device_mesh
+from flambeau.distributed.tensor.api import DTensor
+from flambeau.distributed.tensor.placement import Replicate, Shard
 from flambeau.nn.module import Module
 from flambeau.nn.parameter import Parameter
 from flambeau.ops import collective as rows
@@ -69,18 +71,38 @@ class CPUOffloadPolicy(OffloadPolicy):
 class ShardedParameter(Parameter):  # type: ignore[metaclass]
     """This rank's part of a parameter, cut along dimension 0.
 
+    An optimizer sees a plain tensor. In a module's state dict it is a `DTensor`.
+
     Attributes:
         sizes: of each rank's part along dimension 0.
         group: the ranks that have the parts.
+        device_mesh: they, and the ranks that have the same part.
+        placements: along the mesh's axes.
     """
 
     sizes: tuple[int, ...]
     group: Any
+    device_mesh: DeviceMesh
+    placements: tuple[Any, ...]
 
     def full_tensor(self) -> Tensor:
         """The whole parameter, on every rank; a collective."""
         with flambeau.no_grad():
             return rows.all_gather(self.detach(), self.group, self.sizes)
+
+    def cut(self, value: Tensor) -> Tensor:
+        """This rank's part of a value for the parameter: a `DTensor`, or whole, or cut already."""
+        if isinstance(value, DTensor):
+            return value.to_local()
+        if value.shape == self.shape:
+            return value
+        begin = sum(self.sizes[: self.group.rank()])
+        return value[begin : begin + len(self)]
+
+    def distributed(self, local: Tensor) -> DTensor:
+        """The `DTensor` of which `local` is this rank's part."""
+        whole = (sum(self.sizes), *self.shape[1:])
+        return DTensor.from_local(local, self.device_mesh, self.placements, shape=whole)
 
     def to_local(self) -> Tensor:
         """This rank's part."""
@@ -111,8 +133,7 @@ class Shards:
 
     Args:
         places: for each parameter, where it is an attribute: (module, name) pairs.
-        shard: the group whose ranks have its parts.
-        replicate: the group of ranks that have the same part, or None.
+        mesh: the ranks that have its parts, along the last axis, and those that have the same.
         policy: dtypes.
         reshard: whether gathered parameters are let go of after forward.
     """
@@ -120,12 +141,14 @@ class Shards:
     def __init__(
         self,
         places: list[list[tuple[Module, str]]],
-        shard: Any,
-        replicate: Any,
+        mesh: DeviceMesh,
         policy: MixedPrecisionPolicy,
         reshard: bool,
     ) -> None:
-        self.places, self.shard, self.replicate = places, shard, replicate
+        groups = [group_of(mesh.get_group(axis)) for axis in range(mesh.ndim)]
+        self.places, self.mesh = places, mesh
+        self.shard = shard = groups[-1]
+        self.replicate = replicate = groups[0] if len(groups) == 2 else None
         self.policy, self.reshard = policy, reshard
         self.sync = True
         self.divide = float(shard.size() * (1 if replicate is None else replicate.size()))
@@ -158,7 +181,8 @@ class Shards:
         with flambeau.no_grad():
             part = whole.detach()[begin : begin + sizes[rank]].clone()
         made = ShardedParameter(part, whole.requires_grad)
-        made.sizes, made.group = sizes, self.shard
+        made.sizes, made.group, made.device_mesh = sizes, self.shard, self.mesh
+        made.placements = (*[Replicate()] * (self.mesh.ndim - 1), Shard(0))
         if self.replicate is not None and made.requires_grad:
             made.register_hook(self._replicated)
         for owner, attribute in self.places[k]:
@@ -448,7 +472,6 @@ def fully_shard(
         mesh = init_device_mesh("cpu", (default_group().size(),))
     if mesh.ndim > 2:
         raise ValueError(f"fully_shard expects a 1D or 2D DeviceMesh but got {mesh}")
-    groups = [group_of(mesh.get_group(axis)) for axis in range(mesh.ndim)]
     ignored = {id(p) for p in ignored_params or ()}
     places: dict[int, list[tuple[Module, str]]] = {}
     for member in module.modules():
@@ -457,14 +480,35 @@ def fully_shard(
                 places.setdefault(id(p), []).append((member, name))
     inside = any(isinstance(m, FSDPModule) for m in module.modules())
     reshard = not inside if reshard_after_forward is None else bool(reshard_after_forward)
-    replicate = groups[0] if len(groups) == 2 else None
-    shards = Shards(list(places.values()), groups[-1], replicate, mp_policy, reshard)
+    shards = Shards(list(places.values()), mesh, mp_policy, reshard)
     cls = type(module)
     if cls not in _classes:
         _classes[cls] = type(f"FSDP{cls.__name__}", (FSDPModule, cls), {"__module__": __name__})
     module.__class__ = _classes[cls]
     module._shards = shards
+    module.register_state_dict_post_hook(_to_distributed)
+    module.register_load_state_dict_pre_hook(_to_parts)
     return module
+
+
+def _sharded(module: Module, prefix: str) -> dict[str, ShardedParameter]:
+    """The sharded parameters of a module and those inside, by their keys in a state dict."""
+    named = module.named_parameters(prefix.removesuffix("."), remove_duplicate=False)
+    return {name: p for name, p in named if isinstance(p, ShardedParameter)}
+
+
+def _to_distributed(module: Module, state: dict[str, Any], prefix: str, _metadata: Any) -> None:
+    """Put `DTensor`s into a state dict."""
+    for key, p in _sharded(module, prefix).items():
+        if key in state and not isinstance(state[key], (DTensor, ShardedParameter)):
+            state[key] = p.distributed(state[key])
+
+
+def _to_parts(module: Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Take this rank's parts of what a state dict has."""
+    for key, p in _sharded(module, prefix).items():
+        if key in state:
+            state[key] = p.cut(state[key])
 
 
 def register_fsdp_forward_method(module: Any, method_name: str) -> None:
@@ -480,24 +524,13 @@ def register_fsdp_forward_method(module: Any, method_name: str) -> None:
 
 
 def full_state_dict(module: Any) -> dict[str, Tensor]:
-    """A module's state with whole parameters, on every rank; a collective."""
-    sharded = dict(module.named_parameters(remove_duplicate=False))
-    found = {}
-    for name, value in module.state_dict().items():
-        p = sharded.get(name)
-        found[name] = p.full_tensor() if isinstance(p, ShardedParameter) else value
-    return found
-
-
-def load_full_state_dict(module: Any, state: Mapping[str, Tensor]) -> None:
-    """Take this rank's parts of whole parameters, and all other state as it is."""
-    cut = {}
-    for name, p in module.named_parameters(remove_duplicate=False):
-        if name in state and isinstance(p, ShardedParameter):
-            rank = p.group.rank()
-            begin = sum(p.sizes[:rank])
-            cut[name] = state[name][begin : begin + p.sizes[rank]]
-    module.load_state_dict({**state, **cut})
+    """A module's state with whole parameters, on every rank; a collective. `load_state_dict` takes
+    it back, and so does a module that was never cut."""
+    with flambeau.no_grad():
+        return {
+            name: value.full_tensor() if isinstance(value, DTensor) else value
+            for name, value in module.state_dict().items()
+        }
 
 
 def clip_grad_norm_(
@@ -553,6 +586,5 @@ __all__ = [
     "clip_grad_norm_",
     "full_state_dict",
     "fully_shard",
-    "load_full_state_dict",
     "register_fsdp_forward_method",
 ]

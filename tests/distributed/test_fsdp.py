@@ -16,12 +16,12 @@ from flambeau.distributed.fsdp import (
     clip_grad_norm_,
     full_state_dict,
     fully_shard,
-    load_full_state_dict,
     parts_of,
     register_fsdp_forward_method,
 )
 from flambeau.distributed.groups import get_world_size, spawn_local
 from flambeau.distributed.mesh import init_device_mesh
+from flambeau.distributed.tensor import DTensor
 from tests.distributed import training
 
 pytestmark = pytest.mark.timeout(120)
@@ -100,7 +100,10 @@ def test_a_rank_has_a_part_of_each_parameter() -> None:
         assert isinstance(net, FSDPModule)
         assert isinstance(net, nn.Sequential)
         assert all(isinstance(p, ShardedParameter) for p in net.parameters())
-        assert net.state_dict()["0.weight"].shape == (parts_of(5, 4)[rank], 3)
+        state = net.state_dict()["0.weight"]
+        assert isinstance(state, DTensor)
+        assert state.shape == (5, 3)
+        assert state.to_local().shape == (parts_of(5, 4)[rank], 3)
         return [list(p.shape) for p in net.parameters()], net[0].weight.full_tensor().tolist()
 
     found = spawn_local(4, fn)
@@ -115,8 +118,10 @@ def test_states_go_in_and_out_whole() -> None:
         state = {name: t.clone() for name, t in plain.state_dict().items()}
         flambeau.manual_seed(2)
         net = fully_shard(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)))
-        load_full_state_dict(net, state)
+        net.load_state_dict(state)
         found = full_state_dict(net)
+        net.load_state_dict(net.state_dict())  # of DTensors
+        assert all(bool((full_state_dict(net)[name] == state[name]).all()) for name in state)
         assert list(found) == list(state)
         return all(bool((found[name] == state[name]).all()) for name in state)
 
