@@ -9,6 +9,7 @@ import pytest
 
 import flambeau
 from flambeau import Tensor, nn
+from flambeau.distributed import checkpoint
 from flambeau.distributed.fsdp import (
     FSDPModule,
     MixedPrecisionPolicy,
@@ -204,3 +205,30 @@ def test_what_cannot_be_cut_is_refused() -> None:
         spawn_local(1, lambda rank: fully_shard(Scaled()))
     with pytest.raises(NotImplementedError, match="shard_placement_fn"):
         spawn_local(1, lambda rank: fully_shard(nn.Linear(1, 1), reshard_after_forward=2))
+
+
+def test_a_checkpoint_is_read_by_other_numbers_of_ranks(tmp_path: Any) -> None:
+    def net(seed: int) -> Any:
+        flambeau.manual_seed(seed)
+        made = nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 2))
+        fully_shard(made[0])
+        return fully_shard(made)
+
+    def values(made: Any) -> dict[str, Any]:
+        return {name: t.tolist() for name, t in full_state_dict(made).items()}
+
+    def save(rank: int) -> dict[str, Any]:
+        made = net(0)
+        checkpoint.save({"model": made.state_dict()}, checkpoint_id=str(tmp_path / "c"))
+        return values(made)
+
+    def load(rank: int) -> dict[str, Any]:
+        made = net(1)
+        state = {"model": made.state_dict()}
+        checkpoint.load(state, checkpoint_id=str(tmp_path / "c"))
+        made.load_state_dict(state["model"])
+        return values(made)
+
+    saved = spawn_local(2, save)[0]
+    assert spawn_local(4, load) == [saved] * 4
+    assert spawn_local(1, load) == [saved]
