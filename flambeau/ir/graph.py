@@ -123,6 +123,7 @@ class Op:
         linear: groups of positions of sources in which it is linear together while the others
             stay, ((0,),) for a quotient; or a rule node -> groups. None: it follows from `jvp`,
             where that is "linear" (all sources but the `fixed`) or "multilinear" (each alone).
+        over: of effects, whether the result may lie in the source's memory.
         typed: of effects, the type along the axis of their group that a source must have, and the
             result's ("Partial", "Replicated"); `distributed.types`.
     """
@@ -158,6 +159,7 @@ class Op:
         "batch",
         "calls",
         "start",
+        "over",
         "linear",
         "typed",
     )
@@ -190,6 +192,7 @@ class Op:
         self.results: Callable[..., tuple[Any, ...]] | None = None
         self.batch: Any = None
         self.start: Callable[..., Any] | None = None
+        self.over = False
         self.linear: Any = None
         self.typed: tuple[str, str] | None = None
 

@@ -81,7 +81,7 @@ def _turned(source: Node) -> Node:
 # -- reductions -----------------------------------------------------------------------------------
 
 
-@primitive("effect", jvp="linear", batch=_in_front, typed=("Partial", "Replicated"))
+@primitive("effect", jvp="linear", batch=_in_front, typed=("Partial", "Replicated"), over=True)
 def all_reduce(row: Any, input: Tensor, group: Any) -> Tensor:
     """The sum of every rank's tensor, on each of them.
 
@@ -92,7 +92,7 @@ def all_reduce(row: Any, input: Tensor, group: Any) -> Tensor:
     return _emit(row, input, (group,), input._shape)
 
 
-@primitive("effect", batch=_in_front, typed=("Varying", "Replicated"))
+@primitive("effect", batch=_in_front, typed=("Varying", "Replicated"), over=True)
 def all_reduce_by(row: Any, input: Tensor, group: Any, op: str) -> Tensor:
     """The minimum, maximum, product or bitwise reduction of every rank's tensor.
 
@@ -152,7 +152,7 @@ def all_to_all(row: Any, input: Tensor, group: Any, received: Sizes, sent: Sizes
     return _emit(row, input, (group, received, sent), _joined(input, received))
 
 
-@primitive("effect", jvp="linear", batch=_in_front, typed=("Varying", "Replicated"))
+@primitive("effect", jvp="linear", batch=_in_front, typed=("Varying", "Replicated"), over=True)
 def broadcast_from(row: Any, input: Tensor, group: Any, root: int) -> Tensor:
     """The root's tensor, on every rank."""
     return _emit(row, input, (group, root), input._shape)

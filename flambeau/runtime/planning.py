@@ -207,11 +207,14 @@ class Planning:
         if home < 0 and not risky:
             return True
         step = self.plan.stored.get(node)
+        within: tuple[Any, ...] = ()  # steps that may read what is overwritten there
         region = step if isinstance(step, Region) else None
         if region is not None:
             step = self.carriers.get(region.number, step)
         elif isinstance(step, Step) and step.kind == "wait":
-            step = self.plan.steps[step.number - 1]  # its memory is written from the start on
+            wait, step = step, self.plan.steps[step.number - 1]  # which writes, from then on
+            if home >= 0 and node.op.over and node.src[0] is self.graph.inputs[home]:
+                within = (step, wait)
         if any(r is step for r in risky):
             return False
         source = self.graph.inputs[home] if home >= 0 else None
@@ -219,6 +222,8 @@ class Planning:
             return False
         others = []
         for reader in (*readers.get(source, ()), *risky):  # type: ignore[arg-type]
+            if reader in within:
+                continue
             if reader is step:
                 if region is None:
                     return False

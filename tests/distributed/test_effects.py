@@ -131,6 +131,23 @@ class TestPlanning:
         for rank, found in enumerate(dist.spawn_local(3, program)):
             assert found == [rank * 10.0 + 1] * 4 + [3.0] * 4
 
+    def test_a_tensor_is_reduced_where_it_lies(self) -> None:
+        def program(rank: int) -> Any:
+            x = flambeau.full((3,), float(rank))
+            x.tolist()
+            place = x.data_ptr()
+            twice = x * 2  # reads the old value
+            dist.all_reduce(x)
+            after = x + 1
+            found = x.tolist(), twice.tolist(), after.tolist()
+            (program,) = [p for p in record._programs.values() if "all_reduce" in p.rows]
+            return found, x.data_ptr() == place, program.copies
+
+        for rank, (found, same, copies) in enumerate(dist.spawn_local(3, program)):
+            assert found == ([3.0] * 3, [2.0 * rank] * 3, [4.0] * 3)
+            assert same
+            assert not copies
+
     def test_parts_of_tensors_are_sent_as_they_are(self) -> None:
         def program(rank: int) -> Any:
             x = flambeau.arange(24.0).reshape(4, 6) + rank
