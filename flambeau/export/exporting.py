@@ -279,26 +279,56 @@ def _check_alike(sizes: Sizes, text: str, at: Callable[[dict[str, int]], str]) -
 
 
 def _joint(found: Found, both: Found, inputs: int) -> Joint | None:
-    """Split what was traced with gradients into the graphs of a run forward and one back."""
+    """Split what was traced with gradients into the graphs of a run forward and one back.
+
+    Tensors that only training brings along become inputs of both forward graphs.
+    """
     if not both.gradients:
         return None
     graph = both.graph
-    if len(both.constants) != len(found.constants):
-        raise ExportError("the program brings along other tensors when it has gradients")
     first = len(found.graph.outputs)
     results, slopes = graph.outputs[:first], graph.outputs[first:]
     nodes = [n for n in graph.nodes if not n.src and n.op.kind == "input"]
     cotangents = nodes[inputs : inputs + len(both.cotangents)]
+    places = _merged(found, both.constants)
     ahead = set(below(results, set(nodes)))
     # what has several results is kept by the results that the way back reads
     ahead |= {n for n in graph.nodes if n.op is PICK and n.src[0] in ahead}
     back = below(slopes, set(nodes) | ahead)
     kept = [n for n in back if (n in ahead or n in nodes) and n not in cotangents]
-    # forward: the inputs without cotangents
-    plain = [n for n in nodes if n not in cotangents]
+    # forward: the inputs without cotangents, and the program's own tensors as it has them
+    own = [placeholder(0, t._shape, t.dtype) for t in found.constants]
+    for place, node in zip(places, nodes[inputs + len(cotangents) :], strict=True):
+        own[place] = node
+    plain = [*nodes[:inputs], *own]
     forward = _renumbered(graph, below([*results, *kept], set(plain)), plain, [*results, *kept])
     rear = _renumbered(graph, back, [*kept, *cotangents], slopes)
     return Joint(forward, rear, both.cotangents, both.gradients)
+
+
+def _merged(found: Found, more: Sequence[Tensor]) -> list[int]:
+    """Where each of `more` stands among the tensors that a program brings along, to which those
+    that are not there are added."""
+
+    def key(t: Tensor) -> Any:
+        return t._shape, t.dtype, t._array().tobytes()
+
+    known = {key(t): k for k, t in enumerate(found.constants)}
+    places: list[int] = []
+    new: list[Node] = []
+    for t in more:
+        place = known.pop(key(t), len(found.constants))  # one for each: they are other inputs
+        if place == len(found.constants):
+            found.constants.append(t)
+            new.append(placeholder(found.graph.inputs + len(new), t._shape, t.dtype))
+        places.append(place)
+    if new:
+        graph = found.graph
+        nodes = [*graph.nodes[: graph.inputs], *new, *graph.nodes[graph.inputs :]]
+        found.graph = Traced(
+            nodes, graph.outputs, graph.inputs + len(new), graph.symbols, graph.draws
+        )
+    return places
 
 
 def _renumbered(

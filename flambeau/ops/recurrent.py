@@ -440,7 +440,7 @@ def _projected(
     first = 0 if not reverse else input._shape[0] - 1 if lengths is None else lengths - 1
     start = select_where((steps == first).unsqueeze(-1), hidden, 0.0)
     start = start.expand(*input._shape[:2], hidden._shape[-1])
-    found = _layer(
+    found = recurrent_layer(
         NAMES["cat"]([input, start], -1),
         NAMES["zeros_like"](cell),
         cell,
@@ -453,7 +453,7 @@ def _projected(
     return (found[0] @ back, found[1] @ back, *found[2:])
 
 
-def _layer(
+def recurrent_layer(
     input: Tensor,
     hidden: Tensor,
     cell: Any,
@@ -514,7 +514,7 @@ def _layers(
             if projected:
                 found = _projected(input, hidden, cell, weights, lengths, reverse)
             else:
-                found = _layer(input, hidden, cell, weights, lengths, mode, reverse)
+                found = recurrent_layer(input, hidden, cell, weights, lengths, mode, reverse)
             outs.append(found[0])
             for k, state in enumerate(found[1:]):
                 last[k].append(state)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -12,7 +13,7 @@ import pytest
 import flambeau
 from flambeau import nn, record
 from flambeau.compiler import is_exporting
-from flambeau.export import Dim, ExportError, dims, export
+from flambeau.export import Dim, ExportError, dims, export, load, save
 from flambeau.export.signature import InputKind, OutputKind
 
 F = nn.functional
@@ -71,6 +72,18 @@ def test_a_program_trains_as_its_module_does() -> None:
     assert steps[0].keys() == steps[1].keys()
     for name, value in steps[0].items():
         np.testing.assert_allclose(value, steps[1][name], rtol=1e-5, atol=1e-6)
+
+
+def test_training_may_bring_along_tables_of_its_own(tmp_path: Path) -> None:
+    model = nn.Sequential(
+        nn.Conv2d(2, 3, 3), nn.AvgPool2d(3, 2, 1, count_include_pad=False), nn.AdaptiveAvgPool2d(2)
+    )
+    program = export(model, (flambeau.ones(2, 2, 9, 9),), dynamic_shapes=({0: Dim("batch")},))
+    save(program, tmp_path / "pools.pt2")
+    x = flambeau.randn(3, 2, 9, 9)
+    for net in (model, program.module(), load(tmp_path / "pools.pt2").module()):
+        net(x).square().sum().backward()
+        same(next(net.parameters()).grad, model[0].weight.grad)
 
 
 def test_gradients_reach_inputs() -> None:

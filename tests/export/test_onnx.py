@@ -160,7 +160,8 @@ def test_batches_of_images() -> None:
     module = nn.Sequential(
         nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2),
         nn.Conv2d(4, 6, 3, stride=2, groups=2), nn.GroupNorm(2, 6), nn.SiLU(),
-        nn.ConvTranspose2d(6, 2, 2, stride=2), nn.AvgPool2d(3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.ConvTranspose2d(6, 2, 2, stride=2), nn.AvgPool2d(3, 2, 1),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(),
     ).eval()  # fmt: skip
     model = export(module, (flambeau.randn(2, 3, 12, 16),), dynamic_axes={"input": {0: "n"}})
     assert kinds(model).count("Conv") == 2

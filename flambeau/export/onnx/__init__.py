@@ -1,6 +1,16 @@
-"""ONNX: exported programs as models that other runtimes run. See docs/export.md."""
+"""ONNX: exported programs as models that other runtimes run, and back. See docs/export.md."""
 
+from flambeau.export.onnx import networks, operators  # noqa: F401  (importing declares them)
 from flambeau.export.onnx.builder import OnnxExporterError
 from flambeau.export.onnx.exporting import ONNXProgram, TrainingMode, export, is_in_onnx_export
+from flambeau.export.onnx.reading import OnnxImportError, load
 
-__all__ = ["ONNXProgram", "OnnxExporterError", "TrainingMode", "export", "is_in_onnx_export"]
+__all__ = [
+    "ONNXProgram",
+    "OnnxExporterError",
+    "OnnxImportError",
+    "TrainingMode",
+    "export",
+    "is_in_onnx_export",
+    "load",
+]

@@ -1,0 +1,370 @@
+"""What ONNX's operators of networks do: products, convolution, pooling, norms, layers, control."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import flambeau
+from flambeau.control import cond, scan
+from flambeau.dtype import int32, int64
+from flambeau.export.onnx.reading import Known, Node, OnnxImportError, ints, operator, tensor
+from flambeau.ops.recurrent import recurrent_layer
+from flambeau.tensor import Tensor
+
+F = flambeau.nn.functional
+
+# -- products --------------------------------------------------------------------------------------
+
+
+@operator("MatMul")
+def _matmul(node: Node, x: Any, y: Any) -> Any:
+    return flambeau.matmul(tensor(x), tensor(y))
+
+
+@operator("MatMulInteger")
+def _integer(node: Node, x: Any, y: Any, x_zero: Any = None, y_zero: Any = None) -> Any:
+    left, right = (tensor(v).to(int32) for v in (x, y))
+    left = left if x_zero is None else left - tensor(x_zero).to(int32)
+    right = right if y_zero is None else right - tensor(y_zero).to(int32)
+    return flambeau.matmul(left, right)
+
+
+@operator("Gemm")
+def _gemm(node: Node, a: Any, b: Any, c: Any = None) -> Any:
+    x, y, bias = tensor(a), tensor(b), None if c is None else tensor(c)
+    alpha, beta = node.get("alpha", 1.0), node.get("beta", 1.0)
+    if node.get("transA", 0):
+        x = x.t()
+    vector = bias is None or bias.ndim == 1
+    if node.get("transB", 0) and alpha == beta == 1 and vector:
+        return F.linear(x, y, bias)
+    found = flambeau.matmul(x, y.t() if node.get("transB", 0) else y)
+    found = found if alpha == 1 else found * alpha
+    return found if bias is None else found + (bias if beta == 1 else bias * beta)
+
+
+@operator("Einsum")
+def _einsum(node: Node, *xs: Any) -> Any:
+    return flambeau.einsum(node.get("equation"), *map(tensor, xs))
+
+
+# -- convolution and pooling -----------------------------------------------------------------------
+
+
+def _window(node: Node, rank: int) -> tuple[list[int], list[int], list[int]]:
+    strides = list(node.get("strides") or [1] * rank)
+    dilations = list(node.get("dilations") or [1] * rank)
+    return strides, dilations, list(node.get("pads") or [0] * (2 * rank))
+
+
+def _padded(node: Node, x: Tensor, kernel: Any, fill: float) -> tuple[Tensor, list[int]]:
+    """The input, padded where the two sides of a dimension differ, and the padding that is left."""
+    rank = len(kernel)
+    strides, dilations, pads = _window(node, rank)
+    how = node.get("auto_pad", "NOTSET")
+    if how in ("SAME_UPPER", "SAME_LOWER"):
+        for d in range(rank):
+            n = x.shape[2 + d]
+            more = (-(-n // strides[d]) - 1) * strides[d] + (kernel[d] - 1) * dilations[d] + 1 - n
+            more = max(more, 0)
+            small = more // 2
+            pads[d], pads[rank + d] = (
+                (small, more - small) if how == "SAME_UPPER" else (more - small, small)
+            )
+    elif how == "VALID":
+        pads = [0] * (2 * rank)
+    if pads[:rank] == pads[rank:]:
+        return x, pads[:rank]
+    given = [n for d in range(rank - 1, -1, -1) for n in (pads[d], pads[rank + d])]
+    return F.pad(x, given, value=fill), [0] * rank
+
+
+@operator("Conv")
+def _conv(node: Node, x: Any, weight: Any, bias: Any = None) -> Any:
+    x, w = tensor(x), tensor(weight)
+    kernel = tuple(w.shape)[2:]
+    strides, dilations, _ = _window(node, len(kernel))
+    x, padding = _padded(node, x, kernel, 0.0)
+    call = (F.conv1d, F.conv2d, F.conv3d)[len(kernel) - 1]
+    shift = None if bias is None else tensor(bias)
+    return call(x, w, shift, strides, padding, dilations, node.get("group", 1))
+
+
+@operator("ConvTranspose")
+def _conv_transpose(node: Node, x: Any, weight: Any, bias: Any = None) -> Any:
+    x, w = tensor(x), tensor(weight)
+    rank = w.ndim - 2
+    strides, dilations, pads = _window(node, rank)
+    if pads[:rank] != pads[rank:] or node.get("output_shape") or (
+        node.get("auto_pad", "NOTSET") != "NOTSET"
+    ):  # fmt: skip
+        raise OnnxImportError("padding that differs on two sides is not read")
+    call = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[rank - 1]
+    shift = None if bias is None else tensor(bias)
+    extra = list(node.get("output_padding") or [0] * rank)
+    return call(x, w, shift, strides, pads[:rank], extra, node.get("group", 1), dilations)
+
+
+@operator("MaxPool")
+def _max_pool(node: Node, x: Any) -> Any:
+    x, kernel = tensor(x), list(node.get("kernel_shape"))
+    rank = len(kernel)
+    strides, dilations, _ = _window(node, rank)
+    area = math.prod(x.shape[2:])
+    whole, padding = _padded(node, x, kernel, -math.inf)
+    many = len(node.outputs) > 1
+    if many and whole is not x:
+        raise OnnxImportError("places under padding that differs on two sides are not read")
+    call = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[rank - 1]
+    ceil = bool(node.get("ceil_mode", 0))
+    found = call(whole, kernel, strides, padding, dilations, ceil, return_indices=many)
+    if not many:
+        return found
+    values, places = found
+    planes = x.shape[0] * x.shape[1]
+    first = (flambeau.arange(planes) * area).reshape(x.shape[0], x.shape[1], *[1] * rank)
+    return values, places + first
+
+
+@operator("AveragePool")
+def _average_pool(node: Node, x: Any) -> Any:
+    x, kernel = tensor(x), list(node.get("kernel_shape"))
+    strides, dilations, pads = _window(node, len(kernel))
+    counted = bool(node.get("count_include_pad", 0))
+    rank = len(kernel)
+    if any(d != 1 for d in dilations):
+        raise OnnxImportError("windows with gaps are not read")
+    if (pads[:rank] != pads[rank:] or node.get("auto_pad", "NOTSET") != "NOTSET") and not counted:
+        ones, _ = _padded(node, flambeau.ones_like(x), kernel, 0.0)
+        whole, _ = _padded(node, x, kernel, 0.0)
+        call = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[rank - 1]
+        return call(whole, kernel, strides) / call(ones, kernel, strides)
+    whole, padding = _padded(node, x, kernel, 0.0)
+    call = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[rank - 1]
+    return call(whole, kernel, strides, padding, bool(node.get("ceil_mode", 0)), counted)
+
+
+@operator("GlobalAveragePool")
+def _global_average(node: Node, x: Any) -> Any:
+    x = tensor(x)
+    return x.mean(tuple(range(2, x.ndim)), True)
+
+
+@operator("GlobalMaxPool")
+def _global_max(node: Node, x: Any) -> Any:
+    x = tensor(x)
+    return x.amax(tuple(range(2, x.ndim)), True)
+
+
+@operator("Col2Im")
+def _col2im(node: Node, x: Any, sizes: Any, kernel: Any) -> Any:
+    shape, block = ints(sizes), ints(kernel)
+    strides, dilations, pads = _window(node, len(block))
+    if len(block) != 2 or pads[:2] != pads[2:]:
+        raise OnnxImportError("only images with equal padding on both sides are read")
+    return F.fold(tensor(x), shape, block, dilations, pads[:2], strides)
+
+
+@operator("Resize", numbers=(1, 2))
+def _resize(node: Node, x: Any, roi: Any = None, scales: Any = None, sizes: Any = None) -> Any:
+    x = tensor(x)
+    mode, places = (
+        node.get("mode", "nearest"),
+        node.get("coordinate_transformation_mode", "half_pixel"),
+    )
+    kinds = {("nearest", "asymmetric"): "nearest", ("nearest", "half_pixel"): "nearest-exact"}
+    rank = x.ndim - 2
+    if mode == "nearest":
+        wanted = {"nearest": "floor", "nearest-exact": "round_prefer_ceil"}
+        kind = kinds.get((mode, places), "")
+        if wanted.get(kind) != node.get("nearest_mode", "round_prefer_floor"):
+            raise OnnxImportError("this way of rounding places is not read")
+    elif places in ("half_pixel", "align_corners", "pytorch_half_pixel"):
+        kind = {"linear": ("linear", "bilinear", "trilinear")[rank - 1], "cubic": "bicubic"}[mode]
+    else:
+        raise OnnxImportError(f"places {places!r} of mode {mode!r} are not read")
+    if node.get("axes") or node.get("antialias", 0) or node.get("exclude_outside", 0):
+        raise OnnxImportError("axes, antialias and exclude_outside are not read")
+    options: dict[str, Any] = {"mode": kind}
+    if mode != "nearest":
+        options["align_corners"] = places == "align_corners"
+    if sizes is not None:
+        return F.interpolate(x, ints(sizes)[2:], **options)
+    if not isinstance(scales, Known):
+        raise OnnxImportError("scales depend on the values of inputs")
+    factors = [float(n) for n in scales.array.reshape(-1)[2:]]
+    return F.interpolate(x, scale_factor=factors, recompute_scale_factor=False, **options)
+
+
+# -- normalization ---------------------------------------------------------------------------------
+
+
+@operator("BatchNormalization")
+def _batch_norm(node: Node, x: Any, scale: Any, shift: Any, mean: Any, var: Any) -> Any:
+    if node.get("training_mode", 0):
+        raise OnnxImportError("training is not read")
+    return F.batch_norm(
+        tensor(x), tensor(mean), tensor(var), tensor(scale), tensor(shift),
+        eps=node.get("epsilon", 1e-5),
+    )  # fmt: skip
+
+
+@operator("InstanceNormalization")
+def _instance_norm(node: Node, x: Any, scale: Any, shift: Any) -> Any:
+    eps = node.get("epsilon", 1e-5)
+    return F.instance_norm(tensor(x), weight=tensor(scale), bias=tensor(shift), eps=eps)
+
+
+@operator("GroupNormalization")
+def _group_norm(node: Node, x: Any, scale: Any, shift: Any) -> Any:
+    if node.opset < 21:
+        raise OnnxImportError("before opset 21 it scales groups and not channels")
+    eps = node.get("epsilon", 1e-5)
+    return F.group_norm(tensor(x), node.get("num_groups"), tensor(scale), tensor(shift), eps)
+
+
+@operator("LayerNormalization")
+def _layer_norm(node: Node, x: Any, scale: Any, shift: Any = None) -> Any:
+    x, w = tensor(x), tensor(scale)
+    shape = tuple(x.shape)[node.get("axis", -1) :]
+    w = w if tuple(w.shape) == shape else w.expand(*shape)
+    bias = None if shift is None else tensor(shift).expand(*shape)
+    return tuple(flambeau.native_layer_norm(x, shape, w, bias, node.get("epsilon", 1e-5)))
+
+
+@operator("RMSNormalization")
+def _rms_norm(node: Node, x: Any, scale: Any) -> Any:
+    x = tensor(x)
+    shape = tuple(x.shape)[node.get("axis", -1) :]
+    return F.rms_norm(x, shape, tensor(scale).expand(*shape), node.get("epsilon", 1e-5))
+
+
+@operator("LRN")
+def _local_response(node: Node, x: Any) -> Any:
+    size = node.get("size")
+    options = node.get("alpha", 1e-4), node.get("beta", 0.75), node.get("bias", 1.0)
+    return F.local_response_norm(tensor(x), size, *options)
+
+
+# -- attention and recurrent layers ----------------------------------------------------------------
+
+
+@operator("Attention")
+def _attention(node: Node, q: Any, k: Any, v: Any, mask: Any = None, *rest: Any) -> Any:
+    query, key, value = (tensor(x) for x in (q, k, v))
+    if rest or node.get("softcap", 0.0) or query.ndim != 4 or len(node.outputs) > 1:
+        raise OnnxImportError("only attention of 4-D tensors without a past is read")
+    given = None if mask is None else tensor(mask)
+    causal = bool(node.get("is_causal", 0))
+    if given is not None and causal:
+        raise OnnxImportError("a mask beside is_causal is not read")
+    grouped = query.shape[1] != key.shape[1]
+    return F.scaled_dot_product_attention(
+        query, key, value, given, 0.0, causal, node.get("scale"), enable_gqa=grouped
+    )
+
+
+#: Operator -> the module's mode, gates in torch's order among ONNX's.
+_LAYERS = {"LSTM": ("lstm", (0, 2, 3, 1)), "GRU": ("gru", (1, 0, 2)), "RNN": ("rnn_tanh", (0,))}
+
+
+@operator("LSTM", "GRU", "RNN")
+def _recurrent(
+    node: Node, x: Any, w: Any, r: Any, b: Any = None, lengths: Any = None, h: Any = None,
+    c: Any = None, *rest: Any,
+) -> Any:  # fmt: skip
+    mode, order = _LAYERS[node.kind]
+    plain = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
+    way = node.get("direction", "forward")
+    count = 2 if way == "bidirectional" else 1
+    chosen = list(node.get("activations") or plain[node.kind] * count)
+    if chosen == ["Relu"] * count and node.kind == "RNN":
+        mode = "rnn_relu"
+    elif chosen != plain[node.kind] * count:
+        raise OnnxImportError(f"activations {chosen} are not read")
+    if node.kind == "GRU" and not node.get("linear_before_reset", 0):
+        raise OnnxImportError("a reset gate before the product is not read")
+    if rest or node.get("layout", 0) or node.get("clip") or node.get("input_forget", 0):
+        raise OnnxImportError("peepholes, layout 1, clip and input_forget are not read")
+    x = tensor(x)
+    units = node.get("hidden_size")
+    batch = x.shape[1]
+    states = [
+        flambeau.zeros(count, batch, units, dtype=x.dtype) if s is None else tensor(s)
+        for s in ((h, c) if mode == "lstm" else (h,))
+    ]
+    found = []
+    for d in range(count):
+        weights = [_gates(tensor(v)[d], order, units) for v in (w, r)]
+        both = tensor(b)[d] if b is not None else x.new_zeros(2 * len(order) * units)
+        halves = both.split(len(order) * units)
+        biases = [_gates(half, order, units) for half in halves]
+        reverse = way == "reverse" or d == 1
+        found.append(_direction(mode, x, [s[d] for s in states], weights, biases, lengths, reverse))
+    stacked = [flambeau.stack(list(part), 1 if k == 0 else 0) for k, part in enumerate(zip(*found))]
+    return tuple(stacked)
+
+
+def _gates(weight: Tensor, order: tuple[int, ...], units: int) -> Tensor:
+    """Rows by gates, in torch's order."""
+    if len(order) == 1:
+        return weight
+    parts = weight.split(units)
+    return flambeau.cat([parts[g] for g in order])
+
+
+def _direction(
+    mode: str, x: Tensor, states: list[Tensor], weights: list[Tensor], biases: list[Tensor],
+    lengths: Any, reverse: bool,
+) -> list[Tensor]:  # fmt: skip
+    """(T, B, H) of one direction, 0 past the ends, and its last states."""
+    sizes = None if lengths is None else tensor(lengths).to(int64)
+    cell = states[1] if len(states) > 1 else None
+    out, *last = recurrent_layer(x, states[0], cell, [*weights, *biases], sizes, mode, reverse)
+    if sizes is not None:
+        steps = flambeau.arange(x.shape[0]).unsqueeze(1)
+        out = flambeau.where((steps < sizes).unsqueeze(-1), out, 0.0)
+    return [out, *last]
+
+
+# -- control ---------------------------------------------------------------------------------------
+
+
+#: Steps of a loop, which are recorded one by one.
+_MOST_STEPS = 10_000
+
+
+@operator("Scan")
+def _scan(node: Node, *given: Any) -> Any:
+    body, slices = node.get("body"), node.get("num_scan_inputs")
+    count = len(given) - slices
+    axes = {*(node.get("scan_input_axes") or [0] * slices)}
+    ways = {*(node.get("scan_input_directions") or [0] * slices)}
+    results = len(node.outputs) - count
+    axes |= {*(node.get("scan_output_axes") or [0] * results)}
+    ways |= {*(node.get("scan_output_directions") or [0] * results)}
+    if len(axes) != 1 or len(ways) != 1:
+        raise OnnxImportError("inputs of several axes or directions are not read")
+    (axis,), (way,) = axes, ways
+    if any(tensor(v).shape[axis] > _MOST_STEPS for v in given[count:]):
+        raise OnnxImportError(f"more than {_MOST_STEPS} steps are not read")
+
+    def step(states: Any, parts: Any) -> Any:
+        found = [tensor(v) for v in body(node.scope, [*states, *parts])]
+        return tuple(found[:count]), tuple(found[count:])
+
+    states = tuple(tensor(v) for v in given[:count])
+    parts = tuple(tensor(v) for v in given[count:])
+    last, found = scan(step, states, parts, dim=axis, reverse=bool(way))
+    return (*last, *(x.movedim(0, axis) for x in found))
+
+
+@operator("If")
+def _if(node: Node, condition: Any) -> Any:
+    def branch(name: str) -> tuple[Tensor, ...]:
+        return tuple(tensor(v) for v in node.get(name)(node.scope, ()))
+
+    yes, no = (functools.partial(branch, f"{word}_branch") for word in ("then", "else"))
+    return cond(tensor(condition), yes, no)
