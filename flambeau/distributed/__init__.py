@@ -10,6 +10,7 @@ from flambeau.distributed.collectives import (
     Work,
     _coalescing_manager,
     all_gather,
+    all_gather_coalesced,
     all_gather_into_tensor,
     all_gather_object,
     all_reduce,
@@ -37,14 +38,20 @@ from flambeau.distributed.collectives import (
 )
 from flambeau.distributed.groups import (
     Backend,
+    DebugLevel,
     GroupMember,
     ProcessGroup,
     ReduceOp,
     _make_nccl_premul_sum,
+    default_pg_timeout,
     destroy_process_group,
     get_backend,
+    get_debug_level,
+    get_default_backend_for_device,
     get_global_rank,
     get_group_rank,
+    get_node_local_rank,
+    get_pg_count,
     get_process_group_ranks,
     get_rank,
     get_world_size,
@@ -62,18 +69,21 @@ from flambeau.distributed.groups import (
     new_group,
     new_subgroups,
     new_subgroups_by_enumeration,
+    set_debug_level,
     spawn_local,
+    split_group,
 )
 from flambeau.distributed.mesh import DeviceMesh, current_mesh, init_device_mesh
 from flambeau.distributed.store import FileStore, HashStore, PrefixStore, Store, TCPStore
 from flambeau.distributed.transport.base import DistError, DistTimeoutError
 
 DistBackendError = DistNetworkError = DistStoreError = DistError
-_all_gather_base = all_gather_into_tensor
-_reduce_scatter_base = reduce_scatter_tensor
+_all_gather_base = all_gather_single = all_gather_into_tensor
+_reduce_scatter_base = reduce_scatter_single = reduce_scatter_tensor
 
 __all__ = [
     "Backend",
+    "DebugLevel",
     "DeviceMesh",
     "DistBackendError",
     "DistError",
@@ -96,8 +106,10 @@ __all__ = [
     "_make_nccl_premul_sum",
     "_reduce_scatter_base",
     "all_gather",
+    "all_gather_coalesced",
     "all_gather_into_tensor",
     "all_gather_object",
+    "all_gather_single",
     "all_reduce",
     "all_reduce_coalesced",
     "all_to_all",
@@ -107,12 +119,17 @@ __all__ = [
     "broadcast",
     "broadcast_object_list",
     "current_mesh",
+    "default_pg_timeout",
     "destroy_process_group",
     "gather",
     "gather_object",
     "get_backend",
+    "get_debug_level",
+    "get_default_backend_for_device",
     "get_global_rank",
     "get_group_rank",
+    "get_node_local_rank",
+    "get_pg_count",
     "get_process_group_ranks",
     "get_rank",
     "get_world_size",
@@ -138,10 +155,13 @@ __all__ = [
     "recv_object_list",
     "reduce",
     "reduce_scatter",
+    "reduce_scatter_single",
     "reduce_scatter_tensor",
     "scatter",
     "scatter_object_list",
     "send",
     "send_object_list",
+    "set_debug_level",
     "spawn_local",
+    "split_group",
 ]

@@ -129,13 +129,19 @@ def _plain(written: str = "", read: str = "") -> Callable[[_F], _F]:
 
 def _refuse(name: str, value: Any, written: bool) -> None:
     """Raise where a gradient would be dropped."""
-    for t in (value,) if isinstance(value, Tensor) else value or ():
-        if t.requires_grad and not (written and t.is_leaf):
-            raise RuntimeError(
-                f"distributed.{name} cannot be differentiated, and was given a tensor that needs a "
-                "gradient. Give it tensor.detach(), call it under torch.no_grad(), or use "
-                "torch.distributed.nn.functional or torch.distributed.functional, which can."
-            )
+    if value is None:
+        return
+    if isinstance(value, list | tuple):
+        for part in value:
+            _refuse(name, part, written)
+    elif not isinstance(value, Tensor):
+        raise TypeError(f"distributed.{name}: a Tensor was expected, got {type(value).__name__}")
+    elif value.requires_grad and not (written and value.is_leaf):
+        raise RuntimeError(
+            f"distributed.{name} cannot be differentiated, and was given a tensor that needs a "
+            "gradient. Give it tensor.detach(), call it under torch.no_grad(), or use "
+            "torch.distributed.nn.functional or torch.distributed.functional, which can."
+        )
 
 
 def _finish(work: Work, async_op: bool) -> Work | None:
@@ -224,6 +230,19 @@ def reduce(
     if members.rank() == root:
         _write(tensor, found)
     return _finish(Work(tensor), async_op)
+
+
+@_plain("output_tensor_lists", "input_tensor_list")
+def all_gather_coalesced(
+    output_tensor_lists: Sequence[Sequence[Tensor]],
+    input_tensor_list: Sequence[Tensor],
+    group: Any = None,
+    async_op: bool = False,
+) -> Work | None:
+    """`all_gather` of several tensors."""
+    for targets, t in zip(output_tensor_lists, input_tensor_list, strict=True):
+        all_gather(targets, t, group)
+    return _finish(Work([t for targets in output_tensor_lists for t in targets]), async_op)
 
 
 @_plain("tensor_list", "tensor")

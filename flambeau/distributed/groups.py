@@ -370,6 +370,35 @@ def _split(
     return made
 
 
+def split_group(
+    parent_pg: ProcessGroup | None = None,
+    split_ranks: Sequence[Sequence[int]] | None = None,
+    timeout: timedelta | None = None,
+    pg_options: Any = None,
+    group_desc: str | None = None,
+) -> ProcessGroup | None:
+    """Groups of ranks of a group; every rank of that group calls it.
+
+    Args:
+        parent_pg: the group; None takes the default one.
+        split_ranks: for each new group the places of its ranks in `parent_pg`.
+
+    Returns:
+        The new group that this rank is in, or None.
+    """
+    parent = group_of(parent_pg)
+    if not split_ranks:
+        raise ValueError("split_ranks cannot be None or empty")
+    if len({r for part in split_ranks for r in part}) < sum(map(len, split_ranks)):
+        raise ValueError("the split group cannot have duplicate ranks")
+    here = None
+    for part in split_ranks:
+        made = _split(parent, [parent.ranks[r] for r in part], timeout, None, group_desc)
+        if isinstance(made, ProcessGroup):
+            here = made
+    return here
+
+
 def new_subgroups(
     group_size: int | None = None,
     group: Any = None,
@@ -413,6 +442,50 @@ def get_world_size(group: Any = None) -> int:
 def get_backend(group: Any = None) -> str:
     """The name that the group was asked for, or how its ranks are reached."""
     return group_of(group).backend
+
+
+def get_pg_count() -> int:
+    """How many groups this rank is in."""
+    return len(_world.groups)
+
+
+def get_node_local_rank(fallback_rank: int | None = None) -> int:
+    """This rank's place on its machine, as the launcher says.
+
+    Raises:
+        RuntimeError: it does not, and there is no `fallback_rank`.
+    """
+    found = os.environ.get("LOCAL_RANK", fallback_rank)
+    if found is None:
+        raise RuntimeError(
+            "LOCAL_RANK is not in the environment. Consider passing fallback_rank to allow "
+            "get_node_local_rank to work, assuming you are not running in a multi-device context "
+            "and want the code to run locally instead."
+        )
+    return int(found)
+
+
+def get_default_backend_for_device(device: Any) -> str:
+    """The backend for tensors of a device."""
+    return "gloo"
+
+
+class DebugLevel(enum.Enum):
+    """How much is checked; with `DETAIL` ranks compare their calls before each is started."""
+
+    OFF = 0
+    INFO = 1
+    DETAIL = 2
+
+
+def get_debug_level() -> DebugLevel:
+    """What TORCH_DISTRIBUTED_DEBUG asks for; groups made from then on go by it."""
+    return DebugLevel[os.environ.get("TORCH_DISTRIBUTED_DEBUG", "OFF").upper() or "OFF"]
+
+
+def set_debug_level(level: DebugLevel) -> None:
+    """Set TORCH_DISTRIBUTED_DEBUG."""
+    os.environ["TORCH_DISTRIBUTED_DEBUG"] = level.name
 
 
 def get_process_group_ranks(group: Any = None) -> list[int]:

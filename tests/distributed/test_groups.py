@@ -63,6 +63,24 @@ class TestGroups:
         assert [x for x, _ in found] == [[0, 1], [40, 42], [20, 21], [40, 42]]
         assert [y for _, y in found] == [10, 10, 50, 50]
 
+    def test_groups_of_a_group(self) -> None:
+        def program(rank: int) -> Any:
+            half = dist.split_group(split_ranks=[[0, 1, 2], [3, 4]])
+            assert half is not None
+            pair = dist.split_group(half, [[2, 0]] if rank < 3 else [[0], [1]])
+            x = flambeau.tensor([float(rank)])
+            got = [[flambeau.zeros(1) for _ in range(half.size())]]
+            dist.all_gather_coalesced(got, [x], half)
+            if pair is not None:
+                dist.all_reduce(x, group=pair)
+            dist.barrier(half)
+            return [t.item() for t in got[0]], x.item(), dist.get_pg_count()
+
+        found = dist.spawn_local(5, program)
+        assert [got for got, _, _ in found] == [[0, 1, 2]] * 3 + [[3, 4]] * 2
+        assert [x for _, x, _ in found] == [2, 1, 2, 3, 4]
+        assert [count for _, _, count in found] == [3, 2, 3, 3, 3]
+
     def test_init_inside(self) -> None:
         def program(rank: int) -> Any:
             assert not dist.is_initialized()

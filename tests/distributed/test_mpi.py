@@ -16,6 +16,12 @@ def test_every_call_is_numpys(ranks: int) -> None:
     assert ended.stdout == "right\n"
 
 
+def test_rows_and_their_derivatives() -> None:
+    ended = mpiexec(3, "collectives.py")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == "36 collectives on 3 ranks\n"
+
+
 def test_a_rank_that_raises_ends_the_others(tmp_path: object) -> None:
     ended = mpiexec(3, "raises.py", seconds=30)
     assert ended.returncode != 0
