@@ -64,6 +64,7 @@ MODULES = (
     "overrides",
     "array_api",
     "fx",
+    "nested",
 )
 STANDINS = (
     "accelerator",

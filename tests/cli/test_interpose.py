@@ -135,9 +135,9 @@ def test_the_same_objects_everywhere(torch: Any) -> None:
         ("import torch.nn.no_such", ModuleNotFoundError, "torch.nn.no_such"),
         ("from torch.nn.no_such import x", ModuleNotFoundError, "torch.nn.no_such"),
         (
-            "torch.fx.symbolic_trace(None)",
+            "torch.utils.data.graph_settings.apply_random_seed(None)",
             NotImplementedError,
-            "torch.fx.symbolic_trace",
+            "torch.utils.data.graph_settings.apply_random_seed",
         ),
     ],
 )

@@ -30,6 +30,9 @@ ABSENT: dict[str, str] = {
         "CPUOffload CPUOffloadPolicy FSDPModule FullyShardedDataParallel MixedPrecision "
         "MixedPrecisionPolicy OffloadPolicy ShardingStrategy StateDictType fully_shard"
     ),
+    "torch.distributed.fsdp.fully_sharded_data_parallel": (
+        "CPUOffload FullyShardedDataParallel MixedPrecision ShardingStrategy StateDictType"
+    ),
     "torch.distributed.tensor": (
         "DTensor DeviceMesh Partial Placement Replicate Shard distribute_module distribute_tensor"
     ),
