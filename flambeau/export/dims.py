@@ -214,12 +214,23 @@ class Sizes:
         values = sorted({n for part in tried for n in part} | {SMALLEST, SMALLEST + 1})
         for found in itertools.product(values, repeat=min(len(names), 2)):
             hints = {**self.hints, **dict(zip(names, found, strict=False))}
-            if not all(self._allowed(n, hints[n]) for n in names):
-                continue
-            unknowns = space.unknowns_at(list(hints.values()))
-            if not guard.holds(unknowns):
-                return hints
+            for there in (hints, self._crossing(guard, hints, names[0])):
+                if not all(self._allowed(n, there[n]) for n in names):
+                    continue
+                if not guard.holds(space.unknowns_at(list(there.values()))):
+                    return there
         return None
+
+    def _crossing(self, guard: Guard, hints: dict[str, int], name: str) -> dict[str, int]:
+        """The sizes with one of them moved to where a guard's expression is 0, if it is linear."""
+        e = guard.expression
+
+        def value(n: int) -> int:
+            return e.value(e.space.unknowns_at(list({**hints, name: n}.values())))
+
+        first = value(SMALLEST)
+        slope = value(SMALLEST + 1) - first
+        return {**hints, name: SMALLEST - first // slope} if slope else hints
 
     def _allowed(self, name: str, n: int) -> bool:
         low, high = self.roots[name]
@@ -267,7 +278,7 @@ class Sizes:
                 if self.changed:
                     return []
                 continue
-            if guard.relation == "!= 0":
+            if guard.relation == "!= 0" and (there is None or _plain(guard.expression)):
                 kept.append(guard)
             else:
                 wrong.append(guard)
@@ -383,6 +394,12 @@ def _solutions(guard: Guard) -> tuple[int, ...]:
     ((_, times),) = terms.items()
     n = -more // times
     return n - 1, n, n + 1
+
+
+def _plain(expression: Any) -> bool:
+    """Whether an expression is made of sizes by sums and products alone."""
+    unknowns = expression.space.unknowns
+    return all(unknowns[k].name for monomial in expression.terms for k in monomial)
 
 
 def _holds(relation: str, low: float, high: float) -> bool:

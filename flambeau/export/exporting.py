@@ -16,7 +16,7 @@ from flambeau.export.graph import Traced
 from flambeau.export.program import ExportedProgram, Input, Joint
 from flambeau.export.text import graph_text
 from flambeau.export.trace import Found, placeholder, trace
-from flambeau.ir.graph import PICK, Node, below
+from flambeau.ir.graph import PICK, Node, below, draws
 from flambeau.ir.symbol import Guard
 from flambeau.nn.module import Module
 from flambeau.pytree import keystr, tree_flatten, tree_flatten_with_path, tree_unflatten
@@ -343,8 +343,8 @@ def _renumbered(
         src = tuple(made[s] if type(s) is Node else s for s in node.src)
         made[node] = Node(node.op, src, node.attrs, node.shape, node.dtype)
         order.append(made[node])
-    draws = graph.draws if any(n.op.name == "random_bits" for n in order) else 0
-    return Traced(order, [made[n] for n in outputs], len(inputs), graph.symbols, draws)
+    count = graph.draws if draws(order) else 0
+    return Traced(order, [made[n] for n in outputs], len(inputs), graph.symbols, count)
 
 
 __all__ = ["export"]

@@ -9,7 +9,7 @@ from typing import Any
 from flambeau.device import cpu
 from flambeau.export.dims import ExportError
 from flambeau.ir.body import Body
-from flambeau.ir.graph import INPUT, PICK, Graph, Node
+from flambeau.ir.graph import INPUT, PICK, Drawn, Graph, Node
 from flambeau.ir.symbol import Symbols, filled
 from flambeau.ir.verify import verify
 from flambeau.ops.random import default_generator
@@ -66,18 +66,22 @@ class Traced:
                 self._bound.popitem(last=False)
         else:
             self._bound.move_to_end(key)
-        first = 0
+        seed = first = Drawn(0, True)
         if self.draws:
             count = filled(self.draws, self.symbols.unknowns_at(key))
             seed, first = default_generator.take(count)
+
+        def again(number: Any) -> Any:
+            if type(number) is not Drawn:
+                return number
+            return Drawn(first + number.number, True) if number.place else seed
+
         made: list[Node] = []
         for op, src, attrs, shape, dtype in plain:
             if op is INPUT:
                 made.append(sources[attrs[0]])
-            elif op.name == "random_bits":
-                made.append(Node(op, (seed, first + src[1][1]), attrs, shape, dtype))
             else:
-                given = tuple([made[s] if kind else s for kind, s in src])
+                given = tuple([made[s] if kind else again(s) for kind, s in src])
                 made.append(Node(op, given, attrs, shape, dtype))
         return [made[k] for k in self._results]
 

@@ -28,7 +28,7 @@ from flambeau.export.graph import Traced
 from flambeau.ir import graph as ir
 from flambeau.ir.body import Body
 from flambeau.ir.fault import Fault
-from flambeau.ir.graph import Constant, Node, Op
+from flambeau.ir.graph import Constant, Drawn, Node, Op
 from flambeau.ir.symbol import Symbols, SymFloat, SymInt
 from flambeau.ops.flex import How
 from flambeau.ops.mods import GATHER, Mod, Step
@@ -75,6 +75,8 @@ def value_text(x: Any, bodies: Mapping[Body, str] = MappingProxyType({})) -> str
     """
     if isinstance(x, SymInt):
         return str(x.expression)
+    if isinstance(x, Drawn):
+        return f"place({value_text(x.number)})" if x.place else "seed()"
     if isinstance(x, SymFloat):
         return f"({value_text(x.left)}) {x.operator} ({value_text(x.right)})"
     if x is None or isinstance(x, (bool, str)):
@@ -179,6 +181,8 @@ class Reader:
         self.bodies: dict[str, Body] = {}
         self.makers: dict[str, Callable[..., Any]] = {
             "number": _number,
+            "place": lambda x: Drawn(_checked(x, int), True),
+            "seed": lambda: Drawn(0, False),
             "constant": lambda x: Constant(_checked(x, float)),
             "device": lambda x: Device(_checked(x, str)),
             "op": lambda x: op_of(_checked(x, str)),

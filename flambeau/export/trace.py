@@ -20,7 +20,8 @@ from flambeau.device import cpu
 from flambeau.dtype import dtype as DType
 from flambeau.export.dims import ExportError
 from flambeau.export.graph import Traced
-from flambeau.ir.graph import INPUT, Node, below
+from flambeau.ir.graph import INPUT, Drawn, Node, below
+from flambeau.ir.graph import draws as drawn
 from flambeau.ir.symbol import Symbols
 from flambeau.ops.random import default_generator
 from flambeau.tape import modes
@@ -225,7 +226,7 @@ def trace(
     if outside:
         raise ExportError(_WRITTEN)
     order, made, found = cut
-    if not any(n.op.name == "random_bits" for n in order):
+    if not drawn(order):
         draws = 0
     device = _device(leaves)
     graph = Traced(order, [made[n] for n in results], len(nodes) + len(found), symbols, draws)
@@ -282,13 +283,8 @@ def _cut(
             continue
         src = tuple(made[s] if type(s) is Node else s for s in node.src)
         new = Node(node.op, src, node.attrs, node.shape, node.dtype)
-        if node.op.name == "random_bits" and node.src[0] != seed:
+        if any(type(x) is Drawn and not x.place and x != seed for x in src):
             raise ExportError("the program seeds the random number generator")
-        if any(getattr(a, "keep", None) is not None for a in node.attrs):
-            raise ExportError(
-                "dropout inside attention cannot be exported yet; call eval() on the module "
-                "or set its probability to 0"
-            )
         made[node] = new
         order.append(new)
     return order, made, constants

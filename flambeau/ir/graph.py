@@ -26,11 +26,11 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from flambeau.dtype import dtype as DType
-from flambeau.ir.symbol import at_hand
+from flambeau.ir.symbol import Sized, at_hand, filled
 
 KINDS = (
     "input",
@@ -59,7 +59,7 @@ class Constant(float):
     __slots__ = ()
 
 
-class Drawn(int):
+class Drawn(int, Sized):
     """The seed of a stream of random numbers, or a place in it that a draw has taken: never
     compiled in, and drawn anew where a recording is replayed.
 
@@ -75,6 +75,15 @@ class Drawn(int):
         made = int.__new__(cls, at_hand(number))
         made.number, made.place = number, place
         return made
+
+    def filled(self, unknowns: Sequence[int]) -> Drawn:
+        """The number for other sizes."""
+        return Drawn(filled(self.number, unknowns), self.place)
+
+
+def draws(nodes: Iterable[Node]) -> bool:
+    """Whether random numbers are drawn by some nodes."""
+    return any(type(s) is Drawn for n in nodes for s in n.src)
 
 
 _sequence = itertools.count().__next__

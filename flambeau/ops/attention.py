@@ -89,8 +89,7 @@ def dropout_mod(
     threshold = min(int(p * 2.0**64) - (1 << 63), (1 << 63) - 1)
     numbers = (*shape[1:], first, key, threshold)
     fill = ROWS["fill_value"]
-    signed = (n if n < 1 << 63 else n - (1 << 64) for n in numbers)
-    return _keep(score), [make(Node(fill, (n,), (), (), dtypes.int64), cpu) for n in signed]
+    return _keep(score), [make(Node(fill, (n,), (), (), dtypes.int64), cpu) for n in numbers]
 
 
 def _check(query: Tensor, key: Tensor, value: Tensor, mask: Any, causal: bool) -> None:

@@ -40,7 +40,7 @@ def attach(op: Op, args: tuple[Any, ...], kwargs: dict[str, Any], outs: tuple[An
                 kept.append(Saved(a, False))
             elif view:  # what a view's rule needs to know is written on its own Spec
                 kept.append(Spec(a._shape, a.dtype, a._cell.device, a._rg))
-            elif a._shape == shape and a.dtype is dtype and a._rg:
+            elif a._shape is shape and a.dtype is dtype and a._rg:  # equal sizes may be two symbols
                 kept.append(spec)
             else:
                 kept.append(spec_of(a._shape, a.dtype, a._cell.device, a._rg))

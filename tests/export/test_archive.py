@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import random
-import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -15,31 +14,12 @@ import pytest
 import flambeau
 from flambeau import nn
 from flambeau.export import Dim, ExportError, export, load, save
-
-
-class Tagger(nn.Module):
-    """Some of everything: a lookup, a recurrence, attention, norms, sorting, slices."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.words = nn.Embedding(11, 8)
-        self.sequence = nn.LSTM(8, 16, batch_first=True)
-        self.narrow = nn.Linear(16, 4)
-        self.norm = nn.BatchNorm1d(4)
-        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
-
-    def forward(self, x: Any) -> Any:
-        y = self.narrow(self.sequence(self.words(x))[0])
-        y = self.norm(y.transpose(1, 2)).transpose(1, 2)
-        z = self.attention(y, y, y, need_weights=False)[0]
-        return {"p": (z.softmax(-1).cumsum(1)[:, ::2], z.sum()), "s": z[..., 0].sort(-1)[0]}
+from tests.export.fuzz import attempt, exported, mutated, zipped
 
 
 @pytest.fixture(scope="module")
 def program() -> Any:
-    words = flambeau.zeros(4, 5, dtype=flambeau.int64)
-    sizes = {0: Dim("batch", max=512), 1: Dim("time", min=2, max=10000)}
-    return export(Tagger(), (words,), dynamic_shapes=(sizes,))
+    return exported()
 
 
 @pytest.fixture(scope="module")
@@ -51,15 +31,6 @@ def entries(program: Any) -> dict[str, bytes]:
 def written(program: Any) -> io.BytesIO:
     sink = io.BytesIO()
     save(program, sink)
-    sink.seek(0)
-    return sink
-
-
-def zipped(entries: dict[str, bytes]) -> io.BytesIO:
-    sink = io.BytesIO()
-    with zipfile.ZipFile(sink, "w") as archive:
-        for name, value in entries.items():
-            archive.writestr(name, value)
     sink.seek(0)
     return sink
 
@@ -168,29 +139,9 @@ def test_sizes_are_verified_when_a_loaded_program_runs(entries: dict[str, bytes]
 
 def test_mutated_files_raise_or_run(entries: dict[str, bytes]) -> None:
     """The texts with a few words exchanged: an ExportError, or a program that runs or raises."""
-    chance = random.Random(0)
     x = flambeau.randint(0, 11, (3, 7))
-    texts = [name for name in entries if name.endswith((".txt", ".json"))]
-    refused = 0
-    for _ in range(120):
-        name = chance.choice(texts)
-        words = re.findall(r"\w+|\W", entries[name].decode())
-        places = [k for k, w in enumerate(words) if w.isidentifier() or w.isdigit()]
-        for _ in range(chance.randint(1, 2)):
-            words[chance.choice(places)] = chance.choice(
-                [words[chance.choice(places)], str(chance.randint(0, 64)), "time", "None", "-1"]
-            )
-        try:
-            module = load(zipped({**entries, name: "".join(words).encode()})).module()
-        except ExportError:
-            refused += 1
-            continue
-        try:
-            with flambeau.no_grad():
-                for leaf in flambeau.pytree.tree_leaves(module(x)):
-                    leaf.sum().item()
-        except (RuntimeError, IndexError, ValueError, TypeError):
-            refused += 1
+    found = [attempt(mutated(entries, random.Random(seed)), x) for seed in range(120)]
+    refused = 120 - found.count("ran")
     assert refused > 60
 
 

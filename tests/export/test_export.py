@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 from typing import Any
@@ -327,3 +328,51 @@ def test_decompositions() -> None:
     assert "_recurrence(" in graph.graph
     x = flambeau.randn(9, 2, 3)
     same(graph.module()(x)[0], layer(x)[0])
+
+
+class Encoder(nn.Module):
+    """Attention with dropout over words and their places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.places = nn.Embedding(20, 16), nn.Embedding(16, 16)
+        self.layer = nn.TransformerEncoderLayer(16, 2, 24, dropout=0.3, batch_first=True)
+
+    def forward(self, x: Any) -> Any:
+        y = self.words(x) + self.places(flambeau.arange(x.shape[1]))
+        return nn.functional.dropout(self.layer(y), 0.25, self.training)
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_dropout_of_attention_is_the_modules_for_all_sizes(train: bool) -> None:
+    """Random numbers of the same places, also where a size is another size or a constant."""
+    net = Encoder().train(train)
+    sizes = {0: Dim("batch", max=64), 1: Dim("time", max=16)}
+    program = export(net, (flambeau.zeros(2, 5, dtype=flambeau.int64),), dynamic_shapes=(sizes,))
+    sink = io.BytesIO()
+    save(program, sink)
+    for module in (program.module(), load(io.BytesIO(sink.getvalue())).module()):
+        for batch, time in ((2, 5), (16, 16), (1, 1), (20, 16), (7, 7)):
+            x = flambeau.randint(0, 20, (batch, time))
+            found = []
+            for each in (net, module):
+                flambeau.manual_seed(4)
+                each.zero_grad()
+                y = each(x)
+                y.square().sum().backward()
+                found.append([y, *(p.grad for p in each.parameters())])
+            for one, other in zip(*found, strict=True):
+                assert flambeau.allclose(one, other, atol=1e-4)
+    assert not train or "place(2*batch*time*time" in program.graph
+
+
+def test_a_branch_on_a_multiple_is_refused() -> None:
+    class Even(nn.Module):
+        def forward(self, x: Any) -> Any:
+            return x * 2 if x.shape[0] % 2 == 0 else x.sum()
+
+    for n in (4, 5):
+        with pytest.raises(ExportError, match=r"\(n % 2\)"):
+            export(Even(), (flambeau.zeros(n),), dynamic_shapes=({0: Dim("n")},))
+    program = export(Even(), (flambeau.zeros(4),), dynamic_shapes=({0: 2 * Dim("half")},))
+    assert program.module()(flambeau.ones(6)).shape == (6,)
