@@ -11,6 +11,7 @@ from flambeau.device import device as Device
 from flambeau.distributed import moves
 from flambeau.distributed.groups import default_group
 from flambeau.distributed.mesh import DeviceMesh, init_device_mesh
+from flambeau.distributed.tensor import loss
 from flambeau.distributed.tensor.partition import (
     NoForm,
     Part,
@@ -301,16 +302,19 @@ def _dispatch(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     leaves, tree = tree_flatten((args, kwargs))
     given = [x for x in leaves if isinstance(x, DTensor)]
     mesh = given[0].device_mesh
+    mixing = name == "cross_entropy" and loss.active()  # takes plain targets
     for x in leaves:
         if isinstance(x, DTensor):
             if x.device_mesh != mesh:
                 raise RuntimeError(f"{name}: all DTensors must be on one mesh")
-        elif isinstance(x, Tensor) and x.dim():
+        elif isinstance(x, Tensor) and x.dim() and not mixing:
             raise RuntimeError(
                 f"{name}: got mixed torch.Tensor and DTensor, need to convert all torch.Tensor to "
                 "DTensor before calling distributed operators!"
             )
     layout = given[0]._layout
+    if mixing:
+        return _split_by_class(*args, **kwargs)
     if name in _LIKE:
         types = tuple(I if t == P else t for t in layout.types)
         return _on_parts(func, leaves, tree, lambda shape: Layout(mesh, types, layout.shape))
@@ -324,6 +328,44 @@ def _dispatch(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     whole = [x.redistribute() if isinstance(x, DTensor) else x for x in leaves]
     types = (I,) * mesh.ndim
     return _on_parts(func, whole, tree, lambda shape: Layout(mesh, types, shape))
+
+
+def _split_by_class(
+    input: DTensor,
+    target: Tensor,
+    weight: Any = None,
+    size_average: Any = None,
+    ignore_index: int = -100,
+    reduce: Any = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> DTensor:
+    """`cross_entropy` inside `loss_parallel()`.
+
+    Raises:
+        RuntimeError: the logits are not split by class along one axis, and whole along the others.
+    """
+    mesh, types = input.device_mesh, input._layout.types
+    classes = 1 if input.dim() > 1 else 0
+    axes = [axis for axis, t in enumerate(types) if t.dim == classes]
+    if len(axes) != 1 or any(t != I for k, t in enumerate(types) if k != axes[0]):
+        raise RuntimeError(
+            f"loss_parallel() takes logits with Shard({classes}) along one axis and Replicate() "
+            f"along the others, got {input.placements}"
+        )
+    if weight is not None:
+        raise NotImplementedError("loss_parallel() with weights of classes")
+    plain = target.full_tensor() if isinstance(target, DTensor) else target
+    found = loss.cross_entropy(
+        NAMES["movedim"](input._part, classes, -1),
+        plain,
+        mesh.get_group(axes[0]),
+        input._layout.sizes(axes[0]),
+        ignore_index=ignore_index,
+        reduction=reduction,
+        label_smoothing=label_smoothing,
+    )
+    return _wrapped(found, Layout(mesh, (I,) * mesh.ndim, tuple(found.shape)))
 
 
 def _on_parts(func: Any, leaves: list[Any], tree: Any, layout: Callable[[Any], Layout]) -> Any:

@@ -150,38 +150,36 @@ def normal(placements: Sequence[Placement] | None, mesh: Any, ndim: int) -> tupl
 def redistributed(local: Tensor, have: Layout, want: tuple[Type, ...]) -> Tensor:
     """This rank's part of the same tensor in another layout; differentiable.
 
-    What was cut last is joined first, so that parts of parts are parts again.
+    A part of a part is a part of what the axes before it leave. So an axis is made anew where it
+    differs, and where an axis before it that is made anew splits, or shall split, its dimension:
+    first all of them are made whole from the last axis on, then cut from the first on.
     """
-    if have.types == want:
-        return local
-    first = next(k for k, (a, b) in enumerate(zip(have.types, want, strict=True)) if a != b)
-    for axis in reversed(range(have.mesh.ndim)):
+    anew: list[int] = []
+    for axis, t in enumerate(have.types):
+        touched = {d for k in anew for d in (have.types[k].dim, want[k].dim)} - {None}
+        if t != want[axis] or t.dim in touched:
+            anew.append(axis)
+    for axis in reversed(anew):
         t = have.types[axis]
-        # a part of a part goes with what it is a part of
-        inner = t.dim is not None and any(
-            have.types[k].dim == t.dim and have.types[k] != want[k] for k in range(first, axis)
-        )
-        outer = want[axis].dim is not None and any(
-            want[k].dim == want[axis].dim and have.types[k] != want[k] for k in range(axis)
-        )
-        if (t != want[axis] and (t == P or t.dim is not None)) or inner:
-            to = want[axis] if _direct(t, want[axis], have, axis) and not (inner or outer) else I
-            local, have = step(local, have, axis, to), have.along(axis, to)
-    for axis, t in enumerate(want):
-        if have.types[axis] != t:
-            local, have = step(local, have, axis, t), have.along(axis, t)
+        if t != I and t != want[axis] and _at_once(have, want, axis):
+            local, have = step(local, have, axis, want[axis]), have.along(axis, want[axis])
+        elif t != I:
+            local, have = step(local, have, axis, I), have.along(axis, I)
+    for axis in anew:
+        if have.types[axis] != want[axis]:
+            local, have = step(local, have, axis, want[axis]), have.along(axis, want[axis])
     return local
 
 
-def _direct(have: Type, want: Type, layout: Layout, axis: int) -> bool:
-    """Whether one collective does it."""
-    others = [t.dim for k, t in enumerate(layout.types) if k != axis]
-    if want.dim is not None and want.dim in others:
+def _at_once(have: Layout, want: tuple[Type, ...], axis: int) -> bool:
+    """Whether one collective goes from one split to another, or from terms to a split."""
+    t, to = have.types[axis], want[axis]
+    if to.dim is None:
         return False
-    if have.dim is not None and want.dim is not None:
-        count = layout.mesh.size(axis)
-        return not any(layout.shape[d] % count or d in others for d in (have.dim, want.dim))
-    return have == P and want.dim is not None
+    dims = {t.dim, to.dim} - {None}
+    others = {x.dim for types in (have.types, want) for k, x in enumerate(types) if k != axis}
+    even = all(have.shape[d] % have.mesh.size(axis) == 0 for d in dims if d is not None)
+    return not dims & others and (t == P or even)
 
 
 def step(local: Tensor, have: Layout, axis: int, want: Type) -> Tensor:

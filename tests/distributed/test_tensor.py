@@ -1,0 +1,391 @@
+"""Distributed tensors: every call agrees with the plain one, forwards and backwards, however its
+arguments lie; and a GPT that is parallel in its tensors trains as the plain one."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+import flambeau
+import flambeau.nn.functional as F
+from flambeau import nn
+from flambeau.distributed.groups import spawn_local
+from flambeau.distributed.tensor import (
+    DTensor,
+    Partial,
+    Replicate,
+    Shard,
+    distribute_module,
+    distribute_tensor,
+    init_device_mesh,
+    randn,
+    zeros,
+)
+from flambeau.distributed.tensor.parallel import (
+    ColwiseParallel,
+    PrepareModuleInput,
+    PrepareModuleOutput,
+    RowwiseParallel,
+    SequenceParallel,
+    loss_parallel,
+    parallelize_module,
+)
+from tests.table import cases
+
+pytestmark = pytest.mark.timeout(120)
+PUBLIC = [name for name in cases.SAMPLED if cases.public(name) is not None]
+#: Rows whose own derivative leaves out what their body's has, and calls that cannot agree.
+APART = {
+    "native_batch_norm": "no gradient goes through the statistics that it returns",
+    "native_layer_norm": "no gradient goes through the statistics that it returns",
+    "istft": "the sample's result is not differentiable on parts of complex numbers",
+}
+
+
+def ranks(shape: tuple[int, ...], fn: Any) -> list[Any]:
+    """Run fn(mesh, rank) on a mesh of threads."""
+
+    def run(rank: int) -> Any:
+        return fn(init_device_mesh("cpu", shape), rank)
+
+    return spawn_local(math.prod(shape), run, timeout=60)
+
+
+def lie(t: Any, mesh: Any, rng: np.random.Generator) -> DTensor:
+    """A leaf that lies in one of all ways."""
+    ways: list[Any] = [Replicate(), *(Shard(d) for d in range(t.dim()))]
+    ways += [Partial()] if t.dtype.is_floating_point else []
+    chosen = [ways[rng.integers(len(ways))] for _ in range(mesh.ndim)]
+    plain = distribute_tensor(t.detach(), mesh, src_data_rank=None)
+    return plain.redistribute(mesh, chosen).detach().requires_grad_(t.requires_grad)
+
+
+def whole(t: Any) -> Any:
+    return t.full_tensor() if isinstance(t, DTensor) else t
+
+
+def _laid(laid: dict[int, DTensor], t: Any) -> DTensor:
+    return laid[id(t)]
+
+
+def check(name: str, mesh: Any) -> None:
+    """One row's samples, each with its arguments lying in some way."""
+    function = cases.public(name)
+    rng = np.random.default_rng([mesh.size(), *name.encode()])
+    for call in cases.calls(name, cases.Draw(flambeau.float64, grad=True))[:2]:
+        given = cases.tensors([*call.args, *call.kwargs.values()])
+        flambeau.manual_seed(1)
+        try:
+            want = cases.tensors(function(*call.args, **call.kwargs))
+        except cases.REFUSALS:
+            continue
+        laid = {id(t): lie(t, mesh, rng) for t in given}
+        if not laid:
+            continue
+        how = f"{name} of {[t.placements for t in laid.values()]}"
+        args = cases.mapped(call.args, functools.partial(_laid, laid))
+        kwargs = cases.mapped(call.kwargs, functools.partial(_laid, laid))
+        flambeau.manual_seed(1)
+        got = [whole(t) for t in cases.tensors(function(*args, **kwargs))]
+        for g, w in zip(got, want, strict=True):
+            kind = w.dtype.name if w.dtype.is_floating_point else "float64"
+            assert not cases.difference(cases.array(g), cases.array(w), kind, 100), how
+        losses = cases.weighted(want), cases.weighted(got)
+        if losses[0] is None:
+            continue
+        for t in given:  # samples may share some
+            t.grad = None
+        for total in losses:
+            total.backward()
+        for t in given:
+            g = laid[id(t)].grad
+            if t.grad is not None:
+                zero = np.zeros(tuple(t.shape), t.dtype.numpy)
+                found = zero if g is None else cases.array(whole(g))
+                difference = cases.difference(found, cases.array(t.grad), "float64", 100)
+                assert not difference, f"gradient of {how}: {difference}"
+
+
+@pytest.mark.parametrize("name", [n for n in PUBLIC[::8] if n not in APART])
+def test_calls_agree_with_plain_ones(name: str) -> None:
+    ranks((2,), lambda mesh, rank: check(name, mesh))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["matmul", "linear", "softmax", "layer_norm", "cat", "reshape", "sum", "mean", "var", "gather",
+     "embedding", "gelu", "where", "mul", "transpose", "stack", "pad", "cumsum", "flip"],
+)  # fmt: skip
+def test_calls_agree_on_meshes_of_two_axes(name: str) -> None:
+    ranks((2, 2), lambda mesh, rank: check(name, mesh))
+
+
+WAYS = [Replicate(), Shard(0), Shard(1), Partial()]
+
+
+@pytest.mark.parametrize(("shape", "step"), [((4, 6), 5), ((5, 3), 3), ((1, 2), 7)])
+def test_redistribute_between_placements(shape: tuple[int, int], step: int) -> None:
+    ways = list(itertools.product(WAYS, repeat=4))[::step]
+
+    def run(mesh: Any, rank: int) -> None:
+        values = np.random.default_rng(0).normal(size=shape)
+        weights = flambeau.tensor(np.random.default_rng(1).normal(size=shape))
+        for *have, first, second in ways:
+            laid = distribute_tensor(flambeau.tensor(values), mesh).redistribute(mesh, have)
+            leaf = laid.detach().requires_grad_()
+            made = leaf.redistribute(mesh, (first, second))
+            assert made.placements == (first, second)
+            (made.full_tensor() * weights).sum().backward()
+            np.testing.assert_allclose(leaf.grad.tolist(), weights.tolist(), atol=1e-12)
+            np.testing.assert_allclose(made.tolist(), values, atol=1e-12)
+
+    ranks((2, 2), run)
+
+
+def test_parts_are_those_of_chunk() -> None:
+    x = flambeau.arange(21.0).reshape(7, 3)
+
+    def run(mesh: Any, rank: int) -> None:
+        d = distribute_tensor(x, mesh, [Shard(0)])
+        want = x.chunk(3)[rank]
+        assert d.to_local().tolist() == want.tolist()
+        assert tuple(d.shape) == (7, 3)
+        assert d.numel() == 21
+        assert d.stride() == (3, 1)
+        again = DTensor.from_local(d.to_local(), mesh, [Shard(0)], shape=(7, 3))
+        assert again.tolist() == x.tolist()
+
+    ranks((3,), run)
+
+
+def test_gradients_pass_between_parts_and_the_whole() -> None:
+    def run(mesh: Any, rank: int) -> None:
+        x = flambeau.tensor([1.0, 2.0], requires_grad=True)
+        d = DTensor.from_local(x, mesh, [Replicate()])
+        w = distribute_tensor(flambeau.tensor([3.0, 5.0]), mesh, [Shard(0)])
+        (d * w).sum().full_tensor().backward()
+        assert x.grad.tolist() == [3.0, 5.0]
+        y = distribute_tensor(flambeau.tensor([1.0, 2.0], requires_grad=True), mesh)
+        part = y.to_local(grad_placements=[Partial()])
+        (part * (rank + 1)).sum().backward()  # each rank makes its own use of it
+        assert y.grad.placements == (Replicate(),)
+        assert y.grad.tolist() == [3.0, 3.0]
+
+    ranks((2,), run)
+
+
+def test_writes_and_optimizers_keep_the_layout() -> None:
+    def run(mesh: Any, rank: int) -> Any:
+        flambeau.manual_seed(3)
+        w = flambeau.randn(4, 3, dtype=flambeau.float64, requires_grad=True)
+        x = flambeau.randn(5, 4, dtype=flambeau.float64)
+        d = nn.Parameter(distribute_tensor(w, mesh, [Shard(0)]))
+        assert isinstance(d, DTensor)
+        assert isinstance(d, nn.Parameter)
+        laid = distribute_tensor(x, mesh)
+        for p, given in ((w, x), (d, laid)):
+            optimizer = flambeau.optim.AdamW([p], lr=0.1)
+            for _ in range(3):
+                whole((given @ p).square().mean()).backward()
+                nn.utils.clip_grad_norm_([p], 0.5)
+                optimizer.step()
+                optimizer.zero_grad()
+        assert d.placements == (Shard(0),)
+        state = optimizer.state[d]["exp_avg"]
+        assert state.to_local().shape == (2, 3)
+        np.testing.assert_allclose(d.tolist(), w.tolist(), atol=1e-12)
+        with flambeau.no_grad():
+            d.mul_(2).add_(1)
+        np.testing.assert_allclose(d.tolist(), (w * 2 + 1).tolist(), atol=1e-12)
+        return True
+
+    assert all(ranks((2,), run))
+
+
+def test_factories_and_what_is_refused() -> None:
+    def run(mesh: Any, rank: int) -> None:
+        flambeau.manual_seed(5)
+        made = randn(4, 2, device_mesh=mesh, placements=[Shard(0)])
+        flambeau.manual_seed(5)
+        assert made.tolist() == flambeau.randn(4, 2).tolist()
+        assert zeros(3, device_mesh=mesh).tolist() == [0, 0, 0]
+        with pytest.raises(RuntimeError, match=r"mixed torch.Tensor and DTensor"):
+            made + flambeau.ones(4, 2)
+        with pytest.raises(RuntimeError, match="full_tensor"):
+            made.numpy()
+        with pytest.raises(ValueError, match="same length as"):
+            distribute_tensor(flambeau.ones(2), mesh, [Shard(0), Shard(0)])
+        with pytest.raises(RuntimeError, match="is not this rank's"):
+            DTensor.from_local(flambeau.ones(2), mesh, [Shard(0)], shape=(7,))
+        with pytest.raises(RuntimeError, match="cannot be multiplied"):
+            made @ made
+        with pytest.raises(NotImplementedError, match=r"only supports nn\.Linear"):
+            parallelize_module(nn.LayerNorm(2), mesh, ColwiseParallel())
+        with pytest.raises(ValueError, match="no submodule is called"):
+            parallelize_module(nn.Linear(2, 2), mesh, {"up": ColwiseParallel()})
+
+    ranks((2,), run)
+
+
+@pytest.mark.parametrize("smooth", [0.0, 0.1])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_cross_entropy_of_split_classes(reduction: str, smooth: float) -> None:
+    x = np.random.default_rng(0).normal(size=(6, 7)) * 3
+    target = flambeau.tensor([0, 6, 3, -100, 2, 5])
+
+    def run(mesh: Any, rank: int) -> None:
+        how = {"reduction": reduction, "label_smoothing": smooth}
+        plain = flambeau.tensor(x, requires_grad=True)
+        want = F.cross_entropy(plain, target, **how)
+        want.sum().backward()
+        logits = distribute_tensor(flambeau.tensor(x), mesh, [Shard(1)]).requires_grad_()
+        with loss_parallel():
+            got = F.cross_entropy(logits, target, **how)
+        np.testing.assert_allclose(got.tolist(), want.tolist(), atol=1e-12)
+        got.sum().backward()
+        assert logits.grad.placements == (Shard(1),)
+        np.testing.assert_allclose(logits.grad.tolist(), plain.grad.tolist(), atol=1e-12)
+
+    ranks((3,), run)
+
+
+# -- a GPT -----------------------------------------------------------------------------------------
+
+
+class Attention(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.size = width // heads
+        self.q, self.k, self.v, self.out = (nn.Linear(width, width) for _ in range(4))
+
+    def forward(self, x: Any) -> Any:
+        q, k, v = (f(x).unflatten(-1, (-1, self.size)).transpose(1, 2)
+                   for f in (self.q, self.k, self.v))  # fmt: skip
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return self.out(y.transpose(1, 2).flatten(2))
+
+
+class Block(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.ln1, self.ln2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = Attention(width, heads)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x: Any) -> Any:
+        x = x + self.attention(self.ln1(x))
+        return x + self.down(F.gelu(self.up(self.ln2(x))))
+
+
+class GPT(nn.Module):
+    def __init__(self, words: int = 23, width: int = 8, heads: int = 4) -> None:
+        super().__init__()
+        self.words = nn.Embedding(words, width)
+        self.places = nn.Embedding(8, width)
+        self.blocks = nn.ModuleList([Block(width, heads)])
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, words, bias=False)
+
+    def forward(self, x: Any) -> Any:
+        h = self.words(x) + self.places(flambeau.arange(x.shape[1]).unsqueeze(0))
+        for block in self.blocks:
+            h = block(h)
+        return self.head(self.norm(h))
+
+
+PLANS: dict[str, Any] = {
+    "tensor": {
+        "words": RowwiseParallel(input_layouts=Replicate()),
+        "blocks.*.attention.[qkv]": ColwiseParallel(),
+        "blocks.*.attention.out": RowwiseParallel(),
+        "blocks.*.up": ColwiseParallel(),
+        "blocks.*.down": RowwiseParallel(),
+        "head": ColwiseParallel(use_local_output=False),
+    },
+    "sequence": {
+        "words": RowwiseParallel(input_layouts=Replicate(), output_layouts=Shard(1)),
+        "places": RowwiseParallel(input_layouts=Replicate(), output_layouts=Shard(1)),
+        "blocks.*.ln1": SequenceParallel(),
+        "blocks.*.ln2": SequenceParallel(),
+        "blocks.*.attention": PrepareModuleInput(
+            input_layouts=(Shard(1),), desired_input_layouts=(Replicate(),), use_local_output=True
+        ),
+        "blocks.*.attention.[qkv]": ColwiseParallel(),
+        "blocks.*.attention.out": RowwiseParallel(output_layouts=Shard(1)),
+        "blocks.*.up": ColwiseParallel(input_layouts=Shard(1)),
+        "blocks.*.down": RowwiseParallel(output_layouts=Shard(1)),
+        "norm": SequenceParallel(),
+        "head": ColwiseParallel(input_layouts=Shard(1), use_local_output=False),
+    },
+}
+
+
+def _train(model: nn.Module, steps: int, loss: Any) -> list[float]:
+    optimizer = flambeau.optim.AdamW(model.parameters(), lr=3e-2)
+    tokens = flambeau.tensor(np.random.default_rng(0).integers(0, 23, (2, 9)))
+    found = []
+    for _ in range(steps):
+        value = loss(model(tokens[:, :-1]), tokens[:, 1:])
+        value.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        found.append(value.item())
+    return found
+
+
+def _gpt() -> GPT:
+    flambeau.manual_seed(0)
+    return GPT().to(flambeau.float64)
+
+
+def _loss(logits: Any, target: Any) -> Any:
+    return F.cross_entropy(logits.flatten(0, 1), target.flatten())
+
+
+@pytest.mark.parametrize(
+    ("plan", "count"), [("tensor", 1), ("tensor", 2), ("tensor", 4), ("sequence", 2)]
+)
+def test_a_parallel_gpt_trains_as_the_plain_one(plan: str, count: int) -> None:
+    want = _train(_gpt(), 20, _loss)
+
+    def split_loss(logits: Any, target: Any) -> Any:
+        with loss_parallel():
+            return _loss(logits, target)
+
+    def run(mesh: Any, rank: int) -> list[float]:
+        model = parallelize_module(_gpt(), mesh, PLANS[plan])
+        up = model.blocks[0].up.weight
+        assert up.placements == (Shard(0),)
+        assert up.to_local().shape == (32 // count, 8)
+        return _train(model, 20, split_loss)
+
+    for found in ranks((count,), run):
+        np.testing.assert_allclose(found, want, atol=1e-8)
+    assert want[-1] < want[0] - 0.1
+
+
+def test_a_module_is_distributed_as_its_functions_say() -> None:
+    def run(mesh: Any, rank: int) -> None:
+        flambeau.manual_seed(0)
+        module = nn.Linear(4, 2)
+        x = flambeau.randn(6, 4)
+        want = module(x)
+        made = distribute_module(
+            module,
+            mesh,
+            input_fn=lambda m, inputs, mesh: (distribute_tensor(inputs[0], mesh, [Shard(0)]),),
+            output_fn=lambda m, outputs, mesh: outputs,
+        )
+        got = made(x)
+        assert got.placements == (Shard(0),)
+        np.testing.assert_allclose(got.tolist(), want.tolist(), atol=1e-6)
+        out = PrepareModuleOutput(output_layouts=Shard(0), desired_output_layouts=Replicate())
+        made = parallelize_module(made, mesh, out)
+        assert made(x).tolist() == got.tolist()
+
+    ranks((2,), run)
