@@ -147,7 +147,9 @@ class Planning:
             return made if carried.hidden else [step.node, *made]
         if step.node in self.picks:
             return list(self.picks[step.node].values())
-        return [] if step.kind == "wait" else [step.node]
+        if step.kind == "wait":  # so that nothing under way is dropped, to be made again
+            return self.reads(step)
+        return [step.node]
 
     def result(self, node: Node, which: int) -> Storage:
         """Where result `which` of a step with several goes; its own place if nobody reads it."""

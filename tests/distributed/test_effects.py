@@ -12,6 +12,8 @@ import flambeau.distributed as dist
 from flambeau import record
 from flambeau.distributed import functional as f
 from flambeau.distributed.transport.base import Call
+from flambeau.passes.rematerialise import rematerialise
+from flambeau.passes.schedule import Task
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -147,6 +149,28 @@ class TestPlanning:
             assert found == ([3.0] * 3, [2.0 * rank] * 3, [4.0] * 3)
             assert same
             assert not copies
+
+    def test_what_is_under_way_is_not_dropped_for_memory(self) -> None:
+        def program(rank: int) -> Any:
+            x = flambeau.ones(1 << 12) * (rank + 1)
+            x.tolist()
+            total = f.all_reduce(flambeau.exp(x), "sum")
+            record.flush()
+            (program,) = [p for p in record._programs.values() if "all_reduce" in p.rows]
+            first, start, wait = program.tasks
+            assert (start.step.kind, wait.step.kind) == ("start", "wait")
+            late = Task(first.step, wait.reads, ())
+            wide = object()
+            between = [Task(first.step, (), (wide,)), Task(first.step, (wide,), ())]
+            sizes = {s: s.nbytes for t in program.tasks for s in t.writes} | {wide: 1 << 20}
+            order = [first, start, *between, wait, late]
+            assert first.again
+            assert not rematerialise(order, sizes, (), 1).repeated
+            plain = [first, *between, Task(first.step, first.writes, ())]
+            assert rematerialise(plain, sizes, (), 1).repeated
+            return total[0].item()
+
+        assert dist.spawn_local(2, program)[0] == pytest.approx(np.e + np.e**2, rel=1e-6)
 
     def test_parts_of_tensors_are_sent_as_they_are(self) -> None:
         def program(rank: int) -> Any:
