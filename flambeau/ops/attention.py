@@ -11,6 +11,7 @@ from typing import Any
 
 from flambeau import dtypes
 from flambeau.device import cpu
+from flambeau.device import device as Device
 from flambeau.dtype import dtype as DType
 from flambeau.dtype import float32, float64
 from flambeau.ir.graph import CAST, Node
@@ -75,12 +76,13 @@ def _keep(score: DType) -> Mod:
 
 
 def dropout_mod(
-    p: float, shape: tuple[int, int, int, int], score: DType
+    p: float, shape: tuple[int, int, int, int], score: DType, device: Device = cpu
 ) -> tuple[Mod, list[Tensor]]:
     """The mask_mod that is True with probability 1 - p, at new random places of the generator.
 
     Args:
         shape: (B, H, L, S).
+        device: of what is captured.
 
     Returns:
         The mod and what it captures.
@@ -89,7 +91,7 @@ def dropout_mod(
     threshold = min(int(p * 2.0**64) - (1 << 63), (1 << 63) - 1)
     numbers = (*shape[1:], first, key, threshold)
     fill = ROWS["fill_value"]
-    return _keep(score), [make(Node(fill, (n,), (), (), dtypes.int64), cpu) for n in numbers]
+    return _keep(score), [make(Node(fill, (n,), (), (), dtypes.int64), device) for n in numbers]
 
 
 def _check(query: Tensor, key: Tensor, value: Tensor, mask: Any, causal: bool) -> None:
@@ -171,7 +173,7 @@ def scaled_dot_product_attention(
         captured.append(mask)
     if dropout_p > 0.0:
         places = (q._shape[0], q._shape[1], q._shape[2], k._shape[2])
-        keep, numbers = dropout_mod(dropout_p, places, wide)
+        keep, numbers = dropout_mod(dropout_p, places, wide, q.device)
         captured += numbers
     keep_scale = 0.0 if dropout_p >= 1.0 else 1.0 / (1.0 - dropout_p)
     how = How(float(scale), is_causal, score, mask_, keep, keep_scale)

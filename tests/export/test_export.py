@@ -339,7 +339,7 @@ class Encoder(nn.Module):
         self.layer = nn.TransformerEncoderLayer(16, 2, 24, dropout=0.3, batch_first=True)
 
     def forward(self, x: Any) -> Any:
-        y = self.words(x) + self.places(flambeau.arange(x.shape[1]))
+        y = self.words(x) + self.places(flambeau.arange(x.shape[1], device=x.device))
         return nn.functional.dropout(self.layer(y), 0.25, self.training)
 
 
@@ -376,3 +376,27 @@ def test_a_branch_on_a_multiple_is_refused() -> None:
             export(Even(), (flambeau.zeros(n),), dynamic_shapes=({0: Dim("n")},))
     program = export(Even(), (flambeau.zeros(4),), dynamic_shapes=({0: 2 * Dim("half")},))
     assert program.module()(flambeau.ones(6)).shape == (6,)
+
+
+def test_the_program_is_the_same_from_every_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tracing looks at no value: where there is no memory, or none may be read, it is the same."""
+    sizes = {0: Dim("batch", max=64), 1: Dim("time", max=16)}
+
+    def traced(device: str) -> Any:
+        with flambeau.device(device):
+            net = nn.Sequential(Encoder(), nn.LSTM(16, 8, 2, bidirectional=True))
+            x = flambeau.zeros(2, 5, dtype=flambeau.int64)
+        record.flush()
+        if device == "cpu":
+            monkeypatch.setattr(record, "realise", lambda cell: pytest.fail("memory is read"))
+        found = export(net, (x,), dynamic_shapes=(sizes,))
+        monkeypatch.undo()
+        return found
+
+    here, nowhere = traced("cpu"), traced("meta")
+    assert str(here) == str(nowhere)
+    assert "cpu" not in str(here)
+    assert here.visualize() == nowhere.visualize()
+    out, _ = nowhere.module()(flambeau.zeros(3, 7, dtype=flambeau.int64, device="meta"))
+    assert out.shape == (3, 7, 16)
+    assert out.device.type == "meta"
