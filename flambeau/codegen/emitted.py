@@ -18,15 +18,14 @@ from __future__ import annotations
 import functools
 import marshal
 import zlib
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-import flambeau.codegen
-import flambeau.ir
 from flambeau.codegen.llvm import Kernel
 from flambeau.codegen.loops import emit_region
 from flambeau.dtype import dtype as DType
-from flambeau.ir.graph import Argument, Constant, Node
+from flambeau.ir.graph import Argument, Constant, Node, Op
 from flambeau.ir.region import Map, Region
 from flambeau.passes.pipeline import VERIFY
 from flambeau.runtime import objects
@@ -38,7 +37,7 @@ _PLAIN = frozenset((int, float, str, bool, type(None), Constant))
 _kept: dict[bytes, Any] = {}
 
 
-class _Opaque(Exception):
+class Opaque(Exception):
     """A value that cannot be written down, such as a symbolic size."""
 
 
@@ -146,10 +145,11 @@ class Structure:
 
 
 def written(x: Any) -> str:
-    """A number, text, dtype or tuple of such, so that different ones read differently.
+    """A number, text, dtype, row, dataclass or tuple of such, so that different ones read
+    differently.
 
     Raises:
-        _Opaque: it is something else.
+        Opaque: it is something else.
     """
     kind = type(x)
     if kind in _PLAIN:
@@ -160,7 +160,12 @@ def written(x: Any) -> str:
         if _PLAIN.issuperset(map(type, x)):
             return tuple.__repr__(x)
         return f"({', '.join(map(written, x))},)"
-    raise _Opaque
+    if kind is Op and x.module.partition(".")[0] in ("", "flambeau"):
+        return f"{x.name} {x.module}"
+    if is_dataclass(x) and not isinstance(x, type):
+        parts = [written(getattr(x, f.name)) for f in fields(x) if f.compare]
+        return f"{kind.__qualname__}({', '.join(parts)})"
+    raise Opaque
 
 
 def _map_text(m: Map) -> str:
@@ -168,11 +173,11 @@ def _map_text(m: Map) -> str:
 
 
 @functools.cache
-def _version() -> bytes | None:
-    """A digest of the code generator's source; None where it cannot be read."""
-    folders = [Path(next(iter(p.__path__))) for p in (flambeau.codegen, flambeau.ir)]
+def version_of(folders: tuple[str, ...]) -> bytes | None:
+    """A digest of the source in some folders of this package; None where it cannot be read."""
+    package = Path(__file__).parents[1]
     try:
-        files = [path for folder in folders for path in sorted(folder.glob("*.py"))]
+        files = [path for name in folders for path in sorted((package / name).rglob("*.py"))]
         return objects.digest(*(path.read_bytes() for path in files)) if files else None
     except OSError:
         return None
@@ -189,11 +194,11 @@ def kernel_of(
         vector_bytes: bytes of the machine's vectors.
         inner: elements of the trailing dimensions that stay apart from the leading ones.
     """
-    version = _version()
+    version = version_of(("codegen", "ir"))
     try:
         structure = Structure(region, free)
         key = objects.digest(*structure.lines, f"{vector_bytes} {written(inner)}", version or b"")
-    except _Opaque:
+    except Opaque:
         return emit_region(region, free, vector_bytes, inner)
     stored = _kept.get(key)
     if stored is None:

@@ -83,6 +83,7 @@ def kept_rule(rule: Rule) -> Rule:
         return found[0] if len(found) == 1 else found
 
     op = Op(rule.__name__.lstrip("_"), "composite", body)
+    op.module = rule.__module__
     layouts: dict[Any, tuple[tuple[Any, ...], Any, list[int | None]]] = {}
 
     def learn(form: _Form, tensors: list[Tensor]) -> tuple[tuple[Any, ...], Any, list[int | None]]:

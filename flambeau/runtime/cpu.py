@@ -16,7 +16,7 @@ from flambeau.ir.text import graph_text, plan_text
 from flambeau.kernels import claims
 from flambeau.passes.fuse import fuse
 from flambeau.passes.pipeline import lower
-from flambeau.runtime import family, profile
+from flambeau.runtime import family, profile, stored
 from flambeau.runtime.generation import Generated, generate
 from flambeau.runtime.host import array_of
 from flambeau.runtime.kernels import module
@@ -67,6 +67,12 @@ def forget() -> None:
 
 def generated(graph: Graph) -> Generated:
     """The fused plan of a graph, with its kernels."""
+    key = None if _wanted() else stored.key_of(graph)
+    if key is not None:
+        with profile.span("look for the plan", "compile", nodes=len(graph.nodes)):
+            found = stored.load(key)
+        if found is not None:
+            return found
     with profile.span("rewrite", "compile", nodes=len(graph.nodes)):
         lowered = lower(graph, claims.claims)
     if "lower" in _wanted():
@@ -74,7 +80,10 @@ def generated(graph: Graph) -> Generated:
     with profile.span("fuse", "compile", nodes=len(lowered.nodes)):
         plan = fuse(lowered)
     with profile.span("generate", "compile", steps=len(plan.steps)):
-        return generate(plan)
+        made = generate(plan)
+    if key is not None:
+        stored.store(key, made)
+    return made
 
 
 def compile(graph: Graph, key: Any) -> Any:
