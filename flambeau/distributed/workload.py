@@ -28,7 +28,7 @@ from flambeau.ir.graph import (
 )
 from flambeau.ir.region import Region
 from flambeau.kernels import claims
-from flambeau.passes.fuse import base_of, fuse, memory_sources
+from flambeau.passes.fuse import Plan, base_of, fuse, memory_sources
 from flambeau.passes.pipeline import lower
 from flambeau.runtime.work import operations
 from flambeau.tensor import Tensor
@@ -295,14 +295,14 @@ class _Adding:
         outputs = [
             n for n in nodes if n in self.wanted or any(u != where for u in self.users.get(n, ()))
         ]
-        graph, key = _alone(nodes, outputs)
+        graph, key = alone(nodes, outputs)
         found = self.known.get((key, boundary))
         if found is None:
             found = self.known[key, boundary] = _cost(graph, boundary)
         return found
 
 
-def _alone(nodes: list[Node], outputs: list[Node]) -> tuple[Graph, Any]:
+def alone(nodes: list[Node], outputs: list[Node]) -> tuple[Graph, Any]:
     """A graph of copies of some nodes, what they read besides as its inputs, and its structure."""
     made: dict[Node, Node] = {}
     inputs: list[Node] = []
@@ -344,21 +344,31 @@ def _alone(nodes: list[Node], outputs: list[Node]) -> tuple[Graph, Any]:
 def _cost(graph: Graph, boundary: int) -> Cost:
     """The steps that a graph becomes."""
     plan = fuse(lower(graph, claims.claims))
-    found = []
-    for step in plan.steps:
-        members = step.members if isinstance(step, Region) else [step.node]
-        inside = set(members)
-        read = {base_of(s) for n in members for s in memory_sources(n, plan.free)} - inside
-        written = list(step.stores) if isinstance(step, Region) else members
-        if not isinstance(step, Region) and step.kind == "index_put":  # written where it lies
-            read, written = {base_of(members[0].src[1])}, [members[0].src[1]]
-        moved = sum(n.nbytes for n in read) + sum(n.nbytes for n in written)
-        product = any(n.op.flops is not None for n in members)
-        source = next((s for s in members[0].src if type(s) is Node), members[0])
-        wide = all(n.nbytes == boundary for n in written)
-        flops = sum(operations(n) for n in members)
-        found.append(Pass(flops, moved, source.dtype.name, product, wide))
-    return Cost(tuple(found))
+    return Cost(tuple(pass_of(step, plan, boundary) for step in plan.steps if runs(step)))
+
+
+def runs(step: Any) -> bool:
+    """Whether a step of a plan does anything: a region may be computed where it is read."""
+    return not isinstance(step, Region) or bool(step.stores)
+
+
+def pass_of(step: Any, plan: Plan, boundary: int = -1) -> Pass:
+    """What a step of a plan amounts to.
+
+    Args:
+        boundary: bytes of the piece's result.
+    """
+    members = step.members if isinstance(step, Region) else [step.node]
+    inside = set(members)
+    read = {base_of(s) for n in members for s in memory_sources(n, plan.free)} - inside
+    written = list(step.stores) if isinstance(step, Region) else members
+    if not isinstance(step, Region) and step.kind == "index_put":  # written where it lies
+        read, written = {base_of(members[0].src[1])}, [members[0].src[1]]
+    moved = sum(n.nbytes for n in read) + sum(n.nbytes for n in written)
+    product = any(n.op.flops is not None for n in members)
+    source = next((s for s in members[0].src if type(s) is Node), members[0])
+    wide = all(n.nbytes == boundary for n in written)
+    return Pass(sum(operations(n) for n in members), moved, source.dtype.name, product, wide)
 
 
 def seconds_of(
@@ -394,7 +404,10 @@ __all__ = [
     "Pass",
     "Piece",
     "Workload",
+    "alone",
     "longest_list",
+    "pass_of",
     "record_workload",
+    "runs",
     "seconds_of",
 ]

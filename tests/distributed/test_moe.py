@@ -29,9 +29,9 @@ def router() -> Any:
 
 
 def batches() -> list[tuple[Tensor, Tensor]]:
-    rng = np.random.default_rng(4)
+    rng, size = np.random.default_rng(4), (TOKENS, WIDTH)
     return [
-        tuple(flambeau.tensor(rng.normal(size=(TOKENS, WIDTH))) for _ in range(2))  # type: ignore[misc]
+        (flambeau.tensor(rng.normal(size=size)), flambeau.tensor(rng.normal(size=size)))
         for _ in range(STEPS)
     ]
 
@@ -42,7 +42,8 @@ def dense(weight: Tensor, experts: list[nn.Module], x: Tensor) -> Tensor:
     best = likes.topk(K, -1)
     mask = flambeau.zeros_like(likes).scatter(-1, best.indices, 1.0)
     weights = likes * mask / (likes * mask).sum(-1, keepdim=True)
-    return sum(e(x) * weights[:, k : k + 1] for k, e in enumerate(experts))  # type: ignore[return-value]
+    parts = [e(x) * weights[:, k : k + 1] for k, e in enumerate(experts)]
+    return flambeau.stack(parts).sum(0)
 
 
 def alone() -> tuple[list[float], list[Any]]:

@@ -33,9 +33,9 @@ def layers() -> list[nn.Module]:
 
 
 def batches() -> list[tuple[Tensor, Tensor]]:
-    rng = np.random.default_rng(6)
+    rng, size = np.random.default_rng(6), (BATCH, WIDTH)
     return [
-        tuple(flambeau.tensor(rng.normal(size=(BATCH, WIDTH))) for _ in range(2))  # type: ignore[misc]
+        (flambeau.tensor(rng.normal(size=size)), flambeau.tensor(rng.normal(size=size)))
         for _ in range(STEPS)
     ]
 
