@@ -130,7 +130,8 @@ class Steps(Recording):
         known = set(self.inputs).union(self.kept)
         if not self.keeps:
             return [], [n for n in self.carried if n not in known]
-        read = dict.fromkeys(cell.node for entry in entries for cell in entry.cells())
+        nodes = {cell.node for entry in entries for cell in entry.cells()}
+        read = sorted(nodes, key=lambda n: n.order)  # the same in every recording
         inside = known.union(self.carried)
         stacked = [n for n in read if n not in inside and not inside.isdisjoint(below([n], inside))]
         return stacked, [n for n in read if n in self.carried]
