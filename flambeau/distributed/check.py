@@ -91,7 +91,15 @@ def check_spmd(
         SpmdTypeError: the step is wrong, with the line and what to write instead.
 
     Example:
-        >>> check_spmd(step, {"dp": 1024}, types=[(model, {"dp": R}), (batch, {"dp": S(0)})])
+        >>> import flambeau
+        >>> from flambeau.distributed.spmd import P, R, S, V, all_reduce, reinterpret
+        >>> w, x = flambeau.ones(3, requires_grad=True), flambeau.ones(4, 3)
+        >>> def step():
+        ...     reinterpret((x @ w).mean() / 8, "dp", src=V, dst=P).backward()
+        ...     w.grad = all_reduce(w.grad, "dp", dst=R)
+        >>> print(check_spmd(step, {"dp": 8}, types=[(w, {"dp": R}), (x, {"dp": S(0)})]))
+        1 collectives, no mistakes
+          all_reduce along dp: [3], 12 bytes
     """
     sizes = _sizes(mesh)
     if not 0 <= rank < math.prod(sizes.values()):

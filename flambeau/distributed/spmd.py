@@ -27,6 +27,7 @@ from typing import Any, Self
 from flambeau import record
 from flambeau.distributed import moves
 from flambeau.distributed.groups import ProcessGroup, group_of
+from flambeau.distributed.mesh import current_mesh
 from flambeau.distributed.moves import (
     all_gather,
     all_reduce,
@@ -69,7 +70,8 @@ class spmd:
     """While inside, what is recorded is typed along the axes of a mesh.
 
     Args:
-        mesh: a DeviceMesh with named axes, or the group of each axis by name.
+        mesh: a DeviceMesh with named axes, or the group of each axis by name; None takes that of
+            the innermost `with mesh:`.
         infer: take what plain code most likely meant where it does not say it, and note it in
             `notes`: a Varying value that is reduced or differentiated is a term of a sum.
         same_draws: axes along which all ranks draw the same random numbers. Along the others what
@@ -79,7 +81,9 @@ class spmd:
         notes: where the meaning was not said, a sentence and the line each.
     """
 
-    def __init__(self, mesh: Any, *, infer: bool = False, same_draws: Iterable[str] = ()) -> None:
+    def __init__(
+        self, mesh: Any = None, *, infer: bool = False, same_draws: Iterable[str] = ()
+    ) -> None:
         self.groups = _axes(mesh)
         self.infer = infer
         self.same_draws = frozenset(same_draws)
@@ -254,6 +258,9 @@ def _see(node: Node) -> None:
 
 
 def _axes(mesh: Any) -> dict[str, ProcessGroup]:
+    mesh = current_mesh() if mesh is None else mesh
+    if mesh is None:
+        raise RuntimeError("spmd() without a mesh stands inside `with mesh:`")
     if isinstance(mesh, Mapping):
         return {axis: group_of(group) for axis, group in mesh.items()}
     if not mesh.mesh_dim_names:

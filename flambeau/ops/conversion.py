@@ -41,7 +41,7 @@ NAMES["to_dtype"] = to_dtype
 
 
 def _parts_of_numbers(node: Any) -> tuple[tuple[int, ...], ...]:
-    """Complex numbers read as their real and imaginary parts, or back, add up; other bits do not."""
+    """Complex numbers read as real and imaginary parts, or back, add up; other bits do not."""
     dtypes = (node.src[0].dtype, node.dtype)
     real = [d.to_real() for d in dtypes if d.category >= 2]
     return ((0,),) if len(real) == 2 and real[0] is real[1] else ()

@@ -10,7 +10,7 @@ from flambeau import overriding
 from flambeau.device import device as Device
 from flambeau.distributed import moves
 from flambeau.distributed.groups import default_group
-from flambeau.distributed.mesh import DeviceMesh, init_device_mesh
+from flambeau.distributed.mesh import DeviceMesh, current_mesh, init_device_mesh
 from flambeau.distributed.tensor import loss
 from flambeau.distributed.tensor.partition import (
     NoForm,
@@ -292,6 +292,7 @@ def _wrapped(local: Tensor, layout: Layout) -> DTensor:
 
 
 def _mesh(mesh: DeviceMesh | None) -> DeviceMesh:
+    mesh = current_mesh() if mesh is None else mesh
     return init_device_mesh("cpu", (default_group().size(),)) if mesh is None else mesh
 
 

@@ -335,8 +335,15 @@ def parallelize_module(
         The module, changed.
 
     Example:
-        >>> plan = {"up": ColwiseParallel(), "down": RowwiseParallel()}
-        >>> block = parallelize_module(block, mesh["tp"], plan)
+        >>> from flambeau import nn
+        >>> from flambeau.distributed import init_device_mesh, spawn_local
+        >>> def program(rank):
+        ...     block = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 4))
+        ...     plan = {"0": ColwiseParallel(), "2": RowwiseParallel()}
+        ...     parallelize_module(block, init_device_mesh("cpu", (2,)), plan)
+        ...     return tuple(block[0].weight.to_local().shape)
+        >>> spawn_local(2, program)
+        [(8, 4), (8, 4)]
     """
     if device_mesh.ndim != 1:
         raise ValueError(f"tensor parallelism is along one axis; got {device_mesh}")
