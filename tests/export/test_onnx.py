@@ -11,9 +11,10 @@ import pytest
 
 import flambeau
 from flambeau import nn
+from flambeau.control import scan
 from flambeau.export import Dim, ExportError
 from flambeau.export import export as export_program
-from flambeau.export.onnx import OnnxExporterError, ONNXProgram, export
+from flambeau.export.onnx import OnnxExporterError, ONNXProgram, export, load
 from flambeau.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from flambeau.pytree import tree_leaves
 from tests.export.runtime import checked, session
@@ -106,6 +107,37 @@ def test_the_graph_of_a_recurrent_layer_is_the_same_for_every_length() -> None:
     layer = nn.LSTM(3, 4)
     short, long = (export(layer, (flambeau.randn(n, 2, 3),)) for n in (3, 500))
     assert kinds(short) == kinds(long)
+
+
+def test_any_recurrence_is_one_scan() -> None:
+    class Recurrence(nn.Module):
+        """A hidden state and a decayed sum, from the last step to the first."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell = nn.GRUCell(3, 4)
+
+        def forward(self, x: Any) -> Any:
+            def step(carried: Any, part: Any) -> Any:
+                h, total = carried
+                h = self.cell(part, h)
+                return (h, total * 0.5 + h.sum(-1)), h[:, ::2]
+
+            first = x.new_zeros(x.shape[1], 4), x.new_zeros(x.shape[1])
+            return scan(step, first, x, reverse=True)
+
+    module = Recurrence()
+    sizes = ({0: Dim("time"), 1: Dim("batch")},)
+    model = export(module, (flambeau.randn(5, 2, 3),), dynamic_shapes=sizes)
+    assert kinds(model).count("Scan") == 1
+    run = session(model.model)
+    again = load(model.model).module()
+    for steps, batch in ((5, 2), (1, 1), (11, 3)):
+        x = flambeau.randn(steps, batch, 3)
+        agree(run, module, x)
+        with flambeau.no_grad():
+            for got, want in zip(again(x), tree_leaves(module(x)), strict=True):
+                np.testing.assert_allclose(got.numpy(), want.numpy(), atol=1e-5)
 
 
 # -- sizes -----------------------------------------------------------------------------------------

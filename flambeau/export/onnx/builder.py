@@ -97,6 +97,7 @@ class Builder:
         nodes: ONNX's nodes, in order.
         initializers: of the graph, in order.
         row: what is being written, which the nodes' metadata name.
+        write: writes nodes of a graph, which come after what they read.
     """
 
     def __init__(self, opset: int, used: dict[Node, set[int]]) -> None:
@@ -106,6 +107,7 @@ class Builder:
         self.nodes: list[Any] = []
         self.initializers: dict[str, Any] = {}
         self.row = ""
+        self.write: Callable[[Sequence[Node]], None]
         self._values: dict[Node, Any] = {}
         self._later: dict[Node, Callable[[], Any]] = {}
         self._results: dict[tuple[Node, int], Any] = {}

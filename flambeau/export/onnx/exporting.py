@@ -141,6 +141,7 @@ class _Writer:
 
     def __init__(self, builder: Builder) -> None:
         self.b = builder
+        builder.write = self.write
         self.refused: dict[str, str] = {}
 
     def write(self, nodes: Sequence[Node]) -> None:

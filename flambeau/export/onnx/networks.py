@@ -332,10 +332,6 @@ def _direction(
 # -- control ---------------------------------------------------------------------------------------
 
 
-#: Steps of a loop, which are recorded one by one.
-_MOST_STEPS = 10_000
-
-
 @operator("Scan")
 def _scan(node: Node, *given: Any) -> Any:
     body, slices = node.get("body"), node.get("num_scan_inputs")
@@ -348,8 +344,6 @@ def _scan(node: Node, *given: Any) -> Any:
     if len(axes) != 1 or len(ways) != 1:
         raise OnnxImportError("inputs of several axes or directions are not read")
     (axis,), (way,) = axes, ways
-    if any(tensor(v).shape[axis] > _MOST_STEPS for v in given[count:]):
-        raise OnnxImportError(f"more than {_MOST_STEPS} steps are not read")
 
     def step(states: Any, parts: Any) -> Any:
         found = [tensor(v) for v in body(node.scope, [*states, *parts])]
