@@ -404,7 +404,11 @@ def softsign(input: Tensor) -> Tensor:
 
 
 def _softsign_vjp(g: Any, out: Any, input: Any) -> tuple[Any, ...]:
-    below = abs(widen(input)) + 1.0
+    size = abs(widen(input))
+    below = size + 1.0
+    if input.dtype.is_complex:  # |x| has no derivative in x alone, but one along the cotangent
+        share = NAMES["real"](g * input) / (select_where(size == 0.0, 1.0, size) * below * below)
+        return (g / below - NAMES["conj"](input) * share,)
     return (cast(widen(g) / (below * below), g.dtype),)
 
 
@@ -487,7 +491,8 @@ def silu(input: Tensor) -> Tensor:
     Reference:
         Elfwing, Uchibe and Doya, Sigmoid-weighted linear units (arXiv:1702.03118).
     """
-    floats_only("silu_cpu", input)
+    if not input.dtype.is_complex:
+        floats_only("silu_cpu", input)
     x = widen(input)
     return cast(x * sigmoid(x), input.dtype)
 

@@ -363,6 +363,13 @@ def _log_add(input: Tensor, other: Tensor, base2: bool) -> Tensor:
     return cast(found, dtypes.promote_types(input.dtype, other.dtype))
 
 
+def _log_add_complex(input: Tensor, other: Tensor) -> Tensor:
+    """The exponent with the larger real part, and what the other adds to it."""
+    first = NAMES["real"](input) >= NAMES["real"](other)
+    top, low = select_where(first, input, other), select_where(first, other, input)
+    return top + NAMES["log1p"](exp(low - top))
+
+
 def _two_tensors(name: str, input: Any, other: Any) -> None:
     for position, (word, given) in enumerate((("input", input), ("other", other)), 1):
         if not isinstance(given, Tensor):
@@ -376,6 +383,8 @@ def _two_tensors(name: str, input: Any, other: Any) -> None:
 def logaddexp(input: Tensor, other: Tensor) -> Tensor:
     """log(exp(input) + exp(other)) without overflow."""
     _two_tensors("logaddexp", input, other)
+    if input.dtype.is_complex:
+        return _log_add_complex(input, other)
     return _log_add(input, other, False)
 
 

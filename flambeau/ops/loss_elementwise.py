@@ -68,6 +68,8 @@ def _by_distance(input: Tensor, target: Tensor, reduction: str, weight: Any, rul
     """A loss of input - target, in the promoted dtype, optionally weighted."""
     _check_same_size(input, target)
     dtype = promote_types(input.dtype, target.dtype)
+    if dtype.is_complex:  # the loss is real where the rule's is
+        return reduced(rule(input - target), reduction)
     loss = rule(widen(cast(input, dtype)) - widen(cast(target, dtype)))
     if weight is not None:
         if weight._shape != input._shape:

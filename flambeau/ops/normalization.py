@@ -208,6 +208,10 @@ def rms_norm(
     sizes = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     if eps is None:
         eps = finfo(float32 if input.dtype.itemsize < 4 else input.dtype).eps
+    if input.dtype.is_complex:
+        square = NAMES["mean"](input * input, tuple(range(-len(sizes), 0)), True)
+        found = input * rsqrt(square + eps)
+        return found if weight is None else found * weight
     return _fused_rms_norm(input, sizes, weight, eps)[0]
 
 

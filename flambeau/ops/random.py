@@ -376,6 +376,9 @@ def _uniform_(
             f"uniform_ expects to return a [from, to) range, but found from={a} > to={b}"
         )
     check_writable(self)
+    if self.dtype.is_complex:
+        _uniform_(NAMES["view_as_real"](self.detach()), a, b, generator=generator)
+        return self
     draw = uniform01(self._shape, self.dtype, generator, self.device)
     store(self, draw * float(b - a) + float(a))
     return self

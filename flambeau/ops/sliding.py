@@ -11,7 +11,7 @@ from flambeau.ops.movement import _scatter_storage as scatter_storage
 from flambeau.ops.movement import slice_dim
 from flambeau.ops.precision import cast, widen
 from flambeau.ops.rearranging import pad
-from flambeau.ops.rows import functional
+from flambeau.ops.rows import NAMES, functional
 from flambeau.ops.table import composite
 from flambeau.size import contiguous_strides
 from flambeau.tensor import Tensor
@@ -153,6 +153,9 @@ def unfold(
             "Expected 3D or 4D (batch mode) tensor with possibly 0 batch size and other non-zero "
             f"dimensions for input, but got: {list(input.shape)}"
         )
+    if input.dtype.is_complex:
+        parts = (unfold(p, kernel, steps, sides, stride) for p in (input.real, input.imag))
+        return NAMES["complex"](*parts)
     _floating(input, "im2col")
     x = input if input.ndim == 4 else input.unsqueeze(0)
     out = im2col(x, kernel, steps, sides, stride)
