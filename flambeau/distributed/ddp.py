@@ -20,6 +20,7 @@ from typing import Any
 import flambeau
 from flambeau import pytree
 from flambeau.distributed.groups import group_of
+from flambeau.distributed.tensor.api import DTensor
 from flambeau.nn.module import Module
 from flambeau.ops import collective as rows
 from flambeau.tape import AccumulateGrad
@@ -30,6 +31,11 @@ FIRST_BUCKET_BYTES = 1 << 20
 DEFAULT_BUCKET_MB = 25.0
 
 
+def part_of(tensor: Tensor) -> Tensor:
+    """This rank's part of a `DTensor`, any other tensor as it is."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
 def same_on_all(tensors: Sequence[Tensor], group: Any, root: int = 0) -> None:
     """Overwrite tensors with those of a rank of the group, one collective for each dtype.
 
@@ -38,9 +44,9 @@ def same_on_all(tensors: Sequence[Tensor], group: Any, root: int = 0) -> None:
         root: the rank, by its place in the group.
     """
     kinds: dict[Any, list[Tensor]] = {}
-    for t in tensors:
-        kinds.setdefault((t.dtype, t.device), []).append(t)
     with flambeau.no_grad():
+        for t in map(part_of, tensors):
+            kinds.setdefault((t.dtype, t.device), []).append(t)
         for members in kinds.values():
             flat = flambeau.cat([t.detach().reshape(-1) for t in members])
             given = rows.broadcast_from(flat, group, root)
@@ -72,8 +78,9 @@ class GradBucket:
 
     def gradients(self) -> list[Tensor]:
         """Views of the buffer by parameter."""
-        parts = self._flat.split([p.numel() for p in self._parameters])
-        return [g.reshape(p.shape) for g, p in zip(parts, self._parameters, strict=True)]
+        mine = [part_of(p) for p in self._parameters]
+        parts = self._flat.split([p.numel() for p in mine])
+        return [g.reshape(p.shape) for g, p in zip(parts, mine, strict=True)]
 
     def is_last(self) -> bool:
         """Whether no bucket comes after it."""
@@ -306,22 +313,31 @@ class DistributedDataParallel(Module):
         members = self._bucket_list[index].parameters
         group = self.process_group
         with flambeau.no_grad():
-            flat = _flat([flambeau.zeros_like(p) if p.grad is None else p.grad for p in members])
+            mine = [part_of(p) for p in members]
+            grads = [p.grad if p.grad is None else part_of(p.grad) for p in members]
+            flat = _flat(
+                [
+                    flambeau.zeros_like(part) if g is None else g
+                    for part, g in zip(mine, grads, strict=True)
+                ]
+            )
             if self._hook is None:
                 total = rows.all_reduce(flat / group.size(), group)
             else:
                 state, hook = self._hook
                 last = index == len(self._bucket_list) - 1
                 total = settled(hook(state, GradBucket(index, members, last, flat)))
-            parts = total.split([p.numel() for p in members])
-            for p, part in zip(members, parts, strict=True):
+            parts = total.split([t.numel() for t in mine])
+            for p, own, g, part in zip(members, mine, grads, parts, strict=True):
                 if self._unused and id(p) in self._unused:
                     continue  # nobody's gradient: what was there before stays
-                mean = part.reshape(p.shape)
-                if self.gradient_as_bucket_view or p.grad is None:
+                mean = part.reshape(own.shape)
+                if g is not None and (own is not p or not self.gradient_as_bucket_view):
+                    g.copy_(mean)
+                elif own is p:
                     p.grad = mean
                 else:
-                    p.grad.copy_(mean)
+                    p.grad = DTensor.from_local(mean, p.device_mesh, p.placements, shape=p.shape)
 
     def _missing_text(self) -> str:
         wanted = {i for b in self._bucket_list[self._next :] for i in b.missing}
