@@ -283,3 +283,20 @@ def test_plain_code_is_read_as_it_was_meant() -> None:
     found = check_spmd(step, {"dp": 2}, types=[(net, {"dp": R})], infer=True)
     assert len(found.notes) == 1
     assert "Varying loss" in found.notes[0]
+
+
+def test_data_parallel_training_is_checked_as_it_stands() -> None:
+    """The wrapper's own collectives and hooks, on a script that says nothing of types."""
+    net, x = Net(), flambeau.rand(3, 4)
+
+    def step(wrapped: bool) -> None:
+        model = nn.parallel.DistributedDataParallel(net) if wrapped else net
+        optimizer = flambeau.optim.AdamW(model.parameters(), lr=0.1)
+        model(x).square().mean().backward()
+        optimizer.step()
+
+    said = [(net, {"dp": R}), (x, {"dp": S(0)})]
+    found = check_spmd(step, {"dp": 4}, True, types=said, infer=True)
+    assert "all_reduce" in {c.name for c in found.collectives}
+    with pytest.raises(SpmdTypeError, match=r"optimizer\.step"):
+        check_spmd(step, {"dp": 4}, False, types=said, infer=True)

@@ -121,6 +121,8 @@ class DTensor(Tensor):
             f"placements={self.placements})"
         )
 
+    __str__ = __repr__
+
     @property
     def _local_tensor(self) -> Tensor:
         return self._part
