@@ -15,6 +15,7 @@ from types import FrameType
 
 from flambeau.commands.rank import LOGS, OUTPUT
 from flambeau.distributed.launch import Job, LaunchError, run
+from flambeau.distributed.ray import Cluster
 from flambeau.distributed.supervisor import Limits, Watch
 
 _ERROR = 2
@@ -28,6 +29,7 @@ examples:
   flambeau launch -n 4 train.py --epochs 3        four ranks on this machine
   flambeau launch -n 8 --hosts hosts.txt train.py eight ranks on the hosts of a file, over ssh
   sbatch -n 16 --wrap "flambeau launch train.py"  Slurm: the hosts and ranks of the allocation
+  flambeau launch -n 8 --ray train.py             the hosts of the Ray cluster that runs here
   flambeau launch -n 4 --restarts 3 train.py      start again when a rank fails; the program
                                                   goes on from its last checkpoint
   flambeau launch -n 4 --restarts 3 --min-ranks 2 train.py
@@ -63,6 +65,14 @@ def parser() -> argparse.ArgumentParser:
         help="how many ranks (default: Slurm's tasks, else this machine's cores)",
     )
     add("--hosts", default="", metavar="FILE|A,B", help="where: a host file, or names")
+    add(
+        "--ray",
+        nargs="?",
+        const="auto",
+        default="",
+        metavar="ADDRESS",
+        help="let a running Ray cluster find the hosts (with =ADDRESS another than this host's)",
+    )
     add("--restarts", type=int, default=0, metavar="N", help="start again up to N times (0)")
     add(
         "--min-ranks",
@@ -130,7 +140,7 @@ def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
     end = 0
     while end < len(words) and words[end].startswith("-") and words[end] not in ("-m", "-c"):
         joined = "=" in words[end] or (words[end][1] == "n" and words[end] != "-n")  # as in -n4
-        end += 1 if joined or words[end] in ("-h", "--help") else 2
+        end += 1 if joined or words[end] in ("-h", "--help", "--ray") else 2
     return list(words[:end]), list(words[end:])
 
 
@@ -206,7 +216,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     signal.signal(signal.SIGTERM, _interrupted)
     try:
-        return run(job, options.restarts, options.min_ranks, _teller(options.progress))
+        cluster = Cluster(options.ray) if options.ray else None
+        told = _teller(options.progress)
+        return run(job, options.restarts, options.min_ranks, told, cluster)
     except LaunchError as error:
         print(f"flambeau launch: {error}", file=sys.stderr)
         return _ERROR

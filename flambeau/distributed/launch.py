@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from flambeau.distributed import segments
 from flambeau.distributed.heartbeat import LAUNCHER
@@ -38,11 +38,31 @@ _BANNERS = (  # what hydra says when ranks do not end by themselves
     *(b"YOUR APPLICATION TERMINATED", b"This typically refers", b"Please see the FAQ"),
     *(b"=   ", b"=====", b"Abort(", b"[mpiexec@", b"[proxy:"),
 )
+_PROXY = b"HYDRA_LAUNCH"  # a line a host, and one at the end
 _SIGNALLED = re.compile(rb"EXIT STRING: (.*) \(signal \d+\)")
 
 
 class LaunchError(RuntimeError):
     """The ranks cannot be started; the message says why and what to do."""
+
+
+class Hosts(Protocol):
+    """What finds hosts for the ranks, such as a cluster's scheduler.
+
+    Attributes:
+        address: of this host as the others reach it.
+    """
+
+    address: str
+
+    def place(self, ranks: int) -> str:
+        """Reserve room; -> names with commas between, each with `:` and its number of ranks."""
+
+    def start(self, proxies: Sequence[str]) -> None:
+        """Run one command on each of these hosts."""
+
+    def release(self) -> None:
+        """Give the room back."""
 
 
 @dataclass
@@ -59,6 +79,8 @@ class Job:
         tagged: whether each line of output begins with its rank.
         limits: how long ranks may take.
         environment: of the ranks.
+        start_proxies: is given the command of each host's proxy, and runs it there; None leaves
+            that to MPI's launcher.
     """
 
     command: Sequence[str]
@@ -70,6 +92,7 @@ class Job:
     tagged: bool = False
     limits: Limits = field(default_factory=Limits)
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    start_proxies: Callable[[list[str]], None] | None = None
 
     def words(self) -> list[str]:
         """The command line of MPI's launcher."""
@@ -83,6 +106,8 @@ class Job:
             given = [path, "-disable-auto-cleanup", "-n", str(self.ranks)]
             flags = {"file": "-f", "names": "-hosts"}
             tag = "-prepend-rank"
+            if self.start_proxies is not None:
+                given += ["-launcher", "manual"]
             if self.address:
                 given += ["-localhost", self.address]
         for kind in hosts:
@@ -132,10 +157,15 @@ class _Forward(threading.Thread):
     Args:
         source: of MPI's launcher.
         target: ours.
+        start: is given the commands of proxies, where MPI's launcher prints them.
     """
 
-    def __init__(self, source: IO[bytes], target: Any) -> None:
+    def __init__(
+        self, source: IO[bytes], target: Any, start: Callable[[list[str]], None] | None = None
+    ) -> None:
         super().__init__(daemon=True)
+        self.start_proxies = start
+        self.proxies: list[str] = []
         self.source = source
         self.target = target
         self.banners: list[bytes] = []
@@ -147,6 +177,12 @@ class _Forward(threading.Thread):
         for line in self.source:
             if found := _SIGNALLED.search(line):
                 self.signalled = self.signalled or found[1].decode()
+            if self.start_proxies is not None and line.startswith(_PROXY):
+                if line.startswith(_PROXY + b":"):
+                    self.proxies.append(line.partition(b":")[2].decode())
+                else:
+                    self.start_proxies(self.proxies)
+                continue
             if line.startswith(_BANNERS):
                 self.banners.append(line)
                 continue
@@ -182,7 +218,7 @@ def run_once(job: Job, progress: Callable[[Watch], None] | None = None) -> Failu
     assert process.stdout is not None
     assert process.stderr is not None
     forwards = [
-        _Forward(process.stdout, sys.stdout.buffer),
+        _Forward(process.stdout, sys.stdout.buffer, job.start_proxies),
         _Forward(process.stderr, sys.stderr.buffer),
     ]
     try:
@@ -236,6 +272,7 @@ def run(
     restarts: int = 0,
     fewest: int = 0,
     progress: Callable[[Watch], None] | None = None,
+    cluster: Hosts | None = None,
     tell: Callable[[str], None] = lambda text: print(text, end="", file=sys.stderr, flush=True),
 ) -> int:
     """Run a job, and start it again when it fails.
@@ -245,6 +282,7 @@ def run(
         restarts: how often it may be started again.
         fewest: with how few ranks that may be, once processes died; 0 keeps the number.
         progress: called while it runs.
+        cluster: finds the hosts for each attempt, in place of the job's own.
         tell: gets the reports.
 
     Returns:
@@ -257,7 +295,15 @@ def run(
             "TORCHELASTIC_RESTART_COUNT": str(attempt),
             "TORCHELASTIC_MAX_RESTARTS": str(restarts),
         }
-        failure = run_once(replace(job, ranks=ranks, environment=environment), progress)
+        attempted = replace(job, ranks=ranks, environment=environment)
+        try:
+            if cluster is not None:
+                attempted.hosts, attempted.address = cluster.place(ranks), cluster.address
+                attempted.start_proxies = cluster.start
+            failure = run_once(attempted, progress)
+        finally:
+            if cluster is not None:
+                cluster.release()
         if failure is None:
             return 0
         tell(failure.report())

@@ -55,6 +55,7 @@ TARGET_FILES = (
     "flambeau/kernels/",
     "flambeau/runtime/",
     "flambeau/distributed/transport/",
+    "flambeau/distributed/ray.py",
     "flambeau/export/",
 )
 BASE_PACKAGES = {
