@@ -7,7 +7,7 @@ machine, and the default dtype, so what another version or machine stored is not
 that cannot be written down (symbolic sizes, library calls of users) are generated each time.
 
 What is stored is a pickle in which nodes are numbers: they stand in a table of their own, sources
-first, and operations and dtypes go by name. Only classes of this package are read back, from the
+first, and operations and dtypes go by name. Only what this package defines is read back, from the
 cache directory that nobody else may write (`objects.py`), where machine code lies as well.
 """
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 import builtins
 import io
 import pickle
+import threading
 import zlib
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -95,28 +96,24 @@ class _Writer(pickle.Pickler):
         self.index: dict[Node, int] = {}
         self.table: list[tuple[Any, ...]] = []
 
-    def persistent_id(self, x: Any) -> Any:
-        """What stands for a node, an operation or a dtype."""
+    def reducer_override(self, x: Any) -> Any:
+        """How an object that is no plain value is made again."""
         kind = type(x)
         if kind is Node:
             if x not in self.index:
                 for node in ir.reachable((x,)):
                     self.enter(node)
-            return self.index[x]
+            return _node_at, (self.index[x],)
         if kind is DType:
-            return f"dtype {x.name}"
+            return _dtype_named, (x.name,)
         if isinstance(x, Op):
             if _op_named(x.name) is not x:
                 raise Opaque
-            return f"op {x.name}"
-        return None
-
-    def reducer_override(self, x: Any) -> Any:
-        """Frozen dataclasses are made anew: they may hold a hash, which is of one process."""
-        kind = type(x)
-        if not is_dataclass(kind) or not kind.__dataclass_params__.frozen:  # type: ignore[attr-defined]
-            return NotImplemented
-        return kind, tuple([getattr(x, f.name) for f in fields(x)])
+            return _op_named, (x.name,)
+        if is_dataclass(kind) and kind.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+            # made anew, for it may hold a hash, which is of one process
+            return kind, tuple([getattr(x, f.name) for f in fields(x)])
+        return NotImplemented
 
     def enter(self, node: Node) -> None:
         """Write a node, whose sources are there, into the table."""
@@ -127,22 +124,28 @@ class _Writer(pickle.Pickler):
         self.table.append((node.op, src, node.attrs, node.shape, node.dtype, origin_of(node)))
 
 
+class _Reading(threading.local):
+    """The table of what this thread is reading."""
+
+    nodes: list[Node]
+
+
+_reading = _Reading()
+
+
+def _node_at(index: int) -> Node:
+    return _reading.nodes[index]
+
+
+def _dtype_named(name: str) -> Any:
+    return getattr(dtypes, name)
+
+
 class _Reader(pickle.Unpickler):
     """Reads what a `_Writer` wrote."""
 
-    def __init__(self, data: bytes, nodes: list[Node]) -> None:
-        super().__init__(io.BytesIO(data))
-        self.nodes = nodes
-
-    def persistent_load(self, pid: Any) -> Any:
-        """What a `_Writer` put something in place of."""
-        if type(pid) is int:
-            return self.nodes[pid]
-        kind, name = pid.split()
-        return getattr(dtypes, name) if kind == "dtype" else _op_named(name)
-
     def find_class(self, module: str, name: str) -> Any:
-        """Classes of this package, sets, and the errors that steps raise."""
+        """What this package defines, sets, and the errors that steps raise."""
         error = getattr(builtins, name, None) if module == "builtins" else None
         raised = isinstance(error, type) and issubclass(error, Exception)
         if raised or module.startswith("flambeau.") or (module, name) in _SETS:
@@ -158,21 +161,23 @@ def load(key: bytes) -> Generated | None:
     found = objects.get(key)
     if found is None:
         return None
-    nodes: list[Node] = []
+    nodes = _reading.nodes = []
     try:
         length = int.from_bytes(found[:8], "little")
         table, rest = (
             zlib.decompress(part) for part in (found[8 : 8 + length], found[8 + length :])
         )
-        for op, src, attrs, shape, dtype, origin in _Reader(table, nodes).load():
+        for op, src, attrs, shape, dtype, origin in _Reader(io.BytesIO(table)).load():
             given = tuple([nodes[s[0]] if type(s) is list else s for s in src])
             node = Node(op, given, attrs, shape, dtype)
             node.origin = origin
             nodes.append(node)
-        made = _Reader(rest, nodes).load()
+        made = _Reader(io.BytesIO(rest)).load()
     except (pickle.UnpicklingError, zlib.error, EOFError, AttributeError, LookupError, TypeError,
             ValueError):  # fmt: skip
         return None
+    finally:
+        _reading.nodes = []
     return made if isinstance(made, Generated) else None
 
 
