@@ -255,7 +255,7 @@ class Template:
         expected = [value(n.expression) if type(n) is SymInt else n for n in self._sizes]
         if any(n != expected[k] for n, k in zip(sizes, self._kinds, strict=True)):
             return None
-        copy: Generated = Resized(value)(self.generated)
+        copy: Generated = Resized(unknowns)(self.generated)
         return copy
 
 

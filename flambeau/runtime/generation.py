@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from operator import is_
 from typing import Any
@@ -11,7 +11,7 @@ from flambeau.codegen.emitted import kernel_of
 from flambeau.codegen.llvm import Kernel
 from flambeau.ir.graph import Graph, Node, origin_of
 from flambeau.ir.region import Region
-from flambeau.ir.symbol import Expression, SymInt
+from flambeau.ir.symbol import Expression, Sized, SymInt
 from flambeau.kernels.epilogue import Attach, Carried
 from flambeau.passes.fuse import Plan, Step, base_of
 from flambeau.runtime import cpuinfo, kernels
@@ -63,11 +63,11 @@ class Resized:
     """Copies what was generated for symbolic sizes, with numbers in their place.
 
     Args:
-        value: expression -> its number.
+        unknowns: the numbers of the symbols and of what is made of them.
     """
 
-    def __init__(self, value: Callable[[Expression], int]) -> None:
-        self._value = value
+    def __init__(self, unknowns: Sequence[int]) -> None:
+        self._unknowns = unknowns
         self._made: dict[int, Any] = {}
         self._numbers: dict[Expression, int] = {}
 
@@ -79,7 +79,7 @@ class Resized:
         if kind is SymInt:
             number = self._numbers.get(x.expression)
             if number is None:
-                number = self._numbers[x.expression] = self._value(x.expression)
+                number = self._numbers[x.expression] = x.expression.value(self._unknowns)
             return number
         if isinstance(x, tuple):
             parts = tuple(map(self, x))
@@ -89,6 +89,8 @@ class Resized:
         if kind is Node or is_dataclass(x):
             made = self._made.get(id(x))
             return self._object(x) if made is None else made
+        if isinstance(x, Sized):
+            return x.filled(self._unknowns)
         if kind is dict:
             return {self(k): self(v) for k, v in x.items()}
         if kind in (list, set, frozenset):
