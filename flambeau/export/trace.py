@@ -285,6 +285,7 @@ def _cut(
         new = Node(node.op, src, node.attrs, node.shape, node.dtype)
         if any(type(x) is Drawn and not x.place and x != seed for x in src):
             raise ExportError("the program seeds the random number generator")
+        new.origin = node.order
         made[node] = new
         order.append(new)
     return order, made, constants

@@ -245,6 +245,17 @@ def test_names_of_inputs_and_results(tmp_path: Path) -> None:
     assert [str(v.shape[0]) for v in graph.inputs[:2]] != ["2", "2"]
 
 
+def test_nodes_say_what_they_were_written_for() -> None:
+    model = export(Shapes(), (flambeau.randn(3, 6, 4), flambeau.randn(3, 2)))
+    (join,) = (
+        node.metadata_props for node in model.model.graph
+        if node.op_type == "Concat" and "pkg.flambeau.row" in node.metadata_props
+    )  # fmt: skip
+    name, _, number = join["pkg.flambeau.line"].partition(":")
+    assert name == Path(__file__).name
+    assert "flambeau.cat" in Path(__file__).read_text().splitlines()[int(number) - 1]
+
+
 def test_modes_and_gradients_are_as_they_were() -> None:
     module = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5), nn.BatchNorm1d(3))
     export(module, (flambeau.ones(4, 3),))

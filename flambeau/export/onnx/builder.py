@@ -97,6 +97,7 @@ class Builder:
         nodes: ONNX's nodes, in order.
         initializers: of the graph, in order.
         row: what is being written, which the nodes' metadata name.
+        line: the line of the program that recorded it, likewise.
         write: writes nodes of a graph, which come after what they read.
     """
 
@@ -106,11 +107,12 @@ class Builder:
         self.used = used
         self.nodes: list[Any] = []
         self.initializers: dict[str, Any] = {}
-        self.row = ""
+        self.row = self.line = ""
         self.write: Callable[[Sequence[Node]], None]
         self._values: dict[Node, Any] = {}
         self._later: dict[Node, Callable[[], Any]] = {}
         self._results: dict[tuple[Node, int], Any] = {}
+        self._lines: dict[Node, str] = {}
         self._arrays: dict[int, Any] = {}
         self._constants: dict[Any, Any] = {}
         self._sizes: dict[Any, Any] = {}
@@ -148,6 +150,7 @@ class Builder:
     def later(self, node: Node, make: Callable[[], Any]) -> None:
         """Have a node's value written when it is first read."""
         self._later[node] = make
+        self._lines[node] = self.line
 
     def result(self, node: Node, number: int, value: Any) -> None:
         """What a result of a node is: a value, or a node that has it."""
@@ -170,9 +173,10 @@ class Builder:
                 found = self._results[node.src[0], node.attrs[0]]
                 found = self.value(found) if isinstance(found, Node) else found
             else:
-                row, self.row = self.row, node.op.name
+                was = self.row, self.line
+                self.row, self.line = node.op.name, self._lines[node]
                 found = self._later[node]()
-                self.row = row
+                self.row, self.line = was
             self._values[node] = found
         if found.shape is None:
             self.describe(found, node.dtype, node.shape)
@@ -181,6 +185,10 @@ class Builder:
     def is_later(self, node: Node) -> bool:
         """Whether nothing has read a node's value yet."""
         return node not in self._values
+
+    def _metadata(self) -> dict[str, str]:
+        parts = {"pkg.flambeau.row": self.row, "pkg.flambeau.line": self.line}
+        return {name: text for name, text in parts.items() if self.row and text}
 
     def op(self, kind: str, *inputs: Any, outputs: int = 1, called: str = "", domain: str = "",
            **attributes: Any) -> Any:  # fmt: skip
@@ -209,7 +217,7 @@ class Builder:
                 self.ir.convenience.convert_attributes(given),
                 outputs=values,
                 name=f"{kind}_{len(self.nodes)}",
-                metadata_props={"pkg.flambeau.row": self.row} if self.row else {},
+                metadata_props=self._metadata(),
             )
         )
         return values[0] if outputs == 1 else tuple(values)

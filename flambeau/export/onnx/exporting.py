@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
@@ -20,7 +21,7 @@ from flambeau.export.onnx.cells import cell_of, reason
 from flambeau.export.onnx.running import check, run
 from flambeau.export.program import ExportedProgram, identifier, linear_size
 from flambeau.export.trace import Value
-from flambeau.ir.graph import PICK, Node, below
+from flambeau.ir.graph import PICK, Node, below, origin_of, unwatch_nodes, watch_nodes
 from flambeau.nn.module import Module
 from flambeau.ops.table import expand_composite
 from flambeau.runtime.host import array_of
@@ -32,6 +33,7 @@ OPSETS = {
     18: 8, 19: 9, 20: 9, 21: 10, 22: 10, 23: 11, 24: 12, 25: 13, 26: 13, 27: 13, 28: 14,
 }  # fmt: skip
 DEFAULT_OPSET = 23
+_PACKAGE = str(Path(__file__).parents[2])
 _FAMILIES = (elementwise, indexing, layers, recurrent)
 #: Initializers of more bytes than this together do not fit in the file, with room for the rest.
 _MOST_INSIDE = (1 << 31) - (1 << 20)
@@ -139,8 +141,9 @@ class ONNXProgram:
 class _Writer:
     """Writes the nodes of a program, composites without a cell by their bodies."""
 
-    def __init__(self, builder: Builder) -> None:
+    def __init__(self, builder: Builder, lines: Mapping[int, str]) -> None:
         self.b = builder
+        self.lines = lines
         builder.write = self.write
         self.refused: dict[str, str] = {}
 
@@ -157,6 +160,7 @@ class _Writer:
                 b.set(node, _constant(b, node))
                 continue
             b.row = node.op.name
+            b.line = self.lines.get(origin_of(node), b.line)
             found = cell_of(node, b.opset, b.used.get(node, set()))
             if found is not None:
                 self.results(node, found.write(b, node))
@@ -171,8 +175,10 @@ class _Writer:
         """Write a composite's body."""
         outs = expand_composite(node)
         sources = {s for s in node.src if type(s) is Node}
-        self.write([n for n in below(outs, sources) if n not in sources])
         b = self.b
+        line = b.line
+        self.write([n for n in below(outs, sources) if n not in sources])
+        b.line = line
         for k, out in enumerate(outs):
             b.result(node, k, out)
 
@@ -247,6 +253,7 @@ def build(
     opset: int = DEFAULT_OPSET,
     input_names: Sequence[str] = (),
     output_names: Sequence[str] = (),
+    lines: Mapping[int, str] | None = None,
 ) -> Any:
     """A program as onnx_ir's model.
 
@@ -254,6 +261,7 @@ def build(
         program: what is written.
         opset: version of ONNX's operators, one of `OPSETS`.
         input_names, output_names: of the first inputs and results.
+        lines: of the program that was traced, by the origins of its nodes.
 
     Raises:
         OnnxExporterError: rows that ONNX has nothing for, which are named; or sizes that its form
@@ -276,7 +284,7 @@ def build(
                     b.later(node, value)
                 else:
                     b.set(node, value)
-        writer = _Writer(b)
+        writer = _Writer(b, lines or {})
         writer.write([n for n in traced.nodes if n.op.kind != "input"])
         if writer.refused:
             shown = "\n".join(f"  {name}: {why}" for name, why in sorted(writer.refused.items()))
@@ -425,6 +433,7 @@ def export(
         ['Gemm']
     """
     names = list(input_names or ())
+    lines: dict[int, str] = {}
     if custom_translation_table:
         raise NotImplementedError("custom_translation_table: rows have their cells in flambeau")
     if isinstance(model, ExportedProgram):
@@ -436,11 +445,13 @@ def export(
         titles = _titles(model, args, kwargs or {})
         if dynamic_axes and dynamic_shapes is None:
             dynamic_shapes = _from_axes(model, args, kwargs or {}, dynamic_axes, names)
-        program = _traced(model, args, kwargs, dynamic_shapes, training)
+        with _Lines(lines):
+            program = _traced(model, args, kwargs, dynamic_shapes, training)
         given = [titles(i.path) for i in program.inputs if i.dtype is not None]
         names += given[len(names) :]
     made = ONNXProgram(
-        build(program, opset_version or DEFAULT_OPSET, names, list(output_names or ())), program
+        build(program, opset_version or DEFAULT_OPSET, names, list(output_names or ()), lines),
+        program,
     )
     if optimize:
         made.optimize()
@@ -456,6 +467,29 @@ def export(
             external_data=external_data,
         )
     return made
+
+
+class _Lines:
+    """While inside, the lines of user code that record nodes are noted.
+
+    Args:
+        found: `order` of a node -> file and line, which are added.
+    """
+
+    def __init__(self, found: dict[int, str]) -> None:
+        self.found = found
+
+    def __enter__(self) -> None:
+        watch_nodes(self._made)
+
+    def __exit__(self, *exc: object) -> None:
+        unwatch_nodes(self._made)
+
+    def _made(self, node: Node) -> None:
+        frame = sys._getframe(2)
+        while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+            frame = frame.f_back
+        self.found[node.order] = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
 
 
 def _traced(model: Module, args: Any, kwargs: Any, dynamic: Any, training: Any) -> ExportedProgram:
