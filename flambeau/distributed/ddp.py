@@ -332,12 +332,13 @@ class DistributedDataParallel(Module):
                 if self._unused and id(p) in self._unused:
                     continue  # nobody's gradient: what was there before stays
                 mean = part.reshape(own.shape)
-                if g is not None and (own is not p or not self.gradient_as_bucket_view):
+                cut = isinstance(p, DTensor)
+                if g is not None and (cut or not self.gradient_as_bucket_view):
                     g.copy_(mean)
-                elif own is p:
-                    p.grad = mean
-                else:
+                elif isinstance(p, DTensor):
                     p.grad = DTensor.from_local(mean, p.device_mesh, p.placements, shape=p.shape)
+                else:
+                    p.grad = mean
 
     def _missing_text(self) -> str:
         wanted = {i for b in self._bucket_list[self._next :] for i in b.missing}
