@@ -232,6 +232,16 @@ def test_factories_and_what_is_refused() -> None:
     ranks((2,), run)
 
 
+@pytest.mark.parametrize("index", [4, -1])
+def test_an_index_that_no_rank_has_raises(index: int) -> None:
+    def run(mesh: Any, rank: int) -> Any:
+        table = distribute_tensor(flambeau.ones(4, 2), mesh, [Shard(0)])
+        return F.embedding(distribute_tensor(flambeau.tensor([index, 3]), mesh), table).tolist()
+
+    with pytest.raises(IndexError, match="index out of range"):
+        ranks((2,), run)
+
+
 @pytest.mark.parametrize("smooth", [0.0, 0.1])
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 def test_cross_entropy_of_split_classes(reduction: str, smooth: float) -> None:

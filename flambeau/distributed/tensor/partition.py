@@ -174,10 +174,10 @@ class Partition:
             return self._fitting(node, {k: I if t == P else t for k, t in types.items()}, axis)
         if not split:
             return types, I
-        return self._split(node, types, split, axis) or (dict.fromkeys(types, I), I)
+        return self._split(node, types, split) or (dict.fromkeys(types, I), I)
 
     def _split(
-        self, node: Node, types: dict[int, Type], split: dict[int, Any], axis: int
+        self, node: Node, types: dict[int, Type], split: dict[int, Any]
     ) -> tuple[dict[int, Type], Type] | None:
         """As `_fitting`, where sources are split; None where all must be whole."""
         summed = _summed(node, split)
@@ -185,7 +185,7 @@ class Partition:
             return {k: S(summed[k]) if k in summed else R for k in types}, P
         for k, dim in split.items():
             found = carried(node, k, dim)
-            if found is None or not self._even(node, k, dim, found, axis):
+            if found is None or not self._even(node, k, dim, found):
                 continue
             want = {}
             for other in types:
@@ -197,12 +197,10 @@ class Partition:
                 return want, S(found)
         return None
 
-    def _even(self, node: Node, k: int, dim: int, found: int, axis: int) -> bool:
+    def _even(self, node: Node, k: int, dim: int, found: int) -> bool:
         """Whether parts of the source are parts of the result as `chunk` makes them."""
-        size = node.src[k].shape[dim]
-        return node.shape[found] == size or not (
-            size % self.mesh.size(axis) or node.shape[found] % self.mesh.size(axis)
-        )
+        size, made, count = node.src[k].shape[dim], node.shape[found], self.mesh.size()
+        return size == made or not (size % count or made % count)
 
     def _along(self, node: Node, k: int, found: int) -> Type | None:
         """What a source must be where the result is split along a dimension."""
@@ -313,22 +311,27 @@ def _contraction(node: Node, sources: list[Part], layout: Layout) -> Any:
 
 
 def _index(node: Node, sources: list[Part], layout: Layout) -> Any:
+    """Rows of a table; where its rows are split, those of this rank, and zeros for the others.
+
+    An index that no rank has is left to the first or the last, which raises."""
     assert node.op.call is not None
     table, *indices = sources
-    mesh = layout.mesh
+    place = layout.mesh.get_coordinate()
+    start, count = 0, -1
     for axis, t in enumerate(table.layout.types):
-        if t.dim == 0 and layout.types[axis] == P:  # this rank's rows; zeros for the others
+        if t.dim == 0 and layout.types[axis] == P:
             sizes = table.layout.sizes(axis)
-            here = mesh.get_coordinate()[axis]
-            at = indices[0].local - sum(sizes[:here])
-            mine = (at >= 0) & (at < sizes[here])
-            rows = node.op.call(table.local, NAMES["where"](mine, at, 0)) if sizes[here] else None
-            extra = (1,) * (len(layout.shape) - at.dim())
-            shape = layout.local_shape
-            if rows is None:
-                return NAMES["zeros"](shape, dtype=node.dtype) + table.local.sum()
-            return NAMES["where"](mine.reshape(*at._shape, *extra), rows, 0.0)
-    return node.op.call(table.local, *(i.local for i in indices))
+            start, count = start + sum(sizes[: place[axis]]), sizes[place[axis]]
+    if count < 0:
+        return node.op.call(table.local, *(i.local for i in indices))
+    at = indices[0].local - start
+    mine = (at >= 0) | (not start)
+    if start + count < table.layout.shape[0]:
+        mine &= at < count
+    if not count:
+        return NAMES["zeros"](layout.local_shape, dtype=node.dtype) + table.local.sum()
+    rows = node.op.call(table.local, NAMES["where"](mine, at, 0))
+    return NAMES["where"](mine.reshape(*at._shape, *(1,) * (rows.dim() - at.dim())), rows, 0.0)
 
 
 _DO: dict[str, Callable[[Node, list[Part], Layout], Any]] = {
