@@ -14,6 +14,10 @@ from flambeau.ir.symbol import SMALLEST, Guard, Symbols
 _PRIMES = (97, 89, 83, 79, 73, 71, 67, 61, 59, 53, 47, 43, 41, 37, 31, 29, 23, 19, 17, 13, 11, 7, 5)
 
 
+#: Up to this, every size is tried.
+_SMALL = 33
+
+
 class ExportError(RuntimeError):
     """A program that cannot be exported as it was asked for; the message says what to change."""
 
@@ -211,7 +215,7 @@ class Sizes:
         space = guard.expression.space
         names = sorted(_names(guard.expression), key=list(self.roots).index)
         tried = [_PRIMES, tuple(self.hints[n] for n in names), _solutions(guard)]
-        values = sorted({n for part in tried for n in part} | {SMALLEST, SMALLEST + 1})
+        values = sorted({n for part in tried for n in part}.union(range(SMALLEST, _SMALL)))
         for found in itertools.product(values, repeat=min(len(names), 2)):
             hints = {**self.hints, **dict(zip(names, found, strict=False))}
             for there in (hints, self._crossing(guard, hints, names[0])):

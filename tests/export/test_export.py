@@ -352,7 +352,7 @@ def test_dropout_of_attention_is_the_modules_for_all_sizes(train: bool) -> None:
     sink = io.BytesIO()
     save(program, sink)
     for module in (program.module(), load(io.BytesIO(sink.getvalue())).module()):
-        for batch, time in ((2, 5), (16, 16), (1, 1), (20, 16), (7, 7)):
+        for batch, time in ((2, 5), (16, 16), (1, 1), (20, 16), (7, 7), (4, 4), (8, 3)):
             x = flambeau.randint(0, 20, (batch, time))
             found = []
             for each in (net, module):
