@@ -45,6 +45,11 @@ MODULES: dict[str, tuple[str, ...]] = {
     "torch.nn.modules.module": ("flambeau.nn.module", "flambeau.nn.state", "flambeau.nn.hooks"),
     "torch.nn.modules.transformer": ("flambeau.nn.transformer",),
     "torch.nn.parallel": ("flambeau.nn.parallel", "flambeau.nn.data_parallel"),
+    "torch.distributed.algorithms": ("flambeau.interpose.standins.package",),
+    "torch.distributed.algorithms.ddp_comm_hooks": ("flambeau.interpose.standins.package",),
+    "torch.distributed.algorithms.ddp_comm_hooks.default_hooks": (
+        "flambeau.distributed.comm_hooks",
+    ),
     "torch.nn.parallel.distributed": ("flambeau.distributed.ddp",),
     "torch.onnx": ("flambeau.export.onnx", "flambeau.interpose.standins.onnx"),
     "torch.onnx.errors": ("flambeau.export.onnx",),

@@ -9,6 +9,7 @@ import pytest
 
 import flambeau
 from flambeau import Tensor, nn, optim
+from flambeau.distributed import comm_hooks
 from flambeau.distributed.ddp import DistributedDataParallel, buckets_of
 from flambeau.distributed.groups import get_rank, get_world_size, group_of, spawn_local
 from flambeau.ops import collective as rows
@@ -179,6 +180,30 @@ def test_a_communication_hook_reduces() -> None:
 
     assert spawn_local(2, fn) == [[[[0.75, 0.75]] * 2, [0.5, 0.5]]] * 2
     assert seen == [(0, False, 1), (1, True, 1)]
+
+
+@pytest.mark.parametrize(
+    ("hook", "dtype"),
+    [
+        (comm_hooks.allreduce_hook, flambeau.float32),
+        (comm_hooks.fp16_compress_hook, flambeau.float16),
+        (comm_hooks.bf16_compress_hook, flambeau.bfloat16),
+        (comm_hooks.fp16_compress_wrapper(comm_hooks.allreduce_hook), flambeau.float16),
+    ],
+)
+def test_gradients_are_sent_in_fewer_bytes(hook: Any, dtype: Any) -> None:
+    def fn(rank: int) -> Any:
+        net = nn.Linear(2, 2, bias=False)
+        ddp = DistributedDataParallel(net)
+        ddp.register_comm_hook(None, hook)
+        ddp(flambeau.full((1, 2), 1.0 + rank / 1000)).sum().backward()
+        assert net.weight.grad.dtype is flambeau.float32
+        return net.weight.grad.tolist()
+
+    half = [float((flambeau.tensor(1.0 + r / 1000) / 2).to(dtype).item()) for r in range(2)]
+    mean = flambeau.tensor(half).to(dtype).sum().item()
+    for grad in spawn_local(2, fn):
+        np.testing.assert_allclose(grad, [[mean] * 2] * 2, rtol=1e-6)
 
 
 def test_buckets_are_filled_from_the_end() -> None:
