@@ -42,8 +42,9 @@ def test_ranks_find_what_torchrun_sets(tmp_path: Path) -> None:
     (tmp_path / "show.py").write_text(
         "import os, sys, torch\n"
         "names = 'RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE GROUP_RANK MASTER_ADDR MASTER_PORT'\n"
-        "print(*(os.environ[n] for n in names.split()), os.environ['MINE'], sys.argv[1:],"
-        " torch.__version__.endswith('flambeau'))\n"
+        "found = [*(os.environ[n] for n in names.split()), os.environ['MINE'], sys.argv[1:],"
+        " torch.__version__.endswith('flambeau')]\n"
+        "sys.stdout.write(' '.join(map(str, found)) + '\\n')\n"  # at once, beside other ranks
     )
     ended = launch(tmp_path, "-n", "2", "show.py", "--lr", "0.1", MINE="kept")
     assert ended.returncode == 0, ended.stderr
@@ -64,7 +65,7 @@ def test_a_program_for_torchrun_runs_as_it_is(tmp_path: Path) -> None:
 
 
 def test_output_is_shown_tagged_or_kept(tmp_path: Path) -> None:
-    code = "import os; print('rank', os.environ['RANK'])"
+    code = "import os, sys; sys.stdout.write(f'rank {os.environ[\"RANK\"]}\\n')"
     ended = launch(tmp_path, "-n", "2", "--output", "zero", "-c", code)
     assert ended.stdout == "rank 0\n"
     ended = launch(tmp_path, "-n", "2", "--output", "tagged", "-c", code)
@@ -119,13 +120,13 @@ def test_checking_names_ranks_that_call_different_things(tmp_path: Path) -> None
 
 def test_a_failed_job_starts_again_with_the_ranks_that_are_left(tmp_path: Path) -> None:
     program = (
-        "import os, time\n"
+        "import os, sys, time\n"
         "attempt, size = os.environ['TORCHELASTIC_RESTART_COUNT'], os.environ['WORLD_SIZE']\n"
         "if attempt == '0' and os.environ['RANK'] == '1':\n"
         "    os.kill(os.getpid(), 9)\n"
         "if attempt == '0':\n"
         "    time.sleep(60)\n"
-        "print(attempt, size)\n"
+        "sys.stdout.write(f'{attempt} {size}\\n')\n"
     )
     ended = launch(tmp_path, "-n", "3", "--restarts", "1", "--min-ranks", "2", "-c", program)
     assert ended.returncode == 0, ended.stderr
