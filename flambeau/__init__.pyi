@@ -1211,6 +1211,8 @@ def square_(input: Tensor) -> Tensor:
     """In-place form of `square`."""
 def squeeze(input: Tensor, dim: Any = None) -> Tensor:
     """Dimensions of size 1 removed: all of them, or those of `dim` (int or tuple)."""
+def squeeze_(input: Tensor, dim: Any = None) -> Tensor:
+    """In-place form of `squeeze`: the same memory, shown otherwise."""
 def squeeze_copy(input: Tensor, dim: Any = None) -> Tensor:
     """As `squeeze`, in memory of its own."""
 def stack(tensors: Any, dim: _builtins.int = 0) -> Tensor:
@@ -1239,10 +1241,16 @@ def svd_lowrank(A: Tensor, q: _builtins.int | None = 6, niter: _builtins.int | N
     """(U, S, V) of the largest singular values, approximately: A - M = U diag(S) V^H."""
 def swapaxes(input: Tensor, dim0: _builtins.int, dim1: _builtins.int) -> Tensor:
     """Two dimensions exchanged."""
+def swapaxes_(input: Tensor, dim0: _builtins.int, dim1: _builtins.int) -> Tensor:
+    """In-place form of `swapaxes`: the same memory, shown otherwise."""
 def swapdims(input: Tensor, dim0: _builtins.int, dim1: _builtins.int) -> Tensor:
     """Two dimensions exchanged."""
+def swapdims_(input: Tensor, dim0: _builtins.int, dim1: _builtins.int) -> Tensor:
+    """In-place form of `swapdims`: the same memory, shown otherwise."""
 def t(input: Tensor) -> Tensor:
     """Matrix transpose; 0-d and 1-d tensors as they are."""
+def t_(input: Tensor) -> Tensor:
+    """In-place form of `t`: the same memory, shown otherwise."""
 def t_copy(input: Tensor) -> Tensor:
     """As `t`, in memory of its own."""
 def take(input: Tensor, index: Tensor) -> Tensor:
@@ -1277,6 +1285,8 @@ def trace(input: Tensor) -> Tensor:
     """Sum of a matrix's diagonal."""
 def transpose(input: Tensor, dim0: _builtins.int, dim1: _builtins.int) -> Tensor:
     """Two dimensions exchanged."""
+def transpose_(input: Tensor, dim0: _builtins.int, dim1: _builtins.int) -> Tensor:
+    """In-place form of `transpose`: the same memory, shown otherwise."""
 def transpose_copy(input: Tensor, dim0: _builtins.int, dim1: _builtins.int) -> Tensor:
     """As `transpose`, in memory of its own."""
 def trapezoid(y: Tensor, x: Tensor | None = None, *, dx: Any = None, dim: _builtins.int = -1) -> Tensor:
@@ -1340,7 +1350,7 @@ def unsafe_split_with_sizes(input: Tensor, split_sizes: Any, dim: _builtins.int 
 def unsqueeze(input: Tensor, dim: _builtins.int) -> Tensor:
     """A dimension of size 1 inserted at `dim`."""
 def unsqueeze_(input: Tensor, dim: _builtins.int) -> Tensor:
-    """In-place form of `unsqueeze`."""
+    """In-place form of `unsqueeze`: the same memory, shown otherwise."""
 def unsqueeze_copy(input: Tensor, dim: _builtins.int) -> Tensor:
     """As `unsqueeze`, in memory of its own."""
 def var(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: _builtins.bool = False, *, correction: Any = None) -> Tensor:

@@ -1178,6 +1178,8 @@ class Tensor(metaclass=_TensorMeta):
         """In-place form of `square`."""
     def squeeze(self, dim: Any = None) -> Tensor:
         """Dimensions of size 1 removed: all of them, or those of `dim` (int or tuple)."""
+    def squeeze_(self, dim: Any = None) -> Tensor:
+        """In-place form of `squeeze`: the same memory, shown otherwise."""
     def std(self, dim: Any = None, unbiased: Any = None, keepdim: _builtins.bool = False, *, correction: Any = None) -> Tensor:
         """Standard deviation: the square root of `var`."""
     def stft(self, n_fft: _builtins.int, hop_length: _builtins.int | None = None, win_length: _builtins.int | None = None, window: Tensor | None = None, center: _builtins.bool = True, pad_mode: _builtins.str = "reflect", normalized: _builtins.bool = False, onesided: _builtins.bool | None = None, return_complex: _builtins.bool | None = None, align_to_window: _builtins.bool | None = None) -> Tensor:
@@ -1200,10 +1202,16 @@ class Tensor(metaclass=_TensorMeta):
         """(U, S, V) with input = U diag(S) V^H; torch's older form of `linalg.svd`."""
     def swapaxes(self, dim0: _builtins.int, dim1: _builtins.int) -> Tensor:
         """Two dimensions exchanged."""
+    def swapaxes_(self, dim0: _builtins.int, dim1: _builtins.int) -> Tensor:
+        """In-place form of `swapaxes`: the same memory, shown otherwise."""
     def swapdims(self, dim0: _builtins.int, dim1: _builtins.int) -> Tensor:
         """Two dimensions exchanged."""
+    def swapdims_(self, dim0: _builtins.int, dim1: _builtins.int) -> Tensor:
+        """In-place form of `swapdims`: the same memory, shown otherwise."""
     def t(self) -> Tensor:
         """Matrix transpose; 0-d and 1-d tensors as they are."""
+    def t_(self) -> Tensor:
+        """In-place form of `t`: the same memory, shown otherwise."""
     def take(self, index: Tensor) -> Tensor:
         """Elements of the flattened input at integer positions; the shape of `index`."""
     def take_along_dim(self, indices: Tensor, dim: _builtins.int | None = None) -> Tensor:
@@ -1236,6 +1244,8 @@ class Tensor(metaclass=_TensorMeta):
         """Sum of a matrix's diagonal."""
     def transpose(self, dim0: _builtins.int, dim1: _builtins.int) -> Tensor:
         """Two dimensions exchanged."""
+    def transpose_(self, dim0: _builtins.int, dim1: _builtins.int) -> Tensor:
+        """In-place form of `transpose`: the same memory, shown otherwise."""
     def triangular_solve(self, A: Tensor, upper: _builtins.bool = True, transpose: _builtins.bool = False, unitriangular: _builtins.bool = False) -> Any:
         """(X, A) with A X = input; torch's older form of `linalg.solve_triangular`."""
     def tril(self, diagonal: _builtins.int = 0) -> Tensor:
@@ -1287,7 +1297,7 @@ class Tensor(metaclass=_TensorMeta):
     def unsqueeze(self, dim: _builtins.int) -> Tensor:
         """A dimension of size 1 inserted at `dim`."""
     def unsqueeze_(self, dim: _builtins.int) -> Tensor:
-        """In-place form of `unsqueeze`."""
+        """In-place form of `unsqueeze`: the same memory, shown otherwise."""
     def untyped_storage(self) -> _UntypedStorage:
         """The memory this tensor shows, as bytes; its views show the same."""
     def var(self, dim: Any = None, unbiased: Any = None, keepdim: _builtins.bool = False, *, correction: Any = None) -> Tensor:

@@ -37,6 +37,7 @@ from flambeau.nn.activation import (
     Tanhshrink,
     Threshold,
 )
+from flambeau.nn.adaptive import AdaptiveLogSoftmaxWithLoss
 from flambeau.nn.compiled import OptimizedModule as OptimizedModule
 from flambeau.nn.containers import (
     ModuleDict,
@@ -188,6 +189,7 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "AdaptiveLogSoftmaxWithLoss",
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
     "AdaptiveAvgPool3d",

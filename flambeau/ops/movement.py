@@ -451,7 +451,7 @@ def permute(input: Tensor, *dims: Any) -> Tensor:
     return permute_dims(input, wrapped)
 
 
-@composite(aliases=("swapaxes", "swapdims"))
+@composite(inplace="view", aliases=("swapaxes", "swapdims"))
 def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     """Two dimensions exchanged."""
     a, b = wrap_dim(dim0, input.ndim), wrap_dim(dim1, input.ndim)
@@ -461,7 +461,7 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     return permute_dims(input, tuple(order))
 
 
-@composite()
+@composite(inplace="view")
 def t(input: Tensor) -> Tensor:
     """Matrix transpose; 0-d and 1-d tensors as they are."""
     if input.ndim > 2:
@@ -553,7 +553,7 @@ def _public_shapes(*shapes: Any) -> Size:
 NAMES["broadcast_shapes"] = _public_shapes
 
 
-@composite(inplace=True)
+@composite(inplace="view")
 def unsqueeze(input: Tensor, dim: int) -> Tensor:
     """A dimension of size 1 inserted at `dim`."""
     d = wrap_dim(dim, input.ndim + 1)
@@ -561,7 +561,7 @@ def unsqueeze(input: Tensor, dim: int) -> Tensor:
     return view_as_shape(input, shape)
 
 
-@composite()
+@composite(inplace="view")
 def squeeze(input: Tensor, dim: Any = None) -> Tensor:
     """Dimensions of size 1 removed: all of them, or those of `dim` (int or tuple)."""
     dims = wrap_dims(dim, input.ndim)

@@ -31,7 +31,7 @@ from flambeau.ops.arguments import bind, by_torch_names, check_first, dtype_form
 from flambeau.ops.autocast import cast_call
 from flambeau.ops.entries import attach, attach_two, tracks
 from flambeau.ops.rows import FUNCTIONAL, NAMES, ROWS, SPACES, new_row, set_samples, set_vjp
-from flambeau.ops.writing import functional_form, inplace_form, out_form, strict_form, write_out
+from flambeau.ops.writing import functional_form, out_form, strict_form, write_form, write_out
 from flambeau.overriding import UNCLAIMED, ask, claims
 from flambeau.size import broadcast_shapes, contiguous_strides
 from flambeau.tape import modes, without_autocast
@@ -51,7 +51,7 @@ def _finish(
     *,
     public: bool = True,
     method: bool = True,
-    inplace: bool = False,
+    inplace: bool | str = False,
     out: bool | str = False,
     functional: bool = False,
     aliases: Iterable[str] = (),
@@ -86,7 +86,7 @@ def _finish(
         if functional:
             FUNCTIONAL[name] = call
         if inplace:
-            write = inplace_form(op, call, name)
+            write = write_form(op, call, name, inplace)
             if public:
                 NAMES[name + "_"] = write
             if method:
@@ -574,7 +574,7 @@ def composite(
     *,
     method: bool = True,
     public: bool = True,
-    inplace: bool = False,
+    inplace: bool | str = False,
     out: bool | str = False,
     keep: bool = False,
     functional: bool = False,
@@ -587,6 +587,7 @@ def composite(
     A row with a `vjp` of its own is one tape entry; otherwise its body's rows are.
 
     Args:
+        inplace: whether there is a form `name_`; "view": it shows the tensor's memory anew.
         out: whether there is a form with `out=`; "apart" and "exact" say what it may be (see
             `write_out`).
         functional: the name also stands in `nn.functional` (with `public=False`: only there),

@@ -265,6 +265,34 @@ def inplace_form(op: Op, call: Callable[..., Any], name: str) -> Callable[..., A
     return write
 
 
+def view_form(op: Op, call: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """The form `name` + "_" of a row that gives a view: the tensor itself becomes that view."""
+
+    def show(input: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if overriding.on and (found := ask(show, (input, *args), kwargs)) is not UNCLAIMED:
+            return found
+        if modes.grad and input.requires_grad and input.grad_fn is None:
+            raise RuntimeError(
+                "a leaf Variable that requires grad is being used in an in-place operation."
+            )
+        found = call(input, *args, **kwargs)
+        input._shape, input._map, input._view_cache = found._shape, found._map, None
+        if found._grad_fn is not None:
+            input._grad_fn, input._output_nr = found._grad_fn, found._output_nr
+            input._generation += 1
+        return input
+
+    show.__name__ = show.__qualname__ = name + "_"
+    show.__signature__ = op.signature  # type: ignore[attr-defined]
+    show.__doc__ = f"In-place form of `{name}`: the same memory, shown otherwise."
+    return show
+
+
+def write_form(op: Op, call: Callable[..., Any], name: str, how: bool | str) -> Callable[..., Any]:
+    """The form `name` + "_" of a row: of a view's ("view") or of another's."""
+    return (view_form if how == "view" else inplace_form)(op, call, name)
+
+
 def functional_form(
     op: Op, call: Callable[..., Any], write: Callable[..., Any]
 ) -> Callable[..., Any]:

@@ -25,8 +25,8 @@ LAYERS = (
     "budget compile compiler deferred drawing explanation legacy library profiler random settings "
     "sharing",
     "control distributions func nn optim data utils amp distributed export archive unpickle "
-    "array_api checkpoint fx nested overrides safetensors serialization tensorboard testing fft linalg masked signal "
-    "sparse special",
+    "array_api checkpoint fx nested overrides safetensors serialization tensorboard testing fft "
+    "linalg masked signal sparse special",
     "cli commands interpose __main__",
 )
 RANK = {f"flambeau.{name}": rank for rank, names in enumerate(LAYERS) for name in names.split()}

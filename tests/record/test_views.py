@@ -195,3 +195,29 @@ def test_random_programs_of_views_and_writes(rng: np.random.Generator) -> None:
                 x.sum().item()
         for x, y in zip(tensors, arrays, strict=True):
             np.testing.assert_allclose(x.numpy(), y, rtol=1e-12)
+
+
+def test_views_in_place_show_the_same_memory_anew() -> None:
+    x = flambeau.arange(6.0).reshape(2, 3).clone()
+    row = x[0]
+    assert x.t_() is x
+    assert x.shape == (3, 2)
+    assert x.stride() == (1, 3)
+    row.mul_(10)
+    assert x.tolist() == [[0, 3], [10, 4], [20, 5]]
+    x.unsqueeze_(0).transpose_(0, 2).squeeze_(2).add_(1)
+    assert x.tolist() == [[1, 11, 21], [4, 5, 6]]
+    assert row.tolist() == [1, 11, 21]
+    part = flambeau.zeros(2, 3)
+    part[1].unsqueeze_(1).fill_(5)
+    assert part.tolist() == [[0, 0, 0], [5, 5, 5]]
+
+
+def test_gradients_go_through_views_in_place() -> None:
+    w = flambeau.ones(2, 3, requires_grad=True)
+    y = w * flambeau.arange(6.0).reshape(2, 3)
+    y.t_()
+    (y * y).swapaxes_(0, 1).mul_(2).sum().backward()
+    assert w.grad.tolist() == [[0, 4, 16], [36, 64, 100]]
+    with pytest.raises(RuntimeError, match="leaf Variable"):
+        w.t_()
