@@ -24,6 +24,11 @@ def arguments(node: Node) -> list[Any]:
     return [next(sources) if a == HOLE else a for a in node.attrs]
 
 
+def _floats(node: Node, used: set[int]) -> bool:
+    """Whether the first source has floating-point numbers."""
+    return bool(node.src[0].dtype.category == 2)
+
+
 # -- activations -----------------------------------------------------------------------------------
 
 
@@ -157,7 +162,7 @@ def _rms_norm(b: Builder, node: Node) -> Any:
 
 def _grouping(node: Node, used: set[int]) -> bool:
     x = node.src[0]
-    return used <= {0} and len(x.shape) > 2 and known(x.shape[1])
+    return used <= {0} and x.dtype.category == 2 and len(x.shape) > 2 and known(x.shape[1])
 
 
 @cell(
@@ -239,7 +244,7 @@ _MODES = {
 
 def _pooled(node: Node, used: set[int]) -> bool:
     first, second, transposed = node.attrs[5]
-    return not transposed and {first[0], second[0]} <= {"same", "windows"}
+    return _floats(node, used) and not transposed and {first[0], second[0]} <= {"same", "windows"}
 
 
 @cell("_resample", when=_pooled)
@@ -273,7 +278,7 @@ def _scale_of(key: Any) -> float:
 def _interpolated(node: Node, used: set[int]) -> bool:
     first, second, transposed = node.attrs[5]
     changed = [key for key in (first, second) if key[0] != "same"]
-    if transposed or not all(key[0] in _MODES for key in changed):
+    if transposed or not _floats(node, used) or not all(key[0] in _MODES for key in changed):
         return False
     if len({(key[0], key[4]) for key in changed}) != 1:
         return False
@@ -305,7 +310,7 @@ def _resize(b: Builder, node: Node) -> Any:
     return (b.op("Squeeze", found, b.ints([1])),)
 
 
-@cell("_resample")
+@cell("_resample", when=_floats)
 def _band_products(b: Builder, node: Node) -> Any:
     """Windows of other forms: products with the matrices that they are."""
     x, (first, second, transposed) = node.src[0], node.attrs[5]
