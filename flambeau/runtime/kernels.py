@@ -6,12 +6,15 @@ import functools
 import os
 import threading
 import weakref
+import zlib
+from collections.abc import Callable
 from typing import Any
 
 from flambeau.codegen import vecmath
+from flambeau.codegen.emitted import version_of
 from flambeau.codegen.llvm import Kernel
 from flambeau.kernels import matmul, scatter
-from flambeau.runtime import cpuinfo, jit, threads
+from flambeau.runtime import cpuinfo, jit, objects, threads
 
 #: dtype -> the matrix product that computes it
 GEMM = {
@@ -50,11 +53,30 @@ class Addresses(dict[str, int]):
         return int(_loaded[name].address(f"{name}_body"))
 
 
+def _written(symbol: str, write: Callable[[frozenset[str]], str]) -> str:
+    """The module of a kernel, which is written once for all processes of a machine.
+
+    Args:
+        symbol: the kernel; with the features, all that its text depends on.
+        write: the CPU's features -> the text.
+    """
+    features = cpuinfo.host_features()
+    version = version_of(("codegen", "kernels"))
+    if version is None:
+        return write(features)
+    key = objects.digest("module", symbol, " ".join(sorted(features)), version)
+    found = objects.get(key)
+    if found is not None:
+        return zlib.decompress(found).decode()
+    text = write(features)
+    objects.put(key, zlib.compress(text.encode(), 1))
+    return text
+
+
 @functools.cache
 def _gemm(name: str) -> Any:
-    return jit.load(
-        matmul.module_text(name.removeprefix("fl_gemm_"), cpuinfo.host_features()), name
-    )
+    dtype = name.removeprefix("fl_gemm_")
+    return jit.load(_written(name, functools.partial(matmul.module_text, dtype)), name)
 
 
 @functools.cache
@@ -63,8 +85,8 @@ def _scatter(dtype_name: str, mode: str, count: int) -> Any:
 
 
 @functools.cache
-def _claimed(text: Any) -> Any:
-    return jit.load(text(cpuinfo.host_features()), "claimed")
+def _claimed(symbol: str, write: Callable[[frozenset[str]], str]) -> Any:
+    return jit.load(_written(symbol, write), symbol)
 
 
 def module(kernel: Kernel) -> str:
@@ -102,7 +124,7 @@ def addresses(
             for needed in claim.needs:
                 found.libraries.append(_gemm(needed))
                 jit.provide(needed, functools.partial(_gemm(needed).address, needed))
-            library = _claimed(claim.text)
+            library = _claimed(claim.symbol, claim.text)
             found.libraries.append(library)
             found[name] = library.address(name)
         for name in gemms:
