@@ -130,9 +130,18 @@ def while_loop(
 
 
 def scan(
-    combine_fn: Callable[..., Any], init: Any, xs: Any, *, dim: int = 0, reverse: bool = False
+    combine_fn: Callable[..., Any],
+    init: Any,
+    xs: Any,
+    *,
+    dim: int = 0,
+    reverse: bool = False,
+    checkpoint: bool = False,
 ) -> tuple[Any, Any]:
     """One step after another: `carry, y = combine_fn(carry, x)` for the slices of `xs`.
+
+    The function is called once, for all steps; what it records is one operation, and so are its
+    gradients of any order.
 
     Args:
         combine_fn: the carried values and a slice of each of `xs` without `dim` -> the next
@@ -141,12 +150,15 @@ def scan(
         xs: tensors, or containers of them, of equal size in `dim`.
         dim: along which steps are taken.
         reverse: from the last slice to the first; results stand at their slices' places.
+        checkpoint: keep only the carried values for the gradient, and compute what else it reads
+            of a step again.
 
     Returns:
         The last carried values, and the results of all steps stacked in dimension 0.
 
     Raises:
-        RuntimeError: sizes differ, or a step gives other carried values.
+        RuntimeError: a step gives other carried values, looks at a value, or writes to a tensor
+            from outside.
         ValueError: there are no slices.
 
     Example:
@@ -170,7 +182,7 @@ def scan(
         return after, made
 
     wholes = [leaf.movedim(dim, 0) for leaf in leaves]
-    lasts, found = steps(step, first, wholes, length, reverse)
+    lasts, found = steps(step, first, wholes, length, reverse, not checkpoint)
     return tree_unflatten(lasts, carry_spec), tree_unflatten(found, results[0])
 
 

@@ -216,7 +216,8 @@ def test_a_scan_is_one_node_and_so_is_its_gradient() -> None:
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-def test_gradients_of_scans(reverse: bool) -> None:
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_gradients_of_scans(reverse: bool, checkpoint: bool) -> None:
     f64 = flambeau.float64
     first = flambeau.randn(3, dtype=f64, requires_grad=True)
     xs = flambeau.randn(4, 3, dtype=f64, requires_grad=True)
@@ -231,6 +232,7 @@ def test_gradients_of_scans(reverse: bool) -> None:
             {"h": first * 1, "n": flambeau.tensor(0)},
             xs,
             reverse=reverse,
+            checkpoint=checkpoint,
         )
         assert n.tolist() == (list(range(4))[::-1] if reverse else list(range(4)))
         return last["h"], ys
@@ -241,6 +243,23 @@ def test_gradients_of_scans(reverse: bool) -> None:
         given = [t.detach().requires_grad_(k == only) for k, t in enumerate((first, xs, weight))]
         assert flambeau.autograd.gradcheck(call, given)
     assert not call(first.detach(), xs.detach(), weight.detach())[0].requires_grad
+
+
+def test_a_checkpointed_scan_keeps_its_carried_values_alone() -> None:
+    xs = flambeau.randn(6, 3, requires_grad=True)
+
+    def kept(checkpoint: bool) -> int:
+        record.flush()
+        ys = scan(
+            lambda c, x: ((c * x).exp().sin().tanh(),) * 2,
+            flambeau.ones(3),
+            xs,
+            checkpoint=checkpoint,
+        )[1]
+        return sum(n.op.name == "pick" for n in record.pending_graph().nodes) * len(ys) // 6
+
+    assert kept(True) == 2  # the results, and what was carried before each step
+    assert kept(False) > 2
 
 
 def test_gradients_of_a_scan_in_a_scan() -> None:
