@@ -3,9 +3,12 @@ arguments lie; and a GPT that is parallel in its tensors trains as the plain one
 
 from __future__ import annotations
 
+import copy
 import functools
+import io
 import itertools
 import math
+import pickle
 from typing import Any
 
 import numpy as np
@@ -218,6 +221,12 @@ def test_factories_and_what_is_refused() -> None:
             made + flambeau.ones(4, 2)
         with pytest.raises(RuntimeError, match="full_tensor"):
             made.numpy()
+        with pytest.raises(TypeError, match=r"distributed\.checkpoint"):
+            flambeau.save({"w": made}, io.BytesIO())
+        with pytest.raises(TypeError, match="full_tensor"):
+            pickle.dumps(made)
+        made.copy_(flambeau.ones(4, 2))  # whole on every rank
+        assert made.tolist() == [[1, 1]] * 4
         with pytest.raises(ValueError, match="same length as"):
             distribute_tensor(flambeau.ones(2), mesh, [Shard(0), Shard(0)])
         with pytest.raises(RuntimeError, match="is not this rank's"):
@@ -377,6 +386,23 @@ def test_a_parallel_gpt_trains_as_the_plain_one(plan: str, count: int) -> None:
     for found in ranks((count,), run):
         np.testing.assert_allclose(found, want, atol=1e-8)
     assert want[-1] < want[0] - 0.1
+
+
+def test_copies_and_state_of_a_parallel_module() -> None:
+    def run(mesh: Any, rank: int) -> None:
+        model = parallelize_module(_gpt(), mesh, PLANS["tensor"])
+        other = copy.deepcopy(model)
+        assert isinstance(other.head.weight, nn.Parameter)
+        assert other.head.weight.placements == (Shard(0),)
+        flambeau.manual_seed(9)
+        plain = GPT().to(flambeau.float64)
+        other.load_state_dict(plain.state_dict())
+        x = flambeau.tensor([[1, 2, 3]])
+        np.testing.assert_allclose(other(x).tolist(), plain(x).tolist(), atol=1e-12)
+        model.load_state_dict(other.state_dict())
+        np.testing.assert_allclose(model(x).tolist(), plain(x).tolist(), atol=1e-12)
+
+    ranks((2,), run)
 
 
 def test_a_module_is_distributed_as_its_functions_say() -> None:

@@ -185,6 +185,21 @@ class DTensor(Tensor):
             memo[id(self)] = made
         return memo[id(self)]
 
+    def untyped_storage(self) -> Any:
+        """Not of a DTensor, which is therefore not pickled: a mesh is of ranks that run.
+
+        Raises:
+            TypeError: always; it says what to save instead.
+        """
+        raise TypeError(
+            "a DTensor has no memory as a whole and is not pickled: save its full_tensor(), or "
+            "save the state dict with distributed.checkpoint, which writes parts and reads them on "
+            "any mesh"
+        )
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.untyped_storage()
+
     # -- between parts and the whole ---------------------------------------------------------------
 
     @staticmethod
@@ -305,7 +320,8 @@ def _dispatch(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     leaves, tree = tree_flatten((args, kwargs))
     given = [x for x in leaves if isinstance(x, DTensor)]
     mesh = given[0].device_mesh
-    mixing = name == "cross_entropy" and loss.active()  # takes plain targets
+    split_by_class = name == "cross_entropy" and loss.active()
+    mixing = split_by_class or name == "copy_"  # take plain tensors, which every rank has whole
     for x in leaves:
         if isinstance(x, DTensor):
             if x.device_mesh != mesh:
@@ -316,7 +332,7 @@ def _dispatch(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
                 "DTensor before calling distributed operators!"
             )
     layout = given[0]._layout
-    if mixing:
+    if split_by_class:
         return _split_by_class(*args, **kwargs)
     if name in _LIKE:
         types = tuple(I if t == P else t for t in layout.types)
