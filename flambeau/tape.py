@@ -149,7 +149,7 @@ class Saved:
     given its `grad_fn` back when read. So is what hooks unpack.
     """
 
-    __slots__ = ("tensor", "version", "is_output", "packed", "unpack", "edge")
+    __slots__ = ("tensor", "version", "is_output", "packed", "unpack", "edge", "spec")
 
     def __init__(self, tensor: Any, is_output: bool) -> None:
         if tensor._inference:
@@ -167,6 +167,7 @@ class Saved:
         if hooks:
             pack, self.unpack = hooks[-1]
             self.packed = pack(self.tensor.detach() if not is_output else self.tensor)
+            self.spec = spec_of(tensor._shape, tensor.dtype, tensor._cell.device, tensor._rg)
             self.edge = edge_of(tensor) if not is_output and tensor.requires_grad else None
             self.tensor = None
 

@@ -256,9 +256,8 @@ def _conjugate(g: Any) -> Any:
 
 def _fit(g: Tensor, arg: Any) -> Tensor:
     """Reduce an elementwise cotangent to the argument's shape and dtype."""
-    arg = arg.tensor if type(arg) is Saved and arg.tensor is not None else arg
     if type(arg) is Saved:
-        return g
+        arg = arg.spec if arg.tensor is None else arg.tensor
     shape = getattr(arg, "shape", None)
     if shape is None:
         return g

@@ -295,12 +295,13 @@ def test_what_hooks_unpack_has_its_place_on_the_tape() -> None:
     def gradients(hooks: Any) -> list[Any]:
         flambeau.manual_seed(0)
         first, second = flambeau.nn.Linear(2, 2), flambeau.nn.Linear(2, 2)
-        x = flambeau.ones(1, 2, requires_grad=True)
+        x = flambeau.ones(3, 2, requires_grad=True)
+        scale = flambeau.full((2,), 0.5, requires_grad=True)  # its gradient is a sum
         with hooks:
-            y = second(first(x).tanh()).pow(3).sum()
+            y = (second(first(x).tanh()).pow(3) * scale).sum()
         (g,) = flambeau.autograd.grad(y, first.weight, create_graph=True)
         g.square().sum().backward()
-        return [g.tolist(), *(p.grad.tolist() for p in (first.weight, second.weight, x))]
+        return [g.tolist(), *(p.grad.tolist() for p in (first.weight, second.weight, x, scale))]
 
     copies = graph.saved_tensors_hooks(lambda t: t.clone(), lambda t: t.clone())
     assert gradients(copies) == gradients(contextlib.nullcontext())

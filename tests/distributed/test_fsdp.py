@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import flambeau
-from flambeau import Tensor, nn
+import flambeau.nn.functional as F
+from flambeau import Tensor, nn, optim
 from flambeau.distributed import checkpoint
 from flambeau.distributed.fsdp import (
     FSDPModule,
@@ -23,6 +24,7 @@ from flambeau.distributed.fsdp import (
 from flambeau.distributed.groups import get_world_size, spawn_local
 from flambeau.distributed.mesh import init_device_mesh
 from flambeau.distributed.tensor import DTensor
+from flambeau.utils.checkpoint import checkpoint as recompute
 from tests.distributed import training
 
 pytestmark = pytest.mark.timeout(120)
@@ -232,3 +234,50 @@ def test_a_checkpoint_is_read_by_other_numbers_of_ranks(tmp_path: Any) -> None:
     saved = spawn_local(2, save)[0]
     assert spawn_local(4, load) == [saved] * 4
     assert spawn_local(1, load) == [saved]
+
+
+class Mixed(nn.Module):
+    """Layers of many kinds: a tied weight, a frozen one, statistics, a recurrence."""
+
+    def __init__(self, again: bool) -> None:
+        super().__init__()
+        self.again = again
+        self.embedding = nn.Embedding(7, 6)
+        self.front = nn.Sequential(nn.Conv1d(6, 5, 3, padding=1), nn.BatchNorm1d(5), nn.ReLU())
+        self.frozen = nn.Linear(5, 5)
+        self.frozen.weight.requires_grad_(False)
+        self.recurrent = nn.LSTM(5, 6, batch_first=True)
+        self.out = nn.Linear(6, 7)
+        self.out.weight = self.embedding.weight
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits of (B, T) tokens."""
+        x = self.embedding(tokens).transpose(1, 2)
+        x = recompute(self.front, x, use_reentrant=False) if self.again else self.front(x)
+        x = self.frozen(x.transpose(1, 2)).tanh()
+        logits: Tensor = self.out(self.recurrent(x)[0])
+        return logits
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_layers_of_many_kinds(again: bool) -> None:
+    tokens = np.random.default_rng(0).integers(0, 7, (4, 5))
+
+    def trained(rank: int, ranks: int, cut: bool) -> Any:
+        flambeau.manual_seed(0)
+        net = Mixed(again).double().eval()
+        if cut:
+            for part in (net.front, net.recurrent, net):
+                fully_shard(part)
+        mine = flambeau.tensor(tokens).chunk(ranks)[rank]
+        optimizer = optim.SGD([p for p in net.parameters() if p.requires_grad], lr=0.5)
+        for _ in range(3):
+            optimizer.zero_grad()
+            F.cross_entropy(net(mine).flatten(0, 1), mine.flatten()).backward()
+            optimizer.step()
+        with flambeau.no_grad():
+            return net(flambeau.tensor(tokens)).numpy()
+
+    want = trained(0, 1, False)
+    for got in spawn_local(2, lambda rank: trained(rank, 2, True)):
+        np.testing.assert_allclose(got, want, atol=1e-12)
