@@ -160,7 +160,7 @@ def written(x: Any) -> str:
         if _PLAIN.issuperset(map(type, x)):
             return tuple.__repr__(x)
         return f"({', '.join(map(written, x))},)"
-    if kind is Op and x.module.partition(".")[0] in ("", "flambeau"):
+    if kind is Op and (not x.module or x.module.startswith("flambeau.ops.")):
         return f"{x.name} {x.module}"
     if is_dataclass(x) and not isinstance(x, type):
         parts = [written(getattr(x, f.name)) for f in fields(x) if f.compare]
