@@ -5,11 +5,14 @@ from __future__ import annotations
 import enum
 import importlib.util
 import os
+import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 from flambeau import record
+from flambeau.distributed import rendezvous
 from flambeau.distributed.transport import mpi
 from flambeau.distributed.transport.base import Call, Transport, Work
 from flambeau.distributed.transport.local import alone, own, team
@@ -204,21 +207,42 @@ def is_torchelastic_launched() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
-def _launched() -> int:
-    """How many ranks a launcher started, by its environment."""
-    for name in ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE"):
-        if os.environ.get(name, "").isdigit():
-            return int(os.environ[name])
-    return 1
+def _launched() -> bool:
+    """Whether MPI's launcher started this process, or MPI is started in it."""
+    words = ("PMI_RANK", "PMI_FD", "PMIX_RANK", "OMPI_COMM_WORLD_RANK")
+    return any(word in os.environ for word in words) or "mpi4py.MPI" in sys.modules
 
 
-def _transport(backend: str | None) -> Transport:
+def _address(init_method: str | None) -> tuple[str, int] | None:
+    """Where ranks meet that nobody launched: of `tcp://host:port`, or as the environment says."""
+    if init_method is not None and init_method.startswith("tcp://"):
+        found = urlsplit(init_method)
+        return (found.hostname or "127.0.0.1", found.port or 0)
+    if "MASTER_ADDR" in os.environ and "MASTER_PORT" in os.environ:
+        return os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    return None
+
+
+def _transport(init_method: str | None, rank: int, size: int, timeout: timedelta) -> Transport:
     """How the ranks of this program reach each other."""
     if _world.given is not None:
         return _world.given
-    if _launched() > 1:
+    if size < 0:
+        size = int(os.environ.get("WORLD_SIZE", "1"))
+    if rank < 0:
+        rank = int(os.environ.get("RANK", "-1"))
+    if _launched():
         return TRANSPORTS["mpi"]()
-    return alone()
+    if size <= 1:
+        return alone()
+    address = _address(init_method)
+    if address is None or rank < 0:
+        raise ValueError(
+            f"world_size={size} was given, but nobody launched this program. Start it with "
+            f"`flambeau launch -n {size}` or mpiexec, or start {size} processes that say rank, "
+            "MASTER_ADDR and MASTER_PORT"
+        )
+    return rendezvous.meet(rank, size, *address, timeout.total_seconds(), TRANSPORTS["mpi"])
 
 
 #: Name -> a function that makes the world's communicator.
@@ -252,7 +276,8 @@ def init_process_group(
     """
     if _world.default is not None:
         raise ValueError("trying to initialize the default process group twice!")
-    transport = _transport(backend)
+    timeout = timeout or default_pg_timeout
+    transport = _transport(init_method, rank, world_size, timeout)
     for what, given, found in (
         ("world_size", world_size, transport.size),
         ("rank", rank, transport.rank),
@@ -262,7 +287,7 @@ def init_process_group(
                 f"{what}={given} was given, but it is {found} of the ranks that were launched; "
                 "start the program with `flambeau launch -n N` or mpiexec"
             )
-    transport.timeout = (timeout or default_pg_timeout).total_seconds()
+    transport.timeout = timeout.total_seconds()
     name = group_name or "0"
     _world.default = ProcessGroup(transport, range(transport.size), name, backend or "")
     _world.groups[name] = _world.default
