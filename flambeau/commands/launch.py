@@ -54,7 +54,13 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    add = made.add_argument
+    _add_places(made.add_argument_group("where").add_argument)
+    _add_failures(made.add_argument_group("when something fails").add_argument)
+    _add_output(made.add_argument_group("what is shown").add_argument)
+    return made
+
+
+def _add_places(add: Callable[..., object]) -> None:
     slurm = os.environ.get("SLURM_NTASKS", "")
     add(
         "-n",
@@ -73,6 +79,19 @@ def parser() -> argparse.ArgumentParser:
         metavar="ADDRESS",
         help="let a running Ray cluster find the hosts (with =ADDRESS another than this host's)",
     )
+    add("--address", default="", help="this host as the others reach it")
+    add(
+        "--mpiexec", default="", metavar="PATH", help="MPI's launcher (default: this environment's)"
+    )
+    add(
+        "--mpi",
+        default="",
+        metavar="WORDS",
+        help="further options for it, as one argument: --mpi '-launcher ssh -iface eth0'",
+    )
+
+
+def _add_failures(add: Callable[..., object]) -> None:
     add("--restarts", type=int, default=0, metavar="N", help="start again up to N times (0)")
     add(
         "--min-ranks",
@@ -102,6 +121,9 @@ def parser() -> argparse.ArgumentParser:
         metavar="S",
         help="seconds until every rank has to be there (%(default)g)",
     )
+
+
+def _add_output(add: Callable[..., object]) -> None:
     add(
         "--output",
         choices=("all", "zero", "tagged"),
@@ -122,17 +144,6 @@ def parser() -> argparse.ArgumentParser:
         metavar="S",
         help="every S seconds, say what the ranks are doing",
     )
-    add("--address", default="", help="this host as the others reach it")
-    add(
-        "--mpiexec", default="", metavar="PATH", help="MPI's launcher (default: this environment's)"
-    )
-    add(
-        "--mpi",
-        default="",
-        metavar="WORDS",
-        help="further options for it, as one argument: --mpi '-launcher ssh -iface eth0'",
-    )
-    return made
 
 
 def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
