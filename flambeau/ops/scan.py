@@ -139,18 +139,34 @@ _LOG_ZERO = -1e30
 
 def _scan_logsumexp_vjp(g: Any, out: Any, x: Any, dim: int, reverse: bool) -> tuple[Any, ...]:
     """sum over later i of g_i * exp(x - out_i), in logarithms, by the sign of g."""
-    exp, log = NAMES["exp"], NAMES["log"]
     wide = g if g.dtype.itemsize >= 4 else g.float()
     given, found = x.to(wide.dtype), out.to(wide.dtype)
+    return weighted_scan(wide, -found, given, dim, not reverse), None, None
+
+
+@composite(public=False, method=False)
+def weighted_scan(input: Tensor, inner: Tensor, outer: Tensor, dim: int, reverse: bool) -> Tensor:
+    """exp(outer) times the running sum of input * exp(inner), without overflow: positive and
+    negative terms by their logarithms."""
+    exp, log = NAMES["exp"], NAMES["log"]
     total: Any = 0
-    for part, weight in ((wide, 1.0), (-wide, -1.0)):
+    for part, weight in ((input, 1.0), (-input, -1.0)):
         positive = part > 0
         logs = select_where(positive, log(select_where(positive, part, 1.0)), _LOG_ZERO)
-        later = scan_logsumexp(logs - found, dim, not reverse)
-        total = total + exp(given + later) * weight
-    return total, None, None
+        total = total + exp(outer + scan_logsumexp(logs + inner, dim, reverse)) * weight
+    found: Tensor = total
+    return found
 
 
+def _weighted_scan_vjp(
+    g: Any, out: Any, input: Any, inner: Any, outer: Any, dim: int, reverse: bool
+) -> tuple[Any, ...]:
+    """Linear in the input, as the logarithms' own derivatives would not be at 0."""
+    back = weighted_scan(g, outer, inner, dim, not reverse)
+    return back, back * input, g * out, None, None
+
+
+weighted_scan.vjp(_weighted_scan_vjp, saves="input inner outer out")
 scan_logsumexp.reference(_scan_logsumexp)
 scan_logsumexp.vjp(_scan_logsumexp_vjp, saves="input out")
 

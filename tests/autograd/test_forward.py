@@ -26,6 +26,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
     "looked up": (lambda x: x[flambeau.tensor([0, 2, 0])] ** 2, ((3, 2),)),
     "in place": (lambda x: write(x), ((4,),)),
     "dtypes": (lambda x: (x.float() * 2).double() * x, ((3,),)),
+    "log of sums": (lambda x: x.logcumsumexp(0), ((5,),)),
     "where": (lambda x, y: flambeau.where(x > y, x * y, y.exp()), ((3,), (3,))),
 }
 

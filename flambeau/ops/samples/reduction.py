@@ -106,6 +106,10 @@ SAMPLES: dict[str, Samples] = {
         ("scan_sum", "scan_product", "scan_argmax", "scan_argmin", "scan_logsumexp"),
         lambda r: [(r(3, 4), 1, False), (r(3, 4), 0, True), (r(2, 19, 3), 1, False)],
     ),
+    "weighted_scan": lambda r: [
+        (r(3, 4), r(3, 4), r(3, 4), 1, False),
+        (r(5, 2), r(5, 2), r(5, 2), 0, True),
+    ],
     "cumsum": along,
     "cumprod": along,
     "cummax": along,
