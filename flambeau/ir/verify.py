@@ -173,6 +173,8 @@ def _composite(node: Node) -> str | None:
 def _host(node: Node) -> str | None:
     if node.op is PICK and not node.src:
         return "a pick has a source"
+    if node.src and not isinstance(node.src[0], Node):
+        return "a library call takes a value first"
     return None
 
 
