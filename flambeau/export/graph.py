@@ -115,7 +115,7 @@ class Traced:
         try:
             _verify_graph(nodes, [nodes[k] for k in self._results])
         except (AssertionError, RuntimeError, ValueError, TypeError, KeyError, IndexError,
-                AttributeError, StopIteration, RecursionError, OverflowError) as error:  # fmt: skip
+                AttributeError, StopIteration, RecursionError, ArithmeticError) as error:  # fmt: skip
             raise ExportError(f"the program is not valid: {error}") from None
 
 

@@ -346,7 +346,7 @@ def read_graph(text: str, symbols: Symbols, sizes: dict[str, Any], draws: str) -
             TypeError,
             ValueError,
             KeyError,
-            OverflowError,
+            ArithmeticError,
             RecursionError,
             AttributeError,
         ) as error:

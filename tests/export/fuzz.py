@@ -126,6 +126,8 @@ def main() -> int:
                 [sys.executable, "-c", code], capture_output=True, timeout=_SECONDS, check=False
             )
             out, why = done.stdout, done.stderr.decode()[-500:] or f"signal {-done.returncode}"
+            if done.returncode and not out:  # it did not begin
+                wrong.append((str(seed), why))
         except subprocess.TimeoutExpired as error:
             out, why = error.stdout or b"", "it does not end"
         lines = out.decode().split("\n")
