@@ -18,6 +18,17 @@ from flambeau.record import Cell
 from flambeau.tensor import over
 
 _MOST_BINDINGS = 64
+#: What rules and bodies of rows may raise for a node that no call has recorded.
+_INVALID = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    StopIteration,
+    TypeError,
+    ValueError,
+)
 
 
 class Traced:
@@ -114,8 +125,7 @@ class Traced:
             nodes.append(Node(op, given, attrs, shape, dtype))
         try:
             _verify_graph(nodes, [nodes[k] for k in self._results])
-        except (AssertionError, RuntimeError, ValueError, TypeError, KeyError, IndexError,
-                AttributeError, StopIteration, RecursionError, ArithmeticError) as error:  # fmt: skip
+        except _INVALID as error:
             raise ExportError(f"the program is not valid: {error}") from None
 
 
