@@ -145,35 +145,35 @@ def contenders(
     target = torch.zeros(found).numpy()
     if operation == "all_reduce":
 
-        def ours() -> None:
+        def reduce() -> None:
             distributed.all_reduce(a)
             a.data_ptr()
 
         return {
-            "flambeau": ours,
+            "flambeau": reduce,
             "transport": lambda: transport.all_reduce(source, source).wait(),
             "gloo": lambda: gloo.all_reduce(x),
         }
     if operation == "all_gather":
         pieces = [target[r * part : (r + 1) * part] for r in range(size)]
 
-        def ours() -> None:
+        def gather() -> None:
             distributed.all_gather_into_tensor(b, a)
             b.data_ptr()
 
         return {
-            "flambeau": ours,
+            "flambeau": gather,
             "transport": lambda: transport.all_gather(source, pieces).wait(),
             "gloo": lambda: gloo.all_gather_into_tensor(y, x),
         }
     pieces = [source[r * part : (r + 1) * part] for r in range(size)]
 
-    def ours() -> None:
+    def scatter() -> None:
         distributed.reduce_scatter_tensor(b, a)
         b.data_ptr()
 
     return {
-        "flambeau": ours,
+        "flambeau": scatter,
         "transport": lambda: transport.reduce_scatter(pieces, target).wait(),
         "gloo": lambda: gloo.reduce_scatter_tensor(y, x),
     }
