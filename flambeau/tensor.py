@@ -459,7 +459,7 @@ class Tensor(metaclass=_TensorMeta):
         """The accumulated gradient of a leaf (or of a tensor with `retain_grad()`)."""
         return self._grad
 
-    @grad.setter
+    @grad.setter  # type: ignore[no-redef]
     def grad(self, value: Any) -> None:
         if value is not None:
             if not isinstance(value, Tensor):
@@ -550,7 +550,7 @@ class Tensor(metaclass=_TensorMeta):
         found._unseen = True
         return found
 
-    @data.setter
+    @data.setter  # type: ignore[no-redef]
     def data(self, value: Tensor) -> None:
         if not isinstance(value, Tensor):
             raise TypeError(f"Variable data has to be a tensor, but got {type(value).__name__}")
@@ -586,7 +586,7 @@ class Tensor(metaclass=_TensorMeta):
             )
         was, modes.grad = modes.grad, False
         try:
-            made = self.detach().clone()  # type: ignore[attr-defined]
+            made = self.detach().clone()
         finally:
             modes.grad = was
         if type(self) is not Tensor:

@@ -52,7 +52,8 @@ def evaluate(node: Node, args: list[Any]) -> Any:
         if kind == "effect":
             result = np.empty(node.shape, target)
             sources = [np.ascontiguousarray(a) for a in args]
-            node.op.start(node.attrs[0], sources, result, *node.attrs[1:]).wait()  # type: ignore[misc]
+            assert node.op.start is not None
+            node.op.start(node.attrs[0], sources, result, *node.attrs[1:]).wait()
             return result
         if kind in ("elementwise", "copy"):
             return _elementwise(node, args, target)

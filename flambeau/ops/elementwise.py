@@ -61,9 +61,7 @@ def minus(input: Tensor, other: Tensor) -> Tensor:
     """input - other; `sub` is this with `alpha`."""
 
 
-@elementwise(
-    result="float", aliases=("true_divide",), complex=True, expensive=True, linear=((0,),)
-)
+@elementwise(result="float", aliases=("true_divide",), complex=True, expensive=True, linear=((0,),))
 def true_div(input: Tensor, other: Tensor) -> Tensor:
     """input / other; integers become the default float."""
 
