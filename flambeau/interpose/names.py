@@ -22,6 +22,8 @@ MODULES: dict[str, tuple[str, ...]] = {
     "torch.autograd.profiler": ("flambeau.profiler.autograd",),
     "torch.autograd.profiler_util": ("flambeau.profiler.events", "flambeau.profiler.autograd"),
     "torch.backends": ("flambeau.backends", "flambeau.interpose.standins.package"),
+    "torch.distributed._composable": ("flambeau.interpose.standins.package",),
+    "torch.distributed._composable.fsdp": ("flambeau.distributed.fsdp",),
     "torch.distributed._functional_collectives": ("flambeau.distributed.functional",),
     "torch.distributed.constants": ("flambeau.distributed.groups",),
     "torch.distributed.device_mesh": ("flambeau.distributed.mesh",),

@@ -22,23 +22,17 @@ ABSENT: dict[str, str] = {
         "quantize_dynamic"
     ),
     "torch.cuda": "Event ExternalStream Stream StreamContext CUDAGraph graph default_generators",
-    "torch.distributed._composable.fsdp": "fully_shard",
     "torch.distributed.algorithms.join": "Join Joinable JoinHook",
     "torch.distributed.checkpoint._consolidate_hf_safetensors": "consolidate_safetensors_files",
     "torch.distributed.checkpoint.hf_storage": "HuggingFaceStorageReader HuggingFaceStorageWriter",
     "torch.distributed.fsdp": (
-        "CPUOffload CPUOffloadPolicy FSDPModule FullyShardedDataParallel MixedPrecision "
-        "MixedPrecisionPolicy OffloadPolicy ShardingStrategy StateDictType fully_shard"
+        "CPUOffload FullyShardedDataParallel MixedPrecision ShardingStrategy StateDictType"
     ),
     "torch.distributed.fsdp.fully_sharded_data_parallel": (
         "CPUOffload FullyShardedDataParallel MixedPrecision ShardingStrategy StateDictType"
     ),
-    "torch.distributed.tensor": (
-        "DTensor DeviceMesh Partial Placement Replicate Shard distribute_module distribute_tensor"
-    ),
     "torch.distributed.tensor._utils": "compute_local_shape_and_global_offset",
-    "torch.distributed.tensor.placement_types": "Partial Placement Replicate Shard _StridedShard",
-    "torch.distributed.tensor.parallel": "ColwiseParallel RowwiseParallel parallelize_module",
+    "torch.distributed.tensor.placement_types": "_StridedShard",
     "torch.fx.graph_module": "_CodeOnlyModule",
     "torch.nn.quantized": "FloatFunctional",
     "torch.utils.flop_counter": "FlopCounterMode",
