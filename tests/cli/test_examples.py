@@ -15,6 +15,7 @@ EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
 LAST_LOSS = {
     "autoencoder.py": 0.3,
     "char_gpt.py": 1.6,
+    "ddp.py": 0.1,
     "export_lstm.py": 0.3,
     "linear_regression.py": 2e-4,
     "long_context.py": 3.0,

@@ -127,7 +127,7 @@ def test_what_decides_the_code_is_in_the_structure(generated) -> None:
 
 def test_a_symbolic_size_is_not_written_down() -> None:
     """As text a symbolic size would become a number, with a guard that it never changes."""
-    with pytest.raises(emitted._Opaque):
+    with pytest.raises(emitted.Opaque):
         emitted.written((3, object()))
     assert emitted.written((1, True)) != emitted.written((True, 1))
     assert emitted.written((0.0,)) != emitted.written((-0.0,))
