@@ -134,6 +134,8 @@ def contenders(
     operation: str, count: int, size: int, libraries: tuple[Any, ...]
 ) -> dict[str, Callable[[], Any]]:
     """One call of each library on float32 tensors of its own."""
+    from flambeau import record
+
     flambeau, distributed, torch, gloo = libraries
     part = count // size
     sizes = {"all_reduce": (count, 0), "all_gather": (part, part * size)}
@@ -147,7 +149,7 @@ def contenders(
 
         def reduce() -> None:
             distributed.all_reduce(a)
-            a.data_ptr()
+            record.flush()
 
         return {
             "flambeau": reduce,
@@ -159,7 +161,7 @@ def contenders(
 
         def gather() -> None:
             distributed.all_gather_into_tensor(b, a)
-            b.data_ptr()
+            record.flush()
 
         return {
             "flambeau": gather,
@@ -170,7 +172,7 @@ def contenders(
 
     def scatter() -> None:
         distributed.reduce_scatter_tensor(b, a)
-        b.data_ptr()
+        record.flush()
 
     return {
         "flambeau": scatter,
