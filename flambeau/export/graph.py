@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flambeau.device import cpu
+from flambeau.dtype import dtype as DType
 from flambeau.export.dims import ExportError
 from flambeau.ir.body import Body
 from flambeau.ir.graph import INPUT, PICK, Drawn, Graph, Node
@@ -134,12 +135,21 @@ def _verify_graph(nodes: Sequence[Node], results: Sequence[Node]) -> None:
     outputs: list[tuple[Node, int | None]] = [(n, None) for n in dict.fromkeys(results)]
     verify(Graph(list(nodes), [n for n in nodes if n.op is INPUT], outputs, 0), "loading")
     for node in nodes:
+        _check_specs(node)
         if node.op.results is not None:
             _check_rule(node)
         elif node.op.kind == "composite":
             _check_composite(node)
         elif node.op is PICK:
             _check_pick(node)
+
+
+def _check_specs(node: Node) -> None:
+    """What several results are said to be are shapes and dtypes, whether or not they are used."""
+    for shape, dtype in specs_of(node) or ():
+        whole = all(type(n) is int and n >= 0 for n in shape)
+        if not whole or not isinstance(dtype, DType):
+            raise ValueError(f"{node.op.name} gives {dtype} of shape {shape}")
 
 
 def _check_composite(node: Node) -> None:
