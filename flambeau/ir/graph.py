@@ -424,6 +424,17 @@ class Graph:
 
 def reachable(roots: Iterable[Node]) -> list[Node]:
     """Every node that the roots need, sources first."""
+    return topological(_needed(roots, lambda n: True))
+
+
+def below(outputs: Iterable[Node], ends: set[Node]) -> list[Node]:
+    """The nodes that outputs are made of, sources before users, down to `ends` and to nodes that
+    have memory, both included."""
+    return sorted(_needed(outputs, lambda n: n.buffer is None and n not in ends), key=_by_order)
+
+
+def _needed(roots: Iterable[Node], inner: Callable[[Node], bool]) -> set[Node]:
+    """The roots and what they need, asking for the sources of the nodes that are `inner` alone."""
     seen: set[Node] = set()
     stack = list(roots)
     while stack:
@@ -431,23 +442,9 @@ def reachable(roots: Iterable[Node]) -> list[Node]:
         if node in seen:
             continue
         seen.add(node)
-        stack.extend(s for s in node.src if type(s) is Node and s not in seen)
-    return topological(seen)
-
-
-def below(outputs: Iterable[Node], ends: set[Node]) -> list[Node]:
-    """The nodes that outputs are made of, sources before users, down to `ends` and to nodes that
-    have memory, both included."""
-    seen: set[Node] = set()
-    stack = list(outputs)
-    while stack:
-        node = stack.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        if node.buffer is None and node not in ends:
+        if inner(node):
             stack.extend(s for s in node.src if type(s) is Node and s not in seen)
-    return sorted(seen, key=lambda n: n.order)
+    return seen
 
 
 def dependents(roots: Iterable[Node], ends: Iterable[Node]) -> set[Node]:

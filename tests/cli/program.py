@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,3 +47,10 @@ def flambeau(
         check=False,
         **options,
     )
+
+
+def running() -> Iterator[tuple[int, list[str]]]:
+    """The number and the command line's words of every process of this machine that has any."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            yield int(path.parent.name), os.fsdecode(path.read_bytes()).split("\0")

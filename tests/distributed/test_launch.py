@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.cli.program import environment, flambeau, start
+from tests.cli.program import environment, flambeau, running, start
 from tests.distributed.mpi import PROGRAMS, needs_mpi
 
 pytestmark = needs_mpi
@@ -26,16 +27,8 @@ def launch(tmp_path: Path, *words: str, **variables: str) -> subprocess.Complete
 
 
 def left(mark: str) -> list[str]:
-    """Processes with this text in their command lines."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = path.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if any(mark.encode() in word for word in words):
-            found.append(b" ".join(words).decode())
-    return found
+    """Command lines of processes with this text in them."""
+    return [" ".join(words) for _, words in running() if any(mark in word for word in words)]
 
 
 def test_ranks_find_what_torchrun_sets(tmp_path: Path) -> None:
@@ -89,8 +82,9 @@ CAUSES = {
 
 @pytest.mark.parametrize("way", CAUSES)
 def test_one_report_says_who_failed_and_where(way: str, tmp_path: Path) -> None:
+    program = shutil.copy(FAILS, tmp_path)  # a name that no other test's ranks have
     limits = ["--timeout", "60" if way == "stop" else "2", "--silence", "2"]
-    ended = launch(tmp_path, "-n", "3", *limits, FAILS, way)
+    ended = launch(tmp_path, "-n", "3", *limits, program, way)
     assert ended.returncode == 1
     head, *rest = ended.stderr.splitlines()
     assert re.match(f"flambeau launch: {CAUSES[way]}", head), ended.stderr
@@ -107,7 +101,7 @@ def test_one_report_says_who_failed_and_where(way: str, tmp_path: Path) -> None:
     if way == "mismatch":
         assert "call 3 of world was" in told
         assert "rank 1 barrier" in told
-    assert not left(FAILS)
+    assert not left(program)
 
 
 def test_checking_names_ranks_that_call_different_things(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.cli.program import ROOT, environment
+from tests.cli.program import ROOT, environment, running
 
 PROGRAM = ROOT / "tests" / "distributed" / "programs" / "train.py"
 RANKS = 3
@@ -63,16 +63,13 @@ def undisturbed(folder: Path) -> float:
 
 def ranks_of(folder: Path) -> list[int]:
     """The processes that train in a folder."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = path.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if b"flambeau.commands.rank" in words and str(folder / "loss").encode() in words:
-            if not any(b"mpiexec" in word or b"hydra" in word for word in words[:1]):
-                found.append(int(path.parent.name))
-    return sorted(found)
+    mine = {"flambeau.commands.rank", str(folder / "loss")}
+    starters = ("mpiexec", "hydra")  # they have a rank's words in their own command lines
+    return sorted(
+        number
+        for number, words in running()
+        if mine.issubset(words) and not any(s in words[0] for s in starters)
+    )
 
 
 def step_of(folder: Path) -> int:
