@@ -65,33 +65,41 @@ next:
 done:
  ret i64 %i
 }
+"""
 
-; the steps of a scan, as `runtime.stepping.Stage.words` describes them
-define void @fl_scan(ptr %t) {
+#: The words of a scan's table before its slots (`runtime.stepping.Stage`): name -> type.
+LOOP = {
+    "steps": "i64",
+    "error": "ptr",
+    "code": "i64",
+    "patches": "ptr",
+    "n_patches": "i64",
+    "table": "ptr",
+    "values": "ptr",
+    "kernels": "ptr",
+    "begin": "i64",
+    "end": "i64",
+    "slots": "i64",
+}
+#: The words of a slot (`runtime.stepping.Slot`).
+SLOT = dict.fromkeys(("last", "base", "first", "each", "mask", "stride"), "i64")
+
+
+def _loads(words: dict[str, str], at: str) -> str:
+    """Registers with the words that stand at an address, by their names."""
+    lines = []
+    for k, (name, kind) in enumerate(words.items()):
+        lines.append(f" %{name}.at = getelementptr i64, ptr {at}, i64 {k}")
+        lines.append(f" %{name} = load {kind}, ptr %{name}.at")
+    return "\n".join(lines)
+
+
+_SCAN_IR = f"""
+define void @fl_scan(ptr %t) {{
 entry:
- %steps = load i64, ptr %t
- %e.at = getelementptr i64, ptr %t, i64 1
- %error = load ptr, ptr %e.at
- %code.at = getelementptr i64, ptr %t, i64 2
- %code = load i64, ptr %code.at
- %p.at = getelementptr i64, ptr %t, i64 3
- %patches = load ptr, ptr %p.at
- %n.at = getelementptr i64, ptr %t, i64 4
- %n = load i64, ptr %n.at
- %b.at = getelementptr i64, ptr %t, i64 5
- %table = load ptr, ptr %b.at
- %v.at = getelementptr i64, ptr %t, i64 6
- %values = load ptr, ptr %v.at
- %k.at = getelementptr i64, ptr %t, i64 7
- %kernels = load ptr, ptr %k.at
- %first.at = getelementptr i64, ptr %t, i64 8
- %first = load i64, ptr %first.at
- %last.at = getelementptr i64, ptr %t, i64 9
- %last = load i64, ptr %last.at
- %slots.at = getelementptr i64, ptr %t, i64 10
- %slots = load i64, ptr %slots.at
- %words = getelementptr i64, ptr %t, i64 11
- %end = sub i64 %steps, 1
+{_loads(LOOP, "%t")}
+ %words = getelementptr i64, ptr %t, i64 {len(LOOP)}
+ %final = sub i64 %steps, 1
  store i64 0, ptr %table
  br label %head
 head:
@@ -100,37 +108,27 @@ head:
  br i1 %go, label %fill, label %done
 fill:
  %s = phi i64 [0, %head], [%s1, %fill]
- %at = mul i64 %s, 6
+ %at = mul i64 %s, {len(SLOT)}
  %w = getelementptr i64, ptr %words, i64 %at
- %other = load i64, ptr %w
- %w1 = getelementptr i64, ptr %w, i64 1
- %base = load i64, ptr %w1
- %w2 = getelementptr i64, ptr %w, i64 2
- %from = load i64, ptr %w2
- %w3 = getelementptr i64, ptr %w, i64 3
- %each = load i64, ptr %w3
- %w4 = getelementptr i64, ptr %w, i64 4
- %mask = load i64, ptr %w4
- %w5 = getelementptr i64, ptr %w, i64 5
- %stride = load i64, ptr %w5
+{_loads(SLOT, "%w")}
  %moved = mul i64 %each, %i
- %place = add i64 %from, %moved
+ %place = add i64 %first, %moved
  %number = and i64 %place, %mask
  %offset = mul i64 %number, %stride
  %plain = add i64 %base, %offset
- %isend = icmp eq i64 %i, %end
- %some = icmp ne i64 %other, 0
- %there = and i1 %isend, %some
- %value = select i1 %there, i64 %other, i64 %plain
+ %isfinal = icmp eq i64 %i, %final
+ %some = icmp ne i64 %last, 0
+ %there = and i1 %isfinal, %some
+ %value = select i1 %there, i64 %last, i64 %plain
  %to = getelementptr i64, ptr %values, i64 %s
  store i64 %value, ptr %to
  %s1 = add i64 %s, 1
  %more = icmp slt i64 %s1, %slots
  br i1 %more, label %fill, label %run
 run:
- call void @fl_patch(ptr %patches, i64 %n, ptr %table, ptr %values)
- %ran = call i64 @fl_run(ptr %kernels, i64 %first, i64 %last, ptr %table)
- %bad = icmp slt i64 %ran, %last
+ call void @fl_patch(ptr %patches, i64 %n_patches, ptr %table, ptr %values)
+ %ran = call i64 @fl_run(ptr %kernels, i64 %begin, i64 %end, ptr %table)
+ %bad = icmp slt i64 %ran, %end
  br i1 %bad, label %fail, label %next
 next:
  %i1 = add i64 %i, 1
@@ -140,7 +138,7 @@ fail:
  br label %done
 done:
  ret void
-}
+}}
 """
 
 
@@ -198,7 +196,7 @@ done:
 @functools.cache
 def functions() -> tuple[Any, Callable[..., None], Callable[..., int]]:
     """-> (the library, patch(words, count, table, values), run(steps, first, last, error))."""
-    library = jit.load(_IR, "runner")
+    library = jit.load(_IR + _SCAN_IR, "runner")
     pointer = ctypes.c_void_p
     patch = library.function("fl_patch", None, pointer, ctypes.c_int64, pointer, pointer)
     run = library.function(

@@ -23,6 +23,7 @@ import numpy as np
 from flambeau.ir.body import Body
 from flambeau.ir.graph import INPUT, VIEW, Graph, Node
 from flambeau.passes.fuse import base_of
+from flambeau.runtime import runner
 from flambeau.size import contiguous_strides
 
 _LINE = 64
@@ -45,11 +46,7 @@ class Slot:
 
     def words(self) -> list[Any]:
         """What the native loop is given."""
-        return [self.last, self.base, self.first, self.each, self.mask, self.stride]
-
-
-#: Words of a loop's table before its slots.
-FIELDS = 11
+        return [getattr(self, name) for name in runner.SLOT]
 
 
 @dataclass
@@ -71,13 +68,20 @@ class Stage:
     def words(self, code: int) -> list[Any]:
         """The table of the native loop; `code` is left as the error when a step fails."""
         p = self.program
-        count = p.parts[0][1] if p.parts else 0
-        return [
-            *(self.steps, "error", code),
-            *(p.patch_address, p.n_patches, p.base, self.values.ctypes.data, p.steps_address),
-            *(0, count, len(self.slots)),
-            *(word for slot in self.slots for word in slot.words()),
-        ]
+        known = {
+            "steps": self.steps,
+            "error": "error",
+            "code": code,
+            "patches": p.patch_address,
+            "n_patches": p.n_patches,
+            "table": p.base,
+            "values": self.values.ctypes.data,
+            "kernels": p.steps_address,
+            "begin": 0,
+            "end": p.parts[0][1] if p.parts else 0,
+            "slots": len(self.slots),
+        }
+        return [known[name] for name in runner.LOOP] + [w for s in self.slots for w in s.words()]
 
     def run(self, place: Callable[[Any], int]) -> None:
         """All steps, from Python.
@@ -234,4 +238,4 @@ def forget() -> None:
     _programs.clear()
 
 
-__all__ = ["FIELDS", "Stage", "Stepping", "forget"]
+__all__ = ["Stage", "Stepping", "forget"]
