@@ -84,9 +84,9 @@ class Program(Planning):
                 native.append((kernel.name, len(table)))
                 self.region_words(kernel, table, patches)
             elif (loop := self.stepping.get(step.node)) is not None and loop.native:
-                self.codes.append(("scan", step.node))
+                self.codes.append(("stepping", step.node))
                 for stage in loop.stages(self):
-                    native.append(("fl_scan", len(table)))
+                    native.append(("fl_repeat", len(table)))
                     self.native.append(step)
                     self.add_words(stage.words(len(self.codes)), table, patches)
                 continue
@@ -122,7 +122,7 @@ class Program(Planning):
         if first < len(native):
             self.parts.append((first, len(native)))
         addresses = kernels.addresses(list(texts.values()), gemms, scatters, claimed)
-        addresses["fl_scan"] = runner.functions()[0].address("fl_scan")
+        addresses["fl_repeat"] = runner.functions()[0].address("fl_repeat")
         self.bind_tables(table, patches, native, addresses)
 
     def bind_tables(
@@ -469,7 +469,7 @@ class Program(Planning):
     def fail(self, values: Any, numbers: list[Any]) -> None:
         """Raise the error whose code a kernel has left."""
         kind, node = self.codes[int(self.table[0]) - 1]
-        if kind == "scan":
+        if kind == "stepping":
             self.stepping[node].fail()
         if kind != "IndexError":
             raise RuntimeError(kind)

@@ -80,6 +80,9 @@ LOOP = {
     "begin": "i64",
     "end": "i64",
     "slots": "i64",
+    "gate": "ptr",
+    "wanted": "i64",
+    "taken": "ptr",
 }
 #: The words of a slot (`runtime.stepping.Slot`).
 SLOT = dict.fromkeys(("last", "base", "first", "each", "mask", "stride"), "i64")
@@ -94,8 +97,8 @@ def _loads(words: dict[str, str], at: str) -> str:
     return "\n".join(lines)
 
 
-_SCAN_IR = f"""
-define void @fl_scan(ptr %t) {{
+_REPEAT_IR = f"""
+define void @fl_repeat(ptr %t) {{
 entry:
 {_loads(LOOP, "%t")}
  %words = getelementptr i64, ptr %t, i64 {len(LOOP)}
@@ -105,9 +108,18 @@ entry:
 head:
  %i = phi i64 [0, %entry], [%i1, %next]
  %go = icmp slt i64 %i, %steps
- br i1 %go, label %fill, label %done
+ br i1 %go, label %ask, label %done
+ask:
+ %gated = icmp ne ptr %gate, null
+ br i1 %gated, label %look, label %fill
+look:
+ %byte = load volatile i8, ptr %gate
+ %bit = and i8 %byte, 1
+ %found = zext i8 %bit to i64
+ %open = icmp eq i64 %found, %wanted
+ br i1 %open, label %fill, label %done
 fill:
- %s = phi i64 [0, %head], [%s1, %fill]
+ %s = phi i64 [0, %ask], [0, %look], [%s1, %fill]
  %at = mul i64 %s, {len(SLOT)}
  %w = getelementptr i64, ptr %words, i64 %at
 {_loads(SLOT, "%w")}
@@ -137,6 +149,12 @@ fail:
  store i64 %code, ptr %error
  br label %done
 done:
+ %counts = icmp ne ptr %taken, null
+ br i1 %counts, label %count, label %out
+count:
+ store i64 %i, ptr %taken
+ br label %out
+out:
  ret void
 }}
 """
@@ -196,7 +214,7 @@ done:
 @functools.cache
 def functions() -> tuple[Any, Callable[..., None], Callable[..., int]]:
     """-> (the library, patch(words, count, table, values), run(steps, first, last, error))."""
-    library = jit.load(_IR + _SCAN_IR, "runner")
+    library = jit.load(_IR + _REPEAT_IR, "runner")
     pointer = ctypes.c_void_p
     patch = library.function("fl_patch", None, pointer, ctypes.c_int64, pointer, pointer)
     run = library.function(

@@ -12,6 +12,7 @@ from Python.
 
 from __future__ import annotations
 
+import ctypes
 import math
 from collections import OrderedDict
 from collections.abc import Callable
@@ -58,12 +59,18 @@ class Stage:
         steps: how many times.
         slots: of its temporary memory, its inputs and its results.
         values: what it is given, as the native loop fills it in.
+        gate: where a bit is that is looked at before each step, as (memory, bytes); 0 for none.
+        wanted: what it must be for the step to be taken.
+        taken: where the number of steps that were taken is written, an int64; 0 for nowhere.
     """
 
     program: Any
     steps: int
     slots: list[Slot]
     values: Any
+    gate: Any = 0
+    wanted: int = 1
+    taken: Any = 0
 
     def words(self, code: int) -> list[Any]:
         """The table of the native loop; `code` is left as the error when a step fails."""
@@ -80,6 +87,9 @@ class Stage:
             "begin": 0,
             "end": p.parts[0][1] if p.parts else 0,
             "slots": len(self.slots),
+            "gate": self.gate,
+            "wanted": self.wanted,
+            "taken": self.taken,
         }
         return [known[name] for name in runner.LOOP] + [w for s in self.slots for w in s.words()]
 
@@ -90,11 +100,16 @@ class Stage:
             place: (memory, bytes) -> address.
         """
         known = [(place(s.base), place(s.last) if s.last else 0, s) for s in self.slots]
-        for i in range(self.steps):
+        gate = ctypes.c_uint8.from_address(place(self.gate)) if self.gate else None
+        i = 0
+        while i < self.steps and (gate is None or gate.value & 1 == self.wanted):
             for k, (base, last, s) in enumerate(known):
                 at = base + ((s.first + s.each * i) & s.mask) * s.stride
                 self.values[k] = last if last and i == self.steps - 1 else at
             self.program.launch(self.values, [])
+            i += 1
+        if self.taken:
+            ctypes.c_int64.from_address(place(self.taken)).value = i
 
 
 class Stepping:
