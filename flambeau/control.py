@@ -13,8 +13,8 @@ from typing import Any
 import flambeau
 from flambeau import record
 from flambeau.func.mapping import vmap
-from flambeau.func.steps import steps
 from flambeau.ir.graph import dependents
+from flambeau.ops.steps import steps
 from flambeau.pytree import tree_flatten, tree_unflatten
 from flambeau.tensor import Tensor
 

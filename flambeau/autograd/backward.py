@@ -9,6 +9,7 @@ from typing import Any
 
 from flambeau.autograd.graph import GradientEdge, running_tasks
 from flambeau.ops.movement import sum_to
+from flambeau.ops.recording import Enclosing
 from flambeau.ops.rows import NAMES
 from flambeau.overriding import overridable
 from flambeau.runtime import profile
@@ -473,3 +474,4 @@ def _backward_method(
 
 _backward_method.__name__ = "backward"
 setattr(Tensor, "backward", _backward_method)
+setattr(Enclosing, "arriving", staticmethod(arriving))

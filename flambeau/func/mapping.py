@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from flambeau.func.recording import Examples
+from flambeau.func.examples import Examples
 from flambeau.ops.rows import NAMES
 from flambeau.pytree import (
     TreeSpec,

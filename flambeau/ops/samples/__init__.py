@@ -22,7 +22,7 @@ _BY_RULE = (
     "_cross_entropy",  # the log-sum-exp is kept for the rule alone
     "_recurrent_layer",  # what the gates were is kept for the rule alone
     "nan_to_num",  # what it replaces has no derivative
-    "_scan",  # `func.steps` has its derivative
+    "_scan",  # `ops.steps` has its derivative
     "to_dtype",  # narrow results round
 )
 for _name in _BY_RULE:

@@ -2,7 +2,7 @@
 
 Note [One step]
 A function of carried values and slices is recorded once, on placeholders, like one example of a
-batch (Note [One example] in `func/recording.py`). What its results are made of becomes the graph of
+batch (Note [One example] in `func/examples.py`). What its results are made of becomes the graph of
 a `_scan` (`ops/control.py`), one node for all steps.
 
 Its gradient is a scan too, the other way round. The tape of the step ends at the placeholders; the
@@ -20,14 +20,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from flambeau.autograd.backward import arriving
-from flambeau.autograd.modes import no_grad
-from flambeau.func.recording import Edge, Recording
 from flambeau.ir.body import body_of
 from flambeau.ir.graph import Node, Op, below
 from flambeau.ir.graph import _sequence as next_node
 from flambeau.ops.control import _scan
 from flambeau.ops.entries import tracks
+from flambeau.ops.recording import Enclosing, Recording
 from flambeau.ops.rows import NAMES
 from flambeau.record import Cell
 from flambeau.tape import GradFn, Spec, edge_of, modes, place
@@ -111,7 +109,11 @@ class Steps(Recording):
         outer, more = found[: len(leaves)], found[len(leaves) :]
         self.kept.update(zip([*stacked, *before], more, strict=True))
         if ends:
-            entry = Scanned(self, [as_subclass(t, Tensor) for t in leaves], ends, outer)
+            specs = [(t._shape, t) for t in outer]
+            specs += [((self.count, *t._shape), t) for t in self.carried.values()]
+            metas = tuple(Spec(shape, t.dtype, t.device, True) for shape, t in specs)
+            inner = [as_subclass(t, Tensor) for t in leaves]
+            entry = Scanned(_SCANNED, self, inner, ends, metas)
             for nr, (t, leaf) in enumerate(zip(outer, leaves, strict=True)):
                 if tracks((leaf,)):
                     t._grad_fn, t._output_nr, t._rg = entry, nr, True
@@ -146,55 +148,26 @@ class Steps(Recording):
         device = next(iter((*self.carried.values(), *self.kept.values()))).device
         given = [over(Cell(n, device), n.shape, n.dtype) for n in (*wholes, *rest)]
         kept = tuple(carried.index(n) for n in before)
-        with no_grad():
+        was, modes.grad = modes.grad, False
+        try:
             found: tuple[Tensor, ...] = _scan(
                 body, self.count, len(carried), len(sequences), kept, self.reverse,
                 *self.carried.values(), *given,
             )  # fmt: skip
+        finally:
+            modes.grad = was
         return found
 
 
-class Scanned(GradFn):
+class Scanned(Enclosing):
     """The tape entry of a scan: its rule is a scan of the step's tape, the other way round.
 
     Its outputs are those of the scan, and then the carried values before each step, which no
     tensor outside stands for.
-
-    Attributes:
-        recording: of the step.
-        inner: the step's results: carried values, then others.
-        ends: where the step's tape ends.
     """
 
-    def __init__(
-        self,
-        recording: Steps,
-        inner: list[Tensor],
-        ends: dict[Edge, Edge | None],
-        outer: list[Tensor],
-    ) -> None:
-        specs = [(t._shape, t) for t in outer]
-        specs += [((recording.count, *t._shape), t) for t in recording.carried.values()]
-        metas = tuple(Spec(shape, t.dtype, t.device, True) for shape, t in specs)
-        super().__init__(_SCANNED, tuple(ends.values()), (), {}, metas)
-        self.recording: Any = recording
-        self.inner = inner
-        self.ends = list(ends)
-
-    def name(self) -> str:
-        """The entry's name, as it is printed."""
-        return "ScanBackward0"
-
-    def cells(self) -> list[Any]:
-        """The cells whose values the rule reads: those of all steps that the recording holds."""
-        recording = self.recording
-        given = [whole._cell for whole, _ in recording.inputs.values()]
-        return [*given, *(t._cell for t in recording.kept.values())]
-
-    def apply(self, grads: list[Any]) -> tuple[Any, ...]:
+    def pulled(self, grads: list[Any]) -> tuple[Any, ...]:
         """Cotangents of first carried values, of sequences, and of what the step captured."""
-        if self.released:
-            return super().apply(grads)
         of = self.recording
         count = len(of.carried)
         after, before = grads[:count], grads[len(self.inner) :]
@@ -208,12 +181,7 @@ class Scanned(GradFn):
                 for entry, g, meta in zip(of.places, after, self.metas, strict=False)
             ]
             given += [None if g is None else back.part(g) for g in grads[count : len(self.inner)]]
-            pairs = [
-                (t, g)
-                for t, g in zip(self.inner, given, strict=True)
-                if g is not None and t.requires_grad
-            ]
-            arrived = dict(zip(self.ends, self._arriving(pairs), strict=True))
+            arrived = dict(zip(self.ends, self.arrived(given), strict=True))
             carried = [
                 self._total(back, arrived.get((entry, 0)), g, meta)
                 for entry, g, meta in zip(of.places, before, self.metas, strict=False)
@@ -238,17 +206,6 @@ class Scanned(GradFn):
         """The cotangent of a carried value: through this step, and of what it was before it."""
         found = _or_zeros(g, meta)
         return found if seen is None else found + back.part(seen)
-
-    def _arriving(self, pairs: list[tuple[Tensor, Tensor]]) -> list[Any]:
-        if not pairs:
-            return [None] * len(self.ends)
-        tensors, grads = zip(*pairs, strict=True)
-        return arriving(tensors, self.ends, grads, keep=True, create=modes.grad, partial=True)
-
-    def release(self) -> None:
-        """Let go of the recording; going backwards a second time raises."""
-        self.released = True
-        self.recording, self.inner, self.ends = None, [], []
 
 
 def _or_zeros(g: Tensor | None, meta: Any) -> Tensor:
