@@ -26,6 +26,7 @@ from flambeau.distributed.groups import (
     get_group_rank,
     group_of,
 )
+from flambeau.distributed.nn import functional as lists
 from flambeau.ops.rows import NAMES
 from flambeau.tape import modes
 from flambeau.tensor import Tensor
@@ -144,23 +145,54 @@ def _refuse(name: str, value: Any, written: bool) -> None:
         )
 
 
-def _finish(work: Work, async_op: bool) -> Work | None:
-    return work if async_op else None
+def _together(body: _F) -> _F:
+    """Declare what the ranks of a group do together: a rank outside the group does nothing.
+
+    The body is given the group that its argument means. The `Work` it returns is for callers that
+    say `async_op`; what has no such parameter returns what it returns.
+    """
+    names = list(inspect.signature(body).parameters)
+    at = names.index("group")
+    asked_at = names.index("async_op") if "async_op" in names else -1
+
+    @functools.wraps(body)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        given = args[at] if len(args) > at else kwargs.get("group")
+        if isinstance(given, int):  # GroupMember.NON_GROUP_MEMBER
+            return None
+        members = group_of(given)
+        if len(args) > at:
+            args = (*args[:at], members, *args[at + 1 :])
+        else:
+            kwargs["group"] = members
+        found = body(*args, **kwargs)
+        if asked_at < 0:
+            return found
+        asked = args[asked_at] if len(args) > asked_at else kwargs.get("async_op")
+        return found if asked else None
+
+    return cast(_F, call)
 
 
 def _write(target: Tensor, value: Tensor) -> None:
-    if target.shape != value.shape:
-        if target.numel() != value.numel():
-            raise ValueError(
-                f"a result of shape {list(value.shape)} does not fit a tensor of shape "
-                f"{list(target.shape)}"
-            )
-        value = value.reshape(target.shape)
-    target.copy_(value)
+    target.copy_(lists.fitted(value, target))
 
 
-def _root(root: int | None, in_group: int | None, group: ProcessGroup, what: str) -> int:
-    """A rank of the group, from a rank of the world or one of the group."""
+def _write_each(targets: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    for target, value in zip(targets, values, strict=True):
+        target.copy_(value)
+
+
+def _root(
+    root: int | None,
+    in_group: int | None,
+    group: ProcessGroup,
+    what: str,
+    default: int | None = None,
+) -> int:
+    """A rank of the group, from a rank of the world (or a default one) or one of the group."""
+    if root is None and in_group is None:
+        root = default
     if (root is None) == (in_group is None):
         raise ValueError(f"one of {what} and group_{what} has to be given")
     if in_group is not None:
@@ -169,20 +201,14 @@ def _root(root: int | None, in_group: int | None, group: ProcessGroup, what: str
     return get_group_rank(group, root)
 
 
-def _member(group: Any) -> ProcessGroup | None:
-    """The group, None on a rank outside it."""
-    return None if isinstance(group, int) else group_of(group)
-
-
 @_plain("tensor")
+@_together
 def all_reduce(
     tensor: Tensor, op: Any = ReduceOp.SUM, group: Any = None, async_op: bool = False
 ) -> Work | None:
     """Write the reduction of every rank's tensor into each of them."""
-    if (members := _member(group)) is None:
-        return None
-    _write(tensor, functional.all_reduce(tensor, op, members))
-    return _finish(Work(tensor), async_op)
+    _write(tensor, functional.all_reduce(tensor, op, group))
+    return Work(tensor)
 
 
 @_plain("tensors")
@@ -192,10 +218,11 @@ def all_reduce_coalesced(
     """`all_reduce` of several tensors."""
     for t in tensors:
         all_reduce(t, op, group)
-    return _finish(Work(list(tensors)), async_op)
+    return Work(list(tensors)) if async_op else None
 
 
 @_plain("tensor")
+@_together
 def broadcast(
     tensor: Tensor,
     src: int | None = None,
@@ -204,16 +231,15 @@ def broadcast(
     group_src: int | None = None,
 ) -> Work | None:
     """Write rank `src`'s tensor into every rank's."""
-    if (members := _member(group)) is None:
-        return None
-    root = _root(src, group_src, members, "src")
-    found = functional.broadcast(tensor, root, members)
-    if members.rank() != root:
+    root = _root(src, group_src, group, "src")
+    found = functional.broadcast(tensor, root, group)
+    if group.rank() != root:
         _write(tensor, found)
-    return _finish(Work(tensor), async_op)
+    return Work(tensor)
 
 
 @_plain("tensor")
+@_together
 def reduce(
     tensor: Tensor,
     dst: int | None = None,
@@ -223,13 +249,11 @@ def reduce(
     group_dst: int | None = None,
 ) -> Work | None:
     """Write the reduction of every rank's tensor into that of rank `dst`."""
-    if (members := _member(group)) is None:
-        return None
-    root = _root(dst, group_dst, members, "dst")
-    found = functional.reduce(tensor, op, root, members)
-    if members.rank() == root:
+    root = _root(dst, group_dst, group, "dst")
+    found = functional.reduce(tensor, op, root, group)
+    if group.rank() == root:
         _write(tensor, found)
-    return _finish(Work(tensor), async_op)
+    return Work(tensor)
 
 
 @_plain("output_tensor_lists", "input_tensor_list")
@@ -242,38 +266,35 @@ def all_gather_coalesced(
     """`all_gather` of several tensors."""
     for targets, t in zip(output_tensor_lists, input_tensor_list, strict=True):
         all_gather(targets, t, group)
-    return _finish(Work([t for targets in output_tensor_lists for t in targets]), async_op)
+    return Work([t for targets in output_tensor_lists for t in targets]) if async_op else None
 
 
 @_plain("tensor_list", "tensor")
+@_together
 def all_gather(
     tensor_list: Sequence[Tensor], tensor: Tensor, group: Any = None, async_op: bool = False
 ) -> Work | None:
     """Write every rank's tensor into one of a list each; their sizes may differ."""
-    if (members := _member(group)) is None:
-        return None
-    if len(tensor_list) != members.size():
-        raise ValueError(f"{members.size()} tensors are needed, got {len(tensor_list)}")
+    if len(tensor_list) != group.size():
+        raise ValueError(f"{group.size()} tensors are needed, got {len(tensor_list)}")
     sizes = [t.numel() for t in tensor_list]
-    whole = functional.all_gather_tensor(tensor.reshape(-1), 0, members, sizes=sizes)
-    for target, part in zip(tensor_list, whole.split(sizes), strict=True):
-        _write(target, part)
-    return _finish(Work(list(tensor_list)), async_op)
+    whole = functional.all_gather_tensor(tensor.reshape(-1), 0, group, sizes=sizes)
+    _write_each(tensor_list, lists.parted(whole, tensor_list))
+    return Work(list(tensor_list))
 
 
 @_plain("output_tensor", "input_tensor")
+@_together
 def all_gather_into_tensor(
     output_tensor: Tensor, input_tensor: Tensor, group: Any = None, async_op: bool = False
 ) -> Work | None:
     """Write every rank's tensor into one, joined along dimension 0 or stacked."""
-    if (members := _member(group)) is None:
-        return None
-    found = functional.all_gather_tensor(input_tensor.reshape(-1), 0, members)
-    _write(output_tensor, found)
-    return _finish(Work(output_tensor), async_op)
+    _write(output_tensor, lists._all_gather_base(output_tensor, input_tensor, group))
+    return Work(output_tensor)
 
 
 @_plain("gather_list", "tensor")
+@_together
 def gather(
     tensor: Tensor,
     gather_list: Sequence[Tensor] | None = None,
@@ -283,25 +304,22 @@ def gather(
     group_dst: int | None = None,
 ) -> Work | None:
     """Write every rank's tensor into a list on rank `dst`."""
-    if (members := _member(group)) is None:
-        return None
-    root = _root(0 if dst is None and group_dst is None else dst, group_dst, members, "dst")
-    mine = members.rank() == root
+    root = _root(dst, group_dst, group, "dst", 0)
+    mine = group.rank() == root
     if mine != bool(gather_list):
         raise ValueError(
             "Argument ``gather_list`` must be specified on destination rank."
             if mine
             else "Argument ``gather_list`` must NOT be specified on non-destination ranks."
         )
-    flat = tensor.reshape(-1)
-    whole = functional.gather(flat, 0, root, members)
+    whole = functional.gather(tensor.reshape(-1), 0, root, group)
     if gather_list:
-        for target, part in zip(gather_list, whole.split(flat._shape[0]), strict=True):
-            _write(target, part)
-    return _finish(Work(list(gather_list or ())), async_op)
+        _write_each(gather_list, lists.parted(whole, gather_list))
+    return Work(list(gather_list or ()))
 
 
 @_plain("tensor", "scatter_list")
+@_together
 def scatter(
     tensor: Tensor,
     scatter_list: Sequence[Tensor] | None = None,
@@ -311,24 +329,22 @@ def scatter(
     group_src: int | None = None,
 ) -> Work | None:
     """Write one of a list on rank `src` into every rank's tensor."""
-    if (members := _member(group)) is None:
-        return None
-    root = _root(0 if src is None and group_src is None else src, group_src, members, "src")
-    mine = members.rank() == root
+    root = _root(src, group_src, group, "src", 0)
+    mine = group.rank() == root
     if mine != bool(scatter_list):
         raise ValueError(
             "Argument ``scatter_list`` must be specified on source rank."
             if mine
             else "Argument ``scatter_list`` must NOT be specified on non-source ranks."
         )
-    n = tensor.numel()
-    given = [t.reshape(-1) for t in scatter_list or ()]
-    whole = NAMES["cat"](given) if given else tensor.reshape(-1)
-    _write(tensor, functional.scatter(whole, 0, root, members, (n,) * members.size()))
-    return _finish(Work(tensor), async_op)
+    whole, _ = lists.joined(scatter_list or (tensor,))
+    sizes = (tensor.numel(),) * group.size()
+    _write(tensor, functional.scatter(whole, 0, root, group, sizes))
+    return Work(tensor)
 
 
 @_plain("output", "input_list")
+@_together
 def reduce_scatter(
     output: Tensor,
     input_list: Sequence[Tensor],
@@ -337,26 +353,22 @@ def reduce_scatter(
     async_op: bool = False,
 ) -> Work | None:
     """Write this rank's part of the reduction of every rank's list; their sizes may differ."""
-    if (members := _member(group)) is None:
-        return None
-    sizes = [t.numel() for t in input_list]
-    whole = NAMES["cat"]([t.reshape(-1) for t in input_list])
-    _write(output, functional.reduce_scatter_tensor(whole, op, 0, members, sizes=sizes))
-    return _finish(Work(output), async_op)
+    _write(output, lists.reduce_scatter(output, input_list, op, group))
+    return Work(output)
 
 
 @_plain("output", "input")
+@_together
 def reduce_scatter_tensor(
     output: Tensor, input: Tensor, op: Any = ReduceOp.SUM, group: Any = None, async_op: bool = False
 ) -> Work | None:
     """Write this rank's part, along dimension 0, of the reduction of every rank's tensor."""
-    if (members := _member(group)) is None:
-        return None
-    _write(output, functional.reduce_scatter_tensor(input.reshape(-1), op, 0, members))
-    return _finish(Work(output), async_op)
+    _write(output, functional.reduce_scatter_tensor(input.reshape(-1), op, 0, group))
+    return Work(output)
 
 
 @_plain("output_tensor_list", "input_tensor_list")
+@_together
 def all_to_all(
     output_tensor_list: Sequence[Tensor],
     input_tensor_list: Sequence[Tensor],
@@ -364,18 +376,12 @@ def all_to_all(
     async_op: bool = False,
 ) -> Work | None:
     """Write one of each rank's list into one of this rank's; their sizes may differ."""
-    if (members := _member(group)) is None:
-        return None
-    received = [t.numel() for t in output_tensor_list]
-    sent = [t.numel() for t in input_tensor_list]
-    whole = NAMES["cat"]([t.reshape(-1) for t in input_tensor_list])
-    found = functional.all_to_all_single(whole, received, sent, members)
-    for target, part in zip(output_tensor_list, found.split(received), strict=True):
-        _write(target, part)
-    return _finish(Work(list(output_tensor_list)), async_op)
+    _write_each(output_tensor_list, lists.all_to_all(output_tensor_list, input_tensor_list, group))
+    return Work(list(output_tensor_list))
 
 
 @_plain("output", "input")
+@_together
 def all_to_all_single(
     output: Tensor,
     input: Tensor,
@@ -385,21 +391,16 @@ def all_to_all_single(
     async_op: bool = False,
 ) -> Work | None:
     """Write a part of each rank's tensor, cut along dimension 0, into one."""
-    if (members := _member(group)) is None:
-        return None
-    _write(
-        output,
-        functional.all_to_all_single(
-            input, output_split_sizes or None, input_split_sizes or None, members
-        ),
-    )
-    return _finish(Work(output), async_op)
+    found = lists.all_to_all_single(output, input, output_split_sizes, input_split_sizes, group)
+    _write(output, found)
+    return Work(output)
 
 
 # -- messages -------------------------------------------------------------------------------------
 
 
 @_plain("", "tensor")
+@_together
 def isend(
     tensor: Tensor,
     dst: int | None = None,
@@ -408,13 +409,12 @@ def isend(
     group_dst: int | None = None,
 ) -> Work | None:
     """Give rank `dst` the tensor, when what is recorded runs."""
-    if (members := _member(group)) is None:
-        return None
-    functional.send(tensor, _root(dst, group_dst, members, "dst"), members, tag)
+    functional.send(tensor, _root(dst, group_dst, group, "dst"), group, tag)
     return _Message(tensor)
 
 
 @_plain("tensor")
+@_together
 def irecv(
     tensor: Tensor,
     src: int | None = None,
@@ -423,11 +423,9 @@ def irecv(
     group_src: int | None = None,
 ) -> Work | None:
     """Write what rank `src` sends into the tensor."""
-    if (members := _member(group)) is None:
-        return None
-    root = _root(src, group_src, members, "src")
-    _write(tensor, functional.recv(tensor, root, members, tag))
-    return _Message(tensor, get_global_rank(members, root))
+    root = _root(src, group_src, group, "src")
+    _write(tensor, functional.recv(tensor, root, group, tag))
+    return _Message(tensor, get_global_rank(group, root))
 
 
 class _Message(Work):
@@ -510,13 +508,14 @@ def batch_isend_irecv(p2p_op_list: Sequence[P2POp]) -> list[Any]:
 # -- meeting --------------------------------------------------------------------------------------
 
 
+@_together
 def barrier(group: Any = None, async_op: bool = False, device_ids: Any = None) -> Work | None:
     """Run what is recorded, and wait until every rank of the group has."""
-    if (members := _member(group)) is not None:
-        members.barrier()
-    return _finish(Work(), async_op)
+    group.barrier()
+    return Work()
 
 
+@_together
 def monitored_barrier(
     group: Any = None, timeout: timedelta | None = None, wait_all_ranks: bool = False
 ) -> None:
@@ -525,10 +524,9 @@ def monitored_barrier(
     Raises:
         DistTimeoutError: a rank did not come.
     """
-    if (members := _member(group)) is not None:
-        record.flush()
-        work = members.transport.barrier()
-        work.wait(None if timeout is None else timeout.total_seconds())
+    record.flush()
+    work = group.transport.barrier()
+    work.wait(None if timeout is None else timeout.total_seconds())
 
 
 class _Coalescing:
@@ -559,12 +557,13 @@ def _coalescing_manager(
 # -- objects --------------------------------------------------------------------------------------
 
 
+@_together
 def all_gather_object(object_list: list[Any], obj: Any, group: Any = None) -> None:
     """Write every rank's object into a list. Objects are pickled: trust the other ranks."""
-    if (members := _member(group)) is not None:
-        object_list[:] = map(pickle.loads, members.exchange(pickle.dumps(obj)))
+    object_list[:] = map(pickle.loads, group.exchange(pickle.dumps(obj)))
 
 
+@_together
 def gather_object(
     obj: Any,
     object_gather_list: list[Any] | None = None,
@@ -573,16 +572,15 @@ def gather_object(
     group_dst: int | None = None,
 ) -> None:
     """Write every rank's object into a list on rank `dst`."""
-    if (members := _member(group)) is None:
-        return
-    root = _root(0 if dst is None and group_dst is None else dst, group_dst, members, "dst")
-    found = members.exchange(pickle.dumps(obj))
-    if members.rank() == root:
+    root = _root(dst, group_dst, group, "dst", 0)
+    found = group.exchange(pickle.dumps(obj))
+    if group.rank() == root:
         if object_gather_list is None:
             raise ValueError("Argument ``gather_list`` must be specified on destination rank.")
         object_gather_list[:] = map(pickle.loads, found)
 
 
+@_together
 def broadcast_object_list(
     object_list: list[Any],
     src: int | None = None,
@@ -591,15 +589,14 @@ def broadcast_object_list(
     group_src: int | None = None,
 ) -> None:
     """Write rank `src`'s list of objects into every rank's."""
-    if (members := _member(group)) is None:
-        return
-    root = _root(0 if src is None and group_src is None else src, group_src, members, "src")
-    mine = members.rank() == root
-    found = members.exchange(pickle.dumps(list(object_list)) if mine else b"")[root]
+    root = _root(src, group_src, group, "src", 0)
+    mine = group.rank() == root
+    found = group.exchange(pickle.dumps(list(object_list)) if mine else b"")[root]
     if not mine:
         object_list[:] = pickle.loads(found)
 
 
+@_together
 def scatter_object_list(
     scatter_object_output_list: list[Any],
     scatter_object_input_list: Sequence[Any] | None = None,
@@ -608,14 +605,12 @@ def scatter_object_list(
     group_src: int | None = None,
 ) -> None:
     """Write one object of rank `src`'s list into the first place of every rank's."""
-    if (members := _member(group)) is None:
-        return
     if not scatter_object_output_list:
         raise ValueError("Expected argument scatter_object_output_list to be of size at least 1.")
-    root = _root(0 if src is None and group_src is None else src, group_src, members, "src")
-    mine = members.rank() == root
-    found = members.exchange(pickle.dumps(list(scatter_object_input_list or ())) if mine else b"")
-    scatter_object_output_list[0] = pickle.loads(found[root])[members.rank()]
+    root = _root(src, group_src, group, "src", 0)
+    mine = group.rank() == root
+    found = group.exchange(pickle.dumps(list(scatter_object_input_list or ())) if mine else b"")
+    scatter_object_output_list[0] = pickle.loads(found[root])[group.rank()]
 
 
 def send_object_list(

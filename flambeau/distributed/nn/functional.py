@@ -15,6 +15,42 @@ from flambeau.ops.rows import NAMES
 from flambeau.tensor import Tensor
 
 
+def joined(tensors: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
+    """Tensors one after the other in one of one dimension, and the size of each."""
+    return NAMES["cat"]([t.reshape(-1) for t in tensors]), [t.numel() for t in tensors]
+
+
+def fitted(value: Tensor, like: Tensor) -> Tensor:
+    """A value in the shape of the tensor that it is for.
+
+    Raises:
+        ValueError: it has not as many elements.
+    """
+    if value.shape == like.shape:
+        return value
+    if value.numel() != like.numel():
+        raise ValueError(
+            f"a result of shape {list(value.shape)} does not fit a tensor of shape "
+            f"{list(like.shape)}"
+        )
+    return value.reshape(like.shape)
+
+
+def parted(whole: Tensor, likes: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The tensors that `joined` made one, in the shapes of those that they are for.
+
+    Raises:
+        ValueError: they have not as many elements.
+    """
+    sizes = [t.numel() for t in likes]
+    if sum(sizes) != whole.numel():
+        shapes = [list(t.shape) for t in likes]
+        raise ValueError(
+            f"a result of {whole.numel()} elements does not fit tensors of shapes {shapes}"
+        )
+    return tuple(fitted(part, t) for part, t in zip(whole.split(sizes), likes, strict=True))
+
+
 def broadcast(tensor: Tensor, src: int, group: Any = None) -> Tensor:
     """Rank `src`'s tensor, on every rank."""
     return functional.broadcast(tensor, get_group_rank(group, src), group)
@@ -48,10 +84,8 @@ def reduce_scatter(
     output: Tensor, input_list: Sequence[Tensor], op: Any = ReduceOp.SUM, group: Any = None
 ) -> Tensor:
     """This rank's part of the reduction of every rank's list; `output` gives its shape."""
-    sizes = [t.numel() for t in input_list]
-    whole = NAMES["cat"]([t.reshape(-1) for t in input_list])
-    found = functional.reduce_scatter_tensor(whole, op, 0, group, sizes=sizes)
-    return found.reshape(output.shape)
+    whole, sizes = joined(input_list)
+    return fitted(functional.reduce_scatter_tensor(whole, op, 0, group, sizes=sizes), output)
 
 
 def all_gather(tensor: Tensor, group: Any = None) -> tuple[Tensor, ...]:
@@ -61,19 +95,17 @@ def all_gather(tensor: Tensor, group: Any = None) -> tuple[Tensor, ...]:
 
 def _all_gather_base(output_tensor: Tensor, input_tensor: Tensor, group: Any = None) -> Tensor:
     """Every rank's tensor, joined along dimension 0; `output_tensor` gives the result's shape."""
-    found = functional.all_gather_tensor(input_tensor.reshape(-1), 0, group)
-    return found.reshape(output_tensor.shape)
+    return fitted(functional.all_gather_tensor(input_tensor.reshape(-1), 0, group), output_tensor)
 
 
 def all_to_all(
     output_tensor_list: Sequence[Tensor], input_tensor_list: Sequence[Tensor], group: Any = None
 ) -> tuple[Tensor, ...]:
     """One of each rank's list; those of `output_tensor_list` give the shapes."""
+    whole, sent = joined(input_tensor_list)
     received = [t.numel() for t in output_tensor_list]
-    sent = [t.numel() for t in input_tensor_list]
-    whole = NAMES["cat"]([t.reshape(-1) for t in input_tensor_list])
-    found = functional.all_to_all_single(whole, received, sent, group).split(received)
-    return tuple(part.reshape(t.shape) for part, t in zip(found, output_tensor_list, strict=True))
+    found = functional.all_to_all_single(whole, received, sent, group)
+    return parted(found, output_tensor_list)
 
 
 def all_to_all_single(
@@ -87,7 +119,7 @@ def all_to_all_single(
     found = functional.all_to_all_single(
         input, output_split_sizes or None, input_split_sizes or None, group
     )
-    return found.reshape(output.shape)
+    return fitted(found, output)
 
 
 def all_reduce(tensor: Tensor, op: Any = ReduceOp.SUM, group: Any = None) -> Tensor:

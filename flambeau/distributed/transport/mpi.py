@@ -252,32 +252,26 @@ class MPI(Transport):
     # -- reductions -------------------------------------------------------------------------------
 
     def _native_all_reduce(self, call: Call) -> Work:
-        given, target = call.sources[0], call.targets[0]
-        source, kind, op = self._reducible(given, call.op)
-        found = target if source is given else np.empty_like(source)
-        aliased = _address(found) == _address(source)
-        request = self.communicator.Iallreduce(
-            self.mpi.IN_PLACE if aliased else [source, source.size, kind],
-            [found, source.size, kind],
-            op,
-        )
-        return _stored(self._begin(call, request, source, found), found, target)
+        return self._reduced(call, self.communicator.Iallreduce)
 
     def _native_reduce(self, call: Call) -> Work:
+        return self._reduced(call, functools.partial(self.communicator.Ireduce, root=call.root))
+
+    def _reduced(self, call: Call, start: Callable[..., Any]) -> Work:
+        """The work of a reduction of whole arrays.
+
+        Args:
+            start: mpi4py's function; called with what is read, what is written, the operation.
+        """
         given = call.sources[0]
         source, kind, op = self._reducible(given, call.op)
-        if not call.targets:
-            request = self.communicator.Ireduce([source, source.size, kind], None, op, call.root)
-            return self._begin(call, request, source)
+        read = [source, source.size, kind]
+        if not call.targets:  # it is written on another rank
+            return self._begin(call, start(read, None, op), source)
         target = call.targets[0]
         found = target if source is given else np.empty_like(source)
         aliased = _address(found) == _address(source)
-        request = self.communicator.Ireduce(
-            self.mpi.IN_PLACE if aliased else [source, source.size, kind],
-            [found, source.size, kind],
-            op,
-            call.root,
-        )
+        request = start(self.mpi.IN_PLACE if aliased else read, [found, found.size, kind], op)
         return _stored(self._begin(call, request, source, found), found, target)
 
     def _native_reduce_scatter(self, call: Call) -> Work:
