@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -127,11 +128,14 @@ class DeviceMesh:
         return f"DeviceMesh(({named}), device: {self.device_type!r})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, DeviceMesh) and self._identity() == other._identity()
+        if self is other:
+            return True
+        return isinstance(other, DeviceMesh) and self._identity == other._identity
 
     def __hash__(self) -> int:
-        return hash(self._identity())
+        return hash(self._identity)
 
+    @functools.cached_property
     def _identity(self) -> Any:
         ranks = self._ranks
         return self.device_type, ranks.shape, ranks.tobytes(), self.mesh_dim_names

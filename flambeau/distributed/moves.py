@@ -113,6 +113,11 @@ class Move:
             else (Type(self.dst))
         )
 
+    def apply(self, x: Tensor) -> Tensor:
+        """Record the move, with its place on the tape."""
+        found: Tensor = _moved(x, self.group, self)
+        return found
+
     def run(self, x: Tensor) -> Tensor:
         """Record the move, without a tape entry."""
         found: Tensor = _RUN[self.verb](self, x)

@@ -24,6 +24,7 @@ The types are those of spmd_types (https://github.com/meta-pytorch/spmd_types).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -63,6 +64,7 @@ CONSTANT = Type("Constant")
 ZERO = Type("Zero")
 
 
+@functools.cache
 def S(dim: int) -> Type:
     """Varying, the ranks' values being parts of a whole, one after another along `dim`."""
     return Type("Varying", dim)

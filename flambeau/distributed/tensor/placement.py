@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flambeau.distributed import moves
-from flambeau.distributed.moves import part_sizes
-from flambeau.distributed.types import I, P, R, S, Type, V
+from flambeau.distributed.moves import Move, part_sizes
+from flambeau.distributed.types import I, P, S, Type
 from flambeau.tensor import Tensor
 
 
@@ -93,6 +93,13 @@ class Layout:
     types: tuple[Type, ...]
     shape: tuple[int, ...]
 
+    def __hash__(self) -> int:
+        return self._hash
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        return hash((self.mesh, self.types, self.shape))
+
     @property
     def placements(self) -> tuple[Placement, ...]:
         """As placements."""
@@ -148,7 +155,14 @@ def normal(placements: Sequence[Placement] | None, mesh: Any, ndim: int) -> tupl
 
 
 def redistributed(local: Tensor, have: Layout, want: tuple[Type, ...]) -> Tensor:
-    """This rank's part of the same tensor in another layout; differentiable.
+    """This rank's part of the same tensor in another layout; differentiable."""
+    for move in route(have, want):
+        local = move.apply(local)
+    return local
+
+
+def route(have: Layout, want: tuple[Type, ...]) -> list[Move]:
+    """The moves from one layout to another.
 
     A part of a part is a part of what the axes before it leave. So an axis is made anew where it
     differs, and where an axis before it that is made anew splits, or shall split, its dimension:
@@ -159,16 +173,18 @@ def redistributed(local: Tensor, have: Layout, want: tuple[Type, ...]) -> Tensor
         touched = {d for k in anew for d in (have.types[k].dim, want[k].dim)} - {None}
         if t != want[axis] or t.dim in touched:
             anew.append(axis)
+    found: list[Move] = []
     for axis in reversed(anew):
         t = have.types[axis]
-        if t != I and t != want[axis] and _at_once(have, want, axis):
-            local, have = step(local, have, axis, want[axis]), have.along(axis, want[axis])
-        elif t != I:
-            local, have = step(local, have, axis, I), have.along(axis, I)
+        if t != I:
+            to = want[axis] if t != want[axis] and _at_once(have, want, axis) else I
+            found += _along(have, axis, to)
+            have = have.along(axis, to)
     for axis in anew:
         if have.types[axis] != want[axis]:
-            local, have = step(local, have, axis, want[axis]), have.along(axis, want[axis])
-    return local
+            found += _along(have, axis, want[axis])
+            have = have.along(axis, want[axis])
+    return found
 
 
 def _at_once(have: Layout, want: tuple[Type, ...], axis: int) -> bool:
@@ -182,26 +198,20 @@ def _at_once(have: Layout, want: tuple[Type, ...], axis: int) -> bool:
     return not dims & others and (t == P or even)
 
 
-def step(local: Tensor, have: Layout, axis: int, want: Type) -> Tensor:
-    """A change of type along one axis by one move, or two."""
-    group = have.mesh.get_group(axis)
-    t = have.types[axis]
-    if t == want:
-        return local
+def _along(have: Layout, axis: int, want: Type) -> list[Move]:
+    """A change of type along one axis: one move, or two."""
+    group, t = have.mesh.get_group(axis), have.types[axis]
     if t == I and want == P:
-        return moves.convert(moves.convert(local, group, src=I, dst=R), group, src=R, dst=P)
-    sizes = have.along(axis, want).sizes(axis) if want.dim is not None else ()
-    if t == I:
-        return moves.convert(local, group, src=I, dst=V, dim=want.dim or 0, sizes=sizes)
-    if t == P:
-        if want == I:
-            return moves.all_reduce(local, group, dst=I)
-        return moves.reduce_scatter(local, group, dim=want.dim or 0, sizes=sizes)
+        whole = Move("convert", group, "Invariant", "Replicated")
+        return [whole, Move("convert", group, "Replicated", "Partial")]
+    if t == P and want == I:
+        return [Move("all_reduce", group, "Partial", "Invariant")]
+    if want.dim is not None:
+        sizes = have.along(axis, want).sizes(axis)
+        if t.dim is not None:
+            return [Move("all_to_all", group, "Varying", "Varying", t.dim, want.dim)]
+        verb = "convert" if t == I else "reduce_scatter"
+        return [Move(verb, group, t.word, "Varying", want.dim, 0, sizes)]
     assert t.dim is not None
-    parts = have.sizes(axis)
-    if want == I:
-        return moves.all_gather(local, group, dst=I, dim=t.dim, sizes=parts)
-    if want == P:
-        return moves.convert(local, group, src=V, dst=P, dim=t.dim, sizes=parts)
-    assert want.dim is not None
-    return moves.all_to_all(local, group, split_dim=want.dim, concat_dim=t.dim)
+    verb = "all_gather" if want == I else "convert"
+    return [Move(verb, group, "Varying", want.word, t.dim, 0, have.sizes(axis))]
