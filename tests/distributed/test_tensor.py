@@ -1,5 +1,5 @@
 """Distributed tensors: every call agrees with the plain one, forwards and backwards, however its
-arguments lie; and a GPT that is parallel in its tensors trains as the plain one."""
+arguments lie."""
 
 from __future__ import annotations
 
@@ -31,13 +31,11 @@ from flambeau.distributed.tensor import (
 )
 from flambeau.distributed.tensor.parallel import (
     ColwiseParallel,
-    PrepareModuleInput,
     PrepareModuleOutput,
-    RowwiseParallel,
-    SequenceParallel,
     loss_parallel,
     parallelize_module,
 )
+from tests.distributed.forms import GPT, PLANS, Setting
 from tests.table import cases
 
 pytestmark = pytest.mark.timeout(120)
@@ -276,126 +274,17 @@ def test_cross_entropy_of_split_classes(reduction: str, smooth: float) -> None:
 # -- a GPT -----------------------------------------------------------------------------------------
 
 
-class Attention(nn.Module):
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.size = width // heads
-        self.q, self.k, self.v, self.out = (nn.Linear(width, width) for _ in range(4))
-
-    def forward(self, x: Any) -> Any:
-        q, k, v = (f(x).unflatten(-1, (-1, self.size)).transpose(1, 2)
-                   for f in (self.q, self.k, self.v))  # fmt: skip
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        return self.out(y.transpose(1, 2).flatten(2))
-
-
-class Block(nn.Module):
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.ln1, self.ln2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attention = Attention(width, heads)
-        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-
-    def forward(self, x: Any) -> Any:
-        x = x + self.attention(self.ln1(x))
-        return x + self.down(F.gelu(self.up(self.ln2(x))))
-
-
-class GPT(nn.Module):
-    def __init__(self, words: int = 23, width: int = 8, heads: int = 4) -> None:
-        super().__init__()
-        self.words = nn.Embedding(words, width)
-        self.places = nn.Embedding(8, width)
-        self.blocks = nn.ModuleList([Block(width, heads)])
-        self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, words, bias=False)
-
-    def forward(self, x: Any) -> Any:
-        h = self.words(x) + self.places(flambeau.arange(x.shape[1]).unsqueeze(0))
-        for block in self.blocks:
-            h = block(h)
-        return self.head(self.norm(h))
-
-
-PLANS: dict[str, Any] = {
-    "tensor": {
-        "words": RowwiseParallel(input_layouts=Replicate()),
-        "blocks.*.attention.[qkv]": ColwiseParallel(),
-        "blocks.*.attention.out": RowwiseParallel(),
-        "blocks.*.up": ColwiseParallel(),
-        "blocks.*.down": RowwiseParallel(),
-        "head": ColwiseParallel(use_local_output=False),
-    },
-    "sequence": {
-        "words": RowwiseParallel(input_layouts=Replicate(), output_layouts=Shard(1)),
-        "places": RowwiseParallel(input_layouts=Replicate(), output_layouts=Shard(1)),
-        "blocks.*.ln1": SequenceParallel(),
-        "blocks.*.ln2": SequenceParallel(),
-        "blocks.*.attention": PrepareModuleInput(
-            input_layouts=(Shard(1),), desired_input_layouts=(Replicate(),), use_local_output=True
-        ),
-        "blocks.*.attention.[qkv]": ColwiseParallel(),
-        "blocks.*.attention.out": RowwiseParallel(output_layouts=Shard(1)),
-        "blocks.*.up": ColwiseParallel(input_layouts=Shard(1)),
-        "blocks.*.down": RowwiseParallel(output_layouts=Shard(1)),
-        "norm": SequenceParallel(),
-        "head": ColwiseParallel(input_layouts=Shard(1), use_local_output=False),
-    },
-}
-
-
-def _train(model: nn.Module, steps: int, loss: Any) -> list[float]:
-    optimizer = flambeau.optim.AdamW(model.parameters(), lr=3e-2)
-    tokens = flambeau.tensor(np.random.default_rng(0).integers(0, 23, (2, 9)))
-    found = []
-    for _ in range(steps):
-        value = loss(model(tokens[:, :-1]), tokens[:, 1:])
-        value.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        found.append(value.item())
-    return found
-
-
-def _gpt() -> GPT:
-    flambeau.manual_seed(0)
-    return GPT().to(flambeau.float64)
-
-
-def _loss(logits: Any, target: Any) -> Any:
-    return F.cross_entropy(logits.flatten(0, 1), target.flatten())
-
-
-@pytest.mark.parametrize(
-    ("plan", "count"), [("tensor", 1), ("tensor", 2), ("tensor", 4), ("sequence", 2)]
-)
-def test_a_parallel_gpt_trains_as_the_plain_one(plan: str, count: int) -> None:
-    want = _train(_gpt(), 20, _loss)
-
-    def split_loss(logits: Any, target: Any) -> Any:
-        with loss_parallel():
-            return _loss(logits, target)
-
-    def run(mesh: Any, rank: int) -> list[float]:
-        model = parallelize_module(_gpt(), mesh, PLANS[plan])
-        up = model.blocks[0].up.weight
-        assert up.placements == (Shard(0),)
-        assert up.to_local().shape == (32 // count, 8)
-        return _train(model, 20, split_loss)
-
-    for found in ranks((count,), run):
-        np.testing.assert_allclose(found, want, atol=1e-8)
-    assert want[-1] < want[0] - 0.1
-
-
 def test_copies_and_state_of_a_parallel_module() -> None:
     def run(mesh: Any, rank: int) -> None:
-        model = parallelize_module(_gpt(), mesh, PLANS["tensor"])
+        model = parallelize_module(GPT(Setting()).double(), mesh, PLANS["tensor"])
+        up = model.layers[1].up.weight
+        assert up.placements == (Shard(0),)
+        assert up.to_local().shape == (16, 8)
         other = copy.deepcopy(model)
-        assert isinstance(other.head.weight, nn.Parameter)
-        assert other.head.weight.placements == (Shard(0),)
+        assert isinstance(other.back.head.weight, nn.Parameter)
+        assert other.back.head.weight.placements == (Shard(0),)
         flambeau.manual_seed(9)
-        plain = GPT().to(flambeau.float64)
+        plain = GPT(Setting()).double()
         other.load_state_dict(plain.state_dict())
         x = flambeau.tensor([[1, 2, 3]])
         np.testing.assert_allclose(other(x).tolist(), plain(x).tolist(), atol=1e-12)
