@@ -20,6 +20,7 @@ from flambeau.ops.entries import tracks
 from flambeau.ops.indexing import index_leading, put_leading
 from flambeau.ops.movement import transpose
 from flambeau.ops.rows import FUNCTIONAL, NAMES
+from flambeau.ops.steps import steps
 from flambeau.ops.table import composite
 from flambeau.tape import modes
 from flambeau.tensor import Tensor
@@ -75,13 +76,11 @@ _STEPS: dict[str, Callable[..., tuple[Any, Any, list[Any]]]] = {
 }
 
 
-def _order(steps: int, reverse: bool) -> range:
-    return range(steps - 1, -1, -1) if reverse else range(steps)
-
-
-def _alive(lengths: Any, t: int) -> Any:
-    """(B, 1) bool: whose sequence has a step t; None for all."""
-    return None if lengths is None else (lengths > t).unsqueeze(-1)
+def _alive(lengths: Tensor | None, count: int) -> list[Tensor]:
+    """[(T, B, 1) bool: whose sequence has each step]; nothing where all have."""
+    if lengths is None:
+        return []
+    return [(lengths > NAMES["arange"](count).unsqueeze(1)).unsqueeze(-1)]
 
 
 @composite(keep=True, method=False, public=False)
@@ -115,29 +114,21 @@ def _recurrence(
         with `save` the cell states (T, B, H) of an LSTM, and of GRU and LSTM what the gates were
         (T, B, 4 * H).
     """
-    h, c = hidden, cell
-    outs: dict[int, Any] = {}
-    cells: dict[int, Any] = {}
-    kept: dict[int, Any] = {}
-    for t in _order(gates._shape[0], reverse):
+
+    def step(carried: list[Tensor], parts: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        (h, *c), (x, *alive) = carried, parts
         a = matmul_batched(h, transpose(weight, 0, 1))
-        new, state, saved = _STEPS[mode](gates[t], a, h, c, bias)
-        alive = _alive(lengths, t)
-        h = new if alive is None else select_where(alive, new, h)
-        if state is not None:
-            c = state if alive is None else select_where(alive, state, c)
-        outs[t], cells[t], kept[t] = h, c, saved
-    stack, cat = NAMES["stack"], NAMES["cat"]
-    steps = range(len(outs))
-    found = [stack([outs[t] for t in steps]), h.clone()]
-    if c is not None:
-        found.append(c.clone())
-    if save:
-        if c is not None:
-            found.append(stack([cells[t] for t in steps]))
-        if GATES[mode][1]:
-            found.append(stack([cat(kept[t], -1) for t in steps]))
-    return tuple(found)
+        new, state, kept = _STEPS[mode](x, a, h, c[0] if c else None, bias)
+        after = [new] if state is None else [new, state]
+        for ends in alive:
+            after = [select_where(ends, x, y) for x, y in zip(after, carried, strict=True)]
+        found = after if save else after[:1]
+        return after, [*found, NAMES["cat"](kept, -1)] if save and kept else found
+
+    first = [hidden] if cell is None else [hidden, cell]
+    count = gates._shape[0]
+    last, (out, *more) = steps(step, first, [gates, *_alive(lengths, count)], count, reverse)
+    return (out, *last, *more)
 
 
 # -- one step back ---------------------------------------------------------------------------------
@@ -213,44 +204,51 @@ def _recurrence_backward(
         gates as the hidden state's product sees them, for an LSTM of the first cell state.
     """
     zero = NAMES["zeros"](*hidden._shape, dtype=hidden.dtype)
-    carry = zero if g_hidden is None else g_hidden
-    dc = None if cell is None else zero if g_cell is None else g_cell
-    order = list(_order(out._shape[0], reverse))
-    given: dict[int, Any] = {}
-    inner: dict[int, Any] = {}
-    for at in range(len(order) - 1, -1, -1):
-        t = order[at]
-        first = at == 0
-        dh = carry if g is None else carry + g[t]
-        alive = _alive(lengths, t)
-        found = _BACK[mode](
-            dh,
-            dc,
-            out[t],
-            hidden if first else out[order[at - 1]],
-            None if cells is None else cells[t],
-            cell if first or cells is None else cells[order[at - 1]],
-            None if saved is None else saved[t],
-        )
-        of_gates, of_inner, through, dc_before = found
-        if alive is not None:
-            of_gates = [select_where(alive, x, 0.0) for x in of_gates]
-            of_inner = [select_where(alive, x, 0.0) for x in of_inner]
-            through = select_where(alive, 0.0 if through is None else through, dh)
-            dc_before = None if dc_before is None else select_where(alive, dc_before, dc)
-        given[t], inner[t] = NAMES["cat"](of_gates, -1), NAMES["cat"](of_inner, -1)
-        carry = matmul_batched(inner[t], weight)
+    first = [zero if g_hidden is None else g_hidden]
+    # what a step reads, by name
+    wholes = {"h": out}
+    if mode == "gru":
+        wholes["before"] = _before(out, hidden, reverse)
+    if cell is not None and cells is not None:
+        first.append(zero if g_cell is None else g_cell)
+        wholes["c"], wholes["c_before"] = cells, _before(cells, cell, reverse)
+    if saved is not None:
+        wholes["saved"] = saved
+    if g is not None:
+        wholes["g"] = g
+    for alive in _alive(lengths, out._shape[0]):
+        wholes["alive"] = alive
+
+    def step(carried: list[Tensor], parts: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        at = dict(zip(wholes, parts, strict=True))
+        dh, *dc = carried
+        if "g" in at:
+            dh = dh + at["g"]
+        states = [at.get(name) for name in ("h", "before", "c", "c_before", "saved")]
+        of_gates, of_inner, through, dc_before = _BACK[mode](dh, dc[0] if dc else None, *states)
+        ends = at.get("alive")
+        if ends is not None:
+            of_gates = [select_where(ends, x, 0.0) for x in of_gates]
+            of_inner = [select_where(ends, x, 0.0) for x in of_inner]
+            through = select_where(ends, 0.0 if through is None else through, dh)
+            dc_before = None if dc_before is None else select_where(ends, dc_before, dc[0])
+        given, inner = NAMES["cat"](of_gates, -1), NAMES["cat"](of_inner, -1)
+        carry = matmul_batched(inner, weight)
         if through is not None:
             carry = carry + through
-        dc = dc_before
-    steps = range(len(order))
-    stack = NAMES["stack"]
-    results = [carry, stack([given[t] for t in steps])]
-    if mode == "gru":
-        results.append(stack([inner[t] for t in steps]))
-    if dc is not None:
-        results.append(dc)
-    return tuple(results)
+        after = [carry] if dc_before is None else [carry, dc_before]
+        return after, [given, inner] if mode == "gru" else [given]
+
+    (g_first, *g_cells), found = steps(
+        step, first, list(wholes.values()), out._shape[0], not reverse
+    )
+    return (g_first, *found, *g_cells)
+
+
+def _before(states: Tensor, first: Tensor, reverse: bool) -> Tensor:
+    """What the states were before each step."""
+    first = first.unsqueeze(0)
+    return NAMES["cat"]([states[1:], first] if reverse else [first, states[:-1]])
 
 
 def _recurrence_results(

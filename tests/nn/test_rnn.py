@@ -12,6 +12,7 @@ import pytest
 import flambeau
 from flambeau import nn, record
 from flambeau.nn.utils import rnn
+from flambeau.passes.inline import inline
 
 Array = np.ndarray[Any, Any]
 
@@ -128,6 +129,33 @@ def test_gradients_by_differences(kind: str, more: dict[str, Any]) -> None:
 
     data = packed.data.clone().requires_grad_()
     assert flambeau.autograd.gradcheck(over_packed, (data,))
+
+
+def recorded(mode: str, steps: int) -> list[int]:
+    """Nodes of a layer, of its gradients and of their gradients, layers taken apart."""
+    layer = getattr(nn, mode)(3, 4, bidirectional=True)
+    x = flambeau.randn(steps, 2, 3)
+    record.flush()
+    counts = []
+
+    def count() -> None:
+        graph = inline(record.pending_graph(), lambda node: node.op.calls)
+        counts.append(len(graph.nodes))
+
+    out = layer(x)[0]
+    count()
+    first = flambeau.autograd.grad(out.square().sum(), layer.parameters(), create_graph=True)
+    count()
+    total = sum(g.square().sum() for g in first)
+    second = flambeau.autograd.grad(total, layer.parameters())
+    count()
+    assert all(g.isfinite().all() for g in second)
+    return counts
+
+
+@pytest.mark.parametrize("mode", ["RNN", "GRU", "LSTM"])
+def test_graphs_do_not_grow_with_time(mode: str) -> None:
+    assert recorded(mode, 3) == recorded(mode, 40)
 
 
 def test_second_gradients() -> None:
