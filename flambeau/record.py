@@ -11,7 +11,8 @@ Note [Homes]
 A realised cell keeps its buffer (its home): NumPy arrays alias it. Writing to such a cell makes a
 pending node whose result the flush writes back into the home, after earlier readers of the old
 value. A cell whose memory is visible outside (`exposed`) is never left pending: an operation that
-reads or writes it flushes at once, so that both sides always see each other's writes.
+reads or writes it flushes at once, so that both sides always see each other's writes. A write of
+what was computed from the old value is recorded `together` with it, so that it is done in place.
 
 Note [Effects]
 What an effect does is seen elsewhere: a rank waits for this one's part of a collective whether or
@@ -109,10 +110,13 @@ sync = os.environ.get("FLAMBEAU_SYNC", "0") not in ("", "0")
 
 class _Thread(threading.local):
     """What a thread is doing: how deep it records rewriting material, who watches it record, who
-    sees its Python run (`compile`), and for whom it draws random numbers: count -> how many places
-    of the stream a draw takes (`func.vmap`)."""
+    sees its Python run (`compile`), for whom it draws random numbers: count -> how many places
+    of the stream a draw takes (`func.vmap`); how deep it is in `together`, and whether exposed
+    memory was used there."""
 
     tracing = 0
+    joined = 0
+    used = False
     compiling = False  # nodes are made by passes, not recorded
     watcher: Any = None
     observer: Any = None
@@ -245,7 +249,7 @@ def write(cell: Cell, node: Node, region: tuple[Any, ...] | None = None) -> None
     cell.version += 1
     _pending.append(cell)
     if cell.exposed is not None and is_exposed(cell):
-        flush()
+        settle_exposed()
     elif sync or len(_pending) >= _next_check:
         _bound()
 
@@ -312,6 +316,27 @@ class tracing:
 def settle() -> None:
     """Flush, unless bodies are being recorded as rewriting material."""
     if not thread.tracing:
+        flush()
+
+
+class together:
+    """What is recorded inside runs in one program, though it uses exposed memory: Note [Homes]."""
+
+    def __enter__(self) -> None:
+        thread.joined += 1
+
+    def __exit__(self, *exc: object) -> None:
+        thread.joined -= 1
+        if thread.used and not thread.joined:
+            thread.used = False
+            flush()
+
+
+def settle_exposed() -> None:
+    """Run what was just recorded to use exposed memory: now, or at the end of `together`."""
+    if thread.joined:
+        thread.used = True
+    else:
         flush()
 
 

@@ -120,7 +120,7 @@ def _plain(written: str = "", read: str = "") -> Callable[[_F], _F]:
                 given = signature.bind(*args, **kwargs).arguments
                 for name in names:
                     _refuse(body.__name__, given.get(name), name in written_names)
-            with no_grad():
+            with no_grad(), record.together():
                 return body(*args, **kwargs)
 
         return cast(_F, call)

@@ -191,7 +191,7 @@ def join(row: Any, dim: int, *tensors: Tensor) -> Tensor:
         exposed = exposed or record.is_exposed(x._cell)
     found = make(node, first._cell.device)
     if exposed:
-        record.flush()
+        record.settle_exposed()
     return found
 
 

@@ -261,7 +261,7 @@ def record_elementwise(op: Op, args: tuple[Any, ...]) -> Any:
     if track and modes.grad and op.differentiable and t.dtype.category >= 2:
         attach(op, args, {}, (t,))
     if exposed:
-        record.flush()
+        record.settle_exposed()
     if modes.inference:
         t._inference = True
     return t
@@ -531,7 +531,7 @@ def emit(
     src.extend(numbers)
     found = make(Node(op, tuple(src), attrs, shape, dtype), device or record_device())
     if exposed:
-        record.flush()
+        record.settle_exposed()
     if modes.inference:
         found._inference = True
     return found

@@ -91,7 +91,7 @@ def store(t: Tensor, value: Tensor) -> None:
     if (t if t._base is None else t._base)._unseen:
         t._cell.version -= 1
     if exposed:
-        record.flush()
+        record.settle_exposed()
 
 
 def _through_bits(t: Tensor, value: Node) -> Node:
@@ -256,7 +256,11 @@ def inplace_form(op: Op, call: Callable[..., Any], name: str) -> Callable[..., A
             and (op.vjp is None or op.parameters[0] in op.saves)
         ):
             given = _before_writing(input)
-        write_into(input, call(given, *args, **kwargs))
+        if input._cell.exposed is None:
+            write_into(input, call(given, *args, **kwargs))
+        else:
+            with record.together():
+                write_into(input, call(given, *args, **kwargs))
         return input
 
     write.__name__ = write.__qualname__ = name + "_"

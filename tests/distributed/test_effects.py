@@ -12,6 +12,7 @@ import flambeau.distributed as dist
 from flambeau import record
 from flambeau.distributed import functional as f
 from flambeau.distributed.transport.base import Call
+from flambeau.distributed.transport.local import Local
 from flambeau.passes.rematerialise import rematerialise
 from flambeau.passes.schedule import Task
 
@@ -149,6 +150,41 @@ class TestPlanning:
             assert found == ([3.0] * 3, [2.0 * rank] * 3, [4.0] * 3)
             assert same
             assert not copies
+
+    @pytest.mark.parametrize("seen", ["numpy", "from_numpy", "dlpack", "parts"])
+    def test_memory_that_others_see_is_reduced_where_it_lies(
+        self, seen: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        aliased = []
+        issue = Local.issue
+
+        def watched(self: Local, call: Call) -> Any:
+            if call.name == "all_reduce":
+                aliased.append(call.sources[0].ctypes.data == call.targets[0].ctypes.data)
+            return issue(self, call)
+
+        monkeypatch.setattr(Local, "issue", watched)
+
+        def program(rank: int) -> Any:
+            if seen == "from_numpy":
+                other = np.full(6, rank + 1.0, np.float32)
+                x = flambeau.from_numpy(other)
+            else:
+                x = flambeau.full((6,), float(rank)) + 1
+                other = np.from_dlpack(x) if seen == "dlpack" else x.numpy()
+            twice = x * 2  # reads the old value
+            place = x.data_ptr()
+            dist.all_reduce(x[1:3] if seen == "parts" else x)
+            assert other.ctypes.data == place == x.data_ptr()
+            return other.tolist(), x.tolist(), twice.tolist()
+
+        for rank, (other, own, twice) in enumerate(dist.spawn_local(2, program)):
+            wanted = [3.0] * 6
+            if seen == "parts":
+                wanted = [3.0 if k in (1, 2) else rank + 1.0 for k in range(6)]
+            assert other == own == wanted
+            assert twice == [2.0 * (rank + 1)] * 6
+        assert aliased == [seen != "parts"] * 2
 
     def test_what_is_under_way_is_not_dropped_for_memory(self) -> None:
         def program(rank: int) -> Any:

@@ -103,6 +103,26 @@ class TestNumPy:
         assert y.tolist() == [2.0, 2.0, 2.0]
         assert record.counters.flushes == flushes
 
+    def test_writes_of_what_was_read_are_done_in_place(self) -> None:
+        a = np.arange(1000.0)
+        t = flambeau.from_numpy(a)
+        flushes = record.counters.flushes
+        t.mul_(2.0)
+        assert not list(record._programs.values())[-1].copies
+        t[500:].add_(t[:500])
+        assert record.counters.flushes == flushes + 2
+        np.testing.assert_array_equal(a[:500], np.arange(500) * 2)
+        np.testing.assert_array_equal(a[500:], np.arange(500) * 4 + 1000)
+
+    def test_an_error_in_a_write_leaves_the_memory_alone(self) -> None:
+        a = np.ones(3)
+        t = flambeau.from_numpy(a)
+        with pytest.raises(IndexError):
+            t.index_add_(0, flambeau.tensor([5]), flambeau.ones(1, dtype=flambeau.float64))
+        assert not record.thread.joined
+        assert a.tolist() == t.tolist() == [1.0, 1.0, 1.0]
+        assert not record.thread.used
+
     def test_the_buffer_stays_over_in_place_operations(self) -> None:
         t = flambeau.zeros(100)
         address = t.data_ptr()
