@@ -1,19 +1,23 @@
 """Control flow over tensors, as torch's higher-order operations: branches, loops and scans.
 
 Functions run as ordinary Python where values are there; gradients flow through what ran. Where they
-are not (a tensor of an exported program, an example of a batch in `func.vmap`) a `cond` runs both
-branches and takes the values of one, and a loop whose length depends on a value is refused.
+are not (a tensor of an exported program, a step of a scan, an example of a batch in `func.vmap`),
+what they record becomes one operation with graphs inside: `cond` one that runs one of two graphs
+(of a batch both, since examples differ), `while_loop` one that runs a graph as long as it says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import flambeau
 from flambeau import record
 from flambeau.func.mapping import vmap
 from flambeau.ir.graph import dependents
+from flambeau.ir.symbol import SymInt
+from flambeau.ops.branches import Branches, endless
 from flambeau.ops.steps import steps
 from flambeau.pytree import tree_flatten, tree_unflatten
 from flambeau.tensor import Tensor
@@ -80,15 +84,16 @@ def cond(
     _leaves(operands, "operands")
     if isinstance(pred, bool) or not without_value(pred):
         return (true_fn if pred else false_fn)(*operands)
-    yes, spec = _leaves(true_fn(*operands), "the result of true_fn")
-    no, other = _leaves(false_fn(*operands), "the result of false_fn")
-    if spec != other:
-        raise RuntimeError(f"true_fn gives {spec}, but false_fn gives {other}")
-    _alike(yes, no, "true_fn", "false_fn")
-    choice = pred.reshape(())
-    return tree_unflatten(
-        [flambeau.where(choice, a, b) for a, b in zip(yes, no, strict=True)], spec
-    )
+    recording = Branches()
+    with recording:
+        (yes, spec), (no, other) = (
+            _leaves(fn(*operands), f"the result of {name}")
+            for fn, name in ((true_fn, "true_fn"), (false_fn, "false_fn"))
+        )
+        if spec != other:
+            raise RuntimeError(f"true_fn gives {spec}, but false_fn gives {other}")
+        _alike(yes, no, "true_fn", "false_fn")
+        return tree_unflatten(recording.made(pred, (yes, no)), spec)
 
 
 def while_loop(
@@ -99,7 +104,9 @@ def while_loop(
     Args:
         cond_fn: carried values -> a bool, or a bool tensor of one element.
         body_fn: carried values -> the next ones, of the same structure, shapes and dtypes.
-        carried_inputs: a tuple of tensors and integers, or of containers of them.
+        carried_inputs: a tuple of tensors and integers, or of containers of them. Where
+            `cond_fn` gives a value that is not there yet, integers become tensors, and the loop
+            has no gradient.
 
     Raises:
         RuntimeError: the body gives other shapes or dtypes.
@@ -116,17 +123,63 @@ def while_loop(
             f"Expect carried_inputs to be a tuple, but got {type(carried_inputs).__name__}"
         )
     carried = tuple(carried_inputs)
-    while cond_fn(*carried):
-        following = body_fn(*carried)
-        following = tuple(following) if isinstance(following, (tuple, list)) else (following,)
+    while True:
+        again = cond_fn(*carried)
+        if isinstance(again, Tensor) and without_value(again):
+            return _endless(again, cond_fn, body_fn, carried)
+        if not again:
+            return carried
         before, spec = tree_flatten(carried)
-        after, other = tree_flatten(following)
-        if spec != other:
-            raise RuntimeError(f"body_fn gives {other} for carried values {spec}")
         tensors = [t for t in before if isinstance(t, Tensor)]
+        after, carried = _following(body_fn, carried, spec)
         _alike([t for t in after if isinstance(t, Tensor)], tensors, "body_fn", "carried_inputs")
-        carried = following
-    return carried
+
+
+def _following(
+    body_fn: Callable[..., Any], carried: tuple[Any, ...], spec: Any
+) -> tuple[list[Any], tuple[Any, ...]]:
+    """The next carried values: leaves, and in their structure.
+
+    Raises:
+        RuntimeError: the structure is another one.
+    """
+    found = body_fn(*carried)
+    found = tuple(found) if isinstance(found, (tuple, list)) else (found,)
+    leaves, other = tree_flatten(found)
+    if spec != other:
+        raise RuntimeError(f"body_fn gives {other} for carried values {spec}")
+    return leaves, found
+
+
+def _endless(
+    again: Tensor,
+    cond_fn: Callable[..., Any],
+    body_fn: Callable[..., Any],
+    carried: tuple[Any, ...],
+) -> Any:
+    """A `while_loop` whose length is a value that will be there later."""
+    leaves, spec = tree_flatten(carried)
+    firsts = [t if isinstance(t, Tensor) else flambeau.tensor(t) for t in leaves]
+
+    def step(values: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        after, following = _following(body_fn, tree_unflatten(values, spec), spec)
+        after = [t if isinstance(t, Tensor) else flambeau.tensor(t) for t in after]
+        _alike(after, firsts, "body_fn", "carried_inputs")
+        return _choice(cond_fn(*following)), after
+
+    return tree_unflatten(endless(_choice(again), step, firsts), spec)
+
+
+def _choice(pred: Any) -> Tensor:
+    """What a condition says, as one bool.
+
+    Raises:
+        RuntimeError: it is neither a number nor a tensor of one element.
+    """
+    found: Tensor = flambeau.as_tensor(pred)
+    if found.numel() != 1:
+        raise RuntimeError(f"Expected cond_fn to give a bool or one element, but got {found}.")
+    return found.reshape(()).to(flambeau.bool)
 
 
 def scan(
@@ -225,7 +278,8 @@ def associative_scan(
             "generic": it is given values without `dim`.
 
     Returns:
-        The combinations, shaped as `xs`, in 2 log2(n) calls over whole tensors.
+        The combinations, shaped as `xs`, in 2 log2(n) calls over whole tensors; in an exported
+        program where n may change, in a scan over the values.
 
     Raises:
         ValueError: an unknown `combine_mode`, or sizes that differ.
@@ -242,13 +296,14 @@ def associative_scan(
             f"Combine_mode must either 'pointwise' or 'generic', but got {combine_mode}"
         )
     leaves, spec = _leaves(xs, "xs")
-    _length(leaves, dim, "associative_scan")
+    count = _length(leaves, dim, "associative_scan")
     values = [leaf.movedim(dim, 0) for leaf in leaves]
     if reverse:
         values = [v.flip(0) for v in values]
 
-    def combine(a: list[Tensor], b: list[Tensor]) -> list[Tensor]:
-        call = combine_fn if combine_mode == "pointwise" else vmap(combine_fn)
+    def combine(
+        a: list[Tensor], b: list[Tensor], call: Callable[..., Any] = combine_fn
+    ) -> list[Tensor]:
         found = call(tree_unflatten(a, spec), tree_unflatten(b, spec))
         parts, other = _leaves(found, "the result of combine_fn")
         if other != spec:
@@ -256,7 +311,11 @@ def associative_scan(
         _alike(parts, a, "combine_fn", "xs")
         return parts
 
-    found = _prefixes(combine, values)
+    if isinstance(count, SymInt):
+        found = _in_turn(combine, values, count)
+    else:
+        call = combine_fn if combine_mode == "pointwise" else vmap(combine_fn)
+        found = _prefixes(partial(combine, call=call), values)
     if reverse:
         found = [v.flip(0) for v in found]
     return tree_unflatten([v.movedim(0, dim) for v in found], spec)
@@ -281,6 +340,20 @@ def _prefixes(
         pairs = flambeau.stack([evens[: odds.shape[0]], odds], 1).flatten(0, 1)
         found.append(pairs if count % 2 == 0 else flambeau.cat([pairs, evens[-1:]]))
     return found
+
+
+def _in_turn(
+    combine: Callable[[list[Tensor], list[Tensor]], list[Tensor]], values: list[Tensor], count: int
+) -> list[Tensor]:
+    """Prefixes along dimension 0, one after another."""
+
+    def step(before: list[Tensor], parts: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        first, *value = parts
+        found = cond(first, lambda: value, lambda: combine(before, value))
+        return found, found
+
+    starts = flambeau.arange(count, device=values[0].device) == 0
+    return steps(step, [v[0] for v in values], [starts, *values], count)[1]
 
 
 def _length(leaves: Sequence[Tensor], dim: int, name: str) -> int:

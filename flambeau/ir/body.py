@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from itertools import chain
 from typing import Any
 
 from flambeau.ir.graph import COPY, INPUT, Graph, Node, below
@@ -115,10 +116,43 @@ def body_of(roots: Sequence[Node], inputs: Sequence[Node], start: int) -> tuple[
         The graph, and the nodes that are given to it behind `inputs`.
     """
     ends = set(inputs)
-    made: dict[Node, Node] = {}
-    given: list[Node] = []
     found = below(roots, ends)
     inside = _inside(found, ends, start)
+    return _cut(roots, found, inputs, lambda n: n in inside)
+
+
+def bodies_of(
+    branches: Sequence[Sequence[Node]], recorded: Callable[[Node], bool]
+) -> tuple[list[Body], list[Node]]:
+    """The graphs of several functions over the same inputs.
+
+    Args:
+        branches: the results of each.
+        recorded: which nodes belong to the graphs; what these read besides is given to them.
+
+    Returns:
+        The graphs, and the nodes that are given to all of them.
+    """
+
+    def inner(n: Node) -> bool:
+        return n.buffer is None and recorded(n)
+
+    found = [[n for n in below(roots, set()) if inner(n)] for roots in branches]
+    read = (s for nodes in found for n in nodes for s in n.src if type(s) is Node)
+    ends = [n for n in dict.fromkeys((*read, *chain(*branches))) if not inner(n)]
+    cuts = zip(branches, found, strict=True)
+    return [_cut(roots, nodes, ends, inner)[0] for roots, nodes in cuts], ends
+
+
+def _cut(
+    roots: Sequence[Node],
+    nodes: Sequence[Node],
+    inputs: Sequence[Node],
+    inside: Callable[[Node], bool],
+) -> tuple[Body, list[Node]]:
+    """The graph of those of some nodes that are `inside`, and what it is given behind `inputs`."""
+    made = {n: _input(k, n) for k, n in enumerate(inputs)}
+    given: list[Node] = []
 
     def value(n: Node) -> Node:
         if n not in made:
@@ -126,10 +160,8 @@ def body_of(roots: Sequence[Node], inputs: Sequence[Node], start: int) -> tuple[
             given.append(n)
         return made[n]
 
-    for k, n in enumerate(inputs):
-        made[n] = _input(k, n)
-    for n in found:
-        if n in inside and n not in ends:
+    for n in nodes:
+        if n not in made and inside(n):
             src = tuple(value(s) if type(s) is Node else s for s in n.src)
             made[n] = Node(n.op, src, n.attrs, n.shape, n.dtype)
     outputs = [value(n) for n in roots]
@@ -159,4 +191,4 @@ def _inside(nodes: Sequence[Node], ends: Collection[Node], start: int) -> set[No
     return inside | numeric
 
 
-__all__ = ["Body", "body_of"]
+__all__ = ["Body", "bodies_of", "body_of"]

@@ -1,4 +1,4 @@
-"""Control rows: operations that apply a graph again and again.
+"""Control rows: operations that apply graphs: again and again, or one of two.
 
 `_scan` is one node however many steps it takes. What records a step, and gradients, are in
 `ops/steps.py`; the CPU runs the program of the step (`runtime/stepping.py`), other targets take it
@@ -7,13 +7,17 @@ apart into steps.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
+from flambeau.device import cpu
+from flambeau.dtype import bool as bool_
 from flambeau.ir.body import Body
-from flambeau.ir.graph import Node
+from flambeau.ir.graph import Node, below
+from flambeau.ir.interpret import evaluate
 from flambeau.ops.rows import NAMES
-from flambeau.ops.table import composite
+from flambeau.ops.table import HOLE, composite, emit_many, expand_composite, primitive, specs_of
 from flambeau.tensor import Tensor, make
 
 
@@ -95,18 +99,148 @@ _scan.results(_scan_results)
 _scan.row.calls = True
 
 
-def _scan_flops(node: Node) -> int:
-    """Of all steps; operations of a float result count once an element."""
+def _once(node: Node, body: Body) -> int:
+    """Operations of a graph; those of a float result count once an element."""
     total = 0
-    for n in node.attrs[0].nodes:
+    for n in body.nodes:
         if n.op.flops is not None:
             total += n.op.flops(n)
         elif n.op.kind == "elementwise" and n.dtype.category == 2:
             total += n.numel
-    return int(total * node.attrs[1])
+    return int(total)
 
 
-_scan.flops(_scan_flops)
+_scan.flops(lambda node: _once(node, node.attrs[0]) * node.attrs[1])
+
+
+@composite(keep=True, method=False, public=False)
+def _cond(yes: Body, no: Body, pred: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
+    """One of two graphs applied: `yes(given)` where `pred` is true, else `no(given)`.
+
+    Args:
+        yes, no: graphs over `given` with results alike.
+        pred: bool, one element.
+        given: what either reads.
+
+    Returns:
+        The results. Taken apart, both are computed.
+    """
+    choice = pred.reshape(())
+    both = ([*body.over([t._node() for t in given])] for body in (yes, no))
+    device = pred._cell.device
+    return tuple(
+        NAMES["where"](choice, make(a, device), make(b, device)) for a, b in zip(*both, strict=True)
+    )
+
+
+def _cond_results(yes: Body, no: Body, pred: Tensor, *given: Tensor) -> tuple[Any, ...]:
+    """Shapes and dtypes, from the graphs'; also checks that the arguments fit them.
+
+    Raises:
+        RuntimeError: they do not.
+    """
+    for body in (yes, no):
+        if not isinstance(body, Body):
+            raise RuntimeError("a branch is a graph")
+        _fits("a branch", body, given, [t._shape for t in given])
+    if pred.dtype is not bool_ or pred.numel() != 1:
+        raise RuntimeError(f"branches are chosen by one bool, not by {pred.type()}")
+    if yes.specs != no.specs or not yes.specs:
+        raise RuntimeError(f"branches give {yes.specs} and {no.specs}")
+    return yes.specs
+
+
+_cond.results(_cond_results)
+_cond.row.calls = True
+_cond.flops(lambda node: max(_once(node, body) for body in node.attrs[:2]))
+
+
+@primitive("host", differentiable=False)
+def _while(row: Any, body: Body, pred: Tensor, carries: int, *given: Tensor) -> tuple[Tensor, ...]:
+    """A graph applied as long as it says: `while pred: pred, carried = body(carried, rest)`.
+
+    Args:
+        body: its inputs are the carried values and the rest of `given`; its results are whether
+            there is another step, and the next carried values.
+        pred: bool, one element: whether there is a first step.
+        carries: how many values are carried.
+        given: the first carried values; what is the same for all steps.
+
+    Returns:
+        The last carried values.
+    """
+    specs = _while_results(body, pred, carries, *given)
+    attrs = (body, HOLE, carries, *(HOLE for _ in given))
+    return emit_many(row, (pred, *given), attrs, specs)
+
+
+def _while_results(body: Body, pred: Tensor, carries: int, *given: Tensor) -> tuple[Any, ...]:
+    """Shapes and dtypes of the carried values; also checks that the arguments fit the graph.
+
+    Raises:
+        RuntimeError: they do not.
+    """
+    if not isinstance(body, Body) or type(carries) is not int or not 0 < carries <= len(given):
+        raise RuntimeError("a loop takes a graph, and carries some of what it is given")
+    _fits("a loop", body, given, [t._shape for t in given])
+    carried = tuple((n.shape, n.dtype) for n in body.given[:carries])
+    questions: list[Any] = [pred, *body.outputs[:1]]
+    for t in questions:
+        if t.dtype is not bool_ or math.prod(t.shape) != 1:
+            raise RuntimeError("a loop goes on as one bool says")
+    if body.specs[1:] != carried:
+        raise RuntimeError(f"a loop carries {carried}, but its step gives {body.specs[1:]}")
+    return carried
+
+
+def _fits(what: str, body: Body, given: Sequence[Tensor], shapes: Sequence[Any]) -> None:
+    """Refuse tensors of other shapes or dtypes than a graph's inputs.
+
+    Raises:
+        RuntimeError: they are.
+    """
+    if len(given) != body.inputs:
+        raise RuntimeError(f"{what} takes {body.inputs} values and is given {len(given)}")
+    for t, shape, n in zip(given, shapes, body.given, strict=True):
+        if t._shape != shape or shape != n.shape or t.dtype is not n.dtype:
+            raise RuntimeError(f"{what} takes {n.dtype}{list(n.shape)} and is given {t.type()}")
+
+
+def _while_reference(*given: Any) -> tuple[Any, ...]:
+    """The loop in NumPy: of arrays, then the row's attributes."""
+    start = next(k for k, a in enumerate(given) if isinstance(a, Body))
+    body, _, carries = given[start : start + 3]
+    pred, *arrays = given[:start]
+    carried, rest = arrays[:carries], arrays[carries:]
+    while pred.all():
+        known = dict(zip(body.given, [*carried, *rest], strict=True))
+        pred, *carried = _evaluated(body.outputs, known)
+    return tuple(carried)
+
+
+def _evaluated(outputs: Sequence[Node], known: dict[Node, Any]) -> list[Any]:
+    """Values in NumPy, of named rows by their bodies.
+
+    Args:
+        outputs: whose.
+        known: values that are there, to which others are added.
+    """
+    for n in below(outputs, set(known)):
+        if n in known:
+            continue
+        if n.buffer is not None:
+            known[n] = make(n, cpu)._array()
+        elif n.op.kind == "composite" and n.op.reference is None:
+            found = _evaluated(expand_composite(n), dict(known))
+            known[n] = found[0] if specs_of(n) is None else found
+        else:
+            known[n] = evaluate(n, [known[s] if type(s) is Node else s for s in n.src])
+    return [known[n] for n in outputs]
+
+
+_while.results(_while_results)
+_while.reference(_while_reference)
+_while.row.calls = True
 
 
 __all__ = ["applied"]

@@ -66,6 +66,10 @@ class Recording:
         """What the recorded nodes depend on that differs between the parts."""
         return self.inputs
 
+    def recorded(self, nodes: Sequence[Node]) -> set[Node]:
+        """Of nodes, those that are part of the recording."""
+        return dependents(nodes, self.ends())
+
     def take(self, count: int) -> int:
         """How many places of the stream of random numbers a draw of `count` takes."""
         raise NotImplementedError
@@ -85,7 +89,7 @@ class Recording:
             record.withheld.difference_update(self._own)
             start = self.start
             cells = [c for c in record._pending if c.node.order >= start and c.node.buffer is None]
-            inside = dependents([c.node for c in cells], self.ends())
+            inside = self.recorded([c.node for c in cells])
             wrong = [c for c in cells if c.node in inside and _older(c, start)]
             error = RuntimeError(self.refusal)
             record._fail(wrong, [c.node for c in wrong], error)

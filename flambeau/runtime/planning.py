@@ -25,7 +25,7 @@ from flambeau.passes.rematerialise import Again, Schedule, rematerialise
 from flambeau.passes.schedule import Task, schedule
 from flambeau.runtime.generation import Generated, generate, memory_read
 from flambeau.runtime.layout import Storage, place
-from flambeau.runtime.stepping import Stepping
+from flambeau.runtime.stepping import STEPPING, Stepping
 from flambeau.runtime.work import work_of
 
 #: Note [Costs] in `passes/rematerialise.py`: operations and bytes a second.
@@ -95,7 +95,7 @@ class Planning:
     def stepped(self, node: Node) -> Stepping:
         """How a node that runs programs does so: Note [Stepping]."""
         if node not in self.stepping:
-            self.stepping[node] = Stepping(node, self.inner)
+            self.stepping[node] = STEPPING[node.op.name](node, self.inner)
         return self.stepping[node]
 
     def inner(self, graph: Graph) -> Planning:

@@ -1,4 +1,4 @@
-"""Scans on the CPU: the program of a step, run again and again by a native loop.
+"""Rows that apply graphs, on the CPU: the program of a step, run again and again by a native loop.
 
 Note [Stepping]
 The body of a `_scan` is a program of its own. Its inputs and results are where they are for the
@@ -8,6 +8,9 @@ where they are results too, go from one of those to the next. All that changes f
 the table of addresses that a program is given, so that the loop fills it in, writes the addresses
 where kernels expect them, and runs the kernels. A body with library calls in it is run the same way
 from Python.
+
+The loop can look at a bit before each step. So a branch is a loop of at most one step, and a loop
+whose length depends on a value has a step that writes the bit.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from __future__ import annotations
 import ctypes
 import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +33,7 @@ from flambeau.size import contiguous_strides
 _LINE = 64
 _MOST_PROGRAMS = 256
 _EACH, _ALTERNATING = -1, 1  # masks of a place's number
+_ENDLESS = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -113,21 +117,64 @@ class Stage:
 
 
 class Stepping:
-    """How a scan's node is run.
+    """How a node that applies graphs runs their programs.
 
     Args:
-        node: of the `_scan`.
-        compiled: graph -> its program.
+        node: the node.
 
     Attributes:
-        scratch: bytes of temporary memory.
+        arena: bytes of the programs' temporary memory.
+        scratch: bytes of all temporary memory.
         native: whether the native loop runs it.
         raises: whether a step may end it with an error.
     """
 
-    def __init__(self, node: Node, compiled: Callable[[Graph], Any]) -> None:
-        body, self.steps, self.carries, self.slices, self.kept, self.reverse = node.attrs[:6]
+    def __init__(self, node: Node) -> None:
         self.node = node
+
+    def prepare(self, programs: list[Any], more: int = 0) -> None:
+        """Note what the stages run, and `more` bytes that they need besides."""
+        self.programs = programs
+        self.arena = _lines(max(p.arena_bytes for p in programs))
+        self.scratch = self.arena + more + _LINE
+        self.native = all(
+            not p.copies and (not p.parts or (len(p.parts) == 1 and type(p.parts[0]) is tuple))
+            for p in programs
+        )
+        self.raises = not self.native or any(p.codes for p in programs)
+        self.values = [np.zeros(p.value_count, np.int64) for p in programs]
+
+    def stages(self, program: Any) -> list[Stage]:
+        """What is run, one after another, in the memory that a program gives the node."""
+        raise NotImplementedError
+
+    def run(self, program: Any, values: Any) -> None:
+        """All of it from Python."""
+        for stage in self.stages_here:
+            stage.run(lambda at: program.place(at[0], values) + at[1])
+
+    def bind(self, program: Any) -> None:
+        """Note where the memory is in a program, for `run`."""
+        self.stages_here = self.stages(program)
+
+    def fail(self) -> None:
+        """Raise the error of the step that was run last."""
+        for p, values in zip(self.programs, self.values, strict=True):
+            if p.table[0]:  # those that ran without an error have left 0
+                p.fail(values, [])
+
+
+class Scan(Stepping):
+    """How a `_scan` is run.
+
+    Args:
+        node: the node.
+        compiled: graph -> its program.
+    """
+
+    def __init__(self, node: Node, compiled: Callable[[Graph], Any]) -> None:
+        super().__init__(node)
+        body, self.steps, self.carries, self.slices, self.kept, self.reverse = node.attrs[:6]
         self.body: Body = body
         given = body.given
         shapes = [n.shape for n in given]
@@ -137,22 +184,11 @@ class Stepping:
         for k in range(self.carries, self.carries + self.slices):
             strides[k] = strides[k][1:]
         self.lows = [_low(n.shape, st) for n, st in zip(given, strides, strict=True)]
-        self.step = _program(body, tuple(strides), compiled)
-        firsts = [_input(k, given[k].shape, given[k].dtype) for k in range(self.carries)]
-        copy = Body(firsts, firsts, self.carries)
-        own = tuple(_strides(s) for s in node.src[: self.carries])
-        self.start = _program(copy, own, compiled) if firsts else None
-        programs = [p for p in (self.start, self.step) if p is not None]
-        self.sizes = [-(-n.nbytes // _LINE) * _LINE for n in given[: self.carries]]
-        arena = max(p.arena_bytes for p in programs)
-        self.arena = -(-arena // _LINE) * _LINE
-        self.scratch = self.arena + 2 * sum(self.sizes) + _LINE
-        self.native = all(
-            not p.copies and (not p.parts or (len(p.parts) == 1 and type(p.parts[0]) is tuple))
-            for p in programs
-        )
-        self.raises = bool(self.step.codes) or not self.native
-        self.values = [np.zeros(p.value_count, np.int64) for p in programs]
+        programs = [_program(body, tuple(strides), compiled)]
+        if self.carries:
+            programs.insert(0, _copying(node.src[: self.carries], compiled))
+        self.sizes = [_lines(n.nbytes) for n in given[: self.carries]]
+        self.prepare(programs, 2 * sum(self.sizes))
 
     def stages(self, program: Any) -> list[Stage]:
         """What is run, one after another, in the memory that a program gives the node."""
@@ -189,24 +225,106 @@ class Stepping:
         ]
         arena = Slot((room, 0))
         slots = [arena, *before, *inputs[carries:], *after, *results]
-        found = [Stage(self.step, self.steps, slots, self.values[-1])]
-        if self.start is not None:
+        found = [Stage(self.programs[-1], self.steps, slots, self.values[-1])]
+        if carries:
             copies = [arena, *inputs[:carries], *before]
-            found.insert(0, Stage(self.start, 1, copies, self.values[0]))
+            found.insert(0, Stage(self.programs[0], 1, copies, self.values[0]))
         return found
 
-    def run(self, program: Any, values: Any) -> None:
-        """The whole scan from Python."""
-        for stage in self.stages_here:
-            stage.run(lambda at: program.place(at[0], values) + at[1])
 
-    def bind(self, program: Any) -> None:
-        """Note where the memory is in a program, for `run`."""
-        self.stages_here = self.stages(program)
+class Choice(Stepping):
+    """How a `_cond` is run: two programs, of which the gate lets one.
 
-    def fail(self) -> None:
-        """Raise the error of the step that was run last."""
-        self.step.fail(self.values[-1], [])
+    Args:
+        node: the node.
+        compiled: graph -> its program.
+    """
+
+    def __init__(self, node: Node, compiled: Callable[[Graph], Any]) -> None:
+        super().__init__(node)
+        strides = tuple(_strides(s) for s in node.src[1:])
+        self.prepare([_program(body, strides, compiled) for body in node.attrs[:2]])
+
+    def stages(self, program: Any) -> list[Stage]:
+        """What is run, one after another, in the memory that a program gives the node."""
+        pred, *given = self.node.src
+        results = [Slot((program.result(self.node, k), 0)) for k in range(len(self.node.attrs[-1]))]
+        slots = [Slot((program.workspace(self.node), 0)), *_read(program, given), *results]
+        gate = _read(program, [pred])[0].base
+        branches = zip(self.programs, self.values, (1, 0), strict=True)
+        return [Stage(p, 1, slots, values, gate, wanted) for p, values, wanted in branches]
+
+
+class Loop(Stepping):
+    """How a `_while` is run: carried values alternate between two places, and the gate is where the
+    step writes whether there is another; how many there were says where the last values are.
+
+    Args:
+        node: the node.
+        compiled: graph -> its program.
+    """
+
+    def __init__(self, node: Node, compiled: Callable[[Graph], Any]) -> None:
+        super().__init__(node)
+        body, _, self.carries = node.attrs[:3]
+        first, rest = node.src[: 1 + self.carries], node.src[1 + self.carries :]
+        carried = body.given[: self.carries]
+        own = [contiguous_strides(n.shape) for n in carried]
+        step = _program(body, (*own, *map(_strides, rest)), compiled)
+        last = _copying(carried, compiled)
+        self.sizes = [_lines(n.nbytes) for n in carried]
+        self.prepare([_copying(first, compiled), step, last], 2 * sum(self.sizes) + 2 * _LINE)
+
+    def stages(self, program: Any) -> list[Stage]:
+        """What is run, one after another, in the memory that a program gives the node."""
+        room = program.workspace(self.node)
+        gate, taken = (room, self.arena), (room, self.arena + _LINE)
+        place = self.arena + 2 * _LINE
+        places = [place + 2 * sum(self.sizes[:k]) for k in range(self.carries)]
+
+        def turn(first: int) -> list[Slot]:
+            both = zip(places, self.sizes, strict=True)
+            return [Slot((room, at), size, first, 1, _ALTERNATING) for at, size in both]
+
+        arena = Slot((room, 0))
+        given = _read(program, self.node.src)
+        firsts, rest = given[: 1 + self.carries], given[1 + self.carries :]
+        results = [Slot((program.result(self.node, k), 0)) for k in range(self.carries)]
+        begin, step, end = zip(self.programs, self.values, strict=True)
+        slots = [arena, *turn(0), *rest, Slot(gate), *turn(1)]
+        return [
+            Stage(begin[0], 1, [arena, *firsts, Slot(gate), *turn(0)], begin[1]),
+            Stage(step[0], _ENDLESS, slots, step[1], gate, 1, taken),
+            *(
+                Stage(end[0], 1, [arena, *turn(odd), *results], end[1], taken, odd)
+                for odd in (0, 1)
+            ),
+        ]
+
+
+#: How each row is run.
+STEPPING: dict[str, Callable[[Node, Callable[[Graph], Any]], Stepping]] = {
+    "_scan": Scan, "_cond": Choice, "_while": Loop,
+}  # fmt: skip
+
+
+def _lines(nbytes: int) -> int:
+    return -(-nbytes // _LINE) * _LINE
+
+
+def _read(program: Any, sources: Sequence[Node]) -> list[Slot]:
+    """Where sources are that are the same in every step."""
+    found = []
+    for s in sources:
+        store, offset, strides = program.memory(s)
+        found.append(Slot((store, offset + _low(s.shape, strides) * s.dtype.itemsize)))
+    return found
+
+
+def _copying(sources: Sequence[Node], compiled: Callable[[Graph], Any]) -> Any:
+    """The program that copies some sources."""
+    nodes = [_input(k, s.shape, s.dtype) for k, s in enumerate(sources)]
+    return _program(Body(nodes, nodes, len(nodes)), tuple(map(_strides, sources)), compiled)
 
 
 def _input(k: int, shape: tuple[int, ...], dtype: Any) -> Node:
@@ -253,4 +371,4 @@ def forget() -> None:
     _programs.clear()
 
 
-__all__ = ["Stage", "Stepping", "forget"]
+__all__ = ["STEPPING", "Stage", "Stepping", "forget"]

@@ -21,7 +21,7 @@ from typing import Any
 
 import flambeau
 from flambeau import nn
-from flambeau.control import scan
+from flambeau.control import cond, scan
 from flambeau.export import Dim, ExportError, export, load, save
 
 #: What calls of a program may raise.
@@ -31,7 +31,7 @@ _SECONDS = 300
 
 
 class Tagger(nn.Module):
-    """Some of everything: a lookup, a recurrence, attention, norms, a scan, sorting, slices."""
+    """Some of everything: a lookup, a recurrence, attention, norms, a scan, branches, sorting."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,6 +46,7 @@ class Tagger(nn.Module):
         y = self.norm(y.transpose(1, 2)).transpose(1, 2)
         z = self.attention(y, y, y, need_weights=False)[0]
         last, _ = scan(lambda c, v: ((c * 0.5 + v).tanh(), c), z[:, 0], z, dim=1)
+        last = cond(last.sum() > 0, lambda: last.exp() * z[:, -1], lambda: last - 1)
         return {
             "c": last,
             "p": (z.softmax(-1).cumsum(1)[:, ::2], z.sum()),

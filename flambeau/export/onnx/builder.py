@@ -242,28 +242,49 @@ class Builder:
         Returns:
             The last states, then the results.
         """
-        outer, sizes = self.nodes, dict(self._sizes)
-        self.nodes = []
         given = [self.new("step", dtype, shape) for _, dtype, shape in (*states, *inputs)]
-        following, results = body(given[: len(states)], given[len(states) :])
-        ends = [self.op("Identity", x, called="next") for x in (*following, *results)]
-        for end, (_, dtype, shape) in zip(ends, states, strict=False):
-            self.describe(end, dtype, shape)
-        graph = self.ir.Graph(given, ends, nodes=self.nodes, name=self.name("step"))
-        self.nodes, self._sizes = outer, sizes
+
+        def step() -> list[Any]:
+            following, results = body(given[: len(states)], given[len(states) :])
+            return [*following, *results]
+
+        graph = self.graph(given, step, [(dtype, shape) for _, dtype, shape in states])
+        more = len(graph.outputs) - len(states)
         ways = [int(reverse)]
         found = self.op(
             "Scan",
             *(x for x, _, _ in (*states, *inputs)),
-            outputs=len(ends),
+            outputs=len(graph.outputs),
             body=graph,
             num_scan_inputs=len(inputs),
             scan_input_axes=[axis] * len(inputs),
-            scan_output_axes=[axis] * len(results),
+            scan_output_axes=[axis] * more,
             scan_input_directions=ways * len(inputs),
-            scan_output_directions=ways * len(results),
+            scan_output_directions=ways * more,
         )
         return found if isinstance(found, tuple) else (found,)
+
+    def graph(
+        self,
+        given: Sequence[Any],
+        body: Callable[[], Sequence[Any]],
+        specs: Sequence[tuple[DType, Sequence[Any]]] = (),
+    ) -> Any:
+        """A graph inside this one, for an attribute of a node.
+
+        Args:
+            given: its inputs; it may read values of this graph that are there already, too.
+            body: writes its nodes; -> its results.
+            specs: dtypes and shapes of the first results.
+        """
+        outer, sizes = self.nodes, dict(self._sizes)
+        self.nodes = []
+        ends = [self.op("Identity", x, called="next") for x in body()]
+        for end, (dtype, shape) in zip(ends, specs, strict=False):
+            self.describe(end, dtype, shape)
+        graph = self.ir.Graph(given, ends, nodes=self.nodes, name=self.name("step"))
+        self.nodes, self._sizes = outer, sizes
+        return graph
 
     # -- constants ---------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Cells of recurrences: ONNX's LSTM, GRU and RNN, one a direction, and Scan for any graph.
+"""Cells of recurrences: ONNX's LSTM, GRU and RNN, one a direction.
 
 ONNX stacks weights by direction and orders gates its own way: input, output, forget, new for an
 LSTM; update, reset, new for a GRU, whose reset gate is applied after the product, as here, with
@@ -15,7 +15,7 @@ from flambeau.dtype import int32, int64
 from flambeau.export.onnx.builder import Builder
 from flambeau.export.onnx.cells import cell
 from flambeau.export.onnx.layers import arguments
-from flambeau.ir.graph import INPUT, Node, below
+from flambeau.ir.graph import Node
 
 #: Mode -> operator, attributes, and the gates in ONNX's order.
 _KINDS: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
@@ -88,22 +88,3 @@ def _held(b: Builder, given: dict[str, Any], states: Any, last: Any) -> Any:
     ends = b.op("Unsqueeze", b.value(given["lengths"]), b.ints([1]))
     alive = b.op("Less", steps, ends)
     return b.where(alive, states, b.value(given["hidden"]) if given["reverse"] else last)
-
-
-@cell("_scan")
-def _scan(b: Builder, node: Node) -> Any:
-    body, _, carries, slices, kept, reverse, *given = arguments(node)[: len(node.src) + 6]
-    sources = [Node(INPUT, (), (k,), n.shape, n.dtype) for k, n in enumerate(body.given)]
-    outs = body.over(sources)
-    for source, outer in zip(sources[carries + slices :], given[carries + slices :], strict=True):
-        b.set(source, b.value(outer))
-
-    def step(states: list[Any], parts: list[Any]) -> tuple[list[Any], list[Any]]:
-        for source, value in zip(sources, (*states, *parts), strict=False):
-            b.set(source, value)
-        b.write([n for n in below(outs, set(sources)) if n not in sources])
-        made = [b.value(n) for n in outs]
-        return made[:carries], [*made[carries:], *(states[k] for k in kept)]
-
-    values = [(b.value(x), s.dtype, s.shape) for x, s in zip(given, sources, strict=True)]
-    return b.steps(values[:carries], values[carries : carries + slices], step, 0, reverse)

@@ -23,6 +23,8 @@ _BY_RULE = (
     "_recurrent_layer",  # what the gates were is kept for the rule alone
     "nan_to_num",  # what it replaces has no derivative
     "_scan",  # `ops.steps` has its derivative
+    "_cond",  # `ops.branches` has its derivative
+    "_while",  # it has none
     "to_dtype",  # narrow results round
 )
 for _name in _BY_RULE:
