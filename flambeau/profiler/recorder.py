@@ -100,7 +100,7 @@ class Recorder(profile.Session):
         count = self.threads = threads.get_num_threads()
         self._table = np.zeros((count, 1 + 2 * _WORKER_SPANS), np.int64)
         runner.timed()  # compiled now rather than in the first program
-        threads.watch_workers(self._table.ctypes.data, count, _WORKER_SPANS, runner.clock_address())
+        threads.watch_workers(self._table.ctypes.data, count, _WORKER_SPANS)
         self.crowded = self._drain_if_full
         self.allocated = memory.memory_allocated()
         if self._with_memory:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from flambeau.runtime import cpuinfo
+from flambeau.runtime import cpuinfo, profile
 
 MAX_THREADS = 512
 
 # After spinning, a caller that waits for the last chunks yields this often, then sleeps.
 _YIELDS = 50
 
+# How many times longer than SPIN a worker spins at most; see Note [Thread pool].
+PATIENCE = 10
+
 # Byte offsets in @pool; what different threads write often lies on different pairs of cache lines.
 _WORD, _FN, _ARG, _N, _GRAIN, _RANGES, _PER = 0, 128, 136, 144, 152, 160, 168
 _LEFT, _BUSY, WORKERS, _WAITING, SPIN, HOOK = 256, 384, 512, 520, 528, 536
 # Of a profile: where workers note their times (null: nowhere), for how many workers, how many
-# times each, by which clock.
-TIMES, ROWS, CAPACITY, CLOCK = 544, 552, 560, 568
+# times each.
+TIMES, ROWS, CAPACITY = 544, 552, 560
+# In nanoseconds: a worker that slept for less would better have gone on spinning.
+NAP = 568
 _SLOTS, _SLOT = 1024, 512  # then a slot a worker; the caller (slot 0) sleeps there for the others:
 _NEXT, _SLEEPING, _MUTEX, _COND = 0, 128, 192, 256
 POOL_BYTES = _SLOTS + MAX_THREADS * _SLOT
@@ -46,6 +51,19 @@ declare i32 @pthread_mutex_unlock(ptr)
 declare i32 @pthread_cond_wait(ptr, ptr)
 declare i32 @pthread_cond_signal(ptr)
 declare i32 @sched_yield()
+declare i32 @clock_gettime(i32, ptr)
+
+; Nanoseconds by `profile.clock`.
+define i64 @fl_now() nounwind {{
+  %t = alloca [2 x i64], align 8
+  %r = call i32 @clock_gettime(i32 {profile.CLOCK}, ptr %t)
+  %s = load i64, ptr %t
+  %p = getelementptr i64, ptr %t, i64 1
+  %n = load i64, ptr %p
+  %ns = mul i64 %s, 1000000000
+  %sum = add i64 %ns, %n
+  ret i64 %sum
+}}
 
 define ptr @fl_pool_state() nounwind {{
   ret ptr @pool
@@ -161,13 +179,12 @@ plain:
   call void @work(i64 %worker)
   ret void
 timed:
-  %clock = load ptr, ptr {_at(CLOCK)}, align 8
   %capacity = load i64, ptr {_at(CAPACITY)}, align 8
   %pairs = shl i64 %capacity, 1
   %width = add i64 %pairs, 1
-  %begin = call i64 %clock()
+  %begin = call i64 @fl_now()
   call void @work(i64 %worker)
-  %end = call i64 %clock()
+  %end = call i64 @fl_now()
   %o = mul i64 %worker, %width
   %row = getelementptr i64, ptr %times, i64 %o
   %count = load i64, ptr %row, align 8
@@ -370,11 +387,14 @@ entry:
   %flag = getelementptr i8, ptr %s, i64 {_SLEEPING}
   %m = getelementptr i8, ptr %s, i64 {_MUTEX}
   %c = getelementptr i8, ptr %s, i64 {_COND}
+  %patience = alloca i64, align 8
+  %brief = load i64, ptr {_at(SPIN)}, align 8
+  store i64 %brief, ptr %patience, align 8
   br label %idle
 idle:
   %seen = phi i64 [-1, %entry], [%number, %late], [%number, %unneeded],
                   [%number, %leave], [%number, %signalled]
-  %spins = load i64, ptr {_at(SPIN)}, align 8
+  %spins = load i64, ptr %patience, align 8
   br label %spin
 spin:
   %k = phi i64 [0, %idle], [%k1, %pause]
@@ -390,6 +410,7 @@ pause:
   {_pause()}
   br label %spin
 sleep:
+  %from = call i64 @fl_now()
   %l0 = call i32 @pthread_mutex_lock(ptr %m)
   %x0 = atomicrmw xchg ptr %flag, i64 1 seq_cst
   br label %sleeping
@@ -407,7 +428,19 @@ doze:
 slept:
   store atomic i64 0, ptr %flag seq_cst, align 8
   %l2 = call i32 @pthread_mutex_unlock(ptr %m)
-  br i1 %gone, label %out, label %awake
+  br i1 %gone, label %out, label %rested
+rested:
+  %to = call i64 @fl_now()
+  %slept_ns = sub i64 %to, %from
+  %nap = load i64, ptr {_at(NAP)}, align 8
+  %early = icmp slt i64 %slept_ns, %nap
+  %tried = icmp ne i64 %spins, %brief
+  %vain = xor i1 %tried, true
+  %longer = and i1 %early, %vain
+  %long = mul i64 %brief, {PATIENCE}
+  %next_spins = select i1 %longer, i64 %long, i64 %brief
+  store i64 %next_spins, ptr %patience, align 8
+  br label %awake
 awake:
   %word = load atomic i64, ptr {_at(_WORD)} acquire, align 8
   %number = lshr i64 %word, 32

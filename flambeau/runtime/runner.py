@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from flambeau.runtime import jit, profile
+from flambeau.runtime import jit
 
 _IR = """
 define void @fl_patch(ptr %words, i64 %count, ptr %table, ptr %values) {
@@ -160,21 +160,6 @@ out:
 """
 
 
-_NOW_IR = f"""
-declare i32 @clock_gettime(i32, ptr)
-
-define i64 @fl_now() nounwind {{
- %t = alloca [2 x i64], align 8
- %r = call i32 @clock_gettime(i32 {profile.CLOCK}, ptr %t)
- %s = load i64, ptr %t
- %p = getelementptr i64, ptr %t, i64 1
- %n = load i64, ptr %p
- %ns = mul i64 %s, 1000000000
- %sum = add i64 %ns, %n
- ret i64 %sum
-}}
-"""
-
 _TIMED_IR = """
 declare i64 @fl_now()
 
@@ -224,20 +209,8 @@ def functions() -> tuple[Any, Callable[..., None], Callable[..., int]]:
 
 
 @functools.cache
-def _clock() -> Any:
-    return jit.load(_NOW_IR, "clock")
-
-
-def clock_address() -> int:
-    """The address of the native `i64 fl_now()`, which reads `profile.clock`."""
-    address: int = _clock().address("fl_now")
-    return address
-
-
-@functools.cache
 def timed() -> tuple[Any, Callable[..., int]]:
     """-> (the library, run(steps, first, last, error, times)), times in ns by `profile.clock`."""
-    jit.provide("fl_now", clock_address)
     library = jit.load(_TIMED_IR, "timed runner")
     pointer, word = ctypes.c_void_p, ctypes.c_int64
     return library, library.function("fl_run_timed", word, pointer, word, word, pointer, pointer)

@@ -13,7 +13,10 @@ and come back only when the pool stops.
   `grain` iterations from its own range first (so successive loops over the same rows find them
   in that core's cache), then from the others'.
 * A worker without work spins for some tens of microseconds, then sleeps on its own condition
-  variable. Workers that are needed and asleep are woken as a tree: each wakes two others.
+  variable. One that was soon woken spins ten times longer the next time, for being woken takes as
+  long as a short loop; one that spun for so long in vain goes back to the short time. So a thread
+  whose loops follow each other closely finds the workers ready, and one that rests has them
+  asleep. Workers that are needed and asleep are woken as a tree: each wakes two others.
 * One loop at a time uses the pool. A nested loop, and a loop of another Python thread meanwhile,
   run inline.
 * Threads start when the first loop needs them (also in a forked child, which inherits none):
@@ -82,6 +85,7 @@ class _Native:
             self.spins_per_second = 500 / min(timings)
         rate = self.spins_per_second if _pool.count <= cpuinfo.available_cpus() else 0.0
         self.field(pool_ir.SPIN).value = int(rate * _SPIN_SECONDS)
+        self.field(pool_ir.NAP).value = int(1e9 * _SPIN_SECONDS * (pool_ir.PATIENCE - 1))
 
 
 class _Pool:
@@ -115,10 +119,18 @@ def parallel_for_address() -> int:
         return _native().library.address("fl_parallel_for")
 
 
+def clock_address() -> int:
+    """The address of the native `i64 fl_now()`, which reads `profile.clock`."""
+    with jit.lock:
+        address: int = _native().library.address("fl_now")
+        return address
+
+
 jit.provide("fl_parallel_for", parallel_for_address)
+jit.provide("fl_now", clock_address)
 
 
-def watch_workers(address: int, rows: int = 0, capacity: int = 0, clock: int = 0) -> None:
+def watch_workers(address: int, rows: int = 0, capacity: int = 0) -> None:
     """Have workers note when they begin and end their share of a loop; nothing with address 0.
 
     Args:
@@ -126,12 +138,10 @@ def watch_workers(address: int, rows: int = 0, capacity: int = 0, clock: int = 0
             a count, then pairs of begin and end. It must stay until another call of this function.
         rows: threads the table has rows for.
         capacity: pairs a row has room for; what comes later is not noted.
-        clock: address of a native `i64 clock()`.
     """
     with _pool.lock, _held() as native:
         assert native is not None
         native.field(pool_ir.ROWS).value = rows
-        native.field(pool_ir.CLOCK).value = clock
         native.field(pool_ir.CAPACITY).value = capacity
         native.field(pool_ir.TIMES).value = address
 
