@@ -571,6 +571,10 @@ def exponential_(self: Tensor, lambd: _builtins.float = 1, *, generator: _Genera
     """Fill with exponential values of the given rate; -> self."""
 def eye(n: _builtins.int, m: _builtins.int | None = None, *, out: Any = None, dtype: _DType | None = None, layout: Any = None, device: Any = None, requires_grad: _builtins.bool = False) -> Tensor:
     """The identity matrix of size (n, m)."""
+def fake_quantize_per_channel_affine(input: Tensor, scale: Tensor, zero_point: Tensor, axis: _builtins.int, quant_min: _builtins.int, quant_max: _builtins.int) -> Tensor:
+    """`fake_quantize_per_tensor_affine` with a scale and zero point for each index of a dimension."""
+def fake_quantize_per_tensor_affine(input: Tensor, scale: Any, zero_point: Any, quant_min: _builtins.int, quant_max: _builtins.int) -> Tensor:
+    """What is left of values after they were quantised; the gradient goes straight through."""
 def feature_alpha_dropout(input: Tensor, p: _builtins.float = ..., train: _builtins.bool = False) -> Tensor:
     """`alpha_dropout` of whole channels: one draw for each (n, c) of (N, C, ..)."""
 def feature_alpha_dropout_(input: Tensor, p: _builtins.float = ..., train: _builtins.bool = False) -> Tensor:

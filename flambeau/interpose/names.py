@@ -17,6 +17,10 @@ from flambeau.interpose.standins.absent import ABSENT
 MODULES: dict[str, tuple[str, ...]] = {
     "torch._C._distributed_c10d": ("flambeau.distributed",),
     "torch._custom_ops": ("flambeau.library",),
+    "torch.ao.nn": ("flambeau.interpose.standins.package",),
+    "torch.ao.nn.quantized": ("flambeau.interpose.standins.package",),
+    "torch.ao.nn.quantized.dynamic": ("flambeau.ao.dynamic",),
+    "torch.quantization": ("flambeau.ao.quantization",),
     "torch._tensor": ("flambeau.tensor",),
     "torch.autograd.grad_mode": ("flambeau.autograd.grad_mode", "flambeau"),
     "torch.autograd.profiler": ("flambeau.profiler.autograd",),

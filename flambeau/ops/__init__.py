@@ -34,6 +34,7 @@ from flambeau.ops import (  # noqa: F401  (importing declares the rows)
     pooling,
     precision,
     products,
+    quantized,
     random,
     rearranging,
     recurrent,

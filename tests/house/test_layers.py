@@ -25,7 +25,7 @@ LAYERS = (
     "budget compile compiler deferred drawing explanation legacy library profiler random settings "
     "sharing",
     "control distributions func nn optim data utils amp distributed export archive unpickle "
-    "array_api checkpoint fx nested overrides safetensors serialization tensorboard testing fft "
+    "ao array_api checkpoint fx nested overrides safetensors serialization tensorboard testing fft "
     "linalg masked signal sparse special",
     "cli commands interpose __main__",
 )

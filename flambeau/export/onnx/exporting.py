@@ -15,7 +15,7 @@ import numpy as np
 
 from flambeau.export.dims import Dim
 from flambeau.export.exporting import export as export_program
-from flambeau.export.onnx import control, elementwise, indexing, layers, recurrent
+from flambeau.export.onnx import control, elementwise, indexing, layers, quantized, recurrent
 from flambeau.export.onnx.builder import Builder, OnnxExporterError, library
 from flambeau.export.onnx.cells import cell_of, reason
 from flambeau.export.onnx.running import check, run
@@ -34,7 +34,7 @@ OPSETS = {
 }  # fmt: skip
 DEFAULT_OPSET = 23
 _PACKAGE = str(Path(__file__).parents[2])
-_FAMILIES = (control, elementwise, indexing, layers, recurrent)
+_FAMILIES = (control, elementwise, indexing, layers, quantized, recurrent)
 #: Initializers of more bytes than this together do not fit in the file, with room for the rest.
 _MOST_INSIDE = (1 << 31) - (1 << 20)
 

@@ -18,8 +18,7 @@ ABSENT: dict[str, str] = {
     "torch._subclasses.fake_tensor": "FakeTensor FakeTensorMode",
     "torch.ao.quantization": (
         "DeQuantStub QConfig QuantStub convert default_observer default_weight_observer "
-        "default_per_channel_weight_observer fuse_modules fuse_modules_qat prepare prepare_qat "
-        "quantize_dynamic"
+        "default_per_channel_weight_observer fuse_modules fuse_modules_qat prepare prepare_qat"
     ),
     "torch.cuda": "Event ExternalStream Stream StreamContext CUDAGraph graph default_generators",
     "torch.distributed.algorithms.join": "Join Joinable JoinHook",

@@ -25,6 +25,10 @@ _BY_RULE = (
     "_scan",  # `ops.steps` has its derivative
     "_cond",  # `ops.branches` has its derivative
     "_while",  # it has none
+    "_dynamic_linear",  # straight through the rounding, as the three that follow
+    "_fake_quantize",
+    "fake_quantize_per_channel_affine",
+    "fake_quantize_per_tensor_affine",
     "to_dtype",  # narrow results round
 )
 for _name in _BY_RULE:
