@@ -7,6 +7,10 @@ multiplies the gates' cotangents of the step after by its columns of the weight,
 hidden state's cotangent, and goes on to its own gates; so there too a step waits once. The weight
 is packed once, a block's columns for all k side by side.
 
+States that are carried (an LSTM's cell state, and backward the cotangents of both) stay in the
+accumulator's type from step to step, also where tensors are bfloat16; first states are copied to
+row-major memory beforehand, so that a step reads them as it reads those of other steps.
+
 Shapes: gates (T, B, G * H), states (B, H), weight (G * H, H), results row-major; inputs may be
 strided.
 """
@@ -14,7 +18,7 @@ strided.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -27,8 +31,12 @@ from flambeau.kernels.gemm_micro import (
     Form,
     declarations,
     load_some,
+    load_stored,
+    narrow,
     rank_one_updates,
     store_some,
+    store_stored,
+    widen,
 )
 from flambeau.kernels.gemm_pack import pack
 from flambeau.kernels.matmul import form_of
@@ -39,12 +47,16 @@ from flambeau.runtime.cpuinfo import host_features
 WIDE = 2
 #: rows of a batch in one unit of parallel work
 ROWS = 24
+#: bytes that temporary values are aligned to
+LINE = 64
 #: multiply-adds below which a step is not shared among threads
 SERIAL = 1 << 16
 
 STATES = ("h0", "c0", "ghn", "gcn")
 SEQUENCES = ("x", "g")
-DENSE = ("out", "hn", "cn", "cells", "saved", "dx", "dinner", "dh0", "dc0", "panels")
+DENSE = ("out", "hn", "cn", "cells", "saved", "dx", "dinner", "dh0", "dc0", "panels", "first")
+#: Row-major, (B, H), in the accumulator's type: what is carried, by the result that it becomes.
+CARRIED = {"c": "cn", "dh": "dh0", "dc": "dc0"}
 
 
 @dataclass(frozen=True)
@@ -54,7 +66,7 @@ class Problem:
     Attributes:
         mode: a key of `ops.recurrent.GATES`.
         backward: whether these are the gradients.
-        dtype: f32 or f64.
+        dtype: f32, f64 or bf16.
         save: forward: whether what gradients need is kept.
         lengths: whether sequences have lengths of their own.
     """
@@ -76,6 +88,21 @@ class Problem:
         return GATES[self.mode][1]
 
     @property
+    def first(self) -> str | None:
+        """The first state that is read row-major, in the dtype of the tensors."""
+        if self.backward:
+            return {"gru": "h0", "lstm": "c0"}.get(self.mode)
+        return "h0"
+
+    @property
+    def carried(self) -> dict[str, str]:
+        """What is carried in the accumulator's type: its name -> where it comes from."""
+        lstm = self.mode == "lstm"
+        if self.backward:
+            return {"dh": "ghn", "dc": "gcn"} if lstm else {"dh": "ghn"}
+        return {"c": "c0"} if lstm else {}
+
+    @property
     def symbol(self) -> str:
         """The kernel's name."""
         way = "backward" if self.backward else "save" if self.save else "forward"
@@ -89,11 +116,11 @@ def fields() -> list[str]:
         names += [x, f"{x}_t", f"{x}_b", f"{x}_1"]
     for x in STATES:
         names += [x, f"{x}_b", f"{x}_1"]
-    return [*names, *DENSE]
+    return [*names, *DENSE, *CARRIED]
 
 
 FIELDS = fields()
-_POINTERS = frozenset((*SEQUENCES, *STATES, *DENSE, "w", "bias", "lengths"))
+_POINTERS = frozenset((*SEQUENCES, *STATES, *DENSE, *CARRIED, "w", "bias", "lengths"))
 
 
 def table(f: Function, *names: str) -> Words:
@@ -125,12 +152,12 @@ class Tile(Writer):
         offset = f_mul = self.f.mul(row, self.words[f"{x}_b"])
         if time is not None:
             offset = self.f.add(f_mul, self.f.mul(time, self.words[f"{x}_t"]))
-        return self.f.gep(self.form.acc, self.words[x], offset)
+        return self.f.gep(self.form.stored, self.words[x], offset)
 
     def given(self, x: str, start: str, unit: Value, vector: int) -> Typed:
         """A vector of an input from the start of its row, whatever its stride."""
         f, stride = self.f, self.words[f"{x}_1"]
-        at = f.gep(self.form.acc, start, f.mul(unit, stride))
+        at = f.gep(self.form.stored, start, f.mul(unit, stride))
         vec = self.form.vec
         with f.merge(f.cmp("eq", stride, 1), [vec], ["zeroinitializer"]) as values:
             values[0] = self.near(at, vector)
@@ -143,16 +170,34 @@ class Tile(Writer):
 
     def near(self, place: str, vector: int) -> str:
         """Neighbours at a place."""
-        return load_some(self.f, self.form, self.form.acc, place, self.present(vector))
+        form = self.form
+        found = load_some(self.f, form, form.stored, place, self.present(vector))
+        return widen(self.f, form, found, form.vl)
 
     def load(self, x: str, at: Value, vector: int) -> Typed:
-        """A vector of a row-major tensor."""
-        return self.cell.value(self.near(self.f.gep(self.form.acc, self.words[x], at), vector))
+        """A vector of a row-major tensor, or of what is carried."""
+        form = self.form
+        if x in CARRIED:
+            place = self.f.gep(form.acc, self.words[x], at)
+            found = load_some(self.f, form, form.acc, place, self.present(vector))
+            return self.cell.value(found)
+        return self.cell.value(self.near(self.f.gep(form.stored, self.words[x], at), vector))
 
     def store(self, value: Typed, x: str, at: Value, vector: int) -> None:
-        """Write a vector of a row-major tensor."""
-        place = self.f.gep(self.form.acc, self.words[x], at)
-        store_some(self.f, self.form, self.form.acc, value.name, place, self.present(vector))
+        """Write a vector of a row-major tensor, or of what is carried."""
+        form = self.form
+        kind, name = form.acc, value.name
+        if x not in CARRIED:
+            kind, name = form.stored, narrow(self.f, form, name, form.vl)
+        place = self.f.gep(kind, self.words[x], at)
+        store_some(self.f, form, kind, name, place, self.present(vector))
+
+    def before(self, x: str, start: str, past: Value, at: Value, vector: int) -> Typed:
+        """A state before this step: the first one where `start`, else what stands `past` in x."""
+        f, kind = self.f, self.form.stored
+        stored = f.gep(kind, self.words[x], f.add(past, at))
+        first = f.gep(kind, self.words["first"], at)
+        return self.cell.value(self.near(f.select(start, first, stored, "ptr"), vector))
 
     def choose(self, condition: str | None, a: Typed, b: Typed) -> Typed:
         """a where the row's sequence has this step, else b."""
@@ -161,11 +206,10 @@ class Tile(Writer):
         return self.cell.value(self.f.select(condition, a.name, b.name, self.form.vec))
 
 
-def tile_sizes(form: Form, vectors: int) -> list[int]:
-    """Rows of the tiles that cover any number of rows, given the vectors of a row."""
+def tile_rows(form: Form, vectors: int) -> int:
+    """Most rows of a tile, given the vectors of a row."""
     registers = 32 if form.vl * form.acc_size == 64 or form.mr == 12 else 16
-    most = max(1, min((registers - vectors - 2) // vectors, 8))
-    return [n for n in (8, 6, 4, 3, 2, 1) if n <= most]
+    return max(1, min((registers - vectors - 2) // vectors, 8))
 
 
 # Parameters of a tile: those of `rank_one_updates`, then the table, the step counted from the first
@@ -190,8 +234,8 @@ def forward_tile(form: Form, problem: Problem, rows: int, module: Module) -> str
     f = Function(f"tile{rows}", TILE, "void", "nounwind noinline")
     gates, lstm = problem.gates, problem.mode == "lstm"
     sums = rank_one_updates(f, form, rows, gates, False, form.vl * form.acc_size)
-    names = ["B", "H", "x", "x_t", "x_b", "x_1", "h0", "h0_b", "h0_1", "out", "saved"]
-    names += ["c0", "c0_b", "c0_1", "cells", "cn", "bias", "bias_1", "lengths", "lengths_1"]
+    names = ["B", "H", "x", "x_t", "x_b", "x_1", "out", "first", "saved", "c", "cells"]
+    names += ["bias", "bias_1", "lengths", "lengths_1"]
     words = table(f, *names)
     tile = Tile(f, form, words, module, f.sub(words["H"], "%first"))
     w, start = tile.cell, f.cmp("eq", "%step", 0)
@@ -203,16 +247,7 @@ def forward_tile(form: Form, problem: Problem, rows: int, module: Module) -> str
         with f.merge(f.op(f"xor i1 {none}, true"), [form.vec], [zero]) as values:
             values[0] = tile.given("bias", words["bias"], "%first", 0).name
         bias = w.value(values[0])
-
-    def state_before(first: str, x: str, row: Value) -> Typed:
-        """A state before this step: the given one, or what an earlier step stored."""
-        stored = f.add(f.mul(row, words["H"]), "%first")
-        if x != "cn":
-            stored = f.add(stored, f.mul("%before", state))
-        with f.merge(start, [form.vec], [tile.load(x, f.select(start, 0, stored), 0).name]) as v:
-            v[0] = tile.given(first, tile.row_of(first, row, None), "%first", 0).name
-        return w.value(v[0])
-
+    past = f.mul("%before", state)
     for i in range(rows):
         row = f.add("%row", i)
         at = f.add(f.mul(row, words["H"]), "%first")
@@ -220,16 +255,18 @@ def forward_tile(form: Form, problem: Problem, rows: int, module: Module) -> str
         x_row = tile.row_of("x", row, "%time")
         x = [tile.given("x", x_row, f.add("%first", f.mul(words["H"], k)), 0) for k in range(gates)]
         needs_hidden = problem.mode == "gru" or alive is not None
-        h = state_before("h0", "out", row) if needs_hidden else w.number(0.0)
-        kept = "cells" if problem.save else "cn"
-        c = state_before("c0", kept, row) if lstm else w.number(0.0)
+        h = tile.before("out", start, past, at, 0) if needs_hidden else w.number(0.0)
+        c = tile.load("c", at, 0) if lstm else w.number(0.0)
         found = recurrent_cells.FORWARD[problem.mode](
             w, x, [w.value(s) for s in sums[i]], h, c, bias
         )
         now = f.add(at, f.mul("%time", state))
         tile.store(tile.choose(alive, found.hidden, h), "out", now, 0)
         if found.cell is not None:
-            tile.store(tile.choose(alive, found.cell, c), kept, now if problem.save else at, 0)
+            c = tile.choose(alive, found.cell, c)
+            tile.store(c, "c", at, 0)
+            if problem.save:
+                tile.store(c, "cells", now, 0)
         if problem.save:
             line = f.add(f.mul("%time", words["B"]), row)
             for k, value in enumerate(found.saved):
@@ -250,10 +287,10 @@ def backward_tile(form: Form, problem: Problem, rows: int, product: bool, module
     sums: list[list[str]] = []
     if product:
         sums = rank_one_updates(f, form, rows, WIDE, False, form.vl * form.acc_size)
-    names = ["T", "B", "H", "out", "dx", "dh0", "h0", "h0_b", "h0_1", "lengths", "lengths_1"]
-    names += ["g", "g_t", "g_b", "g_1", "ghn", "ghn_b", "ghn_1", "saved"]
+    names = ["T", "B", "H", "out", "dx", "dh", "first", "lengths", "lengths_1"]
+    names += ["g", "g_t", "g_b", "g_1", "saved"]
     if lstm:
-        names += ["cells", "dc0", "c0", "c0_b", "c0_1", "gcn", "gcn_b", "gcn_1"]
+        names += ["cells", "dc"]
     if gru:
         names.append("dinner")
     words = table(f, *names)
@@ -265,20 +302,13 @@ def backward_tile(form: Form, problem: Problem, rows: int, product: bool, module
     earliest = f.cmp("eq", f.add("%step", 1), words["T"])
     has_g = f.op(f"icmp ne ptr {words['g']}, null")
 
-    def optional(condition: str, read: Any) -> Typed:
-        with f.merge(condition, [vec], ["zeroinitializer"]) as values:
-            values[0] = read().name
-        return w.value(values[0])
+    past = f.mul("%before", state)
 
-    def last(x: str, row: Value, unit: Value, v: int) -> Typed:
-        """The cotangent of a last state, if there is one."""
-        some = f.op(f"icmp ne ptr {words[x]}, null")
-        return optional(some, lambda: tile.given(x, tile.row_of(x, row, None), unit, v))
-
-    def before(first: str, x: str, row: Value, at: Value, unit: Value, v: int) -> Typed:
-        stored = f.select(earliest, 0, f.add(at, f.mul("%before", state)))
-        with f.merge(earliest, [vec], [tile.load(x, stored, v).name]) as values:
-            values[0] = tile.given(first, tile.row_of(first, row, None), unit, v).name
+    def given(row: Value, unit: Value, v: int) -> Typed:
+        """The cotangent of a hidden state, if there is one."""
+        start = tile.row_of("g", row, "%time")
+        with f.merge(has_g, [vec], ["zeroinitializer"]) as values:
+            values[0] = tile.given("g", start, unit, v).name
         return w.value(values[0])
 
     for i in range(rows):
@@ -289,27 +319,26 @@ def backward_tile(form: Form, problem: Problem, rows: int, product: bool, module
             if product:
                 dh = w.value(sums[i][v])
                 if carried:
-                    dh = w.add(dh, tile.load("dh0", at, v))
+                    dh = w.add(dh, tile.load("dh", at, v))
             else:
-                dh = last("ghn", row, unit, v)
+                dh = tile.load("dh", at, v)
             tag = f.fresh("end")
             f.branch(ended, f"{tag}.first", f"{tag}.step")
             f.label(f"{tag}.first")
-            tile.store(dh, "dh0", at, v)
+            tile.store(dh, "dh", at, v)
             f.jump(f"{tag}.done")
             f.label(f"{tag}.step")
-            g_row = tile.row_of("g", row, "%time")
-            dh = w.add(dh, optional(has_g, lambda r=g_row, u=unit, k=v: tile.given("g", r, u, k)))
+            dh = w.add(dh, given(row, unit, v))
             zero = w.number(0.0)
             alive = _alive(f, problem, words, row)
             now = f.add(at, f.mul("%time", state))
             h = tile.load("out", now, v)
-            h_before = before("h0", "out", row, at, unit, v) if gru else zero
+            h_before = tile.before("out", earliest, past, at, v) if gru else zero
             dc = c = c_before = zero
             if lstm:
-                dc = tile.load("dc0", at, v) if product else last("gcn", row, unit, v)
+                dc = tile.load("dc", at, v)
                 c = tile.load("cells", now, v)
-                c_before = before("c0", "cells", row, at, unit, v)
+                c_before = tile.before("cells", earliest, past, at, v)
             line = f.add(f.mul("%time", words["B"]), row)
 
             def part(x: str, k: int, of: int, line: Value = line, unit: Value = unit) -> Value:
@@ -329,9 +358,9 @@ def backward_tile(form: Form, problem: Problem, rows: int, product: bool, module
                     tile.store(tile.choose(alive, value, zero), "dinner", place, v)
             if carried:
                 through = found.through if found.through is not None else zero
-                tile.store(tile.choose(alive, through, dh), "dh0", at, v)
+                tile.store(tile.choose(alive, through, dh), "dh", at, v)
             if found.cell is not None:
-                tile.store(tile.choose(alive, found.cell, dc), "dc0", at, v)
+                tile.store(tile.choose(alive, found.cell, dc), "dc", at, v)
             f.jump(f"{tag}.done")
             f.label(f"{tag}.done")
     f.ret()
@@ -342,14 +371,30 @@ def backward_tile(form: Form, problem: Problem, rows: int, product: bool, module
 
 
 def _cover(
-    f: Function, sizes: list[int], start: Value, stop: Value, write: Callable[[int, Value], None]
+    f: Function, most: int, start: Value, stop: Value, write: Callable[[int, Value], None]
 ) -> None:
-    """write(rows, row) for tiles of those sizes that cover rows [start, stop)."""
-    for rows in sizes:
-        end = f.add(start, f.mul(f.udiv(f.sub(stop, start), rows), rows))
-        with f.loop(end, start=start, step=rows) as loop:
-            write(rows, loop.index)
+    """write(rows, row) for tiles that cover rows [start, stop), as few and equal as can be."""
+    rows = f.sub(stop, start)
+    tiles = f.ceildiv(rows, most)
+    least, larger = f.udiv(rows, tiles), f.urem(rows, tiles)
+    for size in range(most, 0, -1):
+        others = f.select(f.cmp("eq", least, size), f.sub(tiles, larger), 0)
+        count = f.select(f.cmp("eq", least, size - 1), larger, others)
+        end = f.add(start, f.mul(count, size))
+        with f.loop(end, start=start, step=size) as loop:
+            write(size, loop.index)
         start = end
+
+
+def _depth(form: Form, problem: Problem, units: Value, f: Function) -> Value:
+    """Slots of a product's sums."""
+    elements = f.mul(units, problem.gates) if problem.backward else units
+    return f.udiv(elements, form.step)
+
+
+def _chunk(f: Function, batch: Value) -> Value:
+    """Rows of a batch in one unit of parallel work, as equal as can be."""
+    return f.ceildiv(batch, f.ceildiv(batch, ROWS))
 
 
 def step_task(form: Form, problem: Problem) -> str:
@@ -363,13 +408,14 @@ def step_task(form: Form, problem: Problem) -> str:
     f.do(f"%t = getelementptr i8, ptr {t}, i64 0")
     step = f.load("i64", f.gep("i64", "%frame", 1), 8)
     size, gates = form.acc_size, problem.gates
-    names = ["T", "B", "H", "reverse", "out", "panels"]
-    names += ["dx"] if problem.backward else ["h0", "h0_b", "h0_1"]
+    names = ["T", "B", "H", "reverse", "out", "first", "panels"]
+    names += ["dx"] if problem.backward else []
     if problem.backward and problem.mode == "gru":
         names.append("dinner")
     words = table(f, *names)
     steps, batch, units = words["T"], words["B"], words["H"]
-    chunks = f.ceildiv(batch, ROWS)
+    rows = _chunk(f, batch)
+    chunks = f.ceildiv(batch, rows)
     last = f.sub(steps, 1)
     reverse = f.cmp("ne", words["reverse"], 0)
     # the step's place in the recurrence, and the times of it and of the one before
@@ -381,35 +427,30 @@ def step_task(form: Form, problem: Problem) -> str:
     time, before = time_of(place), time_of(f.sub(place, 1))
     vectors = WIDE if problem.backward else gates
     block = (WIDE if problem.backward else 1) * form.vl
-    depth = f.mul(units, gates) if problem.backward else units
+    depth = _depth(form, problem, units, f)
     panel = f.mul(depth, vectors * form.vl * size)
     state = f.mul(batch, units)
-    row_step: Value
-    col_step: Value
+    row_step = f.mul(depth, size)
     if problem.backward:
         # the gates' cotangents of the step that was processed before
         after = time_of(f.add(place, 1))
         inner = words["dinner" if problem.mode == "gru" else "dx"]
-        source = f.gep(form.acc, inner, f.mul(after, f.mul(state, gates)))
-        row_step, col_step = f.mul(depth, size), size
+        source = f.gep(form.stored, inner, f.mul(after, f.mul(state, gates)))
     else:
-        start = f.cmp("eq", step, 0)
-        stored = f.gep(form.acc, words["out"], f.select(start, 0, f.mul(before, state)))
-        source = f.select(start, words["h0"], stored, "ptr")
-        row_step = f.mul(f.select(start, words["h0_b"], units), size)
-        col_step = f.mul(f.select(start, words["h0_1"], 1), size)
+        stored = f.gep(form.stored, words["out"], f.mul(before, state))
+        source = f.select(f.cmp("eq", step, 0), words["first"], stored, "ptr")
     with f.loop("%end", start="%begin") as unit:
         number = f.udiv(unit.index, chunks)
         first = f.mul(number, block)
-        low = f.mul(f.urem(unit.index, chunks), ROWS)
-        high = f.min(f.add(low, ROWS), batch)
+        low = f.mul(f.urem(unit.index, chunks), rows)
+        high = f.min(f.add(low, rows), batch)
         columns = f.gep("i8", words["panels"], f.mul(panel, number))
 
-        def call(suffix: str, rows: int, row: Value, at: Any = (first, columns)) -> None:
+        def call(suffix: str, count: int, row: Value, at: Any = (first, columns)) -> None:
             a = f.gep("i8", source, f.mul(row, row_step))
             f.do(
-                f"call void @tile{rows}{suffix}(i64 {depth}, ptr {a}, i64 {row_step}, "
-                f"i64 {col_step}, ptr {at[1]}, i64 {vectors * form.vl * size}, ptr %t, "
+                f"call void @tile{count}{suffix}(i64 {depth}, ptr {a}, i64 {row_step}, "
+                f"i64 {size}, ptr {at[1]}, i64 {vectors * form.vl * size}, ptr %t, "
                 f"i64 {step}, i64 {time}, i64 {before}, i64 {row}, i64 {at[0]})"
             )
 
@@ -421,7 +462,7 @@ def step_task(form: Form, problem: Problem) -> str:
                 call("_last", 1, row.index)
             f.jump(f"{tag}.done")
             f.label(f"{tag}.other")
-        _cover(f, tile_sizes(form, vectors), low, high, partial(call, ""))
+        _cover(f, tile_rows(form, vectors), low, high, partial(call, ""))
         f.label(f"{tag}.done")
     f.ret()
     return f.text()
@@ -433,14 +474,15 @@ def pack_task(form: Form, problem: Problem) -> str:
     f = Function("pack_panels", params, "void", "nounwind noinline")
     words = table(f, "H", "w", "w_r", "w_c", "panels")
     units, gates, size, lanes = words["H"], problem.gates, form.acc_size, form.vl
+    slots = _depth(form, problem, units, f)
     with f.loop("%end", start="%begin") as block:
         if problem.backward:
             wide = WIDE * lanes
             depth = f.mul(units, gates)
             first = f.mul(block.index, wide)
             count = f.min(f.sub(units, first), wide)
-            source = f.gep(form.acc, words["w"], f.mul(first, words["w_c"]))
-            to = f.gep("i8", words["panels"], f.mul(f.mul(depth, wide * size), block.index))
+            source = f.gep(form.stored, words["w"], f.mul(first, words["w_c"]))
+            to = f.gep("i8", words["panels"], f.mul(f.mul(slots, wide * size), block.index))
             f.do(
                 f"call void @pack{wide}(ptr {source}, i64 {words['w_c']}, i64 {words['w_r']}, "
                 f"i64 {count}, i64 {depth}, ptr {to})"
@@ -449,10 +491,10 @@ def pack_task(form: Form, problem: Problem) -> str:
             first = f.mul(block.index, lanes)
             count = f.min(f.sub(units, first), lanes)
             whole = gates * lanes * size
-            to = f.gep("i8", words["panels"], f.mul(f.mul(units, whole), block.index))
+            to = f.gep("i8", words["panels"], f.mul(f.mul(slots, whole), block.index))
             for k in range(gates):
                 row = f.add(first, f.mul(units, k))
-                source = f.gep(form.acc, words["w"], f.mul(row, words["w_r"]))
+                source = f.gep(form.stored, words["w"], f.mul(row, words["w_r"]))
                 f.do(
                     f"call void @pack{lanes}_{gates * lanes}(ptr {source}, i64 {words['w_r']}, "
                     f"i64 {words['w_c']}, i64 {count}, i64 {units}, "
@@ -463,37 +505,87 @@ def pack_task(form: Form, problem: Problem) -> str:
 
 
 def entry(form: Form, problem: Problem) -> str:
-    """void symbol(t): pack the weight, then step after step; the last states at the end."""
+    """void symbol(t): pack the weight, copy first states, then step after step; last states."""
     f = Function(problem.symbol, [("ptr", "t")], linkage="")
-    names = ["T", "B", "H", "reverse", "out", "hn", "cn", "cells"]
-    words = table(f, *names)
+    names = ["T", "B", "H", "reverse", "out", "hn", "first"]
+    for name, source in {**problem.carried, "first": problem.first}.items():
+        if source is not None:
+            names += [name, source, f"{source}_b", f"{source}_1"]
+    names += [CARRIED[name] for name in problem.carried]
+    words = table(f, *dict.fromkeys(names))
     steps, batch, units = words["T"], words["B"], words["H"]
     vectors = WIDE if problem.backward else problem.gates
     block = (WIDE if problem.backward else 1) * form.vl
     blocks = f.ceildiv(units, block)
     f.do(f"call void @fl_parallel_for(ptr @pack_panels, ptr %t, i64 {blocks}, i64 1)")
+
+    def copy(source: str, to: str, kind: str) -> None:
+        strides = f"i64 {words[source + '_b']}, i64 {words[source + '_1']}"
+        given = f"ptr {words[source]}, {strides}, ptr {words[to]}"
+        f.do(f"call void @first_{kind}({given}, i64 {batch}, i64 {units})")
+
+    if problem.first is not None:
+        copy(problem.first, "first", "stored")
+    for name, source in problem.carried.items():
+        copy(source, name, "carried")
     frame = f.alloca("i64", 2, 16)
     f.store("ptr", "%t", frame, 8)
-    parts = f.mul(blocks, f.ceildiv(batch, ROWS))
-    depth = f.mul(units, problem.gates) if problem.backward else units
-    work = f.mul(f.mul(f.min(batch, ROWS), depth), vectors * form.vl)
+    chunk = _chunk(f, batch)
+    parts = f.mul(blocks, f.ceildiv(batch, chunk))
+    work = f.mul(f.mul(chunk, _depth(form, problem, units, f)), vectors * form.vl)
     grain = f.ceildiv(SERIAL, work)
     count = f.add(steps, 1) if problem.backward else steps
     with f.loop(count) as step:
         f.store("i64", step.index, f.gep("i64", frame, 1), 8)
         f.do(f"call void @fl_parallel_for(ptr @step, ptr {frame}, i64 {parts}, i64 {grain})")
+    total = f.mul(batch, units)
     if not problem.backward:
-        state = f.mul(f.mul(batch, units), form.acc_size)
-        last = f.select(f.cmp("ne", words["reverse"], 0), 0, f.mul(f.sub(steps, 1), state))
-        pairs = [("out", "hn")]
-        if problem.mode == "lstm" and problem.save:
-            pairs.append(("cells", "cn"))
-        for source, to in pairs:
-            at = f.gep("i8", words[source], last)
-            f.do(
-                f"call void @llvm.memcpy.p0.p0.i64(ptr {words[to]}, ptr {at}, i64 {state}, "
-                "i1 false)"
-            )
+        size = f.mul(total, form.stored_size)
+        last = f.select(f.cmp("ne", words["reverse"], 0), 0, f.mul(f.sub(steps, 1), size))
+        at = f.gep("i8", words["out"], last)
+        f.do(f"call void @llvm.memcpy.p0.p0.i64(ptr {words['hn']}, ptr {at}, i64 {size}, i1 false)")
+    if form.widened:
+        for name in problem.carried:
+            result = words[CARRIED[name]]
+            f.do(f"call void @last_carried(ptr {words[name]}, ptr {result}, i64 {total})")
+    f.ret()
+    return f.text()
+
+
+def first_state(form: Form, wide: bool) -> str:
+    """void first_stored(p, p_b, p_1, to, rows, units): a state to row-major memory; zeros if null.
+
+    As `first_carried` what is written has the accumulator's type.
+    """
+    params = [("ptr", "p"), ("i64", "p_b"), ("i64", "p_1"), ("ptr", "to")]
+    params += [("i64", "rows"), ("i64", "units")]
+    name, kind, size = "first_stored", form.stored, form.stored_size
+    if wide:
+        name, kind, size = "first_carried", form.acc, form.acc_size
+    f = Function(name, params, "void", "nounwind noinline")
+    some = f.op("icmp ne ptr %p, null")
+    with f.when(f.op(f"xor i1 {some}, true")):
+        count = f.mul(f.mul("%rows", "%units"), size)
+        f.do(f"call void @llvm.memset.p0.i64(ptr %to, i8 0, i64 {count}, i1 false)")
+        f.ret()
+    with f.loop("%rows") as row, f.loop("%units") as unit:
+        at = f.add(f.mul(row.index, "%p_b"), f.mul(unit.index, "%p_1"))
+        place = f.gep(form.stored, "%p", at)
+        to = f.gep(kind, "%to", f.add(f.mul(row.index, "%units"), unit.index))
+        value = (
+            load_stored(f, form, place, 1) if wide else f.load(form.stored, place, form.stored_size)
+        )
+        f.store(kind, value, to, size)
+    f.ret()
+    return f.text()
+
+
+def last_carried(form: Form) -> str:
+    """void last_carried(p, to, n): what was carried, as the tensors' dtype has it."""
+    f = Function("last_carried", [("ptr", "p"), ("ptr", "to"), ("i64", "n")], "void", "nounwind")
+    with f.loop("%n") as loop:
+        value = f.load(form.acc, f.gep(form.acc, "%p", loop.index), form.acc_size)
+        store_stored(f, form, value, f.gep(form.stored, "%to", loop.index), 1)
     f.ret()
     return f.text()
 
@@ -505,7 +597,7 @@ def load_apart(form: Form) -> str:
     room = f.alloca(form.vec, align=64)
     f.store(form.vec, "zeroinitializer", room, 64)
     with f.loop("%n") as loop:
-        x = f.load(form.acc, f.gep(form.acc, "%p", f.mul(loop.index, "%stride")), form.acc_size)
+        x = load_stored(f, form, f.gep(form.stored, "%p", f.mul(loop.index, "%stride")), 1)
         f.store(form.acc, x, f.gep(form.acc, room, loop.index), form.acc_size)
     f.ret(f"{form.vec} {f.load(form.vec, room, 64)}")
     return f.text()
@@ -513,23 +605,25 @@ def load_apart(form: Form) -> str:
 
 def module_text(problem: Problem, features: frozenset[str]) -> str:
     """LLVM IR of the module that defines a problem's kernel, called with a table of words."""
-    form = replace(form_of(problem.dtype, features), pairs=False)
+    form = form_of(problem.dtype, features)
     module = Module()
     lanes = form.vl
-    parts = [declarations(form), load_apart(form)]
+    parts = [declarations(form), load_apart(form), last_carried(form)]
+    parts += [first_state(form, wide) for wide in (False, True)]
     if problem.backward:
         parts += [pack(form, WIDE * lanes), backward_tile(form, problem, 1, False, module)]
-        for rows in tile_sizes(form, WIDE):
+        for rows in range(tile_rows(form, WIDE), 0, -1):
             parts.append(backward_tile(form, problem, rows, True, module))
     else:
         parts.append(pack(form, lanes, problem.gates * lanes))
-        for rows in tile_sizes(form, problem.gates):
+        for rows in range(tile_rows(form, problem.gates), 0, -1):
             parts.append(forward_tile(form, problem, rows, module))
     parts += [step_task(form, problem), pack_task(form, problem), entry(form, problem)]
     declared = module.declared | set(vecmath.declarations(module.math))
     declared |= {
         "declare void @fl_parallel_for(ptr, ptr, i64, i64)",
         "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)",
+        "declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)",
     }
     known = set("\n".join(parts).split("\n"))
     return "\n".join([*sorted(declared - known), vecmath.definitions(module.math), *parts])
@@ -559,7 +653,10 @@ def problem_of(node: Node) -> Problem | None:
     """The kernel that computes a node, or None where its body must."""
     backward = node.op.name == "_recurrence_backward"
     named = operands(node)
-    dtype = {"float32": "f32", "float64": "f64"}.get(named["w"].dtype.name)
+    units = named["w"].shape[1]
+    dtype = {"float32": "f32", "float64": "f64", "bfloat16": "bf16"}.get(named["w"].dtype.name)
+    if dtype == "bf16" and not (form_of(dtype, host_features()).pairs and not units % 2):
+        return None  # computed in float32
     if dtype is None or any(0 in s.shape for s in named.values()):
         return None
     if any(s.dtype is not node.dtype for name, s in named.items() if name != "lengths"):
@@ -572,12 +669,28 @@ def problem_of(node: Node) -> Problem | None:
     return Problem(mode, backward, dtype, save, "lengths" in named)
 
 
-def scratch(node: Node, problem: Problem) -> int:
-    """Bytes of the packed weight."""
+def _room(node: Node, problem: Problem) -> dict[str, int]:
+    """Where the kernel's temporary values are in its scratch memory, and the end of it."""
     form = form_of(problem.dtype, host_features())
-    units = operands(node)["w"].shape[1]
+    named = operands(node)
+    units, batch = named["w"].shape[1], named["h0"].shape[0]
     block = (WIDE if problem.backward else 1) * form.vl
-    return -(-units // block) * block * units * problem.gates * form.acc_size
+    panels = -(-units // block) * block * units * problem.gates * form.acc_size // form.step
+    sizes = {"panels": panels}
+    if problem.first is not None:
+        sizes["first"] = batch * units * form.stored_size
+    if form.widened:
+        sizes |= dict.fromkeys(problem.carried, batch * units * form.acc_size)
+    found, at = {}, 0
+    for name, size in sizes.items():
+        found[name] = at
+        at += -(-size // LINE) * LINE
+    return {**found, "end": at}
+
+
+def scratch(node: Node, problem: Problem) -> int:
+    """Bytes of the packed weight, and of states."""
+    return _room(node, problem)["end"]
 
 
 def words(program: Any, node: Node, problem: Problem) -> list[Any]:
@@ -605,5 +718,9 @@ def words(program: Any, node: Node, problem: Problem) -> list[Any]:
             results += ["saved"] if problem.kept else []
     for k, name in enumerate(results):
         known[name] = (program.result(node, k), 0)
-    known["panels"] = (program.workspace(node), 0)
+    for name in problem.carried:
+        known[name] = known[CARRIED[name]]
+    room = _room(node, problem)
+    del room["end"]
+    known |= {name: (program.workspace(node), at) for name, at in room.items()}
     return [known[name] for name in FIELDS]
