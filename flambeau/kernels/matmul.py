@@ -100,6 +100,9 @@ UPCOMING_STEPS, UPCOMING_LINES = 2, 12
 PARTIAL_ROWS = 1024
 """Rows and columns of partial sums held at once when 16-bit C needs more than one block of K."""
 
+SHARES = 4
+"""What the number of a product's row tiles is a multiple of, where threads share them."""
+
 SERIAL = 1 << 21
 """Multiply-adds below which a call stays on its thread."""
 
@@ -108,8 +111,8 @@ SERIAL = 1 << 21
 PROBLEM = (
     "a", "b", "c", "bias", "m", "n", "k", "rsa", "csa", "rsb", "csb", "rsc", "flags", "parallel",
     "i0", "rows", "j0", "cols", "k0", "depth", "slots", "bbase", "bstep", "ldb", "adirect",
-    "tile_rows", "row_tiles", "group", "p", "ldp", "c_base", "ldc", "bias_base", "mflags", "a_base",
-    "last", *EPILOGUE,
+    "unit", "units", "row_tiles", "group", "p", "ldp", "c_base", "ldc", "bias_base", "mflags",
+    "a_base", "last", *EPILOGUE,
 )  # fmt: skip
 PLACE = {name: n for n, name in enumerate(PROBLEM)}
 
@@ -328,11 +331,9 @@ class Upcoming:
     Packing reads memory and computing does not; spread like this the reads cost next to nothing.
     """
 
-    def __init__(
-        self, f: Function, form: Form, v: dict[str, str], source: str, rows: Value
-    ) -> None:
+    def __init__(self, f: Function, form: Form, v: dict[str, str], start: str, rows: Value) -> None:
+        """`start`: where that tile of A begins; `rows`: how many it has, 0 where there is none."""
         self.f = f
-        rows = f.min(v["tile_rows"], f.max(rows, 0))
         along_k, along_m = f.cmp("eq", v["csa"], 1), f.cmp("eq", v["rsa"], 1)
         size = form.stored_size
         runs = f.select(
@@ -340,7 +341,6 @@ class Upcoming:
         )
         self.length = f.mul(f.select(along_k, v["depth"], rows), size)
         self.stride = f.mul(f.select(along_k, v["rsa"], v["csa"]), size)
-        start = f.gep(form.stored, source, f.mul(v["tile_rows"], v["rsa"]))
         self.place, self.offset, self.runs = f.alloca("ptr"), f.alloca("i64"), f.alloca("i64")
         f.store("ptr", start, self.place, 8)
         f.store("i64", 0, self.offset, 8)
@@ -370,8 +370,8 @@ def tile_task(form: Form) -> str:
     g = Problem(f)
     mr, nr, part = form.mr, form.nr, form.acc_size
     names = (
-        "rows", "cols", "slots", "depth", "tile_rows", "row_tiles", "group", "bstep", "ldb", "rsa",
-        "csa", "ldc", "ldp", "mflags", "adirect", "i0",
+        "rows", "cols", "slots", "depth", "unit", "units", "row_tiles", "group", "bstep", "ldb",
+        "rsa", "csa", "ldc", "ldp", "mflags", "adirect", "i0",
     )  # fmt: skip
     v = {name: g[name] for name in names}
     a_base, b_base, c_base = g.pointer("a_base"), g.pointer("bbase"), g.pointer("c_base")
@@ -388,8 +388,11 @@ def tile_task(form: Form) -> str:
     panel_step = f.select(direct, f.mul(rs, mr), f.mul(v["slots"], mr * part))
     with f.loop("%end", start="%begin") as tile:
         group, row_tile = f.udiv(tile.index, v["row_tiles"]), f.urem(tile.index, v["row_tiles"])
-        top = f.mul(row_tile, v["tile_rows"])
-        rows = f.min(v["tile_rows"], f.sub(v["rows"], top))
+        top, stop, further = (
+            f.min(v["rows"], f.mul(f.udiv(f.mul(number, v["units"]), v["row_tiles"]), v["unit"]))
+            for number in (row_tile, f.add(row_tile, 1), f.add(row_tile, 2))
+        )
+        rows = f.sub(stop, top)
         left = f.mul(f.mul(group, v["group"]), nr)
         right = f.min(v["cols"], f.add(left, f.mul(v["group"], nr)))
         source = f.gep(form.stored, a_base, f.mul(top, v["rsa"]))
@@ -408,7 +411,8 @@ def tile_task(form: Form) -> str:
                     f"ptr {f.gep('i8', panels, panel)})"
                 )
         a = f.select(direct, source, panels, "ptr")
-        upcoming = Upcoming(f, form, v, source, f.sub(f.sub(v["rows"], top), v["tile_rows"]))
+        following = f.gep(form.stored, source, f.mul(rows, v["rsa"]))
+        upcoming = Upcoming(f, form, v, following, f.sub(further, stop))
         c = epilogues.tile(f.gep("i8", c_base, f.mul(top, v["ldc"])), top, rows)
         p = f.gep("i8", p_base, f.mul(top, v["ldp"])) if form.widened else "null"
         with f.loop(right, start=left, step=nr) as column:
@@ -532,7 +536,8 @@ def blocked(form: Form) -> str:
                 add = f.select(first, f.mul(old, ADD_PARTIAL), ADD_PARTIAL)
             g["mflags"] = f.op(f"or i64 {add}, {add_bias}")
             with f.when(f.op(f"xor i1 {b_direct}, true")):
-                share = f.max(1, f.udiv(1 << 16, f.mul(slots, nr)))
+                share = f.min(f.udiv(1 << 16, f.mul(slots, nr)), f.udiv(panels, SHARES))
+                share = f.max(1, share)
                 run(f, parallel, "pack_b_task", "%g", panels, share)
             tiles = f.mul(g["row_tiles"], f.ceildiv(panels, g["group"]))
             run(f, parallel, "tile_task", "%g", tiles, 1)
@@ -548,22 +553,27 @@ def blocked(form: Form) -> str:
 def tiling(
     f: Function, form: Form, g: Problem, rows: Value, panels: Value, parallel: Value
 ) -> None:
-    """Cut a block into tiles: as tall as MC on one thread, on several about 32 with work enough."""
+    """Cut a block into tiles: as tall as MC on one thread, on several about 32 with work enough.
+
+    Rows come in units of whole bands of MR; row tile t of T has units [t U / T, (t + 1) U / T).
+    For several threads T is a multiple of `SHARES`, so that they come to the end together.
+    """
     whole = form.mc // form.mr
-    bands = f.ceildiv(rows, form.mr)
-    share = f.min(whole, f.max(8, f.udiv(bands, 32)))
-    height = f.select(f.cmp("ne", parallel, 0), share, whole)
-    # Tiles of an epilogue hold whole units.
     finished = f.cmp("ne", g["epilogues"], 0)
-    unit = f.max(1, f.udiv(g["unit_rows"], form.mr))
-    fitting = f.max(unit, f.mul(f.udiv(height, unit), unit))
-    height = f.select(finished, fitting, height)
-    row_tiles = f.ceildiv(bands, height)
+    # Tiles of an epilogue hold whole units of its.
+    unit = f.max(1, f.select(finished, f.udiv(g["unit_rows"], form.mr), 1))
+    bands = f.ceildiv(rows, form.mr)
+    units = f.ceildiv(bands, unit)
+    least = f.ceildiv(units, f.udiv(whole, unit))
+    # Every tile reads B, so low ones are worth it only up to the first few.
+    wanted = f.min(f.ceildiv(bands, 8 * SHARES), 32 // SHARES)
+    several = f.mul(f.max(wanted, f.ceildiv(least, SHARES)), SHARES)
+    several = f.min(several, f.max(1, f.mul(f.udiv(bands, 8), 2)))
+    row_tiles = f.select(f.cmp("ne", parallel, 0), f.min(several, units), least)
     # Columns are split only when rows alone give too few tiles, as each group packs A again.
     groups = f.max(1, f.min(f.udiv(16, row_tiles), f.udiv(panels, 8)))
     groups = f.select(f.cmp("ne", parallel, 0), groups, 1)
-    g["tile_rows"] = f.mul(height, form.mr)
-    g["row_tiles"] = row_tiles
+    g["unit"], g["units"], g["row_tiles"] = f.mul(unit, form.mr), units, row_tiles
     # Groups of an epilogue are made of whole strips.
     strip = f.max(1, f.udiv(g["strip"], form.nr))
     strip = f.select(finished, strip, 1)
