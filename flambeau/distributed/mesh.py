@@ -81,6 +81,10 @@ class DeviceMesh:
             )
         self._root = _root
         self._flat: dict[str, DeviceMesh] = {}
+        self._joined: dict[Any, DeviceMesh] = {}
+        self._slices: dict[tuple[str, ...], DeviceMesh] = {}
+        #: how calls on its distributed tensors are done (`tensor/partition.py`)
+        self.plans: dict[Any, Any] = {}
         if _groups is None and _init_backend:
             _groups = [self._lines(axis) for axis in range(self.ndim)]
         self._groups = list(_groups or ())
@@ -217,6 +221,8 @@ class DeviceMesh:
         chosen = (names,) if isinstance(names, str) else tuple(names)
         if len(chosen) == 1 and chosen[0] in self._top()._flat:
             return self._top()._flat[chosen[0]]
+        if chosen in self._slices:
+            return self._slices[chosen]
         axes = [self._axis(name) for name in chosen]
         if axes != sorted(set(axes)):
             raise KeyError(
@@ -231,7 +237,7 @@ class DeviceMesh:
             for axis in range(self.ndim)
         )
         groups = [self._groups[axis] for axis in axes] if self._groups else None
-        return DeviceMesh(
+        made = self._slices[chosen] = DeviceMesh(
             self.device_type,
             self._ranks[at],
             mesh_dim_names=chosen,
@@ -239,6 +245,7 @@ class DeviceMesh:
             _groups=groups,
             _root=self._top(),
         )
+        return made
 
     def _flatten(self, mesh_dim_name: str | None = None) -> DeviceMesh:
         """The mesh as one axis; a collective of the world the first time.
@@ -271,6 +278,40 @@ class DeviceMesh:
         )
         top._flat[name] = made_mesh
         return made_mesh
+
+    @staticmethod
+    def _concatenate(device_mesh_list: Sequence[DeviceMesh]) -> DeviceMesh:
+        """The mesh of the axes of several submeshes of one mesh, in their order.
+
+        Raises:
+            RuntimeError: they are not submeshes of one mesh.
+        """
+        top = device_mesh_list[0]._top()
+        key = tuple(mesh._identity for mesh in device_mesh_list)
+        if key in top._joined:
+            return top._joined[key]
+        if any(mesh._top() is not top for mesh in device_mesh_list):
+            raise RuntimeError(
+                f"Cannot concatenate DeviceMeshes derived from different device meshes: "
+                f"{list(device_mesh_list)}"
+            )
+        # a rank's coordinates in the whole are this one's, and a step along each of the submeshes
+        own = np.array(top.get_coordinate())
+        at = own
+        for mesh in device_mesh_list:
+            steps = [np.argwhere(top._ranks == r)[0] - own for r in mesh._ranks.flat]
+            at = at[(..., *[None] * mesh.ndim, slice(None))]
+            at = at + np.array(steps).reshape(*mesh.shape, top.ndim)
+        names = [mesh.mesh_dim_names or () for mesh in device_mesh_list]
+        made = top._joined[key] = DeviceMesh(
+            top.device_type,
+            top._ranks[tuple(np.moveaxis(at, -1, 0))],
+            mesh_dim_names=sum(names, ()) if all(names) else None,
+            _init_backend=False,
+            _groups=[group for mesh in device_mesh_list for group in mesh._groups],
+            _root=top,
+        )
+        return made
 
     @staticmethod
     def from_group(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,8 +15,8 @@ from flambeau.distributed.mesh import DeviceMesh, current_mesh, init_device_mesh
 from flambeau.distributed.tensor import loss
 from flambeau.distributed.tensor.partition import (
     NoForm,
-    Part,
     Partition,
+    Plan,
     elementwise_only,
     hollow,
     record_whole,
@@ -30,13 +31,19 @@ from flambeau.distributed.tensor.placement import (
     redistributed,
 )
 from flambeau.distributed.types import I, P, R
+from flambeau.dtype import dtype as DType
+from flambeau.dtype import get_default_dtype
+from flambeau.ir.graph import Node
+from flambeau.layout import layout as MemoryLayout
+from flambeau.layout import memory_format as MemoryFormat
 from flambeau.nn.module import Module
 from flambeau.nn.parameter import Parameter
 from flambeau.ops import collective
+from flambeau.ops.random import default_generator
 from flambeau.ops.rows import NAMES
-from flambeau.pytree import tree_flatten, tree_unflatten
+from flambeau.pytree import tree_flatten, tree_is_leaf, tree_map, tree_unflatten
 from flambeau.size import Size, contiguous_strides
-from flambeau.tape import edge_of
+from flambeau.tape import edge_of, modes
 from flambeau.tensor import Tensor, alias, as_subclass
 
 #: Calls that are about this rank's part and its place on the tape.
@@ -313,40 +320,215 @@ def _mesh(mesh: DeviceMesh | None) -> DeviceMesh:
     return init_device_mesh("cpu", (default_group().size(),)) if mesh is None else mesh
 
 
+#: A call is planned anew past this many kept plans of a mesh.
+MAX_PLANS = 4096
+#: What a value in Python may be for a call to be known again by it.
+_SPELLED = frozenset(
+    (bool, int, str, type(None), type(Ellipsis), DType, Device, MemoryLayout, MemoryFormat)
+)
+
+
 def _dispatch(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    name = getattr(func, "__name__", "")
-    if name in _LOCAL:
+    """A call: Note [Partitioning]. What is to be done is found out once for calls that are alike,
+    and kept with the mesh."""
+    if getattr(func, "__name__", "") in _LOCAL:
         return func(*args, **kwargs)
-    leaves, tree = tree_flatten((args, kwargs))
-    given = [x for x in leaves if isinstance(x, DTensor)]
-    mesh = given[0].device_mesh
+    tensors: list[Any] = []
+    floats: list[float] = []
+    try:
+        spelled = _spelled((args, kwargs) if kwargs else args, tensors, floats)
+    except _Unknown:
+        tensors = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
+        return _planned(func, args, kwargs, tensors).run(func, args, kwargs, tensors)
+    mesh = next(t._layout.mesh for t in tensors if isinstance(t, DTensor))
+    alike = (
+        *(func, spelled, modes.grad, loss.active(), get_default_dtype()),
+        None if modes.autocast is None else tuple(modes.autocast.items()),
+    )
+    plans = mesh.plans
+    found = plans.get(alike) or plans.get((alike, *floats))
+    if found is not None:
+        return found.run(func, args, kwargs, tensors)
+    state = default_generator.__getstate__()
+    made = _planned(func, args, kwargs, tensors)
+    if state == default_generator.__getstate__():  # otherwise its steps have drawn numbers
+        if len(plans) >= MAX_PLANS:
+            plans.clear()
+        plans[(alike, *floats) if made.exact else alike] = made
+    return made.run(func, args, kwargs, tensors)
+
+
+class _Unknown(Exception):
+    """An argument that calls are not known again by."""
+
+
+def _spelled(value: Any, tensors: list[Any], floats: list[float]) -> Any:
+    """What arguments say about how a call is done, as a key.
+
+    Args:
+        tensors: those among them are added here.
+        floats: numbers that a row is not compiled for are added here, and are not in the key.
+    """
+    kind = type(value)
+    if kind is DTensor:
+        tensors.append(value)
+        return value._layout, value.dtype, value._rg or value.requires_grad
+    if kind is float:
+        if value * 2 == int(value * 2) if math.isfinite(value) else True:
+            return repr(value)
+        floats.append(value)
+        return kind
+    if kind in _SPELLED:
+        return kind, value
+    if kind is tuple or kind is list or kind is Size:
+        return kind, *[_spelled(x, tensors, floats) for x in value]
+    if kind is dict:
+        return kind, *[(k, _spelled(x, tensors, floats)) for k, x in value.items()]
+    if kind is slice:
+        return kind, _spelled((value.start, value.stop, value.step), tensors, floats)
+    if isinstance(value, Tensor):
+        tensors.append(value)
+        layout = value._layout if isinstance(value, DTensor) else value._shape
+        return layout, value.dtype, value.requires_grad
+    raise _Unknown
+
+
+class _OnParts:
+    """A call on the parts as they are: whatever its numbers are.
+
+    Args:
+        layout: the shape of a result's part -> how it lies.
+        whole: whether the tensors are made whole first.
+    """
+
+    exact = False
+
+    def __init__(self, layout: Callable[[Any], Layout], whole: bool = False) -> None:
+        self.layout = layout
+        self.whole = whole
+
+    def run(self, func: Any, args: Any, kwargs: Any, tensors: list[Any]) -> Any:
+        """The call."""
+        same: dict[int, DTensor] = {}
+
+        def part(x: Any) -> Any:
+            kind = type(x)
+            if isinstance(x, DTensor):
+                made = (x.redistribute() if self.whole else x)._part
+                same[id(made)] = x
+                return made
+            if kind is tuple or kind is list:
+                return kind(map(part, x))
+            if kind is dict:
+                return {k: part(v) for k, v in x.items()}
+            return x if tree_is_leaf(x) else tree_map(part, x)
+
+        parts, named = part(args), part(kwargs)
+        found = func(*parts, **named)
+        if type(found) is Tensor and id(found) not in same:
+            return _wrapped(found, self.layout(found._shape))
+        leaves, tree = tree_flatten(found)
+        made = []
+        for t in leaves:
+            if id(t) in same:  # a write gives its target the history of what was written
+                target = same[id(t)]
+                target.__dict__.update({k: v for k, v in t.__dict__.items() if k != "_entry"})
+                made.append(target)
+            else:
+                made.append(_wrapped(t, self.layout(t._shape)) if isinstance(t, Tensor) else t)
+        return tree_unflatten(made, tree)
+
+
+class _Stepwise:
+    """A call in steps on the parts, for the numbers that it was recorded with.
+
+    Args:
+        plan: the steps.
+        written: (place of a tensor among the call's, place of the value written to it).
+        results: of the call's results, in order: the place of a tensor that it was given and
+            returns, or of a value with its layout, or what is no tensor.
+        tree: how the results are put together; None: there is one.
+    """
+
+    exact = True
+
+    def __init__(
+        self,
+        plan: Plan,
+        written: list[tuple[int, int]],
+        results: list[Any],
+        tree: Any,
+    ) -> None:
+        self.plan = plan
+        self.written = written
+        self.results = results
+        self.tree = tree
+
+    def run(self, func: Any, args: Any, kwargs: Any, tensors: list[Any]) -> Any:
+        """The call."""
+        parts = [t._part if isinstance(t, DTensor) else t for t in tensors]
+        values = self.plan.run(parts)
+        for at, place in self.written:
+            _write(tensors[at], values[place])
+        made = [
+            found
+            if layout is None
+            else tensors[found]
+            if layout == "given"
+            else _wrapped(values[found], layout)
+            for found, layout in self.results
+        ]
+        return made[0] if self.tree is None else tree_unflatten(made, self.tree)
+
+
+def _planned(func: Any, args: Any, kwargs: Any, tensors: list[Any]) -> Any:
+    """What does a call.
+
+    Raises:
+        RuntimeError: its tensors are not of one mesh, or some are plain.
+        NotImplementedError: it writes to a tensor and is not done on parts.
+    """
+    name = getattr(func, "__name__", "")
+    given = [x for x in tensors if isinstance(x, DTensor)]
+    layout = given[0]._layout
+    mesh = layout.mesh
     split_by_class = name == "cross_entropy" and loss.active()
     mixing = split_by_class or name == "copy_"  # take plain tensors, which every rank has whole
-    for x in leaves:
+    for x in tensors:
         if isinstance(x, DTensor):
             if x.device_mesh != mesh:
                 raise RuntimeError(f"{name}: all DTensors must be on one mesh")
-        elif isinstance(x, Tensor) and x.dim() and not mixing:
+        elif x.dim() and not mixing:
             raise RuntimeError(
                 f"{name}: got mixed torch.Tensor and DTensor, need to convert all torch.Tensor to "
                 "DTensor before calling distributed operators!"
             )
-    layout = given[0]._layout
     if split_by_class:
-        return _split_by_class(*args, **kwargs)
+        return _SplitByClass()
     if name in _LIKE:
         types = tuple(I if t == P else t for t in layout.types)
-        return _on_parts(func, leaves, tree, lambda shape: Layout(mesh, types, layout.shape))
+        return _OnParts(lambda shape: Layout(mesh, types, layout.shape))
     if all(t == I for x in given for t in x._layout.types):
-        return _on_parts(func, leaves, tree, lambda shape: Layout(mesh, layout.types, shape))
+        return _OnParts(lambda shape: Layout(mesh, layout.types, shape))
+    state = default_generator.__getstate__()
     try:
-        return _recorded(func, leaves, tree, mesh)
+        return _recorded(func, args, kwargs, mesh)
     except NoForm:
+        default_generator.__setstate__(state)  # it is recorded again
         if name.endswith("_") and not name.endswith("__"):
             raise NotImplementedError(f"{name} of a DTensor with {given[0].placements}") from None
-    whole = [x.redistribute() if isinstance(x, DTensor) else x for x in leaves]
     types = (I,) * mesh.ndim
-    return _on_parts(func, whole, tree, lambda shape: Layout(mesh, types, shape))
+    return _OnParts(lambda shape: Layout(mesh, types, shape), whole=True)
+
+
+class _SplitByClass:
+    """`cross_entropy` inside `loss_parallel()`."""
+
+    exact = False
+
+    def run(self, func: Any, args: Any, kwargs: Any, tensors: list[Any]) -> DTensor:
+        """The call."""
+        return _split_by_class(*args, **kwargs)
 
 
 def _split_by_class(
@@ -387,73 +569,63 @@ def _split_by_class(
     return _wrapped(found, Layout(mesh, (I,) * mesh.ndim, tuple(found.shape)))
 
 
-def _on_parts(func: Any, leaves: list[Any], tree: Any, layout: Callable[[Any], Layout]) -> Any:
-    """A call on the parts as they are."""
-    parts = [x._part if isinstance(x, DTensor) else x for x in leaves]
-    args, kwargs = tree_unflatten(parts, tree)
-    found, out = tree_flatten(func(*args, **kwargs))
-    same = {id(p): x for p, x in zip(parts, leaves, strict=True) if isinstance(x, DTensor)}
-    made = []
-    for t in found:
-        if id(t) in same:  # a write gives its target the history of what was written
-            same[id(t)].__dict__.update({k: v for k, v in t.__dict__.items() if k != "_entry"})
-            made.append(same[id(t)])
-        else:
-            made.append(_wrapped(t, layout(t._shape)) if isinstance(t, Tensor) else t)
-    return tree_unflatten(made, out)
-
-
-def _recorded(func: Any, leaves: list[Any], tree: Any, mesh: DeviceMesh) -> Any:
-    """A call recorded on the whole tensors and done on the parts.
+def _recorded(func: Any, args: Any, kwargs: Any, mesh: DeviceMesh) -> _OnParts | _Stepwise:
+    """The steps of a call, which is recorded on the whole tensors.
 
     Raises:
         NoForm: it is not done on parts.
     """
     whole = (I,) * mesh.ndim
+    leaves, tree = tree_flatten((args, kwargs))
     stand_ins: list[Any] = []
-    known = {}
+    tensors: list[Any] = []
+    known: list[tuple[Node, Layout, bool]] = []
+    places: dict[int, int] = {}
     for x in leaves:
         if isinstance(x, Tensor):
             shape = tuple(x.shape)
             t = hollow(shape, x.dtype)
             layout = x._layout if isinstance(x, DTensor) else Layout(mesh, whole, shape)
-            known[t._cell.node] = Part(x._part if isinstance(x, DTensor) else x, layout)
+            places[id(t)] = len(known)
+            known.append((t._cell.node, layout, modes.grad and x.requires_grad))
+            tensors.append(t)
             stand_ins.append(t)
         else:
             stand_ins.append(x)
     args, kwargs = tree_unflatten(stand_ins, tree)
     try:
-        results, out = tree_flatten(record_whole(lambda: func(*args, **kwargs)))
+        found = record_whole(lambda: func(*args, **kwargs))
     except RuntimeError as error:
         raise NoForm(str(error)) from error
+    results, out = tree_flatten(found)
     written = [
-        (t, x) for t, x in zip(stand_ins, leaves, strict=True)
-        if isinstance(x, DTensor) and t._cell.node not in known
-    ]  # fmt: skip
-    roots = [t._node() for t in results if isinstance(t, Tensor)] + [t._node() for t, _ in written]
+        at
+        for at, (t, (node, _, _)) in enumerate(zip(tensors, known, strict=True))
+        if t._cell.node is not node
+    ]
+    roots = [t._node() for t in results if isinstance(t, Tensor)]
+    roots += [tensors[at]._node() for at in written]
     layouts = {
-        p.layout
-        for p in known.values()
-        if p.layout.shape or P in p.layout.types or p.local.requires_grad
+        layout for _, layout, tracked in known if layout.shape or P in layout.types or tracked
     }
     if len(layouts) == 1 and P not in (only := layouts.pop()).types:
         if elementwise_only(roots) and all(r.shape == only.shape for r in roots):
-            return _on_parts(func, leaves, tree, lambda shape: only)
+            return _OnParts(lambda shape: only)
     partition = Partition(mesh, known)
-    for t, x in written:
-        value = partition.of(t._node()).to(x._layout.types)
-        _write(x, value.local)
-    targets = {id(t): x for t, x in zip(stand_ins, leaves, strict=True) if isinstance(x, Tensor)}
-    made = []
+    writes = []
+    for at in written:
+        value = partition.of(tensors[at]._node())
+        writes.append((at, partition.to(value, known[at][1].types).place))
+    made: list[Any] = []
     for t in results:
-        if isinstance(t, Tensor) and id(t) in targets:
-            made.append(targets[id(t)])
+        if isinstance(t, Tensor) and id(t) in places:
+            made.append((places[id(t)], "given"))
         elif isinstance(t, Tensor):
             part = partition.of(t._node())
-            made.append(_wrapped(part.local, part.layout))
+            made.append((part.place, part.layout))
         else:
-            made.append(t)
-    return tree_unflatten(made, out)
+            made.append((t, None))
+    return _Stepwise(partition.plan, writes, made, None if found is t else out)
 
 
 def _write(x: DTensor, value: Tensor) -> None:

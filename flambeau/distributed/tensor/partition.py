@@ -2,57 +2,76 @@
 
 Note [Partitioning]
 A call is recorded on placeholders of the whole tensors' shapes, so that its body sees these, and
-becomes a handful of nodes. Each node is then done on this rank's parts, with their places on the
-tape, after its sources were brought to types that fit (Note [Types along a mesh]): what is Partial
-stays so where the row is linear, what is split stays so where the dimension is carried
-(`carrying.py`), a sum over the split dimension is Partial, what is whole is cut to meet parts, and
-what fits nothing is made whole. Whole means Invariant, and becomes Replicated before it meets
-parts; so each move's dual makes the gradients right, and a gradient lies as its tensor does.
+becomes a handful of nodes. Each node then becomes a step on this rank's parts (`local.py`), with
+their places on the tape, after steps that bring its sources to types that fit (Note [Types along a
+mesh]): what is Partial stays so where the row is linear, what is split stays so where the dimension
+is carried (`carrying.py`), a sum over the split dimension is Partial, what is whole is cut to meet
+parts, and what fits nothing is made whole. Whole means Invariant, and becomes Replicated before it
+meets parts; so each move's dual makes the gradients right, and a gradient lies as its tensor does.
+
+Which steps these are follows from the call, its numbers and the layouts of its tensors alone. So a
+`Plan` of them is made once, and a call that is like an earlier one runs its steps on other parts.
+Only of a call that draws random numbers it is made each time.
 
 A call with operations that have no such form (library calls, scatters) is done on whole tensors.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flambeau import record
 from flambeau.device import cpu, device
-from flambeau.distributed import moves
 from flambeau.distributed.carrying import carried, constant_along
-from flambeau.distributed.tensor.placement import Layout, redistributed
+from flambeau.distributed.moves import Move
+from flambeau.distributed.tensor.local import NoForm, local_form
+from flambeau.distributed.tensor.placement import Layout, route
 from flambeau.distributed.types import I, P, R, S, Type, linear_groups
-from flambeau.ir.graph import CAST, COPY, INPUT, PICK, Node
+from flambeau.ir.graph import INPUT, PICK, Node
 from flambeau.ir.recorded import Recorded
-from flambeau.ops.rows import NAMES, ROWS
-from flambeau.ops.table import expand_composite, record_elementwise, specs_of
-from flambeau.size import contiguous_strides
+from flambeau.ops.rows import ROWS
+from flambeau.ops.table import expand_composite, specs_of
 from flambeau.tape import modes
 from flambeau.tensor import Tensor, make, over
 
 
-@dataclass
+@dataclass(frozen=True)
 class Part:
-    """This rank's part of a value.
+    """This rank's part of a value, while a call is planned.
 
     Attributes:
-        local: the part, with its place on the tape.
+        place: of the part among the values of the plan.
         layout: of the whole.
+        tracked: whether it has a gradient.
     """
 
-    local: Tensor
+    place: int
     layout: Layout
-
-    def to(self, types: tuple[Type, ...]) -> Part:
-        """The same value in another layout."""
-        local = redistributed(self.local, self.layout, types)
-        return Part(local, replace(self.layout, types=types))
+    tracked: bool
 
 
-class NoForm(Exception):
-    """An operation that is done on whole tensors."""
+@dataclass
+class Plan:
+    """The steps of a call on one rank's parts.
+
+    Attributes:
+        inputs: how many parts the call is given.
+        steps: what gives the next value, and the places of what it takes: the inputs come first,
+            then the value of each step.
+    """
+
+    inputs: int
+    steps: list[tuple[Callable[..., Any], tuple[int, ...]]] = field(default_factory=list)
+
+    def run(self, parts: list[Any]) -> list[Any]:
+        """All values, for some parts."""
+        values = list(parts)
+        for function, places in self.steps:
+            values.append(function(*[values[p] for p in places]))
+        return values
 
 
 def hollow(shape: tuple[int, ...], dtype: Any) -> Tensor:
@@ -65,17 +84,36 @@ _NOWHERE = device("meta")
 
 
 class Partition:
-    """Does recorded nodes on parts.
+    """Makes the steps of recorded nodes.
 
     Args:
         mesh: whose ranks have the parts.
-        known: placeholder -> its part.
+        given: (placeholder, layout, whether it has a gradient) of each of the call's tensors.
+
+    Attributes:
+        plan: the steps so far.
     """
 
-    def __init__(self, mesh: Any, known: dict[Node, Part]) -> None:
+    def __init__(self, mesh: Any, given: list[tuple[Node, Layout, bool]]) -> None:
         self.mesh = mesh
-        self.made: dict[Node, Any] = dict(known)
+        self.plan = Plan(len(given))
+        self.made: dict[Node, Any] = {
+            node: Part(k, layout, tracked) for k, (node, layout, tracked) in enumerate(given)
+        }
         self.whole = (I,) * mesh.ndim
+
+    def step(self, function: Callable[..., Any], sources: list[Part], layout: Layout) -> Part:
+        """Add a step."""
+        self.plan.steps.append((function, tuple(s.place for s in sources)))
+        place = self.plan.inputs + len(self.plan.steps) - 1
+        return Part(place, layout, any(s.tracked for s in sources))
+
+    def to(self, part: Part, types: tuple[Type, ...]) -> Part:
+        """The same value in another layout."""
+        layout = replace(part.layout, types=types)
+        for move in route(part.layout, types):
+            part = self.step(move.apply, [part], layout)
+        return replace(part, layout=layout)
 
     def of(self, root: Node) -> Part:
         """A node's part.
@@ -123,15 +161,13 @@ class Partition:
             sources, t = self._meet(node, sources, axis)
             types.append(t)
         layout = Layout(self.mesh, tuple(types), node.shape)
-        return Part(_do(node, sources, layout), layout)
+        function = local_form(node, [s.layout for s in sources], layout)
+        return self.step(function, sources, layout)
 
     def _constant(self, node: Node) -> Part:
         """What every rank has: numbers, patterns, random bits of one stream."""
-        if node.buffer is None:
-            local = make(Node(node.op, node.src, node.attrs, node.shape, node.dtype))
-        else:
-            local = over(record.Cell(node, cpu), node.shape, node.dtype)
-        return Part(local, Layout(self.mesh, self.whole, node.shape))
+        function = functools.partial(_made, node)
+        return self.step(function, [], Layout(self.mesh, self.whole, node.shape))
 
     def _biased(self, node: Node) -> Part:
         product = Node(ROWS["matmul_batched"], node.src[:2], (), node.shape, node.dtype)
@@ -148,17 +184,12 @@ class Partition:
         for k, part in zip(places, sources, strict=True):
             have, t = types[k], want[k]
             if have != t:
-                part = self._brought(part, axis, I if t == R else t)
-            if t == R and part.local.requires_grad:  # whole, for work that differs
-                group = self.mesh.get_group(axis)
-                part = Part(moves.convert(part.local, group, src=I, dst=R), part.layout)
+                part = self.to(part, part.layout.along(axis, I if t == R else t).types)
+            if t == R and part.tracked:  # whole, for work that differs
+                move = Move("convert", self.mesh.get_group(axis), "Invariant", "Replicated")
+                part = self.step(move.apply, [part], part.layout)
             made.append(part)
         return made, found
-
-    def _brought(self, part: Part, axis: int, t: Type) -> Part:
-        """A part with another type along an axis, whatever lies along the others."""
-        types = part.layout.types
-        return part.to((*types[:axis], t, *types[axis + 1 :]))
 
     def _fitting(
         self, node: Node, types: dict[int, Type], axis: int
@@ -225,124 +256,11 @@ def _summed(node: Node, split: dict[int, int]) -> dict[int, int] | None:
     return None
 
 
-# -- doing a node on parts -------------------------------------------------------------------------
-
-
-def _do(node: Node, sources: list[Part], layout: Layout) -> Tensor:
-    kind = node.op.kind
-    rule = _DO.get(node.op.name) or _DO.get(kind)
-    if rule is None:
-        raise NoForm(node.op.name)
-    found: Tensor = rule(node, sources, layout)
-    return found
-
-
-def _elementwise(node: Node, sources: list[Part], layout: Layout) -> Any:
-    if node.op is CAST:
-        return NAMES["to_dtype"](sources[0].local, node.dtype)
-    if node.op is COPY:
-        return sources[0].local.clone()
-    given = iter(sources)
-    args = tuple(next(given).local if type(s) is Node else s for s in node.src)
-    found = record_elementwise(node.op, args)
-    if found._shape != layout.local_shape:
-        found = NAMES["broadcast_to"](found, layout.local_shape)
-    return found
-
-
-def _local_view(
-    source: Layout, result: Layout, shape: tuple[int, ...], strides: tuple[int, ...], offset: int
-) -> tuple[tuple[int, ...], tuple[int, ...], int]:
-    """The strides of the same view of this rank's part."""
-    whole, sizes, steps = list(source.shape), list(shape), list(strides)
-    place = source.mesh.get_coordinate()
-    for axis, t in enumerate(source.types):
-        if t.dim is None:
-            continue
-        found = result.types[axis].dim
-        assert found is not None
-        here = source.sizes(axis)[place[axis]]
-        block = contiguous_strides(tuple(whole))[t.dim] * whole[t.dim]
-        part = block // whole[t.dim] * here
-        sizes[found] = sizes[found] * here // whole[t.dim]
-        steps = [s // block * part if s % block == 0 else s for s in steps]
-        offset = offset // block * part + offset % block
-        whole[t.dim] = here
-    return tuple(sizes), tuple(steps), offset
-
-
-def _strided(x: Tensor, shape: Any, strides: Any, offset: int) -> Any:
-    """Row-major storage read with strides, of which some may go backwards."""
-    back = [d for d, s in enumerate(strides) if s < 0]
-    if back:
-        offset += sum((shape[d] - 1) * strides[d] for d in back)
-        return NAMES["flip"](_strided(x, shape, tuple(map(abs, strides)), offset), back)
-    plain = x.contiguous()
-    if shape == plain._shape and strides == contiguous_strides(shape):
-        return plain
-    return NAMES["as_strided"](plain, shape, strides, offset + plain.storage_offset())
-
-
-def _view(node: Node, sources: list[Part], layout: Layout) -> Any:
-    (x,) = sources
-    return _strided(x.local, *_local_view(x.layout, layout, node.shape, *node.attrs))
-
-
-def _assign(node: Node, sources: list[Part], layout: Layout) -> Any:
-    base, value = sources
-    shape, strides, offset = node.attrs
-    inner = Layout(layout.mesh, value.layout.types, shape)
-    if len(value.layout.shape) != len(shape) or value.layout.shape != shape:
-        if any(t.dim is not None for t in value.layout.types):
-            raise NoForm("assign")
-    region = _local_view(layout, inner, shape, strides, offset)
-    given = NAMES["broadcast_to"](value.local, region[0])
-    return ROWS["assign_region"].call(base.local.contiguous(), given, *region)  # type: ignore[misc]
-
-
-def _reduce(node: Node, sources: list[Part], layout: Layout) -> Any:
-    assert node.op.call is not None
-    return node.op.call(sources[0].local, *node.attrs)
-
-
-def _contraction(node: Node, sources: list[Part], layout: Layout) -> Any:
-    assert node.op.call is not None
-    return node.op.call(*(s.local for s in sources))
-
-
-def _index(node: Node, sources: list[Part], layout: Layout) -> Any:
-    """Rows of a table; where its rows are split, those of this rank, and zeros for the others.
-
-    An index that no rank has is left to the first or the last, which raises."""
-    assert node.op.call is not None
-    table, *indices = sources
-    place = layout.mesh.get_coordinate()
-    start, count = 0, -1
-    for axis, t in enumerate(table.layout.types):
-        if t.dim == 0 and layout.types[axis] == P:
-            sizes = table.layout.sizes(axis)
-            start, count = start + sum(sizes[: place[axis]]), sizes[place[axis]]
-    if count < 0:
-        return node.op.call(table.local, *(i.local for i in indices))
-    at = indices[0].local - start
-    mine = (at >= 0) | (not start)
-    if start + count < table.layout.shape[0]:
-        mine &= at < count
-    if not count:
-        return NAMES["zeros"](layout.local_shape, dtype=node.dtype) + table.local.sum()
-    rows = node.op.call(table.local, NAMES["where"](mine, at, 0))
-    return NAMES["where"](mine.reshape(*at._shape, *(1,) * (rows.dim() - at.dim())), rows, 0.0)
-
-
-_DO: dict[str, Callable[[Node, list[Part], Layout], Any]] = {
-    "elementwise": _elementwise,
-    "view": _view,
-    "assign": _assign,
-    "reduce": _reduce,
-    "scan": _reduce,
-    "contraction": _contraction,
-    "index": _index,
-}
+def _made(node: Node) -> Tensor:
+    """A constant as a tensor."""
+    if node.buffer is not None:
+        return over(record.Cell(node, cpu), node.shape, node.dtype)
+    return make(Node(node.op, node.src, node.attrs, node.shape, node.dtype))
 
 
 #: Rows whose derivative is not that of their body -> for which calls.
@@ -383,4 +301,4 @@ def record_whole(call: Callable[[], Any]) -> Any:
         modes.grad, modes.types = was, typing
 
 
-__all__ = ["NoForm", "Part", "Partition", "elementwise_only", "hollow", "record_whole"]
+__all__ = ["NoForm", "Partition", "Plan", "elementwise_only", "hollow", "record_whole"]
