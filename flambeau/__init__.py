@@ -90,7 +90,7 @@ from flambeau.legacy import (
     ShortTensor,
     set_default_tensor_type,
 )
-from flambeau.ops.random import Generator, default_generator
+from flambeau.ops.generator import Generator, default_generator
 from flambeau.ops.rows import NAMES as _NAMES
 from flambeau.printing import get_printoptions, printoptions, set_printoptions
 from flambeau.runtime import host as _host

@@ -10,7 +10,7 @@ from flambeau.device import device as _Device
 from flambeau.dtype import dtype as _DType
 from flambeau.ir.graph import Node as _Node
 from flambeau.layout import layout as _Layout
-from flambeau.ops.random import Generator as _Generator
+from flambeau.ops.generator import Generator as _Generator
 from flambeau.size import Size as _Size
 from flambeau.storage import TypedStorage as _TypedStorage
 from flambeau.storage import UntypedStorage as _UntypedStorage
@@ -105,8 +105,8 @@ from flambeau.legacy import IntTensor as IntTensor
 from flambeau.legacy import LongTensor as LongTensor
 from flambeau.legacy import ShortTensor as ShortTensor
 from flambeau.legacy import set_default_tensor_type as set_default_tensor_type
-from flambeau.ops.random import Generator as Generator
-from flambeau.ops.random import default_generator as default_generator
+from flambeau.ops.generator import Generator as Generator
+from flambeau.ops.generator import default_generator as default_generator
 from flambeau.printing import get_printoptions as get_printoptions
 from flambeau.printing import printoptions as printoptions
 from flambeau.printing import set_printoptions as set_printoptions

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from flambeau.ops.random import (
+from flambeau.ops.generator import (
     Generator,
     default_generator,
     get_rng_state,
@@ -15,16 +15,19 @@ from flambeau.ops.random import (
     seed,
     set_rng_state,
 )
+from flambeau.ops.streams import get_stream, set_stream
 
 __all__ = [
     "Generator",
     "default_generator",
     "fork_rng",
     "get_rng_state",
+    "get_stream",
     "initial_seed",
     "manual_seed",
     "seed",
     "set_rng_state",
+    "set_stream",
 ]
 
 
@@ -40,4 +43,4 @@ def fork_rng(
     try:
         yield
     finally:
-        default_generator._seed, default_generator._counter = state
+        default_generator.__setstate__(state)

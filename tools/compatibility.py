@@ -40,7 +40,7 @@ NOTES = {
     "torch.compile": "watches calls and replays what they recorded; see compile.md",
     "torch.empty": "zeros: memory that nobody wrote has no meaning in a recorded program",
     "torch.empty_like": "zeros",
-    "torch.manual_seed": "other random numbers than PyTorch's, from the same distributions",
+    "torch.manual_seed": "PyTorch's own numbers on a CPU under `flambeau run`; see random.md",
     "torch.jit.script": "gives back what it is given",
     "torch.jit.trace": "gives back what it is given",
     "torch.set_float32_matmul_precision": "products of float32 are exact whatever is set",

@@ -586,7 +586,7 @@ def cast(b: Builder, v: Value, source: DType, target: DType) -> Value:
 
 
 def _random_bits(b: Builder, seed: Value, counter: Value) -> Value:
-    """Threefry-2x32-20; see ops/random.py."""
+    """Threefry-2x32-20; see ops/streams.py."""
     n = counter.lanes
     shift = b.const(32, "i64", seed.lanes)
     low_key = b.convert("trunc", seed, "i32")

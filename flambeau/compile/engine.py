@@ -24,7 +24,7 @@ from flambeau.compile.replay import Missed, Path, Region, replay
 from flambeau.compile.watch import Marker, Watcher
 from flambeau.ir.graph import INPUT, Node
 from flambeau.ir.symbol import SymFloat, SymInt, at_hand, filled
-from flambeau.ops.random import default_generator
+from flambeau.ops.generator import default_generator
 from flambeau.size import Size
 from flambeau.tape import modes
 from flambeau.tensor import Tensor

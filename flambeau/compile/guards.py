@@ -43,7 +43,8 @@ from flambeau.dtype import get_default_dtype
 from flambeau.ir.symbol import SMALLEST, Symbols, SymInt
 from flambeau.layout import layout as Layout
 from flambeau.layout import memory_format as MemoryFormat
-from flambeau.ops.random import Generator, default_generator
+from flambeau.ops.generator import Generator, default_generator
+from flambeau.ops.streams import get_stream
 from flambeau.tape import modes, saved_hooks
 from flambeau.tensor import Tensor
 
@@ -128,6 +129,7 @@ def switches() -> tuple[Any, ...]:
         None if modes.autocast is None else tuple(modes.autocast.items()),
         get_default_dtype(),
         get_default_device(),
+        get_stream(),
         tuple(saved_hooks()),
     )
 
@@ -382,7 +384,7 @@ class Walk:
         elif isinstance(value, Generator):
             self._check(f"{name} is not {self._constant(value)}", path)
             if value is not default_generator:
-                for field in ("_seed", "_counter"):
+                for field in ("_seed", "_counter", "_spare"):
                     self._attribute(value, name, field, f"{path}.{field}")
         elif isinstance(value, np.ndarray):
             raise Refusal(f"{path} is a NumPy array, whose elements cannot be checked")

@@ -14,7 +14,7 @@ from flambeau import record
 from flambeau.ir.graph import PICK, Drawn, Node, Op
 from flambeau.ir.recorded import Recorded
 from flambeau.ir.symbol import Symbols, SymFloat, SymInt, filled
-from flambeau.ops.random import default_generator
+from flambeau.ops.generator import default_generator
 from flambeau.ops.rows import NAMES
 from flambeau.record import Cell
 from flambeau.tape import GradFn, Saved, edge_of, modes, spec_of

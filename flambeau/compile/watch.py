@@ -38,7 +38,7 @@ from flambeau.compile.replay import (
 from flambeau.ir.graph import INPUT, VIEW, Drawn, Node, reachable
 from flambeau.ir.recorded import Lifting
 from flambeau.ir.symbol import SymFloat, SymInt, paused
-from flambeau.ops.random import default_generator
+from flambeau.ops.generator import default_generator
 from flambeau.record import FAILED, Cell
 from flambeau.runtime.memory import Buffer
 from flambeau.size import Size

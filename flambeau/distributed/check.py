@@ -17,7 +17,7 @@ from flambeau.distributed.transport.paper import Paper
 from flambeau.distributed.types import Type
 from flambeau.ir.graph import Node
 from flambeau.ir.graph import _sequence as next_node
-from flambeau.ops.random import default_generator
+from flambeau.ops.generator import default_generator
 from flambeau.tape import AccumulateGrad, edge_of
 from flambeau.tensor import Tensor
 

@@ -32,7 +32,7 @@ from flambeau.distributed.workload import Cost, alone, pass_of, runs, seconds_of
 from flambeau.ir.graph import Node, below
 from flambeau.ir.region import Region
 from flambeau.kernels import claims
-from flambeau.ops.random import default_generator
+from flambeau.ops.generator import default_generator
 from flambeau.passes.fuse import Plan as Fused
 from flambeau.passes.fuse import fuse
 from flambeau.passes.pipeline import lower

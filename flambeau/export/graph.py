@@ -13,7 +13,7 @@ from flambeau.ir.body import Body
 from flambeau.ir.graph import INPUT, PICK, Drawn, Graph, Node
 from flambeau.ir.symbol import Symbols, filled
 from flambeau.ir.verify import verify
-from flambeau.ops.random import default_generator
+from flambeau.ops.generator import default_generator
 from flambeau.ops.table import HOLE, expand_composite, specs_of
 from flambeau.record import Cell
 from flambeau.tensor import over
@@ -170,10 +170,11 @@ def _check_rule(node: Node) -> None:
     specs, sources = specs_of(node), iter(node.src)
     given = [
         over(Cell(s := next(sources), cpu), s.shape, s.dtype) if a == HOLE else a
-        for a in node.attrs[:-1]
+        for a in (node.attrs if specs is None else node.attrs[:-1])
     ]
-    if specs is None or tuple(node.op.results(*given)) != specs:
-        raise ValueError(f"{node.op.name} gives other results than {specs}")
+    wanted = (node.shape, node.dtype) if specs is None else specs
+    if tuple(node.op.results(*given)) != wanted:
+        raise ValueError(f"{node.op.name} gives other results than {wanted}")
 
 
 def _check_pick(node: Node) -> None:

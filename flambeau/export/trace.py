@@ -23,7 +23,7 @@ from flambeau.export.graph import Traced
 from flambeau.ir.graph import INPUT, Drawn, Node, below
 from flambeau.ir.graph import draws as drawn
 from flambeau.ir.symbol import Symbols
-from flambeau.ops.random import default_generator
+from flambeau.ops.generator import default_generator
 from flambeau.tape import modes
 from flambeau.tensor import Tensor, over
 
@@ -199,7 +199,7 @@ def trace(
     nodes = [s.node for s in held] + [t._cell.node for t in given]
     random_state = default_generator.__getstate__()
     was = record.thread.watcher, modes.grad
-    default_generator.__setstate__((random_state[0], 0))
+    default_generator.manual_seed(default_generator.initial_seed())
     record.thread.watcher = _Watch()
     modes.grad = gradients
     try:

@@ -37,6 +37,7 @@ from flambeau.interpose.names import children_of, sources_of
 from flambeau.interpose.standins.absent import ABSENT, absent
 from flambeau.interpose.standins.root import __version__
 from flambeau.interpose.standins.version import TORCH
+from flambeau.ops.streams import RANDOM, set_stream
 
 CHILDREN = str(Path(__file__).parent / "children")
 """Folder on the path of child processes."""
@@ -209,6 +210,7 @@ def install() -> None:
     os.environ[_ENVIRONMENT] = sys.prefix
     importlib.invalidate_caches()
     prefix[0] = "torch"
+    set_stream(os.environ.get(RANDOM, "torch"))
     if "__getattr__" not in _tensor_type.__dict__:
         _tensor_type.__getattr__ = _tensor_getattr
 
@@ -230,6 +232,7 @@ def uninstall() -> None:
     else:
         os.environ.pop("PYTHONPATH", None)
     os.environ.pop(_ENVIRONMENT, None)
+    set_stream(os.environ.get(RANDOM, "threefry"))
     prefix[0] = "flambeau"
     if _tensor_type.__dict__.get("__getattr__") is _tensor_getattr:
         del _tensor_type.__getattr__

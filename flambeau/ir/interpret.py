@@ -45,7 +45,7 @@ def evaluate(node: Node, args: list[Any]) -> Any:
             return flat.reshape(node.shape)
         if node.op.name == "iota":
             return np.arange(math.prod(node.shape), dtype=np.int64).reshape(node.shape)
-        if node.op.name == "random_bits":
+        if node.op.batch == "draw" and not any(type(s) is Node for s in node.src):
             return node.op.reference(*args, node.shape)  # type: ignore[misc]
         if node.op.name == "pick":
             return args[0][node.attrs[0]]

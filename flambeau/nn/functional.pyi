@@ -10,7 +10,7 @@ from flambeau.device import device as _Device
 from flambeau.dtype import dtype as _DType
 from flambeau.ir.graph import Node as _Node
 from flambeau.layout import layout as _Layout
-from flambeau.ops.random import Generator as _Generator
+from flambeau.ops.generator import Generator as _Generator
 from flambeau.size import Size as _Size
 from flambeau.storage import TypedStorage as _TypedStorage
 from flambeau.storage import UntypedStorage as _UntypedStorage

@@ -96,9 +96,9 @@ def trunc_normal_(
     Returns:
         The tensor.
 
-    Numerics:
-        Values are drawn by inverting the distribution function, in float64 where both bounds lie
-        in one tail; past 8 standard deviations all values are the nearer bound.
+    Reference:
+        von Neumann, Various techniques used in connection with random digits (1951): what lies
+        outside is drawn again, from a uniform distribution where little lies inside.
     """
     if mean < a - 2 * std or mean > b + 2 * std:
         warnings.warn(
@@ -108,21 +108,27 @@ def trunc_normal_(
         )
 
     def cdf(x: float) -> float:
-        # erfc keeps the digits of a tail that 1 + erf loses.
-        return 0.5 * math.erfc(-x / math.sqrt(2.0))
+        return 0.5 * (1.0 + math.erf(x / math.sqrt(2.0)))
 
-    low, high = (a - mean) / std, (b - mean) / std
-    # In the upper tail the mirrored bounds are used, where cdf does not round to 1.
-    sign = -1.0 if low > 0 else 1.0
-    if sign < 0:
-        low, high = -high, -low
+    def proposed() -> tuple[Any, Any]:
+        """Values, and which of them are to be drawn again."""
+        found = flambeau.empty_like(tensor)
+        if cdf((b - mean) / std) - cdf((a - mean) / std) > 0.3:
+            found.normal_(mean, std, generator=generator)
+            return found, (found < low) | (found > high)
+        found.uniform_(a, b, generator=generator)
+        density = ((found - mean) / std) ** 2 * -0.5 - log_peak
+        chance = flambeau.empty_like(tensor).uniform_(generator=generator)
+        return found, chance.log() > density
+
     with flambeau.no_grad():
-        drawn = tensor
-        if high < 0:
-            drawn = flambeau.empty(tensor.shape, dtype=flambeau.float64, device=tensor.device)
-        drawn.uniform_(2 * cdf(low) - 1, 2 * cdf(high) - 1, generator=generator)
-        drawn.erfinv_().mul_(sign * std * math.sqrt(2.0)).add_(mean).clamp_(min=a, max=b)
-        return tensor if drawn is tensor else tensor.copy_(drawn)
+        low, high = tensor.new_tensor([a, b]).tolist()  # as the dtype has them
+        log_peak = -0.5 * ((max(a, min(mean, b)) - mean) / std) ** 2
+        result, again = proposed()
+        while bool(again.any()):
+            values, outside = proposed()
+            result, again = flambeau.where(again, values, result), again & outside
+        return tensor.copy_(result)
 
 
 def constant_(tensor: Any, val: float) -> Any:
@@ -310,9 +316,9 @@ def orthogonal_(tensor: Any, gain: float = 1, generator: Any = None) -> Any:
     rows = tensor.size(0)
     columns = tensor.numel() // rows
     with flambeau.no_grad():
-        shape = (max(rows, columns), min(rows, columns))
-        drawn = flambeau.empty(shape, dtype=flambeau.float64).normal_(0, 1, generator=generator)
-        q, r = np.linalg.qr(drawn.numpy())
+        drawn = flambeau.empty((rows, columns), dtype=tensor.dtype)
+        matrix = drawn.normal_(0, 1, generator=generator).double().numpy()
+        q, r = np.linalg.qr(matrix.T if rows < columns else matrix)
         # The signs of r's diagonal make the distribution uniform over orthogonal matrices.
         q = q * np.sign(np.diag(r))
         q = q.T if rows < columns else q

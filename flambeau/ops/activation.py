@@ -28,7 +28,7 @@ from flambeau.ops.elementwise import (
 )
 from flambeau.ops.movement import slice_dim, view_as_shape
 from flambeau.ops.precision import cast, widen
-from flambeau.ops.random import uniform01
+from flambeau.ops.random import exponentials, uniform01
 from flambeau.ops.reduction import max_axes, restore, sum_axes
 from flambeau.ops.rows import FUNCTIONAL, NAMES, functional
 from flambeau.ops.rules import kept_rule
@@ -645,9 +645,7 @@ def gumbel_softmax(
         Jang, Gu and Poole (arXiv:1611.01144).
     """
     x = widen(logits)
-    u = uniform01(x._shape, x.dtype, None, x.device)
-    # u is a multiple of 2**-24 in [0, 1): moved by half a step, both logarithms are finite
-    gumbel = -log(-log(u * (1.0 - 2.0**-23) + 2.0**-24))
+    gumbel = -log(exponentials(x._shape, x.dtype, None))
     soft = softmax(cast((x + gumbel) / tau, logits.dtype), dim)
     if not hard:
         return soft

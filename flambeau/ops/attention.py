@@ -17,10 +17,12 @@ from flambeau.dtype import float32, float64
 from flambeau.ir.graph import CAST, Node
 from flambeau.ops.arithmetic import dtype_word
 from flambeau.ops.flex import How, _attention, _check_sizes
+from flambeau.ops.generator import default_generator
 from flambeau.ops.linear import check_probability
 from flambeau.ops.mods import GATHER, Mod, Ref, Step, trace
-from flambeau.ops.random import default_generator, random_at
+from flambeau.ops.random import keep_mask
 from flambeau.ops.rows import NAMES, ROWS
+from flambeau.ops.streams import random_at, stream
 from flambeau.ops.table import composite
 from flambeau.size import broadcast_shapes
 from flambeau.tensor import Tensor, make
@@ -87,6 +89,8 @@ def dropout_mod(
     Returns:
         The mod and what it captures.
     """
+    if not stream().anywhere:
+        return mask_mod(shape, dtypes.bool, score), [keep_mask(shape, p, device=device)]
     key, first = default_generator.take(math.prod(shape))
     threshold = min(int(p * 2.0**64) - (1 << 63), (1 << 63) - 1)
     numbers = (*shape[1:], first, key, threshold)

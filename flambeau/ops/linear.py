@@ -16,7 +16,7 @@ from flambeau.ops.elementwise import maximum, select_where, sqrt
 from flambeau.ops.indexing import LOOKUP, index_leading, put_leading
 from flambeau.ops.movement import expand_to, permute_dims, sum_to, view_as_shape
 from flambeau.ops.precision import cast, widen
-from flambeau.ops.random import keep_mask
+from flambeau.ops.random import keep_mask, keep_mask_of
 from flambeau.ops.reduction import restore, sum_axes
 from flambeau.ops.rows import NAMES, functional
 from flambeau.ops.rules import kept_rule
@@ -407,10 +407,16 @@ def check_probability(p: float, kind: type[Exception] = RuntimeError) -> None:
         raise kind(f"dropout probability has to be between 0 and 1, but got {p}")
 
 
+def _kept(input: Tensor, p: float, mask_shape: tuple[int, ...]) -> Tensor:
+    if mask_shape == input._shape:
+        return keep_mask_of(input, p)
+    return keep_mask(mask_shape, p, device=input.device)
+
+
 def _dropped(input: Tensor, p: float, mask_shape: tuple[int, ...]) -> Tensor:
     if p == 1.0:
         return input * 0.0
-    mask = keep_mask(mask_shape, p, device=input.device)
+    mask = _kept(input, p, mask_shape)
     return native_dropout_masked(input, mask, 1.0 / (1.0 - p))
 
 
@@ -451,7 +457,7 @@ def _alpha_dropped(input: Tensor, p: float, mask_shape: tuple[int, ...]) -> Tens
         return input * 0.0
     low = -SELU_ALPHA * SELU_SCALE
     a = 1.0 / math.sqrt((low * low * p + 1.0) * (1.0 - p))
-    x = select_where(keep_mask(mask_shape, p, device=input.device), input, low)
+    x = select_where(_kept(input, p, mask_shape), input, low)
     return x * a - low * a * p
 
 

@@ -311,7 +311,7 @@ class _Lifting:
             )
             if op is COPY:
                 return src[0]
-            if op.name == "random_bits":
+            if op.batch == "draw":
                 raise ModError("a mod must give the same at every call: no random numbers")
             return self.add(op, src, node.attrs, node.dtype)
         if op is PICK:

@@ -1,233 +1,74 @@
-"""Random numbers: a counter-based generator, so that a value depends only on (seed, place).
-
-Each call takes the generator's seed and a block of its counter when it is recorded; the bits are
-made inside the fused program (Threefry-2x32 with 20 rounds, Salmon et al., "Parallel random
-numbers: as easy as 1, 2, 3", SC 2011). Streams are deterministic; they are not torch's bit for bit.
-"""
+"""Random numbers: what PyTorch's names draw, from the chosen stream (`ops/streams.py`)."""
 
 from __future__ import annotations
 
 import math
-import os
-import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from flambeau import dtypes, record
+from flambeau import dtypes
 from flambeau.device import resolve
 from flambeau.dtype import dtype as DType
-from flambeau.ir.graph import Drawn, Node
 from flambeau.ops.conversion import to_dtype
-from flambeau.ops.ordering import ranked, some_largest
-from flambeau.ops.rows import NAMES, ROWS, published
-from flambeau.ops.table import composite, elementwise, emit, primitive
+from flambeau.ops.generator import Generator, default_generator
+from flambeau.ops.ordering import some_largest
+from flambeau.ops.rows import NAMES, published
+from flambeau.ops.streams import stream
+from flambeau.ops.table import composite, emit, primitive
 from flambeau.ops.writing import check_writable, store
 from flambeau.size import broadcast_shapes, shape_of
-from flambeau.tensor import Tensor, make
-
-_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+from flambeau.tensor import Tensor
 
 
-def threefry(seed: int, counter: Any) -> Any:
-    """Threefry-2x32-20 of 64-bit counters (uint64 array) under a 64-bit key -> uint64 array."""
-    mask = np.uint64(0xFFFFFFFF)
-    k0, k1 = np.uint32(seed & 0xFFFFFFFF), np.uint32(seed >> 32 & 0xFFFFFFFF)
-    keys = (k0, k1, np.uint32(k0 ^ k1 ^ np.uint32(0x1BD11BDA)))
-    counter = np.asarray(counter, np.uint64)
-    with np.errstate(over="ignore"):
-        x0 = (counter & mask).astype(np.uint32) + keys[0]
-        x1 = (counter >> np.uint64(32)).astype(np.uint32) + keys[1]
-        for block in range(5):
-            for r in _ROTATIONS[block % 2]:
-                x0 = x0 + x1
-                x1 = (x1 << np.uint32(r)) | (x1 >> np.uint32(32 - r))
-                x1 = x1 ^ x0
-            x0 = x0 + keys[(block + 1) % 3]
-            x1 = x1 + keys[(block + 2) % 3] + np.uint32(block + 1)
-    return x1.astype(np.uint64) << np.uint64(32) | x0.astype(np.uint64)
-
-
-@elementwise(public=False, method=False, inplace=False, differentiable=False, expensive=True)
-def random_bits(seed: Any, offset: Any) -> Tensor:
-    """64 random bits per element (int64): Threefry of (seed, offset + row-major index)."""
-
-
-def _bits_reference(seed: int, offset: int, shape: tuple[int, ...]) -> Any:
-    count = int(np.prod(shape, dtype=np.int64))
-    index = np.arange(count, dtype=np.uint64) + np.uint64(offset)
-    return threefry(seed & (1 << 64) - 1, index).view(np.int64).reshape(shape)
-
-
-random_bits.reference(_bits_reference)
-random_bits.batch("draw")
-
-
-@elementwise(public=False, method=False, inplace=False, differentiable=False)
-def random_at(place: Any, key: Any) -> Tensor:
-    """64 random bits (int64) of a place in the stream of a key: Threefry of (key, place)."""
-
-
-def _bits_at(place: Any, key: Any) -> Any:
-    place, key = np.broadcast_arrays(np.asarray(place, np.int64), np.asarray(key, np.int64))
-    found = np.empty(place.shape, np.int64)
-    for k in np.unique(key):
-        here = key == k
-        bits_ = threefry(int(k) & (1 << 64) - 1, place[here].view(np.uint64))
-        found[here] = bits_.view(np.int64)
-    return found
-
-
-random_at.reference(_bits_at)
-
-
-class Generator:
-    """A stream of random numbers: a 64-bit seed and a counter.
-
-    Args:
-        device: where its tensors are made; only "cpu".
-    """
-
-    def __init__(self, device: Any = "cpu") -> None:
-        self.device = resolve(device)
-        self._seed = 67280421310721
-        self._counter = 0
-        self._lock = threading.Lock()
-
-    def manual_seed(self, seed: int) -> Generator:
-        """Start the stream of `seed`; -> self."""
-        seed = int(seed)
-        if not -(1 << 63) <= seed < 1 << 64:
-            raise ValueError("Overflow when unpacking long long")
-        self._seed = seed & (1 << 64) - 1
-        self._counter = 0
-        return self
-
-    def seed(self) -> int:
-        """Start a stream from the system's entropy; -> its seed."""
-        fresh = int.from_bytes(os.urandom(8), "little") >> 1
-        self.manual_seed(fresh)
-        return fresh
-
-    def initial_seed(self) -> int:
-        """The seed the stream was started with."""
-        return self._seed if self._seed < 1 << 63 else self._seed - (1 << 64)
-
-    def take(self, count: int) -> tuple[Drawn, Drawn]:
-        """Reserve `count` counters; -> (seed, first counter), which nodes take as they are."""
-        if record.thread.draw is not None:
-            count = record.thread.draw(count)
-        with self._lock:
-            first = self._counter
-            self._counter += count
-        if count and record.thread.watcher is not None:
-            record.thread.watcher.drew(self is default_generator, first)
-        return Drawn(self.initial_seed(), False), Drawn(first, True)
-
-    def get_state(self) -> Tensor:
-        """The state as a uint8 tensor of 16 bytes."""
-        state = np.array([self._seed, self._counter], np.uint64).view(np.uint8)
-        return NAMES["tensor"](state)
-
-    def set_state(self, state: Tensor) -> Generator:
-        """Continue from a state of `get_state`; -> self."""
-        raw = np.ascontiguousarray(state._array())
-        if raw.dtype != np.uint8 or raw.size != 16:
-            raise RuntimeError(
-                f"RNG state is wrong size: expected a uint8 tensor of 16 bytes, got "
-                f"{raw.dtype} of {raw.size} elements"
-            )
-        seed, counter = raw.view(np.uint64)
-        self._seed, self._counter = int(seed), int(counter)
-        return self
-
-    def clone_state(self) -> Generator:
-        """Another generator in the same state."""
-        made = Generator(self.device)
-        made._seed, made._counter = self._seed, self._counter
-        return made
-
-    def __getstate__(self) -> Any:
-        return (self._seed, self._counter)
-
-    def __setstate__(self, state: Any) -> None:
-        self.__init__()  # type: ignore[misc]
-        self._seed, self._counter = state
-
-
-default_generator = Generator()
-
-
-def manual_seed(seed: int) -> Generator:
-    """Seed the default generator; -> it."""
-    return default_generator.manual_seed(seed)
-
-
-def seed() -> int:
-    """Seed the default generator from the system's entropy; -> the seed."""
-    return default_generator.seed()
-
-
-def initial_seed() -> int:
-    """Seed of the default generator."""
-    return default_generator.initial_seed()
-
-
-def get_rng_state() -> Tensor:
-    """State of the default generator."""
-    return default_generator.get_state()
-
-
-def set_rng_state(new_state: Tensor) -> None:
-    """Set the state of the default generator."""
-    default_generator.set_state(new_state)
-
-
-for _function in (manual_seed, seed, initial_seed, get_rng_state, set_rng_state):
-    NAMES[_function.__name__] = _function
-
-
-def bits(shape: tuple[int, ...], generator: Generator | None, device: Any = None) -> Tensor:
-    """64 random bits per element, int64."""
-    count = 1
-    for n in shape:
-        count *= n
-    key, first = (generator or default_generator).take(count)
-    return make(Node(ROWS["random_bits"], (key, first), (), shape, dtypes.int64), resolve(device))
+def _wide_uniform(
+    shape: tuple[int, ...], dtype: DType, generator: Generator | None, device: Any = None
+) -> Tensor:
+    return stream().uniform(shape, dtype, generator or default_generator, resolve(device))
 
 
 def uniform01(
     shape: tuple[int, ...], dtype: DType, generator: Generator | None, device: Any = None
 ) -> Tensor:
-    """Uniform values in [0, 1): multiples of 2**-24 (2**-53 for float64, fewer for halves)."""
-    mantissa = {"float64": 53, "float32": 24, "float16": 11, "bfloat16": 8}[dtype.name]
-    raw = (bits(shape, generator, device) >> (64 - mantissa)) & ((1 << mantissa) - 1)
-    wide = dtype if dtype.itemsize >= 4 else dtypes.float32
-    return to_dtype(to_dtype(raw, wide) * 2.0**-mantissa, dtype)
+    """Uniform values in [0, 1)."""
+    found = to_dtype(_wide_uniform(shape, dtype, generator, device), dtype)
+    return found if dtype.itemsize >= 4 else _below(found, 0.0, 1.0)
 
 
-def normal01(
-    shape: tuple[int, ...], dtype: DType, generator: Generator | None, device: Any = None
+def _below(found: Tensor, low: float, high: float) -> Tensor:
+    """Values in [low, high), of which those that were rounded up to the bound are the lower one."""
+    return NAMES["where"](found < high, found, low)
+
+
+def uniform_open(shape: tuple[int, ...], dtype: DType, generator: Generator | None) -> Tensor:
+    """Uniform values in (0, 1), in at least float32."""
+    return stream().open(shape, dtype, generator or default_generator, resolve(None))
+
+
+def normal_values(
+    shape: tuple[int, ...],
+    dtype: DType,
+    generator: Generator | None,
+    device: Any = None,
+    mean: Any = 0.0,
+    std: Any = 1.0,
+    pairs: bool = False,
 ) -> Tensor:
-    """Standard normal values by Box-Muller from one 64-bit draw each (two for float64)."""
-    if dtype.is_complex:  # both parts have variance 1/2
-        parts = [normal01(shape, dtype.to_real(), generator, device) for _ in range(2)]
-        return NAMES["complex"](*parts) * math.sqrt(0.5)
-    wide = dtype if dtype.itemsize >= 4 else dtypes.float32
-    raw = bits(shape, generator, device)
-    if wide is dtypes.float64:
-        second = bits(shape, generator, device)
-        u = to_dtype((raw >> 11) & ((1 << 53) - 1), wide) * 2.0**-53 + 2.0**-54
-        v = to_dtype((second >> 11) & ((1 << 53) - 1), wide) * 2.0**-53
-    else:
-        # u in (0, 1) with a fine grid near 0, so that the tail reaches 6.6 sigma
-        u = to_dtype((raw >> 32) & 0xFFFFFFFF, wide) * 2.0**-32 + 2.0**-33
-        v = to_dtype(raw & 0xFFFFFF, wide) * 2.0**-24
-    radius = NAMES["sqrt"](
-        NAMES["log"](NAMES["clamp_max"](u, 1.0 - 2.0**-24 if wide is not dtypes.float64 else 1.0))
-        * -2.0
-    )
-    return to_dtype(radius * NAMES["cos"](v * 6.283185307179586), dtype)
+    """Normal values of a mean and a standard deviation (numbers or tensors), one pair after the
+    other if need be."""
+    if dtype.is_complex:  # both parts have half of the variance
+        part = dtype.to_real()
+        found = normal_values((*shape, 2), part, generator, device, 0.0, math.sqrt(0.5))
+        found = NAMES["view_as_complex"](found)
+        return found if mean == 0.0 and std == 1.0 else found * std + mean
+    where = resolve(device)
+    found = stream().normal(shape, dtype, generator or default_generator, where, pairs)
+    if isinstance(std, Tensor) or std != 1.0:
+        found = found * std
+    if isinstance(mean, Tensor) or mean != 0.0:
+        found = found + mean
+    return to_dtype(found, dtype)
 
 
 def _finish(t: Tensor, requires_grad: bool, out: Any) -> Tensor:
@@ -271,7 +112,7 @@ def randn(
 ) -> Tensor:
     """Standard normal values."""
     return _finish(
-        normal01(shape_of(size), dtype or dtypes.get_default_dtype(), generator, device),
+        normal_values(shape_of(size), dtype or dtypes.get_default_dtype(), generator, device),
         requires_grad,
         out,
     )
@@ -290,7 +131,8 @@ def rand_like(
 ) -> Tensor:
     """`rand` with the shape and dtype of a tensor."""
     where = input.device if device is None else device
-    found = uniform01(input._shape, dtype or input.dtype, generator, where)
+    kind = dtype or input.dtype
+    found = by_memory(input, lambda shape: uniform01(shape, kind, generator, where))
     return _finish(found, requires_grad, None)
 
 
@@ -307,7 +149,10 @@ def randn_like(
 ) -> Tensor:
     """`randn` with the shape and dtype of a tensor."""
     where = input.device if device is None else device
-    found = normal01(input._shape, dtype or input.dtype, generator, where)
+    kind, pairs = dtype or input.dtype, not input.is_contiguous()
+    found = by_memory(
+        input, lambda shape: normal_values(shape, kind, generator, where, pairs=pairs)
+    )
     return _finish(found, requires_grad, None)
 
 
@@ -318,14 +163,17 @@ def integers(
     dtype: DType,
     generator: Generator | None,
     device: Any = None,
+    wide: bool | None = None,
 ) -> Tensor:
-    """Uniform integers in [low, high) from 63 random bits each."""
+    """Uniform integers in [low, high); `wide` says whether they take more than 32 bits each, which
+    else follows from the bounds."""
     if low >= high:
         raise RuntimeError(
             f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}"
         )
-    raw = (bits(shape, generator, device) >> 1) & ((1 << 63) - 1)
-    return to_dtype(raw % (high - low) + low, dtype)
+    where = resolve(device)
+    found = stream().integers(shape, high - low, wide, generator or default_generator, where)
+    return to_dtype(found + low if low else found, dtype)
 
 
 @composite(method=False)
@@ -379,9 +227,12 @@ def _uniform_(
     if self.dtype.is_complex:
         _uniform_(NAMES["view_as_real"](self.detach()), a, b, generator=generator)
         return self
-    draw = uniform01(self._shape, self.dtype, generator, self.device)
-    store(self, draw * float(b - a) + float(a))
-    return self
+
+    def drawn(shape: tuple[int, ...]) -> Tensor:
+        wide = _wide_uniform(shape, self.dtype, generator, self.device)
+        return _below(to_dtype(wide * float(b - a) + float(a), self.dtype), float(a), float(b))
+
+    return _filled(self, drawn)
 
 
 def _normal_(
@@ -391,38 +242,53 @@ def _normal_(
     if std < 0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
     check_writable(self)
-    draw = normal01(self._shape, self.dtype, generator, self.device)
-    store(self, draw * float(std) + float(mean))
-    return self
+
+    def drawn(shape: tuple[int, ...]) -> Tensor:
+        numbers, pairs = (float(mean), float(std)), not self.is_contiguous()
+        return normal_values(shape, self.dtype, generator, self.device, *numbers, pairs)
+
+    return _filled(self, drawn)
 
 
 def _random_(
     self: Tensor, low: int = 0, high: int | None = None, *, generator: Generator | None = None
 ) -> Tensor:
     """Fill with uniform integers in [low, high), by default all the dtype can hold; -> self."""
-    if high is None:
-        if low:
-            low, high = 0, low
-        else:
-            high = (
-                1
-                << {
-                    "float32": 24,
-                    "float64": 53,
-                    "float16": 11,
-                    "bfloat16": 8,
-                    "bool": 1,
-                    "uint8": 8,
-                    "int8": 7,
-                    "int16": 15,
-                    "int32": 31,
-                    "int64": 62,
-                }[self.dtype.name]
-            )
+    wide = None
+    if high is None and low:
+        low, high = 0, low
+    elif high is None:
+        high, wide = _ALL[self.dtype.name], self.dtype.itemsize == 8
     check_writable(self)
-    store(self, integers(self._shape, low, high, self.dtype, generator, self.device))
-    return self
+    last = int(high)
+    return _filled(
+        self,
+        lambda shape: integers(shape, low, last, self.dtype, generator, self.device, wide),
+    )
 
+
+def _filled(t: Tensor, draw: Callable[[tuple[int, ...]], Tensor]) -> Tensor:
+    """Fill a tensor with what is drawn for a shape; -> it."""
+    store(t, to_dtype(by_memory(t, draw), t.dtype))
+    return t
+
+
+def by_memory(t: Tensor, draw: Callable[[tuple[int, ...]], Tensor]) -> Tensor:
+    """What is drawn for a tensor, one element after the other as they lie in its memory where the
+    stream is one that has an order."""
+    if t._map is None or stream().anywhere:
+        return draw(t._shape)
+    order = sorted(range(t.ndim), key=lambda d: -t.stride(d))
+    found = draw(tuple(t._shape[d] for d in order))
+    return NAMES["permute"](found, tuple(np.argsort(order).tolist()))
+
+
+#: How many integers `random_` draws from: those that the dtype holds exactly, none below 0.
+_ALL = {
+    "bool": 2, "uint8": 1 << 8, "int8": 1 << 7, "int16": 1 << 15, "int32": 1 << 31,
+    "int64": 1 << 63, "float16": (1 << 11) + 1, "bfloat16": (1 << 8) + 1,
+    "float32": (1 << 24) + 1, "float64": (1 << 53) + 1,
+}
 
 _fills: dict[str, Any] = {"uniform_": _uniform_, "normal_": _normal_, "random_": _random_}
 for _name, _function in _fills.items():
@@ -433,21 +299,16 @@ def keep_mask(
     shape: tuple[int, ...], p: float, generator: Generator | None = None, device: Any = None
 ) -> Tensor:
     """True with probability 1 - p."""
-    # the bits are a uniform int64
-    threshold = min(int(p * 2.0**64) - (1 << 63), (1 << 63) - 1)
-    return bits(shape, generator, device) >= threshold
+    where = resolve(device)
+    return stream().chance(shape, 1.0 - p, generator or default_generator, where)
+
+
+def keep_mask_of(t: Tensor, p: float) -> Tensor:
+    """True with probability 1 - p, for each element of a tensor."""
+    return by_memory(t, lambda shape: keep_mask(shape, p, None, t.device))
 
 
 # -- distributions ---------------------------------------------------------------------------------
-
-
-def uniform_open(shape: tuple[int, ...], dtype: DType, generator: Generator | None) -> Tensor:
-    """Uniform values in (0, 1), in at least float32."""
-    wide = dtype if dtype.itemsize >= 4 and dtype.category == 2 else dtypes.float32
-    mantissa = 52 if wide is dtypes.float64 else 23
-    raw = (bits(shape, generator) >> (64 - mantissa)) & ((1 << mantissa) - 1)
-    # the middle of each cell, so that neither 0 nor 1 is drawn
-    return to_dtype(raw, wide) * 2.0**-mantissa + 2.0 ** -(mantissa + 1)
 
 
 @composite(method=False)
@@ -465,7 +326,8 @@ def randperm(
     """A random permutation of 0 .. n - 1, int64 by default."""
     if n < 0:
         raise RuntimeError(f"Trying to create tensor with negative dimension {n}: [{n}]")
-    _, found = ranked(bits((int(n),), generator, device), 0, 0, int(n), False)
+    where = resolve(device)
+    found = stream().permutation(int(n), generator or default_generator, where)
     return _finish(to_dtype(found, dtype or dtypes.int64), requires_grad, out)
 
 
@@ -484,18 +346,23 @@ def bernoulli(
             f"\"bernoulli_tensor_cpu_p_\" not implemented for '{input.type()[6:-6]}'"
         )
     _probability(0 if p is None else p, "bernoulli_")
-    draw = uniform01(input._shape, dtypes.float64, generator, input.device)
-    found = to_dtype(draw < (input.detach() if p is None else p), input.dtype)
-    return _finish(found, False, out)
+    found = _chosen(input._shape, input if p is None else p, generator, input.device)
+    return _finish(to_dtype(found, input.dtype), False, out)
+
+
+def _chosen(shape: tuple[int, ...], p: Any, generator: Generator | None, device: Any) -> Tensor:
+    """True with probability p, a number or a tensor of floats."""
+    if not isinstance(p, Tensor):
+        return keep_mask(shape, 1.0 - p, generator, device)
+    kind = dtypes.float64 if p.dtype is dtypes.float64 else dtypes.float32
+    return _wide_uniform(shape, kind, generator, device) < p.detach()
 
 
 def _bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Generator | None = None) -> Tensor:
     """Fill with 1 with probability p (a number or a tensor of them), else 0; -> self."""
     _probability(p, "bernoulli_")
     check_writable(self)
-    draw = uniform01(self._shape, dtypes.float64, generator, self.device)
-    store(self, to_dtype(draw < p, self.dtype))
-    return self
+    return _fill(self, _chosen(self._shape, p, generator, self.device))
 
 
 @composite(method=False)
@@ -523,7 +390,7 @@ def normal(
     else:
         raise TypeError("normal() of numbers needs a size")
     chosen = dtype or (given[0].dtype if given else dtypes.get_default_dtype())
-    found = normal01(shape, chosen, generator, device) * std + mean
+    found = normal_values(shape, chosen, generator, device, mean, std)
     return _finish(found.detach(), requires_grad, out)
 
 
@@ -556,7 +423,8 @@ def poisson(input: Tensor, generator: Generator | None = None) -> Tensor:
 
 @primitive("host", differentiable=False)
 def draw_places(row: Any, weights: Tensor, draws: Tensor, count: int, replacement: bool) -> Tensor:
-    """Indices drawn in proportion to weights (last dimension), from uniform draws."""
+    """Indices drawn in proportion to weights (last dimension), from uniform draws, or from
+    exponential ones without replacement."""
     return emit(
         row, (weights, draws), (count, replacement), (*weights._shape[:-1], count), dtypes.int64
     )
@@ -576,8 +444,7 @@ def _draw_reference(weights: Any, draws: Any, count: int, replacement: bool) -> 
                 "enough non-negative category to sample)"
             )
         # the largest of weight / exponential draws: Efraimidis and Spirakis (2006)
-        races = weights / -np.log(draws)
-        return some_largest(races, count)
+        return some_largest(weights / draws, count)
     sums = np.cumsum(weights, -1) / total
     found = np.empty((*weights.shape[:-1], count), np.int64)
     last = weights.shape[-1] - 1 - np.argmax(weights[..., ::-1] > 0, -1)
@@ -616,18 +483,24 @@ def multinomial(
         raise RuntimeError(
             "cannot sample n_sample > prob_dist.size(-1) samples without replacement"
         )
-    wanted = (*input._shape[:-1], num_samples) if replacement else input._shape
-    draws = uniform_open(wanted, dtypes.float64, generator)
-    return draw_places(input.detach(), draws, int(num_samples), bool(replacement))
+    again = bool(replacement) and num_samples > 1  # a single draw is one without replacement
+    if again:
+        draws = uniform_open((*input._shape[:-1], num_samples), dtypes.float64, generator)
+    else:
+        draws = to_dtype(exponentials(input._shape, input.dtype, generator), input.dtype)
+    return draw_places(input.detach(), draws, int(num_samples), again)
+
+
+def exponentials(shape: tuple[int, ...], dtype: DType, generator: Generator | None) -> Tensor:
+    """Exponential values of rate 1, in the dtype or a wider one; none is 0."""
+    return -NAMES["log1p"](-uniform_open(shape, dtype, generator))
 
 
 def _exponential_(self: Tensor, lambd: float = 1, *, generator: Generator | None = None) -> Tensor:
     """Fill with exponential values of the given rate; -> self."""
     if not lambd > 0:
         raise RuntimeError(f"exponential_ expects lambda > 0.0, but found lambda={lambd}")
-    return _fill(
-        self, -NAMES["log"](uniform_open(self._shape, self.dtype, generator)) * (1.0 / lambd)
-    )
+    return _fill(self, exponentials(self._shape, self.dtype, generator) * (1.0 / lambd))
 
 
 def _geometric_(self: Tensor, p: float, *, generator: Generator | None = None) -> Tensor:
@@ -657,8 +530,9 @@ def _log_normal_(
     """Fill with values whose logarithms are normal; -> self."""
     if not std > 0:
         raise RuntimeError(f"log_normal_ expects std > 0.0, but found std={std}")
-    draw = normal01(self._shape, self.dtype, generator, self.device)
-    return _fill(self, NAMES["exp"](draw * float(std) + float(mean)))
+    numbers = float(mean), float(std)
+    draw = normal_values(self._shape, self.dtype, generator, self.device, *numbers, True)
+    return _fill(self, NAMES["exp"](draw))
 
 
 def _fill(t: Tensor, value: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.ops.random import Generator, default_generator
+from flambeau.ops.generator import Generator, default_generator
 from flambeau.ops.rows import NAMES
 from flambeau.ops.table import composite, emit, primitive
 from flambeau.size import broadcast_shapes

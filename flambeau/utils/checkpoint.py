@@ -11,7 +11,7 @@ from typing import Any
 from flambeau.autograd import Function, backward, enable_grad
 from flambeau.ir.graph import AGAIN, Node
 from flambeau.ops.autocast import restored
-from flambeau.ops.random import default_generator
+from flambeau.ops.generator import default_generator
 from flambeau.record import Cell
 from flambeau.size import contiguous_strides
 from flambeau.tape import modes
@@ -39,13 +39,13 @@ class _Checkpoint(Function):
             args[k] = _again(t).requires_grad_(t.requires_grad)
         now = default_generator.__getstate__()
         if ctx.preserve:
-            default_generator._seed, default_generator._counter = ctx.state
+            default_generator.__setstate__(ctx.state)
         try:
             with enable_grad(), restored(ctx.autocast):
                 found = ctx.function(*args)
         finally:
             if ctx.preserve:
-                default_generator._seed, default_generator._counter = now
+                default_generator.__setstate__(now)
         outputs = found if isinstance(found, tuple) else (found,)
         pairs = [
             (o, g)

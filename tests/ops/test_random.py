@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import flambeau
-from flambeau.ops.random import threefry
+from flambeau.ops.streams import threefry
 
 COUNT = 40_000
 

@@ -29,7 +29,7 @@ from flambeau.distributed.transport.base import (
     Work,
     disagreement,
 )
-from flambeau.ops.random import default_generator
+from flambeau.ops.generator import default_generator
 
 #: What each rank has of its own: functions that put the given state (None: a fresh one) in place
 #: and return the one that was there.
@@ -49,7 +49,7 @@ def own(exchange: Callable[[Any], Any]) -> Callable[[Any], Any]:
 @own
 def _random(state: Any) -> Any:
     found = default_generator.__getstate__()
-    default_generator._seed, default_generator._counter = (found[0], 0) if state is None else state
+    default_generator.__setstate__((found[0], 0, None) if state is None else state)
     return found
 
 

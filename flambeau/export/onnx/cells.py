@@ -54,7 +54,7 @@ UNSUPPORTED: dict[str, str] = {
          "symmetric_factors", "symmetric_solution"), _LINALG),
     **dict.fromkeys(
         ("random_bits", "random_at", "poisson_draw", "draw_places", "gamma_draw",
-         "binomial_draw"), _RANDOM),
+         "binomial_draw", "twister_words", "twister_normals", "twister_permutation"), _RANDOM),
     **dict.fromkeys(
         ("of_one", "of_two", "polygamma_host", "gamma_slope", "lgamma", "digamma", "erfinv",
          "nextafter", "alignment_loss"), _SPECIAL),
