@@ -434,17 +434,24 @@ def _may_raise(node: Node) -> bool:
     )
 
 
+def _is_effect(node: Node) -> bool:
+    return node.op.kind == "effect" and node.op is not FAILED and node.buffer is None
+
+
 def _by_cause(values: dict[Cell, Node]) -> list[list[Cell]]:
-    """Cells grouped by the operations below their values that may raise."""
+    """Cells grouped by the operations below their values that may raise; those that depend on
+    effects are one group, which runs them once and in order."""
     below: dict[Node, frozenset[Node]] = {}
     for node in reachable(values.values()):
         found = frozenset((node,)) if node.buffer is None and _may_raise(node) else frozenset()
         if node.buffer is None:
             found = found.union(*(below[s] for s in node.src if type(s) is Node))
         below[node] = found
-    groups: dict[frozenset[Node], list[Cell]] = {}
+    groups: dict[frozenset[Node] | None, list[Cell]] = {}
     for cell, node in values.items():
-        groups.setdefault(below[node], []).append(cell)
+        causes = below[node]
+        together = any(map(_is_effect, causes))
+        groups.setdefault(None if together else causes, []).append(cell)
     return list(groups.values())
 
 
@@ -456,10 +463,8 @@ def _salvage(kind: str, live: list[Cell], wanted: list[Node], error: BaseExcepti
     """
     values = dict(zip(live, wanted, strict=True))
     groups = _by_cause(values)
-    effects = any(
-        n.op.kind == "effect" and n.buffer is None and n.op is not FAILED for n in reachable(wanted)
-    )
-    if effects or len(groups) == 1 or not isinstance(error, Exception):
+    started = any(map(_is_effect, reachable(wanted))) and getattr(error, "effects", True)
+    if started or len(groups) == 1 or not isinstance(error, Exception):
         return _fail(live, wanted, error)
     lost = False
     done: list[tuple[Cell, Any]] = []

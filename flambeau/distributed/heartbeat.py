@@ -1,7 +1,8 @@
 """A rank's line to its launcher: signs of life, the report of a failure, and the order to end.
 
 Note [Launcher and ranks]
-`flambeau launch` listens on a socket; every rank connects to it before it runs the program and
+`flambeau launch` (or, where ranks start each other, the process of `rendezvous`) listens on a
+socket; every rank connects to it before it runs the program and
 sends JSON lines: `hello` with process and host, `beat` every second with the collective it waits
 in, `failed` with a traceback, `bye`. A connection that ends without `bye` is a rank that died. The
 launcher sends `tell` (answered with the flight record and every thread's stack) and `end`. This is
@@ -19,6 +20,7 @@ import sys
 import threading
 import time
 import traceback
+from multiprocessing import util
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
@@ -108,17 +110,41 @@ class Heartbeat:
         self.failed(reason)
         _end(code)
 
-    def report_exceptions(self) -> None:
-        """Let an exception that ends the program end the whole job, with the launcher's report."""
+    def say_bye_at_exit(self) -> None:
+        """Tell the launcher how this process ends: for processes that it does not run itself."""
+        # unlike `atexit`, in processes of `multiprocessing` too, before they print what they raised
+        util.Finalize(None, self._leave, exitpriority=0)
+
+    def _leave(self) -> None:
+        error = sys.exc_info()[1]
+        try:
+            if isinstance(error, SystemExit) and error.code:
+                self.failed(f"left with exit code {error.code}")
+            elif error is not None and not isinstance(error, SystemExit):
+                self.failed("".join(traceback.format_exception(error)))
+            else:
+                self.bye()
+        except OSError:  # the launcher is gone
+            pass
+
+    def report_exceptions(self, show: bool = False) -> None:
+        """Let an exception that ends the program end the whole job, with the launcher's report.
+
+        Args:
+            show: whether this process shows it as well.
+        """
         shown = sys.excepthook
 
         def hook(
             kind: type[BaseException], error: BaseException, trace: TracebackType | None
         ) -> None:
+            if show:
+                shown(kind, error, trace)
             try:
                 self.failed("".join(traceback.format_exception(kind, error, trace)))
             except OSError:
-                shown(kind, error, trace)
+                if not show:
+                    shown(kind, error, trace)
             _end(1)
 
         sys.excepthook = hook

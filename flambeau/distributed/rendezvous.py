@@ -5,7 +5,8 @@ say by RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT who they are. MPI's launche
 processes the same in another language: the process management interface (PMI-1), a few lines of
 text over a socket. So rank 0 starts a process that speaks it at that address, and MPI in every rank
 finds the others there as it would with mpiexec. It is a process, since MPI starts without letting
-other threads of Python run.
+other threads of Python run. It is the ranks' launcher, too, as far as a failure of one of them is
+concerned (Note [Launcher and ranks] in `heartbeat`): the others end, and there is one report.
 
 Reference:
     Balaji et al., PMI: A Scalable Parallel Process-Management Interface for Extreme-Scale Systems,
@@ -15,6 +16,7 @@ Reference:
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -22,9 +24,13 @@ import threading
 import time
 from collections.abc import Callable
 
+from flambeau.distributed.heartbeat import Heartbeat
+from flambeau.distributed.supervisor import Limits, Watch
 from flambeau.distributed.transport.base import DistError, Transport
 
 _POLL_SECONDS = 0.05
+_END_SECONDS = 2.0
+_LISTENING = "listening"
 _PROGRAM = f"from {__name__} import main; main()"
 _managers: list[subprocess.Popen[str]] = []
 _WORDS = ("PMI_PORT", "PMI_ID", "PMI_RANK", "PMI_SIZE")
@@ -36,10 +42,14 @@ class Manager:
     Args:
         size: how many there are.
         local: how many of them, one after another, share a machine.
+        watch: the address that they tell how they are; "" where nobody listens.
     """
 
-    def __init__(self, size: int, local: int) -> None:
+    def __init__(self, size: int, local: int, watch: str = "") -> None:
         self.size = size
+        self.watch = watch
+        # MPI names shared memory after it, which must not be another job's, or left by one
+        self.name = f"world-{secrets.token_hex(8)}"
         self.values = {"PMI_process_mapping": f"(vector,(0,{-(-size // local)},{local}))"}
         self.turn = threading.Condition()
         self.waiting = self.passed = 0
@@ -63,7 +73,9 @@ class Manager:
             case "get_universe_size":
                 return [f"cmd=universe_size rc=0 size={self.size}"]
             case "get_my_kvsname":
-                return ["cmd=my_kvsname rc=0 kvsname=world"]
+                return [f"cmd=my_kvsname rc=0 kvsname={self.name}"]
+            case "watch":
+                return [f"cmd=watch address={self.watch}"]
             case "put":
                 self.values[key] = words["value"]
                 return ["cmd=put_result rc=0"]
@@ -109,9 +121,14 @@ class Manager:
 def main() -> None:
     """Answer ranks until all have ended; arguments: how many, on a machine, host, port."""
     size, local, host, port = sys.argv[1:]
-    manager = Manager(int(size), int(local))
-    listener = socket.create_server((host, int(port)))
-    print("listening", flush=True)
+    try:
+        listener = socket.create_server((host, int(port)))
+    except OSError as error:
+        print(error, flush=True)
+        sys.exit(1)
+    watch = Watch(int(size), Limits(), host)
+    manager = Manager(int(size), int(local), watch.address)
+    print(_LISTENING, flush=True)
 
     def accept() -> None:
         while True:
@@ -119,7 +136,26 @@ def main() -> None:
             threading.Thread(target=manager.serve, args=(connection,), daemon=True).start()
 
     threading.Thread(target=accept, daemon=True).start()
-    manager.ended.wait()
+    while watch.failure is None and not manager.ended.is_set():
+        watch.hear(_POLL_SECONDS)
+    watch.settle(None)
+    if watch.failure is not None:
+        watch.conclude()
+        sys.stderr.write(watch.failure.report("flambeau"))
+        watch.order_end()
+        manager.ended.wait(_END_SECONDS)  # who is in MPI ends when this process does
+
+
+def _be_watched(rank: int, connection: socket.socket) -> None:
+    """Ask the manager whom to tell how this rank is, and do so from now on."""
+    with connection, connection.makefile("rw", newline="\n") as lines:
+        lines.write("cmd=watch\n")
+        lines.flush()
+        address = lines.readline().strip().rpartition("address=")[2]
+    if address:
+        heartbeat = Heartbeat(address, rank)
+        heartbeat.report_exceptions(show=True)
+        heartbeat.say_bye_at_exit()
 
 
 def meet(
@@ -148,22 +184,17 @@ def meet(
         local = int(os.environ.get("LOCAL_WORLD_SIZE", size))
         words = [sys.executable, "-c", _PROGRAM, *map(str, (size, local, host, port))]
         manager = subprocess.Popen(
-            words,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
         )
         _managers.append(manager)
         assert manager.stdout is not None
-        assert manager.stderr is not None
-        if not manager.stdout.readline():
-            told = manager.stderr.read().splitlines()[-1:]
-            raise DistError(f"rank 0 cannot listen at {host}:{port}: {' '.join(told)}")
+        told = manager.stdout.readline().strip()
+        if told != _LISTENING:
+            raise DistError(f"rank 0 cannot listen at {host}:{port}: {told}")
     end = time.monotonic() + seconds
     while True:
         try:
-            socket.create_connection((host, port), timeout=1).close()
+            _be_watched(rank, socket.create_connection((host, port), timeout=1))
             break
         except OSError as error:
             if time.monotonic() > end:

@@ -90,9 +90,9 @@ class Failure:
     detail: str = ""
     others: list[str] = field(default_factory=list)
 
-    def report(self) -> str:
-        """The report as text."""
-        lines = [f"flambeau launch: {self.cause}"]
+    def report(self, who: str = "flambeau launch") -> str:
+        """The report as text, of whoever watches the ranks."""
+        lines = [f"{who}: {self.cause}"]
         lines += [f"    {line}" for line in self.detail.rstrip().splitlines()]
         lines += [f"  {line}" for line in self.others]
         return "\n".join(lines) + "\n"

@@ -385,10 +385,12 @@ def scratch(nbytes: int) -> int:
     return local.ptr
 
 
-def release_scratch() -> None:
-    """Give this thread's scratch arena back; the next program that needs one takes it anew."""
-    _scratch.buffer = None
+def release_scratch() -> Buffer | None:
+    """Give this thread's scratch arena back, or to the caller; the next program that needs one
+    takes it anew."""
+    found, _scratch.buffer = _scratch.buffer, None
     _scratch.ptr = _scratch.nbytes = 0
+    return found
 
 
 def empty_cache() -> None:

@@ -6,9 +6,10 @@ read, and the calls.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import math
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,10 +30,13 @@ from flambeau.runtime.fault import wrong_index
 from flambeau.runtime.generation import Generated, generate
 from flambeau.runtime.host import array_of
 from flambeau.runtime.layout import Storage
-from flambeau.runtime.memory import Buffer, scratch
+from flambeau.runtime.memory import Buffer, release_scratch, scratch
 from flambeau.runtime.planning import Planning
 from flambeau.runtime.stepping import Stepping
 from flambeau.size import contiguous_strides
+
+_ABANDON_SECONDS = 2.0
+"""How long a program that failed waits for effects that are under way."""
 
 
 @dataclass(eq=False)
@@ -371,15 +375,23 @@ class Program(Planning):
         for x in numbers:
             values[k] = float_bits(x) if isinstance(x, float) else x
             k += 1
-        self.launch(values, numbers)
+        works: dict[Node, Any] = {}
+        try:
+            self.launch(values, numbers, works)
+        except BaseException as error:
+            error.effects = bool(works)  # type: ignore[attr-defined]  # not to be started again
+            if works:
+                _abandon(works.values(), (inputs, outs, release_scratch()))
+            raise
         return outs
 
-    def launch(self, values: Any, numbers: list[Any]) -> None:
+    def launch(self, values: Any, numbers: list[Any], works: dict[Node, Any] | None = None) -> None:
         """Execute, given where everything is.
 
         Args:
             values: addresses of temporary memory, inputs and results, then the numbers' bits.
             numbers: the numbers.
+            works: takes the effects that were started, each with its work until it is over.
         """
         self.table[0] = 0
         self.patch(self.patch_address, self.n_patches, self.base, _address(values))
@@ -390,7 +402,7 @@ class Program(Planning):
             if at < last:
                 self.fail(values, numbers)
             return
-        self.run_parts(values, numbers, call)
+        self.run_parts(values, numbers, call, {} if works is None else works)
         for slot, store, nbytes in self.copies:
             ctypes.memmove(int(values[slot]), self.place(store, values), nbytes)
 
@@ -403,33 +415,27 @@ class Program(Planning):
             watch.ran(self, first, times[: min(at + 1, last) - first + 1])
         return at
 
-    def run_parts(self, values: Any, numbers: list[Any], call: Any) -> None:
+    def run_parts(self, values: Any, numbers: list[Any], call: Any, works: dict[Node, Any]) -> None:
         """Run stretches of native steps and the host's calls between them, in order."""
-        works: dict[Node, Any] = {}  # effects under way
-        try:
-            for part in self.parts:
-                if isinstance(part, tuple):
-                    if call(self.steps_address, part[0], part[1], self.base) < part[1]:
-                        self.fail(values, numbers)
-                    continue
-                watch = profile.active
-                start = 0 if watch is None else profile.clock()
-                if isinstance(part, Node):
-                    works.pop(part).wait()
-                elif isinstance(part, Stepping):
-                    part.run(self, values)
-                elif part.node.op.kind == "effect":
-                    works[part.node] = self.start(part, values)
-                else:
-                    self.call_host(part, values, numbers)
-                if watch is not None:
-                    node = part if isinstance(part, Node) else part.node
-                    watch.add(node.op.name, "host", start)
-        except Exception:  # others read and write this memory until they are done
-            for work in works.values():
-                with contextlib.suppress(Exception):
-                    work.wait()
-            raise
+        for part in self.parts:
+            if isinstance(part, tuple):
+                if call(self.steps_address, part[0], part[1], self.base) < part[1]:
+                    self.fail(values, numbers)
+                continue
+            watch = profile.active
+            start = 0 if watch is None else profile.clock()
+            if isinstance(part, Node):
+                works[part].wait()
+                works[part] = None
+            elif isinstance(part, Stepping):
+                part.run(self, values)
+            elif part.node.op.kind == "effect":
+                works[part.node] = self.start(part, values)
+            else:
+                self.call_host(part, values, numbers)
+            if watch is not None:
+                node = part if isinstance(part, Node) else part.node
+                watch.add(node.op.name, "host", start)
 
     def start(self, part: HostCall, values: Any) -> Any:
         """Start an effect on the memory of its sources and its result; -> its work."""
@@ -482,6 +488,18 @@ class Program(Planning):
 def _address(values: Any) -> int:
     """Where the numbers of a ctypes or NumPy array are."""
     return ctypes.addressof(values) if isinstance(values, ctypes.Array) else values.ctypes.data
+
+
+def _abandon(works: Iterable[Any], memory: Any) -> None:
+    """Leave effects that are under way to themselves: the program has failed, and others may never
+    do their part of them.
+
+    Args:
+        memory: what they read and write, which has to be there until they are over.
+    """
+    limit = time.monotonic() + _ABANDON_SECONDS
+    for work in filter(None, works):
+        work.abandon(memory, max(0.0, limit - time.monotonic()))
 
 
 def build(plan: Plan, budget: int | None = None) -> Program:

@@ -282,6 +282,32 @@ class TestThreads:
         with pytest.raises(IndexError):
             dist.spawn_local(3, program)
 
+    @pytest.mark.parametrize("inplace", [False, True])
+    def test_collectives_recorded_before_an_error_that_is_caught(self, inplace: bool) -> None:
+        def program(rank: int) -> list[float]:
+            x = flambeau.full((3,), rank + 1.0)
+            y = flambeau.ones(3)
+            flambeau.stack([x, y]).tolist()
+            if inplace:
+                dist.all_reduce(x)
+                total = x
+            else:
+                total = f.all_reduce(x, "sum")
+            both = f.all_reduce(y, "sum")
+            if rank == 1:
+                with pytest.raises(IndexError):
+                    y[flambeau.tensor([5])].tolist()
+            found = f.all_reduce(flambeau.ones(1), "max").tolist()
+            if rank == 1 and not inplace:  # started before it failed
+                with pytest.raises(IndexError):
+                    total.tolist()
+                return found
+            return [*total.tolist(), *both.tolist(), *found]
+
+        first, second = dist.spawn_local(2, program)
+        assert first == [3.0] * 3 + [2.0] * 3 + [1.0]
+        assert second == (first if inplace else [1.0])
+
     def test_ranks_that_call_different_things_are_named(self) -> None:
         def program(rank: int) -> None:
             x = flambeau.ones(2)

@@ -27,3 +27,16 @@ def test_a_rank_that_raises_ends_the_others(tmp_path: object) -> None:
     assert ended.returncode != 0
     assert "ValueError: on rank 1" in ended.stderr
     assert "flambeau: rank 1 ends the job: ValueError, shown above" in ended.stderr
+
+
+def test_a_program_that_fails_does_not_wait_for_what_is_under_way() -> None:
+    ended = mpiexec(2, "leaves_work.py", "raise", seconds=40)
+    assert ended.returncode != 0
+    assert "IndexError: index 7 is out of bounds" in ended.stderr
+    assert "flambeau: rank 1 ends the job: IndexError, shown above" in ended.stderr
+
+
+def test_what_is_under_way_goes_on_after_an_error_that_is_caught() -> None:
+    ended = mpiexec(2, "leaves_work.py", "caught", seconds=40)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == "caught\n2.0\n"

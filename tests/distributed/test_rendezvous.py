@@ -23,24 +23,45 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-@needs_mpi
-def test_processes_that_nobody_launched() -> None:
+def meeting(*words: str) -> list[tuple[str, str, int]]:
+    """Three processes of `meets.py`; -> what each shows, its errors and its exit code."""
     port = free_port()
     ranks = [
         subprocess.Popen(
-            [sys.executable, str(PROGRAMS / "meets.py"), str(rank), "3", str(port)],
+            [sys.executable, str(PROGRAMS / "meets.py"), str(rank), "3", str(port), *words],
             cwd=ROOT,
             env=environment(FLAMBEAU_NUM_THREADS="1"),
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
         )
         for rank in range(3)
     ]
     try:
-        assert [p.communicate(timeout=50)[0] for p in ranks] == [f"{r} 6.0\n" for r in range(3)]
+        return [(*p.communicate(timeout=50), p.returncode) for p in ranks]
     finally:
         for process in ranks:
             process.kill()
+
+
+@needs_mpi
+def test_processes_that_nobody_launched() -> None:
+    assert meeting() == [(f"{r} 6.0\n", "", 0) for r in range(3)]
+
+
+@needs_mpi
+def test_a_rank_that_raises_ends_the_others() -> None:
+    (_, told, _), (_, own, _), _ = found = meeting("raise")
+    assert [code for _, _, code in found] == [1, 1, 1]
+    assert "flambeau: rank 1 raised ValueError: on rank 1" in told
+    assert "rank 1: had ended; before, all_reduce sum float32[1] (call 0 of world)" in told
+    assert own.endswith("ValueError: on rank 1\n")
+
+
+@needs_mpi
+def test_what_a_killed_job_left_is_in_nobodys_way() -> None:
+    names = {Manager(2, 2).answers({"cmd": "get_my_kvsname"})[0] for _ in range(2)}
+    assert len(names) == 2
 
 
 def test_values_and_barriers() -> None:

@@ -13,6 +13,7 @@ are a sum with a product beside it, which the rows record (`ops/collective.py`).
 from __future__ import annotations
 
 import abc
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,6 +63,16 @@ class Work(abc.ABC):
     def done(self) -> bool:
         """Whether `wait` would return at once."""
 
+    def abandon(self, memory: Any, seconds: float) -> None:
+        """Nobody will wait for it any more.
+
+        Args:
+            memory: what it reads and writes; it is kept for as long as that takes.
+            seconds: how long it may be waited for here.
+        """
+        with contextlib.suppress(Exception):
+            self.wait(seconds)
+
 
 class Done(Work):
     """A collective that ended as it was started."""
@@ -97,6 +108,12 @@ class Then(Work):
     def done(self) -> bool:
         """Whether the parts are done."""
         return all(work.done() for work in self.works)
+
+    def abandon(self, memory: Any, seconds: float) -> None:
+        """Abandon the parts."""
+        super().abandon(memory, seconds)
+        for work in self.works:
+            work.abandon(memory, 0.0)
 
 
 @dataclass

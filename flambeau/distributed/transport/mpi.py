@@ -107,6 +107,13 @@ class _Request(Work):
                 else:
                     time.sleep(_PAUSE_SECONDS)
 
+    def abandon(self, memory: Any, seconds: float) -> None:
+        """Nobody will wait for it any more; the background thread polls it while it lasts."""
+        super().abandon(memory, seconds)
+        with self.lock:
+            if self.request is not None:
+                self.buffers = (self.buffers, memory)
+
 
 class _Background:
     """The thread that polls calls nobody waits for: see Note [Progress in MPI]."""
