@@ -269,7 +269,7 @@ def record_elementwise(op: Op, args: tuple[Any, ...]) -> Any:
 
 def binary(op: Op) -> Callable[[Any, Any], Any]:
     """The call of a two-argument row, with the common case written out: tensors of one shape and
-    dtype, or a float tensor and a Python float. Everything else goes the general way."""
+    dtype, or a float tensor and a Python number. Everything else goes the general way."""
     if op.result == "integral":
         return lambda a, b: record_elementwise(op, (a, b))
     to_bool = op.result == "bool"
@@ -298,9 +298,10 @@ def binary(op: Op) -> Callable[[Any, Any], Any]:
             second: Any = other.node if b._map is None else b._node()
             track_b = b._rg if b._base is None else b._tracked()
         else:
-            if type(b) is not float or dtype.category != 2:
+            kind = type(b)
+            if dtype.category != 2 or (kind is not float and kind is not int):
                 return record_elementwise(op, (a, b))
-            second = b
+            second = float(b)
             track_b = False
         if cell.exposed is not None or dtype in general:
             return record_elementwise(op, (a, b))
