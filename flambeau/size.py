@@ -157,8 +157,8 @@ def view_strides(
     result = [0] * len(new)
     at = len(new) - 1
     for count, stride in reversed(runs):
-        step = 1
-        while step < count:
+        step = 1  # divides count
+        while step != count:
             if at < 0:
                 return None
             n = new[at]

@@ -8,7 +8,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from flambeau.ir.symbol import SMALLEST, Guard, Symbols
+from flambeau.export.bounds import least
+from flambeau.ir.symbol import RELATIONS, SMALLEST, Guard, Symbols
 
 #: Sizes that no constant of a program is likely to be.
 _PRIMES = (97, 89, 83, 79, 73, 71, 67, 61, 59, 53, 47, 43, 41, 37, 31, 29, 23, 19, 17, 13, 11, 7, 5)
@@ -212,7 +213,6 @@ class Sizes:
 
     def elsewhere(self, guard: Guard) -> dict[str, int] | None:
         """Sizes in range for which a guard does not hold; None where none are found."""
-        space = guard.expression.space
         names = sorted(_names(guard.expression), key=list(self.roots).index)
         tried = [_PRIMES, tuple(self.hints[n] for n in names), _solutions(guard)]
         values = sorted({n for part in tried for n in part}.union(range(SMALLEST, _SMALL)))
@@ -221,20 +221,18 @@ class Sizes:
             for there in (hints, self._crossing(guard, hints, names[0])):
                 if not all(self._allowed(n, there[n]) for n in names):
                     continue
-                if not guard.holds(space.unknowns_at(list(there.values()))):
+                value = _value(guard.expression, there)
+                if value is not None and not RELATIONS[guard.relation](value):
                     return there
         return None
 
     def _crossing(self, guard: Guard, hints: dict[str, int], name: str) -> dict[str, int]:
         """The sizes with one of them moved to where a guard's expression is 0, if it is linear."""
-        e = guard.expression
-
-        def value(n: int) -> int:
-            return e.value(e.space.unknowns_at(list({**hints, name: n}.values())))
-
-        first = value(SMALLEST)
-        slope = value(SMALLEST + 1) - first
-        return {**hints, name: SMALLEST - first // slope} if slope else hints
+        low = max(self.roots[name][0], SMALLEST)
+        first, next_ = (_value(guard.expression, {**hints, name: low + k}) for k in (0, 1))
+        if first is None or next_ is None or next_ == first:
+            return hints
+        return {**hints, name: low - first // (next_ - first)}
 
     def _allowed(self, name: str, n: int) -> bool:
         low, high = self.roots[name]
@@ -269,23 +267,13 @@ class Sizes:
         Raises:
             ExportError: the program holds for part of a range only.
         """
-        wrong, kept = [], []
         self.changed = False
-        for guard in symbols.guards.values():
-            low, high = self.bounds(guard.expression)
-            if _holds(guard.relation, low, high):
-                continue
-            there = self.elsewhere(guard)
-            if there is not None and not matters(there):
-                continue  # the answer made no difference
-            if self._narrow(guard):
-                if self.changed:
-                    return []
-                continue
-            if guard.relation == "!= 0" and (there is None or _plain(guard.expression)):
-                kept.append(guard)
-            else:
-                wrong.append(guard)
+        ranges = None
+        while ranges != self.roots:  # what was found for ranges that became narrower is void
+            ranges = dict(self.roots)
+            wrong, kept = self._sorted(symbols, matters)
+            if self.changed:
+                return []
         if wrong:
             lines = []
             for guard in wrong:
@@ -301,6 +289,29 @@ class Sizes:
             )
         return kept
 
+    def _sorted(
+        self, symbols: Symbols, matters: Callable[[dict[str, int]], bool]
+    ) -> tuple[list[Guard], list[Guard]]:
+        """Guards that hold for part of a range only, and those that are checked at run time; until
+        a size has changed."""
+        wrong, kept = [], []
+        for guard in symbols.guards.values():
+            low, high = self.bounds(guard.expression)
+            if _holds(guard.relation, low, high):
+                continue
+            there = self.elsewhere(guard)
+            if there is not None and not matters(there):
+                continue  # the answer made no difference
+            if self._narrow(guard):
+                if self.changed:
+                    break
+                continue
+            if guard.relation == "!= 0" and (there is None or _plain(guard.expression)):
+                kept.append(guard)
+            else:
+                wrong.append(guard)
+        return wrong, kept
+
     def bounds(self, expression: Any) -> tuple[float, float]:
         """Between what an expression lies, for sizes in their ranges."""
         low = high = 0.0
@@ -314,16 +325,25 @@ class Sizes:
                 a, b = min(ends), max(ends)
             low += c * (a if c > 0 else b)
             high += c * (b if c > 0 else a)
+        unknowns = expression.space.unknowns
+        if len(expression.terms) > 1 and any(
+            not unknowns[k].name for m in expression.terms for k in m
+        ):
+            negative = expression.space.constant(0).plus(expression, -1)
+            low = max(low, least(expression, lambda k: self._unknown(unknowns[k])))
+            high = min(high, -least(negative, lambda k: self._unknown(unknowns[k])))
         return low, high
 
     def _unknown(self, unknown: Any) -> tuple[float, float]:
         if unknown.name:
             low, high = self.roots[unknown.name]
-            return float(max(low, 1)), math.inf if high is None else float(high)
+            return float(max(low, SMALLEST)), math.inf if high is None else float(high)
         x, y = self.bounds(unknown.left)
         a, b = self.bounds(unknown.right)
         if a <= 0:
             return -math.inf, math.inf
+        if x >= 0 and self.bounds(unknown.right.plus(unknown.left, -1))[0] > 0:
+            return (x, y) if unknown.operator == "%" else (0.0, 0.0)  # by something greater
         if unknown.operator == "%":
             return 0.0, min(b - 1, y) if x >= 0 else b - 1
         ends = [_floor(p, q) for p in (x, y) for q in (a, b)]
@@ -335,6 +355,8 @@ class Sizes:
         terms = dict(guard.expression.terms)
         more = terms.pop((), 0)
         unknowns = guard.expression.space.unknowns
+        if not _plain(guard.expression) and guard.relation != "== 0":
+            return self._raise(guard)
         if any(len(m) != 1 for m in terms) or guard.relation == "!= 0":
             return False
         names = [unknowns[k].name for (k,) in terms]
@@ -364,6 +386,20 @@ class Sizes:
         self.roots[names[0]] = (low, high)
         return True
 
+    def _raise(self, guard: Guard) -> bool:
+        """Begin ranges of sizes without names where a guard about quotients holds from then on."""
+        names = _names(guard.expression)
+        before = dict(self.roots)
+        for start in range(SMALLEST, _SMALL):
+            for name in names & self.loose:
+                low, high = before[name]
+                if start <= self.hints[name]:
+                    self.roots[name] = (max(low, start), high)
+            if _holds(guard.relation, *self.bounds(guard.expression)):
+                return True
+        self.roots.update(before)
+        return False
+
     def _replace(self, name: str, by: str | int, guard: Guard) -> None:
         """A size without a name is a number, or another size."""
         if isinstance(by, int):
@@ -380,6 +416,16 @@ class Sizes:
             for d, n in enumerate(part):
                 if isinstance(n, tuple) and n[0] == name:
                     part[d] = by * n[1] + n[2] if isinstance(by, int) else (by, *n[1:])
+
+
+def _value(expression: Any, hints: dict[str, int]) -> int | None:
+    """An expression for some sizes; None where a remainder by 0 is asked for on the way."""
+    try:
+        unknowns = expression.space.unknowns_at(list(hints.values()))
+    except ZeroDivisionError:
+        return None
+    found: int = expression.value(unknowns)
+    return found
 
 
 def _floor(p: float, q: float) -> float:

@@ -200,7 +200,7 @@ class ExportedProgram:
     def run_decompositions(self, decomp_table: Any = None) -> ExportedProgram:
         """The program in primitive operations: named ones are replaced by their bodies.
 
-        A recurrence stays one node, since its body would be one of each step.
+        Operations with graphs inside stay: a recurrence becomes a scan, which is one node.
 
         Args:
             decomp_table: names of operations (or rows) that are replaced; by default all. A
@@ -218,9 +218,7 @@ class ExportedProgram:
             chosen = {getattr(getattr(x, "row", x), "name", x) for x in decomp_table}
 
         def stays(node: Node) -> bool:
-            return node.op.results is not None or (
-                chosen is not None and node.op.name not in chosen
-            )
+            return node.op.calls or (chosen is not None and node.op.name not in chosen)
 
         def plain(traced: Traced) -> Traced:
             inputs = [n for n in traced.nodes if n.op.kind == "input"]

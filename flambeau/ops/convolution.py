@@ -319,21 +319,10 @@ def convolution(
         Dumoulin and Visin, A guide to convolution arithmetic for deep learning
         (arXiv:1603.07285).
     """
-    count = weight.ndim - 2
-    if input.ndim != weight.ndim:
-        raise RuntimeError(
-            f"Expected {weight.ndim}-dimensional input for {weight.ndim}-dimensional weight "
-            f"{list(weight.shape)}, but got {input.ndim}-dimensional input of size "
-            f"{list(input.shape)} instead"
-        )
-    stride = _per_dim(stride, count, "stride")
-    padding = _per_dim(padding, count, "padding")
-    dilation = _per_dim(dilation, count, "dilation")
-    extra = _per_dim(output_padding, count, "output_padding")
-    _check_numbers(stride, padding, dilation, extra, groups)
-    _check_channels(input, weight, bias, transposed, groups)
-    _check_dtypes(input, weight, bias)
-    sizes = _result_sizes(input, weight, stride, padding, dilation, transposed, extra)
+    stride, padding, dilation, extra, sizes = _fitted(
+        input, weight, bias, stride, padding, dilation, transposed, output_padding, groups
+    )
+    count = len(sizes)
     x, w = widen(input), widen(weight)
     if transposed:
         x, w = _spread(x, stride), _mirrored(w, groups)
@@ -349,6 +338,44 @@ def convolution(
     if bias is not None:
         out = out + widen(bias).view(-1, *(1,) * count)
     return cast(out, input.dtype)
+
+
+def _fitted(
+    input: Tensor, weight: Tensor, bias: Any, stride: Any, padding: Any, dilation: Any,
+    transposed: bool, output_padding: Any, groups: int,
+) -> tuple[Sizes, ...]:  # fmt: skip
+    """The stride, padding, dilation and output padding of each dimension, and the sizes of the
+    result.
+
+    Raises:
+        RuntimeError: shapes or dtypes that do not fit.
+    """
+    count = weight.ndim - 2
+    if input.ndim != weight.ndim:
+        raise RuntimeError(
+            f"Expected {weight.ndim}-dimensional input for {weight.ndim}-dimensional weight "
+            f"{list(weight.shape)}, but got {input.ndim}-dimensional input of size "
+            f"{list(input.shape)} instead"
+        )
+    stride = _per_dim(stride, count, "stride")
+    padding = _per_dim(padding, count, "padding")
+    dilation = _per_dim(dilation, count, "dilation")
+    extra = _per_dim(output_padding, count, "output_padding")
+    _check_numbers(stride, padding, dilation, extra, groups)
+    _check_channels(input, weight, bias, transposed, groups)
+    _check_dtypes(input, weight, bias)
+    sizes = _result_sizes(input, weight, stride, padding, dilation, transposed, extra)
+    return stride, padding, dilation, extra, sizes
+
+
+def _convolution_results(*args: Any) -> list[Any]:
+    """The shape and dtype of the result: what computing it asks of sizes is asked for each size."""
+    input, weight, *_, transposed, _, groups = args
+    channels = weight._shape[1] * groups if transposed else weight._shape[0]
+    return [(input._shape[0], channels, *_fitted(*args)[-1]), input.dtype]
+
+
+convolution.results(_convolution_results)
 
 
 @composite(keep=True, method=False, public=False)

@@ -1,0 +1,117 @@
+"""Sizes behind strides: quotients, their bounds, and the programs that have them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+import flambeau
+from flambeau import nn
+from flambeau.export import Dim, ExportError, export, onnx
+from flambeau.export.bounds import least
+from flambeau.ir.symbol import Symbols
+
+from . import runtime
+
+EXPRESSIONS: list[Any] = [
+    lambda h, w: h - (h - 1) // 2 * 2,
+    lambda h, w: ((h - 1) // 2 + 1) * ((w - 1) // 2 + 1) * 4 - h * w,
+    lambda h, w: h * w - ((h + 1) // 3) * ((w + 1) // 3) * 2,
+    lambda h, w: (h // 2 // 2) * 5 - h,
+    lambda h, w: h % 3 + w % 4 - 6,
+    lambda h, w: (h // 2) * (h // 2) - h,
+    lambda h, w: 7 - (h * w) % 5 - h // h,
+    lambda h, w: (h - w // 3) * 2 + w,
+    lambda h, w: (h % 4) * (w % 4) * -2 + h * w,
+]
+
+
+@pytest.mark.parametrize("number", range(len(EXPRESSIONS)))
+@pytest.mark.parametrize("low", [2, 5])
+def test_no_value_is_below_its_bound(number: int, low: int) -> None:
+    symbols = Symbols()
+    with symbols:
+        h, w = symbols.symbol(11, "h"), symbols.symbol(13, "w")
+        found = EXPRESSIONS[number](h, w)
+        sign = -found
+    every = range(low, 40)
+    for value, times in ((found, 1), (sign, -1)):
+        bound = least(value.expression, lambda k: (float(low), math.inf))
+        true = min(times * EXPRESSIONS[number](a, b) for a, b in itertools.product(every, every))
+        assert bound <= true
+        if number < 2 and times == 1 and low == 5:
+            assert bound > -math.inf
+
+
+def test_what_rounding_cannot_change_cancels() -> None:
+    symbols = Symbols()
+    with symbols:
+        h = symbols.symbol(11, "h")
+        half = (h - 1) // 2
+        slack = h - 2 * half
+        room = 3 - slack
+    assert least(slack.expression, lambda k: (2.0, math.inf)) == 1.0
+    assert least(room.expression, lambda k: (2.0, math.inf)) == 1.0
+
+
+class Block(nn.Module):
+    """Two convolutions beside a shorter way."""
+
+    def __init__(self, wide: int, out: int, stride: int) -> None:
+        super().__init__()
+        self.one = nn.Conv2d(wide, out, 3, stride, 1)
+        self.two = nn.Conv2d(out, out, 3, 1, 1)
+        self.way = nn.Conv2d(wide, out, 1, stride)
+
+    def forward(self, x: Any) -> Any:
+        return (self.way(x) + self.two(self.one(x).relu())).relu()
+
+
+def network() -> nn.Module:
+    """Images through four halvings."""
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 7, 2, 3), nn.ReLU(), nn.MaxPool2d(3, 2, 1), Block(4, 4, 1),
+        Block(4, 6, 2), Block(6, 6, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3),
+    )  # fmt: skip
+
+
+def test_images_of_any_size(rng: np.random.Generator) -> None:
+    net = network()
+    sizes = {0: Dim("n"), 2: Dim("h", min=32), 3: Dim("w", min=32)}
+    program = export(net, (flambeau.zeros(2, 3, 40, 48),), dynamic_shapes=(sizes,))
+    assert program.guards == []
+    run = runtime.session(onnx.export(program).model)
+    for shape in ((1, 3, 32, 33), (2, 3, 47, 32), (1, 3, 50, 65)):
+        x = rng.normal(size=shape).astype(np.float32)
+        grads = []
+        for module in (net, program.module()):
+            module.zero_grad()
+            given = flambeau.from_numpy(x.copy()).requires_grad_()
+            out = module(given)
+            (out * out).sum().backward()
+            grads.append([out.detach().numpy(), given.grad.numpy()])
+            grads[-1] += [p.grad.numpy() for p in module.parameters()]
+        for a, b in zip(*grads, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+        (found,) = run.run(None, {run.get_inputs()[0].name: x})
+        np.testing.assert_allclose(found, grads[0][0], rtol=1e-4, atol=1e-5)
+    with pytest.raises(RuntimeError, match="size h to be >= 32"):
+        program.module()(flambeau.zeros(1, 3, 31, 40))
+
+
+def test_loose_sizes_begin_where_nothing_is_special() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 1, 3, 2), nn.MaxPool2d(2))
+    auto = {2: Dim.AUTO, 3: Dim.AUTO}
+    program = export(net, (flambeau.zeros(1, 1, 20, 20),), dynamic_shapes=(auto,))
+    assert set(program.range_constraints.values()) == {(9, None)}
+    x = flambeau.ones(1, 1, 9, 12)
+    np.testing.assert_allclose(
+        program.module()(x).detach().numpy(), net(x).detach().numpy(), rtol=1e-5
+    )
+    named = {2: Dim("h"), 3: Dim("w")}
+    with pytest.raises(ExportError, match="Constraints violated"):
+        export(net, (flambeau.zeros(1, 1, 20, 20),), dynamic_shapes=(named,))
