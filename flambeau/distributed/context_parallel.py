@@ -1,14 +1,15 @@
 """Attention over sequences that are cut over ranks.
 
-Each rank has some positions of every sequence: their queries, keys and values. Two ways to let all
-queries see all keys:
+Each rank has some positions of every sequence: their queries, keys and values. Three ways to let
+all queries see all keys:
 
 * `ring_attention`: keys and values go round the ranks, each rank computes what it has meanwhile,
   and the parts are joined by their log-sum-exps. Any number of heads.
 * `all_to_all_attention`: heads are exchanged for positions, so that each rank has whole sequences
   of some heads, and afterwards exchanged back. Ranks divide the heads.
+* `gathered_attention`: each rank gets the keys and values of all ranks at once.
 
-Both run `flex_attention`, with any `score_mod` and mask, which see positions in the whole sequence.
+All run `flex_attention`, with any `score_mod` and mask, which see positions in the whole sequence.
 With a causal mask the last positions have most to compute, so a rank gets one piece from the front
 and one from the back (`positions_of`).
 
@@ -162,6 +163,35 @@ def ring_attention(
     return join(outs, sums)
 
 
+def gathered_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    score_mod: ScoreMod | None = None,
+    block_mask: Any = None,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+    *,
+    group: Any = None,
+    balanced: bool = True,
+    mask_heads: int = 0,
+) -> Tensor:
+    """The same as `ring_attention`, with the keys and values of all ranks at once: one message and
+    one computation, and memory for the whole sequence's keys and values.
+
+    Args and Returns: as there.
+    """
+    group = group_of(group)
+    positions = positions_of(query.shape[-2] * group.size(), group.size(), balanced)
+    mine, every = positions[group.rank()], flambeau.cat(positions)
+    key, value = (functional.all_gather_tensor(x, 2, group) for x in (key, value))
+    blocks = _mask_at(_mask_of(block_mask), mine, every, mask_heads)
+    score = _score_at(score_mod, mine, every)
+    out = flex_attention(query, key, value, score, blocks, scale, enable_gqa)
+    assert isinstance(out, Tensor)
+    return out
+
+
 def _passed_on(key: Tensor, value: Tensor, group: Any) -> tuple[Tensor, Tensor]:
     """Keys and values of the rank before, in one message."""
     ranks = group.size()
@@ -266,6 +296,7 @@ def _to_positions(x: Tensor, group: Any) -> Tensor:
 
 __all__ = [
     "all_to_all_attention",
+    "gathered_attention",
     "join",
     "positions_of",
     "ring_attention",

@@ -11,6 +11,7 @@ import flambeau
 from flambeau import Tensor
 from flambeau.distributed.context_parallel import (
     all_to_all_attention,
+    gathered_attention,
     join,
     positions_of,
     ring_attention,
@@ -78,7 +79,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("attention", [ring_attention, all_to_all_attention])
+@pytest.mark.parametrize("attention", [ring_attention, all_to_all_attention, gathered_attention])
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("balanced", [True, False])
 def test_results_and_gradients_are_the_dense_ones(

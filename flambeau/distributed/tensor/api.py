@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from flambeau import overriding
@@ -320,6 +322,25 @@ def _mesh(mesh: DeviceMesh | None) -> DeviceMesh:
     return init_device_mesh("cpu", (default_group().size(),)) if mesh is None else mesh
 
 
+class _Mixing(threading.local):
+    """Whether plain tensors are taken for whole ones: `implicit_replication`."""
+
+    on = False
+
+
+_mixing = _Mixing()
+
+
+@contextmanager
+def implicit_replication() -> Iterator[None]:
+    """While inside, a plain tensor among distributed ones is one that every rank has whole."""
+    was, _mixing.on = _mixing.on, True
+    try:
+        yield
+    finally:
+        _mixing.on = was
+
+
 #: A call is planned anew past this many kept plans of a mesh.
 MAX_PLANS = 4096
 #: What a value in Python may be for a call to be known again by it.
@@ -342,7 +363,7 @@ def _dispatch(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         return _planned(func, args, kwargs, tensors).run(func, args, kwargs, tensors)
     mesh = next(t._layout.mesh for t in tensors if isinstance(t, DTensor))
     alike = (
-        *(func, spelled, modes.grad, loss.active(), get_default_dtype()),
+        *(func, spelled, modes.grad, loss.active(), _mixing.on, get_default_dtype()),
         None if modes.autocast is None else tuple(modes.autocast.items()),
     )
     plans = mesh.plans
@@ -414,7 +435,9 @@ class _OnParts:
         def part(x: Any) -> Any:
             kind = type(x)
             if isinstance(x, DTensor):
-                made = (x.redistribute() if self.whole else x)._part
+                if self.whole:
+                    return x.redistribute()._part
+                made = x._part
                 same[id(made)] = x
                 return made
             if kind is tuple or kind is list:
@@ -493,7 +516,8 @@ def _planned(func: Any, args: Any, kwargs: Any, tensors: list[Any]) -> Any:
     layout = given[0]._layout
     mesh = layout.mesh
     split_by_class = name == "cross_entropy" and loss.active()
-    mixing = split_by_class or name == "copy_"  # take plain tensors, which every rank has whole
+    # these take plain tensors, which every rank has whole
+    mixing = split_by_class or name == "copy_" or _mixing.on
     for x in tensors:
         if isinstance(x, DTensor):
             if x.device_mesh != mesh:
@@ -741,6 +765,7 @@ __all__ = [
     "distribute_tensor",
     "empty",
     "full",
+    "implicit_replication",
     "ones",
     "rand",
     "randn",

@@ -1,0 +1,199 @@
+"""Attention over sequences in parts, for programs that know nothing of it.
+
+Inside `context_parallel` every rank has some positions of each sequence, and a call of
+`scaled_dot_product_attention` attends to those of all ranks (`distributed/context_parallel.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import flambeau
+from flambeau import Tensor
+from flambeau.distributed.context_parallel import (
+    gathered_attention,
+    ring_attention,
+    shard_sequence,
+    unshard_sequence,
+)
+from flambeau.distributed.mesh import DeviceMesh
+from flambeau.nn import functional as F
+from flambeau.overriding import TorchFunctionMode
+
+
+@dataclass
+class _ContextParallelOptions:
+    """How sequences are cut and attended to.
+
+    Attributes:
+        enable_load_balance: a rank has a piece from the front and one from the back, so that causal
+            masks cost all ranks the same; otherwise one piece.
+        rotate_method: "allgather" or "alltoall": `set_rotate_method`.
+    """
+
+    enable_load_balance: bool = True
+    rotate_method: str = "allgather"
+
+
+_cp_options = _ContextParallelOptions()
+_METHODS: dict[str, Callable[..., Tensor]] = {
+    "allgather": gathered_attention,
+    "alltoall": ring_attention,
+}
+
+
+def set_rotate_method(rotate_method: str) -> None:
+    """How keys and values of other ranks come here.
+
+    Args:
+        rotate_method: "allgather", all at once, or "alltoall", from rank to rank while those that
+            are here are attended to.
+
+    Raises:
+        NotImplementedError: another one.
+    """
+    if rotate_method not in _METHODS:
+        raise NotImplementedError(
+            f"Context Parallel does not support using {rotate_method} for kv shards rotation"
+        )
+    _cp_options.rotate_method = rotate_method
+
+
+def _causal(b: Any, h: Any, query: Any, key: Any) -> Any:
+    return query >= key
+
+
+class _Attending(TorchFunctionMode):
+    """Answers `scaled_dot_product_attention` for sequences of which each rank has a part.
+
+    Args:
+        group: the ranks.
+        balanced: how positions are given out.
+    """
+
+    def __init__(self, group: Any, balanced: bool) -> None:
+        self.group = group
+        self.balanced = balanced
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: tuple[type, ...],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Every other call goes on as it is."""
+        if func is F.scaled_dot_product_attention:
+            return self.attend(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+    def attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Tensor:
+        """`scaled_dot_product_attention` of this rank's queries over the keys of all ranks.
+
+        Raises:
+            NotImplementedError: with a mask, dropout, or parts that are not of one sequence.
+        """
+        if attn_mask is not None or dropout_p:
+            what = "attn_mask" if attn_mask is not None else "dropout_p"
+            raise NotImplementedError(
+                f"scaled_dot_product_attention with {what} inside context_parallel; "
+                "distributed.context_parallel.ring_attention takes any mask_mod"
+            )
+        if query.dim() != 4 or query.shape[-2] != key.shape[-2]:
+            raise NotImplementedError(
+                "context_parallel takes queries and keys (B, H, L, E) of one sequence, got "
+                f"{list(query.shape)} and {list(key.shape)}"
+            )
+        method = _METHODS[_cp_options.rotate_method]
+        return method(
+            query,
+            key,
+            value,
+            None,
+            _causal if is_causal else None,
+            scale,
+            enable_gqa,
+            group=self.group,
+            balanced=self.balanced,
+        )
+
+
+@contextmanager
+def context_parallel(
+    mesh: DeviceMesh,
+    *,
+    buffers: Sequence[Tensor] | None = None,
+    buffer_seq_dims: Sequence[int] | None = None,
+    no_restore_buffers: Collection[Tensor] | None = None,
+) -> Iterator[None]:
+    """While inside, sequences are in parts: `buffers` are this rank's positions, and attention
+    reaches those of all ranks.
+
+    Args:
+        mesh: of one axis.
+        buffers: tensors that every rank has whole (inputs, labels, tables of positions); no
+            parameters. They get their values back at the end.
+        buffer_seq_dims: of each, the dimension of the sequence.
+        no_restore_buffers: those that need not get their values back.
+
+    Raises:
+        ValueError: there is not one dimension for each buffer, or a sequence that the ranks cannot
+            share evenly.
+    """
+    given, dims = list(buffers or ()), list(buffer_seq_dims or ())
+    kept = list(no_restore_buffers or ())
+    if len(given) != len(dims):
+        raise ValueError("`seq_dims` must have the same number of elements as `buffers`.")
+    if not all(any(b is k for b in given) for k in kept):
+        raise ValueError("`no_restore_buffers` must be a subset of `buffers`.")
+    group, balanced = mesh.get_group(), _cp_options.enable_load_balance
+    originals = [b.detach() for b in given]
+    for b, whole, dim in zip(given, originals, dims, strict=True):
+        b.data = shard_sequence(whole, dim, group, balanced=balanced)
+    try:
+        with _Attending(group, balanced):
+            yield
+    finally:
+        for b, whole in zip(given, originals, strict=True):
+            if not any(b is k for k in kept):
+                b.data = whole
+
+
+def context_parallel_unshard(
+    mesh: DeviceMesh, buffers: Sequence[Tensor], seq_dims: Sequence[int], load_balancer: Any = None
+) -> list[Tensor]:
+    """The wholes of tensors of which each rank has its positions; a collective.
+
+    Args:
+        mesh: of one axis.
+        buffers: this rank's parts.
+        seq_dims: of each, the dimension of the sequence.
+        load_balancer: None; positions are as `context_parallel` gave them out.
+
+    Raises:
+        NotImplementedError: another load balancer.
+    """
+    if load_balancer is not None:
+        raise NotImplementedError(f"context_parallel_unshard with {load_balancer!r}")
+    balanced = _cp_options.enable_load_balance
+    with flambeau.no_grad():
+        return [
+            unshard_sequence(b, dim, mesh.get_group(), balanced=balanced)
+            for b, dim in zip(buffers, seq_dims, strict=True)
+        ]
+
+
+__all__ = ["context_parallel", "context_parallel_unshard", "set_rotate_method"]
