@@ -276,7 +276,8 @@ class Threefry:
         device: Any,
     ) -> Tensor:
         """int64 values in [0, high), from 63 bits each."""
-        return ((self.bits(shape, generator, device) >> 1) & ((1 << 63) - 1)) % high
+        raw = (self.bits(shape, generator, device) >> 1) & ((1 << 63) - 1)
+        return raw if high == 1 << 63 else raw % high
 
     def chance(self, shape: tuple[int, ...], p: float, generator: Generator, device: Any) -> Tensor:
         """True with probability p."""

@@ -130,3 +130,16 @@ def test_the_seed_decides_every_draw() -> None:
         ]
 
     assert draws() == draws()
+
+
+@pytest.mark.parametrize("stream", ["threefry", "torch"])
+@pytest.mark.parametrize("dtype", ["int64", "int32", "int16", "int8", "uint8", "float64", "float16"])
+def test_integers_of_all_a_dtype_holds(dtype: str, stream: str) -> None:
+    was = flambeau.random.get_stream()
+    flambeau.random.set_stream(stream)
+    kind = getattr(flambeau, dtype)
+    found = _values(flambeau.empty(2000, dtype=kind).random_())
+    flambeau.random.set_stream(was)
+    most = 2.0 ** {"float64": 53, "float16": 11}.get(dtype, 8 * kind.itemsize - (dtype != "uint8"))
+    assert found.min() >= 0
+    assert 0.99 * most < found.max() <= most
