@@ -7,6 +7,7 @@ import heapq
 from collections.abc import Sequence
 from typing import Any
 
+from flambeau.autograd import repeat
 from flambeau.autograd.graph import GradientEdge, running_tasks
 from flambeau.ops.movement import sum_to
 from flambeau.ops.recording import Enclosing
@@ -68,6 +69,7 @@ class _Task:
         self.stop_at: set[GradFn] = set()
         self.roots: list[GradFn] = []
         self.types = modes.types
+        self.arrived: list[repeat.Arrival] | None = None  # noted, where it is not None
         self._below: set[GradFn] | None = None
         self._readers: dict[GradFn, int] | None = None  # leaf -> the first entry that reads it
 
@@ -113,11 +115,14 @@ class _Task:
                         self._readers[edge[0]] = min(first, at.order)
         return 0.5 - self._readers[entry] if entry in self._readers else 1
 
-    def run(self) -> None:
-        while self.heap:
-            _, _, entry = heapq.heappop(self.heap)
-            grads = self.grads.pop(entry)
-            self._step(entry, grads)
+    def run(self, edges: Sequence[tuple[GradFn, int]] = (), grads: Sequence[Any] = ()) -> None:
+        """Call the rules, from these edges besides those that cotangents were sent to."""
+        for edge, g in zip(edges, grads, strict=True):
+            self.send(edge, g)
+        with profile.span("backward", "autograd"):
+            while self.heap:
+                _, _, entry = heapq.heappop(self.heap)
+                self._step(entry, self.grads.pop(entry))
 
     def _step(self, entry: GradFn, grads: list[Any]) -> None:
         if entry.metadata is not None:
@@ -136,12 +141,11 @@ class _Task:
                 if t is not None and grads[nr] is not None:
                     t._grad = grads[nr] if t._grad is None else t._grad + grads[nr]
         if isinstance(entry, AccumulateGrad):
-            self._leaf(entry, grads[0])
+            self.arrive(entry, 0, grads[0])
             return
         for nr in range(len(grads)):
-            key = (entry, nr)
-            if key in self.captured:
-                self.captured[key] = grads[nr]
+            if (entry, nr) in self.captured and grads[nr] is not None:
+                self.arrive(entry, nr, grads[nr])
         if entry in self.stop_at:
             return
         if profile.active is None:
@@ -182,6 +186,15 @@ class _Task:
         if modes.anomaly and modes.check_nan:
             _check_nan(entry, found)
         return found
+
+    def arrive(self, entry: GradFn, nr: int, g: Any) -> None:
+        """A gradient is complete where it is wanted: at a leaf, or at an edge that is captured."""
+        if self.arrived is not None:
+            self.arrived.append((entry, nr, g, g._cell.node))
+        if isinstance(entry, AccumulateGrad):
+            self._leaf(entry, g)
+        else:
+            self.captured[entry, nr] = g
 
     def _leaf(self, entry: AccumulateGrad, g: Any) -> None:
         leaf = entry.variable
@@ -294,10 +307,7 @@ def _run(task: _Task, outputs: Sequence[Tensor], grads: Sequence[Any]) -> None:
     try:
         edges = [_edge(t) for t in outputs]
         task.roots = [e[0] for e in edges]
-        for edge, g in zip(edges, grads, strict=True):
-            task.send(edge, g)
-        with profile.span("backward", "autograd"):
-            task.run()
+        repeat.run(task, edges, grads)
     finally:
         running.pop()
         modes.grad, modes.types = was, task.types

@@ -47,6 +47,7 @@ class Parameter(flambeau.Tensor, metaclass=_ParameterMeta):
         RuntimeError: ``data`` is of a tensor subclass whose ``detach`` loses the type.
     """
 
+    _plain = True  # nothing that is computed from it depends on its type
     __torch_function__ = staticmethod(disabled_torch_function)
 
     def __new__(cls, data: Any = None, requires_grad: bool = True) -> Parameter:
