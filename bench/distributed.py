@@ -31,6 +31,7 @@ from flambeau.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from flambeau.distributed.groups import default_group
 from flambeau.distributed.plan import Cluster, Device, Layout, Plan, calibrated
 from flambeau.distributed.simulate import Link
+from flambeau.distributed.tensor import DTensor
 from flambeau.distributed.workload import record_workload
 from flambeau.nn.parallel import DistributedDataParallel
 
@@ -202,6 +203,12 @@ def predictions(one_rank: float, link: Link) -> dict[str, float]:
     }
 
 
+def bytes_here(t: Any) -> int:
+    """The memory that a tensor takes on this rank."""
+    local = t.to_local() if isinstance(t, DTensor) else t
+    return int(local.untyped_storage().nbytes())
+
+
 def weigh(folder: Path, rounds: int) -> None:
     """What each of four ranks holds after a step."""
     distributed.init_process_group("mpi")
@@ -211,10 +218,8 @@ def weigh(folder: Path, rounds: int) -> None:
         step()
         states = [t for state in optimizer.state.values() for t in state.values()]
         found[form] = {
-            "parameters": sum(p.untyped_storage().nbytes() for p in net.parameters()),
-            "optimizer": sum(
-                t.untyped_storage().nbytes() for t in states if isinstance(t, flambeau.Tensor)
-            ),
+            "parameters": sum(map(bytes_here, net.parameters())),
+            "optimizer": sum(bytes_here(t) for t in states if isinstance(t, flambeau.Tensor)),
         }
         net = optimizer = step = None  # type: ignore[assignment]
     everyone: list[Any] = [None] * distributed.get_world_size()

@@ -1,8 +1,14 @@
 """Fully sharded data parallelism: every rank keeps a part of each parameter.
 
-`fully_shard` cuts the parameters of a module along dimension 0. A call of the module gathers them,
-and the gradient of a gather is the sum over ranks of which each keeps its part: the all_gather's
-derivative *is* the reduce_scatter, and nothing else happens in the backward pass.
+`fully_shard` makes the parameters of a module `DTensor`s that are cut over ranks, so optimizers,
+norms of gradients and checkpoints see whole tensors of which each rank has a part. A call of the
+module gathers them, and the gradient of a gather is the sum over ranks of which each keeps its
+part: the all_gather's derivative *is* the reduce_scatter, and backward does nothing else.
+
+Note [Cut twice]
+A parameter that tensor parallelism has laid on other ranks is one part on each of them, and that
+part is cut. So it lies on the mesh of both, whose axes come in the order of the cutting; a call
+gathers the part and hands it out as it was before.
 
 Note [Gathered again]
 What backward needs of a gathered parameter is not kept from forward (`reshard_after_forward`):
@@ -21,16 +27,18 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import flambeau
 from flambeau import pytree
+from flambeau.distributed import functional
 from flambeau.distributed.groups import default_group, group_of
 from flambeau.distributed.mesh import DeviceMesh, init_device_mesh
+from flambeau.distributed.moves import part_sizes
 from flambeau.distributed.tensor.api import DTensor
-from flambeau.distributed.tensor.placement import Replicate, Shard
+from flambeau.distributed.tensor.placement import Placement, Replicate, Shard
 from flambeau.nn.module import Module
 from flambeau.nn.parameter import Parameter
 from flambeau.ops import collective as rows
@@ -68,51 +76,35 @@ class CPUOffloadPolicy(OffloadPolicy):
     pin_memory: bool = True
 
 
-class ShardedParameter(Parameter):  # type: ignore[metaclass]
-    """This rank's part of a parameter, cut along dimension 0.
+Place = Callable[[Parameter], Shard | None]
 
-    An optimizer sees a plain tensor. In a module's state dict it is a `DTensor`.
+
+@dataclass(frozen=True)
+class _Cut:
+    """How one parameter is cut.
 
     Attributes:
-        sizes: of each rank's part along dimension 0.
-        group: the ranks that have the parts.
-        device_mesh: they, and the ranks that have the same part.
-        placements: along the mesh's axes.
+        dim: the dimension.
+        sizes: of the ranks' parts along it.
+        before: mesh and placements of the parameter where it was a `DTensor` before.
+        shape: of the whole.
     """
 
+    dim: int
     sizes: tuple[int, ...]
-    group: Any
-    device_mesh: DeviceMesh
-    placements: tuple[Any, ...]
+    before: tuple[DeviceMesh, tuple[Placement, ...]] | None
+    shape: tuple[int, ...]
 
-    def full_tensor(self) -> Tensor:
-        """The whole parameter, on every rank; a collective."""
-        with flambeau.no_grad():
-            return rows.all_gather(self.detach(), self.group, self.sizes)
+    def gathered(self, part: Tensor, group: Any) -> Tensor:
+        """What was cut, on every rank; a collective."""
+        return functional.all_gather_tensor(part, self.dim, group, sizes=self.sizes)
 
-    def cut(self, value: Tensor) -> Tensor:
-        """This rank's part of a value for the parameter: a `DTensor`, or whole, or cut already."""
-        if isinstance(value, DTensor):
-            return value.to_local()
-        if value.shape == self.shape:
-            return value
-        begin = sum(self.sizes[: self.group.rank()])
-        return value[begin : begin + len(self)]
-
-    def distributed(self, local: Tensor) -> DTensor:
-        """The `DTensor` of which `local` is this rank's part."""
-        whole = (sum(self.sizes), *self.shape[1:])
-        return DTensor.from_local(local, self.device_mesh, self.placements, shape=whole)
-
-    def to_local(self) -> Tensor:
-        """This rank's part."""
-        return self.detach()
-
-
-def parts_of(size: int, ranks: int) -> tuple[int, ...]:
-    """How many of `size` rows each rank has: as `chunk` cuts them, the last ones may have none."""
-    step = -(-size // ranks)
-    return tuple(max(0, min(step, size - k * step)) for k in range(ranks))
+    def handed_out(self, whole: Tensor) -> Tensor:
+        """A gathered parameter as the module had it."""
+        if self.before is None:
+            return whole
+        mesh, placements = self.before
+        return DTensor.from_local(whole, mesh, placements, shape=self.shape)
 
 
 class _Running(threading.local):
@@ -136,6 +128,7 @@ class Shards:
         mesh: the ranks that have its parts, along the last axis, and those that have the same.
         policy: dtypes.
         reshard: whether gathered parameters are let go of after forward.
+        place: along which dimension a parameter is cut; None for the first.
     """
 
     def __init__(
@@ -144,6 +137,7 @@ class Shards:
         mesh: DeviceMesh,
         policy: MixedPrecisionPolicy,
         reshard: bool,
+        place: Place | None = None,
     ) -> None:
         groups = [group_of(mesh.get_group(axis)) for axis in range(mesh.ndim)]
         self.places, self.mesh = places, mesh
@@ -151,47 +145,62 @@ class Shards:
         self.replicate = replicate = groups[0] if len(groups) == 2 else None
         self.policy, self.reshard = policy, reshard
         self.sync = True
+        self.all_reduce = True
         self.divide = float(shard.size() * (1 if replicate is None else replicate.size()))
-        self.sizes: list[tuple[int, ...]] = []
-        #: what comes after in forward and before in backward, as seen in the last call
+        self.cuts: list[_Cut] = []
+        #: what comes after in forward and before in backward, as seen in the last call, or as told
         self.following: list[Shards] = []
         self.preceding: list[Shards] = []
+        self.told_following = self.told_preceding = False
         self._ahead: tuple[Any, list[Tensor]] | None = None
         self._again: tuple[Any, list[Tensor]] | None = None
+        self._parts: list[Tensor] | None = None  # of the parameters, while they are whole
         self._inside = False
         self._missing: set[int] = set()  # parameters whose gradients are still to come
         self._kept: dict[int, Tensor] = {}  # gradients that were not reduced yet
+        self._summed: dict[int, Tensor] = {}  # gradients that were not reduced over replicas yet
         for k in range(len(places)):
-            self._cut(k)
+            self._cut(k, place)
 
-    def _cut(self, k: int) -> None:
-        """Replace a parameter by this rank's part of it."""
+    def _cut(self, k: int, place: Place | None) -> None:
+        """Replace a parameter by this rank's part of it: Note [Cut twice]."""
         module, name = self.places[k][0]
-        whole = module._parameters[name]
-        assert whole is not None
-        if not whole.dim():
+        given = module._parameters[name]
+        assert given is not None
+        if not given.dim():
             raise ValueError(
-                f"fully_shard cuts parameters along dimension 0; {name} is a scalar, which can be "
-                "given as one of `ignored_params`"
+                f"fully_shard doesn't support scalar parameters. Change {name} to a 1D tensor with "
+                "numel equal to 1, or give it as one of `ignored_params`"
             )
-        sizes = parts_of(whole.shape[0], self.shard.size())
-        rank = self.shard.rank()
-        begin = sum(sizes[:rank])
-        self.sizes.append(sizes)
+        chosen = None if place is None else place(given)
+        dim = 0 if chosen is None else range(given.dim())[chosen.dim]
+        placements: tuple[Placement, ...] = (Replicate(),) * (self.mesh.ndim - 1) + (Shard(dim),)
+        mesh, before = self.mesh, None
         with flambeau.no_grad():
-            part = whole.detach()[begin : begin + sizes[rank]].clone()
-        made = ShardedParameter(part, whole.requires_grad)
-        made.sizes, made.group, made.device_mesh = sizes, self.shard, self.mesh
-        made.placements = (*[Replicate()] * (self.mesh.ndim - 1), Shard(0))
+            local = given.detach()
+            if isinstance(local, DTensor):
+                before = local.device_mesh, local.placements
+                mesh = DeviceMesh._concatenate([local.device_mesh, self.mesh])
+                placements = (*local.placements, *placements)
+                local = local.to_local()
+            sizes = part_sizes(local.shape[dim], self.shard.size())
+            rank = self.shard.rank()
+            part = local.narrow(dim, sum(sizes[:rank]), sizes[rank]).clone()
+            whole = tuple(given.shape)
+            cut = DTensor.from_local(part, mesh, placements, shape=whole)
+        made = Parameter(cut, given.requires_grad)
+        self.cuts.append(_Cut(dim, sizes, before, whole))
         if self.replicate is not None and made.requires_grad:
-            made.register_hook(self._replicated)
+            made.register_hook(lambda g: self._replicated(k, g))
         for owner, attribute in self.places[k]:
             owner._parameters[attribute] = made
 
     # -- gathering -------------------------------------------------------------------------------
 
     def shards(self) -> list[Tensor]:
-        """The parts that this rank has."""
+        """The parameters, of which this rank has parts."""
+        if self._parts is not None:
+            return self._parts
         return [places[0][0]._parameters[places[0][1]] for places in self.places]
 
     def _stamp(self) -> Any:
@@ -202,9 +211,10 @@ class Shards:
         """Start gathering every parameter."""
         found = []
         for k, p in enumerate(self.shards()):
-            if self.policy.param_dtype is not None and p.is_floating_point():
-                p = p.to(self.policy.param_dtype)
-            whole = rows.all_gather(p, self.shard, self.sizes[k])
+            part = p.to_local()  # type: ignore[attr-defined]
+            if self.policy.param_dtype is not None and part.is_floating_point():
+                part = part.to(self.policy.param_dtype)
+            whole = self.cuts[k].gathered(part, self.shard)
             if self.reshard:
                 _gathered[whole._cell] = self, k
             found.append(whole)
@@ -216,9 +226,7 @@ class Shards:
         ahead, self._ahead = self._ahead, None
         found = ahead[1] if ahead is not None and ahead[0] == stamp else self._gathered_with_grad()
         for other in self.following:
-            if other._ahead is None:
-                stamp = (flambeau.is_grad_enabled(), other.sync, other._stamp())
-                other._ahead = stamp, other._gathered_with_grad()
+            other.ahead()
         self._again = None
         return found
 
@@ -270,9 +278,24 @@ class Shards:
                 g = g.to(self.policy.reduce_dtype)
         return g / self.divide
 
-    def _replicated(self, g: Tensor) -> Tensor:
-        """The sum over the ranks that have the same part."""
+    def _replicated(self, k: int, g: Tensor) -> Tensor:
+        """The gradient of a part, summed over the ranks that have the same part."""
+        kept = self._summed.pop(k, None)
+        with flambeau.no_grad():
+            if kept is not None:
+                g = g + kept
+            if not self.all_reduce:
+                self._summed[k] = g
+                return flambeau.zeros_like(g)
         return rows.all_reduce(g, self.replicate)
+
+    def forget(self) -> None:
+        """Drop what a step left that was broken off."""
+        self._ahead = self._again = None
+        self._missing.clear()
+        self._kept.clear()
+        self._summed.clear()
+        self.close()
 
     # -- a call of the module --------------------------------------------------------------------
 
@@ -284,14 +307,13 @@ class Shards:
             return
         if _running.depth == 0:
             _running.last = None
-        if _running.last is not None:
-            _running.last.following = [self]
-            self.preceding = [_running.last]
-        self.following = [s for s in self.following if s is not self]
-        found = self.gather()
-        _running.last = self
-        parts = self.shards()
-        self._put(found)
+        last, _running.last = _running.last, self
+        if last is not None and last is not self:
+            if not last.told_following:
+                last.following = [self]
+            if not self.told_preceding:
+                self.preceding = [last]
+        self.open(self.gather())
         self._inside = True
         _running.depth += 1
         hooks = saved_hooks()
@@ -304,7 +326,26 @@ class Shards:
                 hooks.pop()
             _running.depth -= 1
             self._inside = False
-            self._put(parts)
+            self.close()
+
+    def open(self, whole: list[Tensor]) -> None:
+        """Have the module see whole parameters, as `_gathered_with_grad` gave them."""
+        parts = self.shards()
+        handed = [cut.handed_out(w) for cut, w in zip(self.cuts, whole, strict=True)]
+        self._put(handed)
+        self._parts = parts
+
+    def close(self) -> None:
+        """Have the module see the parts again."""
+        if self._parts is not None:
+            self._put(self._parts)
+            self._parts = None
+
+    def ahead(self) -> None:
+        """Start gathering for the next call."""
+        stamp = (flambeau.is_grad_enabled(), self.sync, self._stamp())
+        if self._ahead is None or self._ahead[0] != stamp:
+            self._ahead = stamp, self._gathered_with_grad()
 
     def _put(self, values: Sequence[Tensor]) -> None:
         for places, value in zip(self.places, values, strict=True):
@@ -394,6 +435,12 @@ class FSDPModule:
         for shards in self._each(recurse):
             shards.reshard = reshard_after_forward
 
+    def set_requires_all_reduce(self, requires_all_reduce: bool, *, recurse: bool = True) -> None:
+        """Whether, on a mesh of two axes, gradients are summed over the ranks that have the same
+        parts; otherwise the parts' gradients are added up here, for a later pass that does."""
+        for shards in self._each(recurse):
+            shards.all_reduce = requires_all_reduce
+
     def set_reshard_after_backward(
         self, reshard_after_backward: bool, *, recurse: bool = True
     ) -> None:
@@ -402,14 +449,62 @@ class FSDPModule:
     def set_is_last_backward(self, is_last_backward: bool) -> None:
         """Accepted: what is gathered does not depend on it."""
 
+    def set_unshard_in_backward(self, unshard_in_backward: bool) -> None:
+        """Accepted: backward gathers what it reads, and nothing else."""
+
+    def set_force_sum_reduction_for_comms(self, enable: bool) -> None:
+        """Accepted: gradients are divided first and summed, always."""
+
+    def set_allocate_memory_from_process_group_for_comm(self, enable: bool) -> None:
+        """Accepted: a program plans the memory that its collectives use."""
+
+    def set_post_optim_event(self, event: Any) -> None:
+        """Accepted: a gather reads what the optimizer wrote, so it comes after."""
+
+    def _set_unshard_async_op(self, async_op: bool) -> None:
+        """Accepted: a gather is under way until it is read."""
+
+    def set_custom_all_gather(self, comm: Any) -> None:
+        """Not there.
+
+        Raises:
+            NotImplementedError: always; a collective is a row with a derivative.
+        """
+        raise NotImplementedError(
+            "fully_shard: gathers are the row all_gather, whose derivative is the reduction; "
+            "custom communications are not there"
+        )
+
+    set_custom_reduce_scatter = set_custom_all_gather
+
+    def set_all_reduce_hook(self, hook: Callable[[Tensor], None], *, stream: Any = None) -> None:
+        """Have a function change every reduced gradient of this module's own parameters in place.
+
+        Args:
+            hook: given this rank's part of a gradient, after all reductions.
+            stream: accepted.
+        """
+
+        def changed(g: Tensor) -> Tensor:
+            with flambeau.no_grad():
+                g = g.clone()
+                hook(g)
+            return g
+
+        for p in self._shards.shards():
+            if p.requires_grad:
+                p.register_hook(changed)
+
     def set_modules_to_forward_prefetch(self, modules: Sequence[FSDPModule]) -> None:
         """The modules whose parameters start to be gathered when this one is entered; without it,
         the one that came after it in the last call."""
         self._shards.following = [m._shards for m in modules]
+        self._shards.told_following = True
 
     def set_modules_to_backward_prefetch(self, modules: Sequence[FSDPModule]) -> None:
         """The same in backward; without it, the one that came before."""
         self._shards.preceding = [m._shards for m in modules]
+        self._shards.told_preceding = True
 
     def set_gradient_divide_factor(self, factor: float) -> None:
         """Divide summed gradients by this instead of the number of ranks."""
@@ -417,16 +512,37 @@ class FSDPModule:
 
     set_reduce_scatter_divide_factor = set_gradient_divide_factor
 
-    def unshard(self, async_op: bool = False) -> Any:
-        """Start gathering the parameters that the next call will use."""
+    def unshard(self, async_op: bool = False) -> UnshardHandle | None:
+        """Gather this module's own parameters; they are whole until its next call has ended, or
+        `reshard`.
+
+        Returns:
+            With `async_op`, something to wait for, though whatever reads a parameter waits.
+        """
         shards = self._shards
-        stamp = (flambeau.is_grad_enabled(), shards.sync, shards._stamp())
-        shards._ahead = stamp, shards._gathered_with_grad()
-        return None
+        shards.close()
+        shards.ahead()
+        assert shards._ahead is not None
+        shards.open(shards._ahead[1])
+        return UnshardHandle() if async_op else None
 
     def reshard(self) -> None:
         """Let go of what `unshard` gathered."""
+        self._shards.close()
         self._shards._ahead = self._shards._again = None
+
+    def reset_iter_state(self) -> None:
+        """Forget what a forward or backward left that an exception broke off: what was gathered
+        for it, and gradients that were not reduced."""
+        for shards in self._each(recurse=True):
+            shards.forget()
+
+
+class UnshardHandle:
+    """What `unshard(async_op=True)` returns."""
+
+    def wait(self) -> None:
+        """Nothing: whatever reads a parameter waits for it."""
 
 
 _classes: dict[type, type] = {}
@@ -437,7 +553,7 @@ def fully_shard(
     *,
     mesh: DeviceMesh | None = None,
     reshard_after_forward: bool | int | None = None,
-    shard_placement_fn: Any = None,
+    shard_placement_fn: Place | None = None,
     mp_policy: MixedPrecisionPolicy = MixedPrecisionPolicy(),
     offload_policy: OffloadPolicy = OffloadPolicy(),
     ignored_params: Iterable[Parameter] | None = None,
@@ -446,13 +562,15 @@ def fully_shard(
 
     Applied to the blocks of a model and then to the model, so that only one block or two are whole
     at a time. The module's class becomes one that is an `FSDPModule` too, its parameters become
-    `ShardedParameter`s. An optimizer is made afterwards and knows the parts alone.
+    `DTensor`s. An optimizer is made afterwards, and its states are `DTensor`s as well.
 
     Args:
         module: what is cut, in place.
         mesh: of one axis, over which it is cut, or of two (replicate, shard); by default all ranks.
         reshard_after_forward: let go of whole parameters after forward and gather them again for
-            backward; by default so for all but the outermost, which backward begins with.
+            backward; by default so for all but the outermost, which backward begins with. A number
+            of ranks may be 1, which is False, or all of them, which is True.
+        shard_placement_fn: parameter -> along which dimension it is cut, None for the first.
         mp_policy: dtypes.
         offload_policy: accepted.
         ignored_params: parameters that are left whole, each rank's own.
@@ -462,53 +580,41 @@ def fully_shard(
 
     Raises:
         ValueError: a parameter is a scalar, or the mesh has more than two axes.
+        RuntimeError: a parameter lies on a mesh that has no common one with `mesh`.
     """
-    if shard_placement_fn is not None or type(reshard_after_forward) is int:
-        raise NotImplementedError(
-            "fully_shard cuts along dimension 0, over all ranks of the mesh: shard_placement_fn "
-            "and an integer reshard_after_forward are not there"
-        )
     if mesh is None:
         mesh = init_device_mesh("cpu", (default_group().size(),))
     if mesh.ndim > 2:
         raise ValueError(f"fully_shard expects a 1D or 2D DeviceMesh but got {mesh}")
-    ignored = {id(p) for p in ignored_params or ()}
+    inside = [m._shards for m in module.modules() if isinstance(m, FSDPModule)]
+    left = {id(p) for p in ignored_params or ()} | {id(p) for s in inside for p in s.shards()}
     places: dict[int, list[tuple[Module, str]]] = {}
     for member in module.modules():
         for name, p in member._parameters.items():
-            if p is not None and not isinstance(p, ShardedParameter) and id(p) not in ignored:
+            if p is not None and id(p) not in left:
                 places.setdefault(id(p), []).append((member, name))
-    inside = any(isinstance(m, FSDPModule) for m in module.modules())
-    reshard = not inside if reshard_after_forward is None else bool(reshard_after_forward)
-    shards = Shards(list(places.values()), mesh, mp_policy, reshard)
+    reshard = not inside
+    if reshard_after_forward is not None:
+        reshard = _whether(reshard_after_forward, mesh.size(mesh.ndim - 1))
+    shards = Shards(list(places.values()), mesh, mp_policy, reshard, shard_placement_fn)
     cls = type(module)
     if cls not in _classes:
         _classes[cls] = type(f"FSDP{cls.__name__}", (FSDPModule, cls), {"__module__": __name__})
     module.__class__ = _classes[cls]
     module._shards = shards
-    module.register_state_dict_post_hook(_to_distributed)
-    module.register_load_state_dict_pre_hook(_to_parts)
     return module
 
 
-def _sharded(module: Module, prefix: str) -> dict[str, ShardedParameter]:
-    """The sharded parameters of a module and those inside, by their keys in a state dict."""
-    named = module.named_parameters(prefix.removesuffix("."), remove_duplicate=False)
-    return {name: p for name, p in named if isinstance(p, ShardedParameter)}
-
-
-def _to_distributed(module: Module, state: dict[str, Any], prefix: str, _metadata: Any) -> None:
-    """Put `DTensor`s into a state dict."""
-    for key, p in _sharded(module, prefix).items():
-        if key in state and not isinstance(state[key], (DTensor, ShardedParameter)):
-            state[key] = p.distributed(state[key])
-
-
-def _to_parts(module: Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Take this rank's parts of what a state dict has."""
-    for key, p in _sharded(module, prefix).items():
-        if key in state:
-            state[key] = p.cut(state[key])
+def _whether(reshard: bool | int, ranks: int) -> bool:
+    """What `reshard_after_forward` means."""
+    if isinstance(reshard, bool):
+        return reshard
+    if reshard not in (1, ranks):
+        raise NotImplementedError(
+            f"fully_shard: reshard_after_forward={reshard} would cut parameters again over some of "
+            f"the {ranks} ranks, which is not there: give True or False"
+        )
+    return reshard != 1
 
 
 def register_fsdp_forward_method(module: Any, method_name: str) -> None:
@@ -533,57 +639,12 @@ def full_state_dict(module: Any) -> dict[str, Tensor]:
         }
 
 
-def clip_grad_norm_(
-    parameters: Iterable[Tensor], max_norm: float, norm_type: float = 2.0
-) -> Tensor:
-    """Scale gradients so that the norm of all together, over all ranks, is at most `max_norm`.
-
-    Args:
-        parameters: sharded ones and others; those without a gradient are left out.
-        max_norm: the bound.
-        norm_type: the norm's exponent, or infinity.
-
-    Returns:
-        The norm before.
-    """
-    given = [p for p in parameters if p.grad is not None]
-    most = norm_type == float("inf")
-    parts: dict[Any, list[Tensor]] = {}
-    with flambeau.no_grad():
-        for p in given:
-            size = p.grad.abs()
-            size = _largest(size) if most else (size**norm_type).sum()
-            parts.setdefault(getattr(p, "group", None), []).append(size)
-        totals = []
-        for group, sizes in parts.items():
-            joined = flambeau.stack(sizes)
-            total = joined.max() if most else joined.sum()
-            if group is not None:
-                total = (
-                    rows.all_reduce_by(total, group, "max")
-                    if most
-                    else rows.all_reduce(total, group)
-                )
-            totals.append(total)
-        joined = flambeau.stack(totals) if totals else flambeau.zeros(1)
-        norm = joined.max() if most else joined.sum() ** (1.0 / norm_type)
-        scale = (max_norm / (norm + 1e-6)).clamp(max=1.0)
-        for p in given:
-            p.grad.mul_(scale.to(p.grad.dtype))
-    return norm
-
-
-def _largest(size: Tensor) -> Tensor:
-    return size.max() if size.numel() else flambeau.zeros((), dtype=size.dtype)
-
-
 __all__ = [
     "CPUOffloadPolicy",
     "FSDPModule",
     "MixedPrecisionPolicy",
     "OffloadPolicy",
-    "ShardedParameter",
-    "clip_grad_norm_",
+    "UnshardHandle",
     "full_state_dict",
     "fully_shard",
     "register_fsdp_forward_method",

@@ -387,6 +387,30 @@ def replicas_of_tensor_parallel(setting: Setting) -> Step:
     return _on_parts(ddp, optimizer_of(ddp.parameters()), mesh["dp"])
 
 
+def shards_of_tensor_parallel(setting: Setting) -> Step:
+    """`fully_shard` of tensor parallel layers, on a mesh of two axes; gradients are clipped."""
+    mesh = _two_axes("dp", "tp")
+    net = model(setting)
+    for layer in net.layers[1::2]:
+        parallelize_module(layer, mesh["tp"], {"up": ColwiseParallel(), "down": RowwiseParallel()})
+    _cut(net, mesh=mesh["dp"])
+    optimizer = optimizer_of(net.parameters())
+    optimizer.register_step_pre_hook(lambda *_: _clip(net))
+    return _on_parts(net, optimizer, mesh["dp"])
+
+
+def alone_with_bounds(setting: Setting) -> Step:
+    """One process whose gradients are clipped."""
+    net = model(setting)
+    optimizer = optimizer_of(net.parameters())
+    optimizer.register_step_pre_hook(lambda *_: _clip(net))
+    return stepping(optimizer, lambda x, y: loss_of(net(x), y))
+
+
+def _clip(net: nn.Module) -> None:
+    nn.utils.clip_grad_norm_(net.parameters(), 0.3)
+
+
 def _over_positions(setting: Setting, attention: Callable[..., Any]) -> Step:
     net = model(setting)
     for layer in net.layers[::2]:
@@ -480,6 +504,7 @@ FORMS: dict[str, tuple[Form, Form]] = {
     "tensor parallel": (tensor_parallel, alone),
     "sequence parallel": (sequence_parallel, alone),
     "DistributedDataParallel x tensor parallel": (replicas_of_tensor_parallel, alone),
+    "fully_shard x tensor parallel, clipped": (shards_of_tensor_parallel, alone_with_bounds),
     "ring attention": (ring, alone),
     "all-to-all attention": (all_to_all, alone),
     "expert parallel": (experts, alone_with_experts),

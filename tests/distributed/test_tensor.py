@@ -208,6 +208,15 @@ def test_writes_and_optimizers_keep_the_layout() -> None:
     assert all(ranks((2,), run))
 
 
+def test_what_is_made_whole_leaves_its_source_alone() -> None:
+    def run(mesh: Any, rank: int) -> None:
+        terms = DTensor.from_local(flambeau.tensor([rank + 1.0]), mesh, [Partial()])
+        assert terms.to("cpu").tolist() == terms.tolist() == [3.0]
+        assert terms.to_local().tolist() == [rank + 1.0]
+
+    ranks((2,), run)
+
+
 def test_factories_and_what_is_refused() -> None:
     def run(mesh: Any, rank: int) -> None:
         flambeau.manual_seed(5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import types
 import warnings
@@ -15,20 +16,29 @@ def _as_list(tensors: Any) -> list[Any]:
     return [tensors] if isinstance(tensors, flambeau.Tensor) else list(tensors)
 
 
-def _norm(t: Any, order: float) -> Any:
-    """``(sum |x|^p)^(1/p)`` of all values; half-precision values are summed in float32."""
+def _power(t: Any, order: float) -> Any:
+    """``sum |x|^p``, or the extreme of an infinite order; of half-precision values in float32."""
     x = t.float() if t.dtype in (flambeau.float16, flambeau.bfloat16) else t
     if order == 2.0:
-        found = (x * x).sum().sqrt()
-    elif order == 1.0:
-        found = x.abs().sum()
-    elif order == 0.0:
-        found = (x != 0).sum().to(x.dtype)
-    elif math.isinf(order):
-        found = x.abs().amax() if order > 0 else x.abs().amin()
-    else:
-        found = (x.abs() ** order).sum() ** (1.0 / order)
-    return found.to(t.dtype)
+        return (x * x).sum()
+    if order == 1.0:
+        return x.abs().sum()
+    if order == 0.0:
+        return (x != 0).sum().to(x.dtype)
+    if math.isinf(order):
+        return x.abs().amax() if order > 0 else x.abs().amin()
+    return (x.abs() ** order).sum()
+
+
+def _joined(tensors: list[Any], order: float) -> Any:
+    """The norm of tensors on one mesh of ranks, or on none: sums over ranks are sent once."""
+    device = tensors[0].device
+    found = [_power(t, order) for t in tensors]
+    powers = flambeau.stack([p if p.device == device else p.to(device) for p in found])
+    if order == 0.0 or math.isinf(order):
+        return _power(powers, order)
+    total = powers.sum()
+    return total.sqrt() if order == 2.0 else total ** (1.0 / order)
 
 
 def get_total_norm(
@@ -40,13 +50,13 @@ def get_total_norm(
     """The norm of all tensors taken together, as if they were one vector.
 
     Args:
-        tensors: a tensor or an iterable of them.
+        tensors: a tensor or an iterable of them. Of those that are cut over ranks all parts count.
         norm_type: the norm's exponent, or ``inf``.
         error_if_nonfinite: raise when the norm is infinite or NaN; this waits for its value.
         foreach: accepted; all norms are one program in any case.
 
     Returns:
-        A 0-d tensor on the first tensor's device.
+        A 0-d tensor on the first tensor's device; a ``DTensor`` where all tensors are, on one mesh.
 
     Raises:
         RuntimeError: the norm is not finite, with ``error_if_nonfinite``.
@@ -55,10 +65,15 @@ def get_total_norm(
     norm_type = float(norm_type)
     if not tensors:
         return flambeau.tensor(0.0)
-    device = tensors[0].device
+    dtype = functools.reduce(flambeau.promote_types, [t.dtype for t in tensors])
+    meshes: dict[Any, list[Any]] = {}
+    for t in tensors:
+        meshes.setdefault(getattr(t, "device_mesh", None), []).append(t)
     with flambeau.no_grad():
-        norms = [_norm(t, norm_type).to(device) for t in tensors]
-        total = _norm(flambeau.stack(norms), norm_type)
+        totals = [_joined(members, norm_type) for members in meshes.values()]
+        if len(totals) > 1:
+            totals = [t.full_tensor() if hasattr(t, "full_tensor") else t for t in totals]
+        total = (totals[0] if len(totals) == 1 else _joined(totals, norm_type)).to(dtype)
     if error_if_nonfinite and not bool(flambeau.isfinite(total)):
         raise RuntimeError(
             f"The total norm of order {norm_type} for gradients from `parameters` is non-finite,"
