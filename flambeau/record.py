@@ -50,6 +50,7 @@ from flambeau.ir.graph import (
     reachable,
     specialised,
 )
+from flambeau.recovery import FAILED, begun, salvage
 from flambeau.runtime import profile
 
 #: Flush by itself past this many recorded cells, or (checked now and then) this many bytes of
@@ -65,9 +66,6 @@ EXECUTORS = {"cpu": "flambeau.runtime.cpu"}
 
 
 _order = operator.attrgetter("order")
-
-#: A value whose computation raised; using it raises again.
-FAILED = Op("failed", "effect")
 
 
 class Cell:
@@ -426,66 +424,32 @@ def _fail(live: list[Cell], nodes: list[Node], error: BaseException) -> bool:
     return lost
 
 
-def _may_raise(node: Node) -> bool:
-    if node.op.kind == "elementwise":
-        return node.op.raises and node.dtype.category != 2
-    return node.op.kind in ("index", "index_put", "host", "effect", "composite") or (
-        node.op is FAILED
-    )
-
-
-def _is_effect(node: Node) -> bool:
-    return node.op.kind == "effect" and node.op is not FAILED and node.buffer is None
-
-
-def _by_cause(values: dict[Cell, Node]) -> list[list[Cell]]:
-    """Cells grouped by the operations below their values that may raise; those that depend on
-    effects are one group, which runs them once and in order."""
-    below: dict[Node, frozenset[Node]] = {}
-    for node in reachable(values.values()):
-        found = frozenset((node,)) if node.buffer is None and _may_raise(node) else frozenset()
-        if node.buffer is None:
-            found = found.union(*(below[s] for s in node.src if type(s) is Node))
-        below[node] = found
-    groups: dict[frozenset[Node] | None, list[Cell]] = {}
-    for cell, node in values.items():
-        causes = below[node]
-        together = any(map(_is_effect, causes))
-        groups.setdefault(None if together else causes, []).append(cell)
-    return list(groups.values())
-
-
 def _salvage(kind: str, live: list[Cell], wanted: list[Node], error: BaseException) -> bool:
     """After a program failed: compute what does not depend on the failure, mark the rest.
 
-    Every group is computed into new memory before any home is written, so that all of them read
-    the old values. Returns whether a write was lost.
+    All is computed into new memory before any home is written, so that it reads the old values.
+    Returns whether a write was lost.
     """
-    values = dict(zip(live, wanted, strict=True))
-    groups = _by_cause(values)
-    started = any(map(_is_effect, reachable(wanted))) and getattr(error, "effects", True)
-    if started or len(groups) == 1 or not isinstance(error, Exception):
+    if len(live) == 1 or not isinstance(error, Exception) or begun(wanted, error):
         return _fail(live, wanted, error)
+
+    def run(nodes: list[Node]) -> list[Any]:
+        return _execute(kind, [Cell(node, live[0].device) for node in nodes], nodes)
+
+    try:
+        buffers, errors = salvage(wanted, error, run)
+    except BaseException:  # somebody interrupts
+        _fail(live, wanted, error)
+        raise
     lost = False
-    done: list[tuple[Cell, Any]] = []
-    for group in groups:
-        nodes = [values[c] for c in group]
-        homes = [c.home for c in group]
-        for cell in group:
-            cell.home = None
-        try:
-            done += zip(group, _execute(kind, group, nodes), strict=True)
-            failure = None
-        except Exception as found:
-            failure = found
-        for cell, home in zip(group, homes, strict=True):
-            cell.home = home
+    for cell, node, failure in zip(live, wanted, errors, strict=True):
         if failure is not None:
-            lost |= _fail(group, nodes, failure)
-    for cell, buffer in done:
-        if cell.home is not None:
-            import_module(EXECUTORS[kind]).overwrite(cell.home, buffer)
-        _settle(cell, values[cell], buffer if cell.home is None else cell.home)
+            lost |= _fail([cell], [node], failure)
+    for cell, node, buffer, failure in zip(live, wanted, buffers, errors, strict=True):
+        if failure is None:
+            if cell.home is not None:
+                import_module(EXECUTORS[kind]).overwrite(cell.home, buffer)
+            _settle(cell, node, buffer if cell.home is None else cell.home)
     return lost
 
 
@@ -788,6 +752,7 @@ def view_node(node: Node, shape: tuple[int, ...], strides: tuple[int, ...], offs
 
 
 __all__ = [
+    "FAILED",
     "Cell",
     "Counters",
     "Op",

@@ -15,6 +15,7 @@ import pytest
 import flambeau
 from flambeau import record
 from flambeau.nn import functional as F
+from flambeau.runtime import cpu
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -144,6 +145,63 @@ class TestValueErrors:
             y.tolist()
         assert t.tolist() == [6.0, 6.0]
         assert u.tolist() == [20.0, 20.0]
+
+    def test_a_failure_costs_a_few_programs(self) -> None:
+        """However many values there are, each made in another way."""
+        start = flambeau.ones(3)
+        start.numpy()
+        values, wrong = [], None
+        for k in range(40):
+            values.append(F.embedding(flambeau.tensor([k % 3]), start[:, None] * k + 1.5))
+            if k == 17:
+                wrong = bad()
+        below = [wrong * k for k in range(5)]
+        before = record.counters.flushes
+        with pytest.raises(IndexError, match="index out of range"):
+            record.flush()
+        assert record.counters.flushes - before <= 12
+        assert [v.item() for v in values] == [k + 1.5 for k in range(40)]
+        for value in (wrong, *below):
+            with pytest.raises(IndexError, match="index out of range"):
+                value.tolist()
+
+    def test_several_failures(self) -> None:
+        first, second = bad(), flambeau.tensor([1, 2]) // flambeau.tensor([1, 0])
+        both, good = first.sum() + second, flambeau.ones(2) * 3
+        with pytest.raises((IndexError, RuntimeError)):
+            record.flush()
+        assert good.tolist() == [3.0, 3.0]
+        with pytest.raises(IndexError, match="index out of range"):
+            first.tolist()
+        with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+            second.tolist()
+        with pytest.raises((IndexError, RuntimeError)):
+            both.tolist()
+
+    def test_what_cannot_be_compiled_takes_only_its_readers_with_it(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        compile = cpu.compile
+
+        def refusing(graph: Any, key: Any) -> Any:
+            if any(n.op.name == "digamma" for n in graph.nodes):
+                raise RuntimeError("no digamma here")
+            return compile(graph, key)
+
+        monkeypatch.setattr(cpu, "compile", refusing)
+        x = flambeau.arange(6.0).reshape(2, 3) + 1
+        values, places = (x * 2).max(1)
+        gone = x.digamma()
+        after = gone + values[:, None]
+        x.add_(1.0)
+        with pytest.raises(RuntimeError, match="no digamma here"):
+            record.flush()
+        assert x.tolist() == [[2.0, 3.0, 4.0], [5.0, 6.0, 7.0]]
+        assert values.tolist() == [6.0, 12.0]
+        assert places.tolist() == [2, 2]
+        for value in (gone, after):
+            with pytest.raises(RuntimeError, match="no digamma here"):
+                value.tolist()
 
     def test_nothing_of_a_training_step_happens(self) -> None:
         """The step's program updates weights that do not wait for the failing operation."""
