@@ -87,7 +87,7 @@ class Unknown(NamedTuple):
     def __str__(self) -> str:
         if self.name:
             return self.name
-        left, right = (f"({x})" if len(str(x).split("*")) > 1 else x for x in self[2:4])
+        left, right = (x if x.lone else f"({x})" for x in (self.left, self.right))
         return f"({left} {self.operator} {right})"
 
 
@@ -127,6 +127,13 @@ class Expression:
             names = [str(self.space.unknowns[k]) for k in monomial]
             parts.append("*".join([str(c), *names] if c != 1 or not names else names))
         return " + ".join(parts) or "0"
+
+    @property
+    def lone(self) -> bool:
+        """Whether it is an unknown by itself, or a number."""
+        return self.number is not None or any(
+            len(m) == c == 1 and len(self.terms) == 1 for m, c in self.terms.items()
+        )
 
     @property
     def number(self) -> int | None:

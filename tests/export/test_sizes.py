@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ import pytest
 
 import flambeau
 from flambeau import nn
-from flambeau.export import Dim, ExportError, export, onnx
+from flambeau.export import Dim, ExportError, export, load, onnx, save
 from flambeau.export.bounds import least
+from flambeau.export.text import read_value, value_text
 from flambeau.ir.symbol import Symbols
 
 from . import runtime
@@ -58,6 +60,17 @@ def test_what_rounding_cannot_change_cancels() -> None:
     assert least(room.expression, lambda k: (2.0, math.inf)) == 1.0
 
 
+@pytest.mark.parametrize("number", range(len(EXPRESSIONS)))
+def test_expressions_are_read_as_they_are_written(number: int) -> None:
+    symbols = Symbols()
+    with symbols:
+        sizes = {"h": symbols.symbol(11, "h"), "w": symbols.symbol(13, "w")}
+        found = EXPRESSIONS[number](**sizes)
+        assert read_value(value_text(found), symbols, sizes).expression is found.expression
+        half = found // 2 % (sizes["w"] + 1)
+        assert read_value(value_text(half), symbols, sizes).expression is half.expression
+
+
 class Block(nn.Module):
     """Two convolutions beside a shorter way."""
 
@@ -79,26 +92,29 @@ def network() -> nn.Module:
     )  # fmt: skip
 
 
-def test_images_of_any_size(rng: np.random.Generator) -> None:
+def test_images_of_any_size(rng: np.random.Generator, tmp_path: Path) -> None:
     net = network()
     sizes = {0: Dim("n"), 2: Dim("h", min=32), 3: Dim("w", min=32)}
     program = export(net, (flambeau.zeros(2, 3, 40, 48),), dynamic_shapes=(sizes,))
     assert program.guards == []
     run = runtime.session(onnx.export(program).model)
+    save(program, tmp_path / "net.pt2")
+    again = load(tmp_path / "net.pt2").module()
     for shape in ((1, 3, 32, 33), (2, 3, 47, 32), (1, 3, 50, 65)):
         x = rng.normal(size=shape).astype(np.float32)
         grads = []
-        for module in (net, program.module()):
+        for module in (net, program.module(), again):
             module.zero_grad()
             given = flambeau.from_numpy(x.copy()).requires_grad_()
             out = module(given)
             (out * out).sum().backward()
             grads.append([out.detach().numpy(), given.grad.numpy()])
             grads[-1] += [p.grad.numpy() for p in module.parameters()]
-        for a, b in zip(*grads, strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
-        (found,) = run.run(None, {run.get_inputs()[0].name: x})
-        np.testing.assert_allclose(found, grads[0][0], rtol=1e-4, atol=1e-5)
+        for wanted, *found in zip(*grads, strict=True):
+            for a in found:
+                np.testing.assert_allclose(a, wanted, rtol=1e-4, atol=1e-5)
+        (out,) = run.run(None, {run.get_inputs()[0].name: x})
+        np.testing.assert_allclose(out, grads[0][0], rtol=1e-4, atol=1e-5)
     with pytest.raises(RuntimeError, match="size h to be >= 32"):
         program.module()(flambeau.zeros(1, 3, 31, 40))
 
