@@ -11,6 +11,11 @@ import flambeau
 import flambeau.nn.functional as F
 from flambeau import Tensor, nn, optim
 from flambeau.distributed import checkpoint
+from flambeau.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_state_dict,
+    set_state_dict,
+)
 from flambeau.distributed.fsdp import (
     FSDPModule,
     MixedPrecisionPolicy,
@@ -232,6 +237,212 @@ def test_a_checkpoint_is_read_by_other_numbers_of_ranks(tmp_path: Any) -> None:
     saved = spawn_local(2, save)[0]
     assert spawn_local(4, load) == [saved] * 4
     assert spawn_local(1, load) == [saved]
+
+
+def _two_layers(seed: int, cut: bool, mesh: Any = None) -> Any:
+    flambeau.manual_seed(seed)
+    made = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2)).double()
+    if cut:
+        fully_shard(made[0], mesh=mesh)
+        fully_shard(made, mesh=mesh)
+    return made
+
+
+def _trained(made: Any, optimizer: Any, steps: int) -> list[float]:
+    """Losses on a batch that every rank has."""
+    x = flambeau.tensor(np.random.default_rng(3).normal(size=(4, 3)))
+    losses = []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = made(x).square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def test_optimizers_are_saved_and_read_by_other_numbers_of_ranks(tmp_path: Any) -> None:
+    """Training goes on on 4 ranks, on 1, in replicas, and where nothing is cut, as it would have."""
+    folder = str(tmp_path / "c")
+    whole = _two_layers(0, False)
+    plain = optim.AdamW(whole.parameters(), lr=0.1)
+    wanted = _trained(whole, plain, 4)
+
+    def states(made: Any, optimizer: Any) -> dict[str, Any]:
+        model_state, optimizer_state = get_state_dict(made, optimizer)
+        return {"model": model_state, "optimizer": optimizer_state}
+
+    def save(rank: int) -> list[float]:
+        made = _two_layers(0, True)
+        optimizer = optim.AdamW(made.parameters(), lr=0.1)
+        losses = _trained(made, optimizer, 2)
+        average = optimizer.state[made[0].weight]["exp_avg"]
+        assert isinstance(average, DTensor)
+        assert average.placements == (Shard(0),)
+        checkpoint.save(states(made, optimizer), checkpoint_id=folder)
+        return losses
+
+    def load(rank: int, cut: bool, shape: tuple[int, ...]) -> list[float]:
+        made = _two_layers(1, cut, init_device_mesh("cpu", shape) if cut else None)
+        optimizer = optim.AdamW(made.parameters(), lr=0.1)
+        state = states(made, optimizer)
+        checkpoint.load(state, checkpoint_id=folder)
+        set_state_dict(
+            made,
+            optimizer,
+            model_state_dict=state["model"],
+            optim_state_dict=state["optimizer"],
+        )
+        average = optimizer.state[made[0].weight]["exp_avg"]
+        assert type(average) is (DTensor if cut else Tensor)
+        assert not cut or average.placements == made[0].weight.placements
+        return _trained(made, optimizer, 2)
+
+    for losses in spawn_local(2, save):
+        np.testing.assert_allclose(losses, wanted[:2], rtol=1e-12)
+    for count, cut, shape in ((4, True, (4,)), (1, True, (1,)), (4, True, (2, 2)), (1, False, ())):
+        for losses in spawn_local(count, load, cut, shape):
+            np.testing.assert_allclose(losses, wanted[2:], rtol=1e-12)
+
+
+def test_whole_states_are_on_rank_0_and_sent_from_there() -> None:
+    whole = _two_layers(0, False)
+    plain = optim.AdamW(whole.parameters(), lr=0.1)
+    wanted = _trained(whole, plain, 4)
+
+    def fn(rank: int) -> list[float]:
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        made = _two_layers(0, True)
+        optimizer = optim.AdamW(made.parameters(), lr=0.1)
+        _trained(made, optimizer, 2)
+        model_state, optimizer_state = get_state_dict(made, optimizer, options=options)
+        if rank:
+            assert model_state == optimizer_state == {}
+        else:
+            assert model_state["0.weight"].shape == (5, 3)
+            assert type(optimizer_state["state"]["0.weight"]["exp_avg"]) is Tensor
+        other = _two_layers(1, True)
+        again = optim.AdamW(other.parameters(), lr=0.5)
+        set_state_dict(
+            other,
+            again,
+            model_state_dict=model_state,
+            optim_state_dict=optimizer_state,
+            options=StateDictOptions(full_state_dict=True, broadcast_from_rank0=True),
+        )
+        assert again.state[other[0].weight]["exp_avg"].placements == (Shard(0),)
+        return _trained(other, again, 2)
+
+    for losses in spawn_local(3, fn):
+        np.testing.assert_allclose(losses, wanted[2:], rtol=1e-12)
+
+
+def test_parameters_are_cut_where_a_function_says() -> None:
+    def fn(rank: int) -> Any:
+        made = _two_layers(0, False)
+        fully_shard(made, shard_placement_fn=lambda p: Shard(1) if p.dim() == 2 else None)
+        assert made[0].weight.placements == (Shard(1),)
+        shapes = [tuple(p.to_local().shape) for p in made.parameters()]
+        return shapes, _trained(made, optim.AdamW(made.parameters(), lr=0.1), 3)
+
+    whole = _two_layers(0, False)
+    wanted = _trained(whole, optim.AdamW(whole.parameters(), lr=0.1), 3)
+    found = spawn_local(2, fn)
+    assert found[0][0] == [(5, 2), (3,), (2, 3), (1,)]
+    assert found[1][0] == [(5, 1), (2,), (2, 2), (1,)]
+    for _, losses in found:
+        np.testing.assert_allclose(losses, wanted, rtol=1e-12)
+
+
+def test_mixed_precision_computes_what_one_process_does() -> None:
+    """Parameters and inputs in bfloat16, gradients summed in float32, as by hand."""
+    x = flambeau.tensor(np.random.default_rng(1).normal(size=(4, 6)).astype(np.float32))
+
+    def by_hand(rows: Tensor) -> list[Any]:
+        flambeau.manual_seed(2)
+        net = nn.Linear(6, 5)
+        low = [p.detach().bfloat16().requires_grad_() for p in net.parameters()]
+        F.linear(rows.bfloat16(), *low).float().square().sum().backward()
+        return [p.grad.float().numpy() for p in low]
+
+    halves = [by_hand(half) for half in x.chunk(2)]
+    wanted = [(a + b) / 2 for a, b in zip(*halves, strict=True)]
+
+    def fn(rank: int) -> list[Any]:
+        flambeau.manual_seed(2)
+        policy = MixedPrecisionPolicy(flambeau.bfloat16, flambeau.float32, flambeau.float32)
+        net = fully_shard(nn.Linear(6, 5), mp_policy=policy)
+        net(x.chunk(2)[rank]).square().sum().backward()
+        return [p.grad.full_tensor().numpy() for p in net.parameters()]
+
+    for found in spawn_local(2, fn):
+        for got, want in zip(found, wanted, strict=True):
+            np.testing.assert_array_equal(got, want)
+
+
+def test_sums_over_replicas_may_wait() -> None:
+    """Two passes whose parts' gradients are summed over replicas once give the sum of both."""
+
+    def fn(rank: int) -> Any:
+        mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("replicate", "shard"))
+        net = _two_layers(0, True, mesh)
+        x = flambeau.ones(2, 3, dtype=flambeau.float64) * (rank + 1)
+        for last in (False, True):
+            net.set_requires_all_reduce(last)
+            net(x).square().sum().backward()
+        once = [p.grad.full_tensor().tolist() for p in net.parameters()]
+        net.zero_grad()
+        seen: list[Any] = []
+        net.set_all_reduce_hook(lambda g: seen.append(g.mul_(2)))
+        for _ in range(2):
+            net(x).square().sum().backward()
+        return once, [p.grad.full_tensor().tolist() for p in net.parameters()], len(seen)
+
+    for once, hooked, seen in spawn_local(4, fn):
+        assert seen == 4  # the parameters of the outer module alone, in each pass
+        for k, (a, b) in enumerate(zip(once, hooked, strict=True)):
+            np.testing.assert_allclose(np.array(a) * (1 if k < 2 else 2), b, rtol=1e-12)
+
+
+def test_what_to_gather_ahead_can_be_told() -> None:
+    """What a module was told lasts, and all that was told is gathered before its own work."""
+
+    def fn(rank: int) -> list[str]:
+        net = nn.Sequential(*(nn.Linear(4, 4, bias=False) for _ in range(3)))
+        for layer in net:
+            fully_shard(layer)
+        net[0].set_modules_to_forward_prefetch([net[1], net[2]])
+        x = flambeau.ones(2, 4)
+        net(x)
+        flambeau.record.flush()
+        text = flambeau.explain(lambda: net(x)).recorded
+        return [
+            word
+            for line in text.splitlines()
+            for word in ("all_gather", "linear")
+            if f" {word}" in line or f"{word}(" in line
+        ]
+
+    assert spawn_local(1, fn)[0] == ["all_gather"] * 3 + ["linear"] * 3
+
+
+def test_a_step_that_was_broken_off_leaves_nothing() -> None:
+    def fn(rank: int) -> None:
+        net = _two_layers(0, True)
+        x = flambeau.ones(2, 3, dtype=flambeau.float64)
+        net.set_requires_gradient_sync(False)
+        net(x).sum().backward()
+        net.reset_iter_state()
+        net.set_requires_gradient_sync(True)
+        net(x).sum().backward()
+        again = _two_layers(0, True)
+        again(x).sum().backward()
+        for a, b in zip(net.parameters(), again.parameters(), strict=True):
+            np.testing.assert_allclose(a.grad.tolist(), b.grad.tolist(), rtol=1e-12)
+        with pytest.raises(NotImplementedError, match="custom communications"):
+            net.set_custom_all_gather(None)
+
+    spawn_local(2, fn)
 
 
 class Mixed(nn.Module):

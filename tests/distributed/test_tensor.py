@@ -211,7 +211,10 @@ def test_writes_and_optimizers_keep_the_layout() -> None:
 def test_what_is_made_whole_leaves_its_source_alone() -> None:
     def run(mesh: Any, rank: int) -> None:
         terms = DTensor.from_local(flambeau.tensor([rank + 1.0]), mesh, [Partial()])
-        assert terms.to("cpu").tolist() == terms.tolist() == [3.0]
+        assert terms.flip(0).tolist() == terms.tolist() == [3.0]
+        for same in (terms.cpu(), terms.to("cpu", copy=True), terms.to(flambeau.float64)):
+            assert same.placements == terms.placements
+            assert same.tolist() == [3.0]
         assert terms.to_local().tolist() == [rank + 1.0]
 
     ranks((2,), run)

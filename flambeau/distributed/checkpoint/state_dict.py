@@ -11,6 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import flambeau
+from flambeau import pytree
+from flambeau.distributed import groups
+from flambeau.distributed.collectives import broadcast_object_list
+from flambeau.distributed.tensor.api import DTensor, distribute_tensor
+from flambeau.ops import collective as rows
 
 #: What wrappers put into names.
 _WRAPPERS = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod.", "module.")
@@ -21,12 +26,13 @@ class StateDictOptions:
     """What the functions of this module return and accept.
 
     Attributes:
-        full_state_dict: whole tensors in place of a `DTensor`'s parts.
-        cpu_offload: on the CPU.
+        full_state_dict: whole tensors in place of `DTensor`s, which all ranks gather together.
+        cpu_offload: on the CPU; of whole tensors on rank 0 alone, others get nothing.
         ignore_frozen_params: without parameters that need no gradient.
         keep_submodule_prefixes: accepted.
         strict: refuse names that are missing or unknown when setting.
-        broadcast_from_rank0: accepted; each rank sets what it is given.
+        broadcast_from_rank0: all ranks set what rank 0 is given, of whole tensors; others may be
+            given nothing.
         flatten_optimizer_state_dict: one flat dictionary, "state.NAME.KEY" and so on.
         dsd_fqn_modifiers: accepted.
     """
@@ -64,9 +70,48 @@ def _wraps(module: Any, word: str) -> bool:
 def _taken(value: Any, options: StateDictOptions) -> Any:
     if not isinstance(value, flambeau.Tensor):
         return value
-    if options.full_state_dict and hasattr(value, "full_tensor"):
-        value = value.full_tensor()
+    if options.full_state_dict and isinstance(value, DTensor):
+        value = value.detach().full_tensor()
     return value.cpu() if options.cpu_offload else value
+
+
+def _given_out(found: dict[str, Any], options: StateDictOptions) -> dict[str, Any]:
+    """What this rank gets of a state dict that all have gathered."""
+    apart = options.full_state_dict and options.cpu_offload and groups.is_initialized()
+    return {} if apart and groups.get_rank() else found
+
+
+@dataclass(frozen=True)
+class _Coming:
+    """Stands for a tensor that rank 0 will send."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+
+
+def _from_rank0(given: Any, options: StateDictOptions) -> Any:
+    """What rank 0 was given, where `broadcast_from_rank0` asks for it; a collective."""
+    if not options.broadcast_from_rank0 or not groups.is_initialized():
+        return given
+
+    def announced(value: Any) -> Any:
+        if isinstance(value, flambeau.Tensor):
+            return _Coming(tuple(value.shape), value.dtype)
+        return value
+
+    group = groups.default_group()
+    told = [pytree.tree_map(announced, given) if group.rank() == 0 else None]
+    broadcast_object_list(told)
+    tensors = (t for t in pytree.tree_leaves(given) if isinstance(t, flambeau.Tensor))
+
+    def arrived(value: Any) -> Any:
+        if not isinstance(value, _Coming):
+            return value
+        here = flambeau.zeros(value.shape, dtype=value.dtype) if group.rank() else next(tensors)
+        return rows.broadcast_from(here, group, 0)
+
+    with flambeau.no_grad():
+        return pytree.tree_map(arrived, told[0])
 
 
 def get_model_state_dict(
@@ -89,7 +134,7 @@ def get_model_state_dict(
         if chosen is not None and not _inside(model, name, chosen):
             continue
         found[plain_name(name, model)] = _taken(value, options)
-    return found
+    return _given_out(found, options)
 
 
 def _inside(model: Any, name: str, chosen: set[Any]) -> bool:
@@ -108,6 +153,7 @@ def set_model_state_dict(
 ) -> Any:
     """Load what `get_model_state_dict` returned; -> missing and unexpected names."""
     options = options or StateDictOptions()
+    model_state_dict = _from_rank0(model_state_dict, options)
     names = {plain_name(name, model): name for name in model.state_dict()}
     given = {names.get(name, name): value for name, value in model_state_dict.items()}
     return model.load_state_dict(given, strict=options.strict)
@@ -175,7 +221,7 @@ def get_optimizer_state_dict(
             found["state"][named[index]] = {k: _taken(v, options) for k, v in state.items()}
         for group in own["param_groups"]:
             found["param_groups"].append({**group, "params": [named[i] for i in group["params"]]})
-    return _flat(found) if options.flatten_optimizer_state_dict else found
+    return _given_out(_flat(found) if options.flatten_optimizer_state_dict else found, options)
 
 
 def _flat(found: dict[str, Any]) -> dict[str, Any]:
@@ -207,12 +253,13 @@ def set_optimizer_state_dict(
     *,
     options: StateDictOptions | None = None,
 ) -> None:
-    """Load what `get_optimizer_state_dict` returned.
+    """Load what `get_optimizer_state_dict` returned; whole tensors are cut as the parameters are.
 
     Raises:
         RuntimeError: a parameter of the optimizer has no state there, and `strict` is on.
     """
     options = options or StateDictOptions()
+    optim_state_dict = _from_rank0(optim_state_dict, options)
     names = _names(model)
     for optimizer in _optimizers(optimizers):
         _fill(optimizer)
@@ -224,7 +271,11 @@ def set_optimizer_state_dict(
             named = {index: name for name, index in numbers.items()}
             groups = [{**g, "params": [named[i] for i in g["params"]]} for g in own["param_groups"]]
             given = _unflat(given, groups)
-        state = {numbers[n]: dict(s) for n, s in given["state"].items() if n in numbers}
+        state = {
+            numbers[n]: {k: _as_parameter(v, params[numbers[n]]) for k, v in s.items()}
+            for n, s in given["state"].items()
+            if n in numbers
+        }
         lacking = [
             n for n, index in numbers.items() if index in own["state"] and index not in state
         ]
@@ -237,6 +288,15 @@ def set_optimizer_state_dict(
             other = next((by_name[named[i]] for i in group["params"] if named[i] in by_name), group)
             groups.append({**group, **other, "params": group["params"]})
         optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _as_parameter(value: Any, parameter: Any) -> Any:
+    """A whole tensor of a parameter's shape, laid on ranks as the parameter is."""
+    whole = isinstance(value, flambeau.Tensor) and not isinstance(value, DTensor)
+    if not whole or not isinstance(parameter, DTensor) or value.shape != parameter.shape:
+        return value
+    placements = parameter.placements
+    return distribute_tensor(value, parameter.device_mesh, placements, src_data_rank=None)
 
 
 def get_state_dict(
@@ -262,9 +322,10 @@ def set_state_dict(
     options: StateDictOptions | None = None,
 ) -> Any:
     """Load both; -> missing and unexpected names of the model."""
-    found = (
-        set_model_state_dict(model, model_state_dict, options=options) if model_state_dict else None
-    )
-    if optim_state_dict:
+    sent = options is not None and options.broadcast_from_rank0  # to ranks that were given none
+    found = None
+    if model_state_dict or sent:
+        found = set_model_state_dict(model, model_state_dict, options=options)
+    if optim_state_dict or sent:
         set_optimizer_state_dict(model, optimizers, optim_state_dict, options=options)
     return found

@@ -58,6 +58,8 @@ _LOCAL = {
 }
 #: Tensors of one number that lie as another tensor does.
 _LIKE = {"zeros_like", "ones_like", "full_like", "empty_like"}
+#: Another dtype or device for each part where it lies, terms of a sum included.
+_MOVED = {"to", "cpu"}
 
 
 class DTensor(Tensor):
@@ -532,6 +534,8 @@ def _planned(func: Any, args: Any, kwargs: Any, tensors: list[Any]) -> Any:
     if name in _LIKE:
         types = tuple(I if t == P else t for t in layout.types)
         return _OnParts(lambda shape: Layout(mesh, types, layout.shape))
+    if name in _MOVED and args[0] is given[0]:
+        return _OnParts(lambda shape: layout)
     if all(t == I for x in given for t in x._layout.types):
         return _OnParts(lambda shape: Layout(mesh, layout.types, shape))
     state = default_generator.__getstate__()
