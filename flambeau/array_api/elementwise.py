@@ -24,7 +24,7 @@ _BINARY = {
         "add atan2 bitwise_and bitwise_left_shift bitwise_or bitwise_right_shift bitwise_xor "
         "copysign divide floor_divide greater greater_equal hypot less less_equal logaddexp "
         "logical_and logical_or logical_xor maximum minimum multiply nextafter not_equal pow "
-        "remainder subtract"
+        "subtract"
     ).split()},
     "equal": "eq",
 }  # fmt: skip
@@ -63,6 +63,15 @@ globals().update({name: _binary(name, ours) for name, ours in _BINARY.items()})
 def imag(x: Any, /) -> Any:
     """Imaginary parts; 0 of real numbers."""
     return x.imag if x.dtype.is_complex else flambeau.zeros_like(x)
+
+
+def remainder(x1: Any, x2: Any, /) -> Any:
+    """x1 - floor(x1 / x2) * x2, with the sign of x2 also where it is 0."""
+    x1, x2 = alike(x1, x2)
+    found = flambeau.remainder(x1, x2)
+    if not found.is_floating_point():
+        return found
+    return flambeau.where(found == 0, flambeau.copysign(found, x2), found)
 
 
 def sign(x: Any, /) -> Any:
@@ -108,4 +117,4 @@ def where(condition: Any, x1: Any, x2: Any, /) -> Any:
     return flambeau.where(condition, *alike(x1, x2))
 
 
-__all__ = [*_UNARY, *_BINARY, "clip", "imag", "round", "sign", "where"]
+__all__ = [*_UNARY, *_BINARY, "clip", "imag", "remainder", "round", "sign", "where"]

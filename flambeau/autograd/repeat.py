@@ -213,7 +213,7 @@ class _Recipe:
             task.arrive(form.entries[number], nr, over(cells[cell], shape, dtype, how))
 
 
-def _may_repeat(form: Form, arrived: list[Arrival], first: int) -> bool:
+def _may_repeat(form: Form, arrived: list[Arrival], first: float) -> bool:
     """Whether what a pass recorded, from the node numbered `first` on, follows from its form."""
     ends = set(form.values)
     return all(

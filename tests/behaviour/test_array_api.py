@@ -116,6 +116,27 @@ def test_functions_of_two_arrays_promote(name: str, rng: np.random.Generator) ->
         check(name, drawn(rng, kind, (3,), low), number)
 
 
+#: Where the standard's special cases are: infinities, NaN, zeros of both signs, and what is near.
+SPECIAL = np.array([np.nan, np.inf, 0.0, 1.0, 2.0, 0.5, 2.5, 3.0, 1e-40, 1e30])
+SPECIAL = np.concatenate([SPECIAL, -SPECIAL])
+
+
+@pytest.mark.parametrize("name", [n for n, k in {**UNARY, **BINARY}.items() if "f" in k])
+def test_special_cases_of_floats(name: str) -> None:
+    count = 1 if name in UNARY else 2
+    args = [x.ravel().astype(np.float32) for x in np.meshgrid(*[SPECIAL] * count)]
+    with np.errstate(all="ignore"):
+        wanted = np.asarray(getattr(np, name)(*args))
+    found = getattr(xp, name)(*converted(args)).numpy()
+    np.testing.assert_allclose(found, wanted, rtol=3e-4, atol=1e-38)
+    if wanted.dtype == np.float32 and name not in (
+        "maximum",
+        "minimum",
+    ):  # which choose a zero freely
+        signed = (wanted == 0) & (found == 0)
+        assert (np.signbit(found) == np.signbit(wanted))[signed].all()
+
+
 @pytest.mark.parametrize("name", ["all", "any", "max", "min", "prod", "sum", "mean", "std", "var",
                                   "argmax", "argmin", "count_nonzero"])  # fmt: skip
 def test_values_over_axes(name: str, rng: np.random.Generator) -> None:
