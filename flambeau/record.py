@@ -212,10 +212,13 @@ def expose(cell: Cell, holder: Any) -> None:
 
 
 def pin(node: Node, device: Device) -> None:
-    """Have the next flush run an effect: Note [Effects]."""
-    if thread.watcher is not None:
-        thread.watcher.refuse("it communicates with other ranks")
+    """Have the next flush run an effect, or a node that has effects in it: Note [Effects]."""
     _effects.append((node, device))
+
+
+def pinned() -> dict[Node, Device]:
+    """The effects that wait for a flush."""
+    return {node: device for node, device in _effects if node.buffer is None}
 
 
 def exchange(state: Any = None) -> Any:

@@ -119,6 +119,8 @@ class Region:
         writes: (place, which result) of cells that exist.
         expects: (tensor, what its gradient must be: a tensor's place, `NONE`, or `MADE` by an
             earlier region of the call).
+        effects: the groups that its effects are of, each with one of them: which result, and its
+            device.
     """
 
     def __init__(
@@ -129,8 +131,10 @@ class Region:
         makes: list[tuple[int, int, Any]],
         writes: list[tuple[int, int]],
         expects: list[tuple[int, int]],
+        effects: dict[Any, tuple[int, Any]] | None = None,
     ) -> None:
         self.op = op
+        self.effects = effects or {}
         self.sources = sources
         self.numbers = numbers
         self.plain = not any(type(n) in (str, tuple, SymInt, SymFloat) for n in numbers)
@@ -161,6 +165,12 @@ class Region:
                 (cells[place], Node(PICK, (node,), (which,), *specs[which]))
                 for place, which in self.writes
             ]
+            if self.effects:  # they run whatever becomes of the results
+                self._may_communicate(state)
+                which, device = next(iter(self.effects.values()))
+                results = [*(c.node for c in made), *(n for _, n in written)]
+                results.append(Node(PICK, (node,), (which,), *specs[which]))
+                record.pin(results[0], device)
             if written:
                 state.final = True
             record.place(made, written)
@@ -173,6 +183,12 @@ class Region:
                 t._grad = state.tensors[shown]
             else:
                 t._grad = state.gradients[at] = shown.make(state)
+
+    def _may_communicate(self, state: State) -> None:
+        """See that its groups are there, before anything is done that cannot be undone."""
+        if not state.final and not all(group.current() for group in self.effects):
+            raise Missed  # they are of another rank, or were given up
+        state.final = True
 
 
 def given(numbers: list[Any], state: Any) -> list[Any]:

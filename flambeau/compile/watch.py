@@ -134,10 +134,11 @@ class Watcher:
                 cell = Cell(node, _device_of(self.cells, live))
                 hidden.append((cell, node))
                 self.cells.append(cell)
-        outputs = list(dict.fromkeys([n for _, n in (*writes, *makes, *hidden)]))
+        effects = record.pinned()
+        outputs = list(dict.fromkeys([*(n for _, n in (*writes, *makes, *hidden)), *effects]))
         expects = self._expected()
         if outputs or expects:
-            self._region(outputs, writes, [*makes, *hidden], expects)
+            self._region(outputs, writes, [*makes, *hidden], expects, effects)
         return places
 
     def _expected(self) -> list[tuple[int, int]]:
@@ -164,6 +165,7 @@ class Watcher:
         writes: list[tuple[int, Node]],
         makes: list[tuple[Cell, Node]],
         expects: list[tuple[int, int]],
+        effects: dict[Node, Any],
     ) -> None:
         region: Region
         if outputs:
@@ -177,10 +179,11 @@ class Watcher:
                 [(self.cells.index(c), which[n], c.device) for c, n in makes],
                 [(k, which[n]) for k, n in writes],
                 expects,
+                {op.outputs[which[n]].attrs[0]: (which[n], d) for n, d in effects.items()},
             )
         else:
             region = Region(None, [], [], [], [], expects)
-        if writes:
+        if writes or region.effects:
             self.final = True
         self.steps.append(region)
 
@@ -509,18 +512,21 @@ class Watcher:
         edges = [edge_of(self.tensors[k]) for k in sources]
         order = Node(INPUT, (), (), (), None).order  # type: ignore[arg-type]
         cotangents: list[Node] = []
-        mark = len(record._pending)
+        mark, effects = len(record._pending), record.pinned().keys()
         try:
             try:
                 found = self.observer.run(_record_backward, (live, edges, cotangents), {})
             finally:
                 given = set(cotangents)
-                record.forget(mark, lambda n: not given.isdisjoint(reachable([n])))
+                again = record.pinned().keys() - effects
+                record.forget(mark, lambda n: n in again or not given.isdisjoint(reachable([n])))
         except RuntimeError as error:
             if "second time" not in str(error):
                 raise Refusal(f"its backward pass raises {error}") from None
             self._end(needed, [])
             return None, True, live
+        if again:
+            raise Refusal("its backward pass communicates with other ranks")
         kept = [(k, g) for k, g in zip(sources, found, strict=True) if g is not None]
         if not kept:
             raise Refusal("its results have history that does not lead to its tensors")

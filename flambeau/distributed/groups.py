@@ -113,6 +113,10 @@ class ProcessGroup:
         """What the ranks reach each other by."""
         return self.backend
 
+    def current(self) -> bool:
+        """Whether this is a group of the rank that asks, and not given up."""
+        return _world.groups.get(self.group_name) is self
+
     def start(self, name: str, sources: Any, targets: Any, **how: Any) -> Work:
         """Start a collective on arrays (`transport.base.Call`)."""
         return self.transport.start(Call(name, sources, targets, **how))

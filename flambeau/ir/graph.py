@@ -124,6 +124,7 @@ class Op:
             "draw": each element is a random number of its own place; or a rule (node, sources,
             which of them have the dimension, size) -> node or None. None: it follows from the kind;
             composites are taken apart, library calls made one example after another.
+        effects: whether it is one, or stands for some: Note [Effects] in `record.py`.
         start: of effects: (group, sources, result, *attrs) -> the work that was started, which is
             waited for before the first reader; its nodes' attributes are (group, *attrs).
         autocast: what autocast does to a call: "lower" converts float arguments to the dtype of
@@ -167,6 +168,7 @@ class Op:
         "results",
         "batch",
         "calls",
+        "effects",
         "start",
         "over",
         "linear",
@@ -177,6 +179,7 @@ class Op:
         assert kind in KINDS, kind
         self.name = name
         self.kind = kind
+        self.effects = kind == "effect"
         self.body = body
         self.doc = ((body.__doc__ or "") if body else "").strip().split("\n\n")[0]
         self.result = "same"
@@ -352,6 +355,14 @@ def _watched(node: Node, *args: Any, **kwargs: Any) -> None:
         hook(node)
 
 
+def put_in_place(effects: Sequence[Node], node: Node) -> None:
+    """Give effects that come out of a node its place among the others, in their own order."""
+    step = 1 / (len(effects) + 1)
+    for k, n in enumerate(sorted(effects, key=_by_order)):
+        n.order = node.order + (k + 1) * step  # type: ignore[assignment]  # before the next one
+        n.origin = origin_of(node)
+
+
 def placeholder(shape: tuple[int, ...], dtype: DType, index: int) -> Node:
     """An input of a graph: buffer number `index` of the call."""
     return Node(INPUT, (), (index,), shape, dtype)
@@ -393,11 +404,12 @@ class Graph:
             self._trail.append((_sequence(), origin_of(node)))
             yield node
 
-    def rewritten(self, made: dict[Node, Node]) -> Graph:
+    def rewritten(self, made: dict[Node, Node], inner: Iterable[Node] = ()) -> Graph:
         """The graph in which each node is what a pass has made of it, without what is not needed.
 
         Args:
             made: node of this graph, taken from `walk` -> its replacement.
+            inner: effects that come out of nodes that were taken apart.
         """
         for n, new in made.items():
             if n.op.kind == "effect" and new is not n:  # its place among the effects stays
@@ -405,7 +417,7 @@ class Graph:
         outputs = [(made[n], home) for n, home in self.outputs]
         inputs = [made[n] for n in self.inputs]
         effects = [made[n] for n in self.nodes if n.op.kind == "effect"]  # run whoever needs them
-        nodes = reachable([*inputs, *(n for n, _ in outputs), *effects])
+        nodes = reachable([*inputs, *(n for n, _ in outputs), *effects, *inner])
         for node in nodes:
             if not hasattr(node, "origin"):
                 at = bisect.bisect(self._trail, (node.order, 0)) - 1

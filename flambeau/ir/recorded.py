@@ -11,7 +11,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from flambeau.ir.graph import INPUT, Argument, Constant, Node, Op, below, specialised
+from flambeau.ir.graph import (
+    INPUT,
+    Argument,
+    Constant,
+    Node,
+    Op,
+    below,
+    put_in_place,
+    specialised,
+)
 from flambeau.ir.symbol import Symbols, filled
 
 
@@ -22,7 +31,7 @@ class Recorded(Op):
         name: shown where the graph is printed.
         nodes: sources before users; a node of kind `input` has its position as attribute, a
             number that is passed when the node is made is an `Argument`.
-        outputs: the results' nodes.
+        outputs: the results' nodes; every effect is among them.
         inputs: how many inputs there are; a node's numbers follow them among its sources.
         symbols: those of symbolic sizes in it; a node has their values as attributes.
 
@@ -46,13 +55,14 @@ class Recorded(Op):
         self.inputs = inputs
         self.specs = tuple((n.shape, n.dtype) for n in self.outputs)
         self.symbols = symbols
+        self.effects = any(n.op.effects for n in self.nodes)
 
     def specs_at(self, unknowns: Sequence[int]) -> tuple[Any, ...]:
         """The results' shapes and dtypes for some sizes."""
         return self.specs if self.symbols is None else filled(self.specs, unknowns)
 
     def expand(self, node: Node) -> tuple[Node, ...]:
-        """The graph over a node's sources; -> the results."""
+        """The graph over a node's sources; -> the results, effects with the node's place."""
         made: dict[Node, Node] = {}
         numbers = node.src[self.inputs :]
         unknowns = None if self.symbols is None else self.symbols.unknowns_at(node.attrs)
@@ -68,6 +78,8 @@ class Recorded(Op):
             if unknowns is not None:
                 attrs, shape = filled(attrs, unknowns), filled(shape, unknowns)
             made[each] = Node(each.op, src, attrs, shape, each.dtype)
+        if self.effects:
+            put_in_place([made[n] for n in self.nodes if n.op.effects], node)
         return tuple(made[n] for n in self.outputs)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from flambeau.dtype import dtype as DType
 from flambeau.dtype import float32
-from flambeau.ir.graph import CAST, PICK, Graph, Node
+from flambeau.ir.graph import CAST, PICK, Graph, Node, origin_of
 from flambeau.ir.recorded import Recorded
 from flambeau.ops.table import expand_composite, specs_of
 
@@ -19,6 +19,7 @@ def inline(graph: Graph, claims: Callable[[Node], bool] = lambda node: False) ->
     """The graph with every composite that `claims` does not want expanded, to any depth."""
     made: dict[Node, Node] = {}
     parts: dict[Node, tuple[Node, ...]] = {}
+    inner: list[Node] = []
 
     def rebuilt(node: Node) -> Node:
         src = tuple(made[s] if type(s) is Node else s for s in node.src)
@@ -33,6 +34,7 @@ def inline(graph: Graph, claims: Callable[[Node], bool] = lambda node: False) ->
                 made[node] = parts[node.src[0]][node.attrs[0]]
             elif node.op.kind == "composite" and not claims(rebuilt(node)):
                 whole = rebuilt(node)
+                whole.order, whole.origin = node.order, origin_of(node)
                 outs = _in_float32(whole, claims)
                 if outs is None:
                     outs = (
@@ -40,15 +42,17 @@ def inline(graph: Graph, claims: Callable[[Node], bool] = lambda node: False) ->
                         if isinstance(whole.op, Recorded)
                         else expand_composite(whole)
                     )
+                if node.op.effects:
+                    inner += [n for n in outs if n.op.effects]
                 parts[node] = outs
                 made[node] = outs[0]
                 again = True
             else:
                 made[node] = rebuilt(node)
-        graph = graph.rewritten(made)
+        graph = graph.rewritten(made, inner)
         if not again or not any(n.op.kind == "composite" and not claims(n) for n in graph.nodes):
             return graph
-        made, parts = {}, {}
+        made, parts, inner = {}, {}, []
 
 
 def _in_float32(node: Node, claims: Callable[[Node], bool]) -> tuple[Node, ...] | None:
