@@ -113,6 +113,7 @@ class Structure:
             tuple(sorted(kernel.reduced)),
             kernel.lanes,
             kernel.tile,
+            kernel.band,
             pack(tuple(kernel.last_read.items())),
             pack(tuple(kernel.writes.items())),
         )
@@ -128,7 +129,7 @@ class Structure:
         def unpack_map(m: Any) -> Map | None:
             return None if m is None else Map(*m)
 
-        name, text, slots, math, reads, dims, reduced, lanes, tile, last_read, writes = stored
+        name, text, slots, math, reads, dims, reduced, lanes, tile, band, last_read, writes = stored
         return Kernel(
             name,
             text,
@@ -139,6 +140,7 @@ class Structure:
             frozenset(reduced),
             lanes,
             tile,
+            band,
             dict(unpack(last_read)),
             dict(unpack(writes)),
         )

@@ -9,6 +9,9 @@ Three forms of one scheme, by where the vector dimension (the innermost) belongs
     rows     the innermost dimension is reduced: a unit is one row; vectors run along it
     columns  the innermost dimension is kept: a unit is a block of lanes; rows run one after another
 
+Where one loop over the rows is enough, a unit of columns is a band: a thousand of them, so that
+memory is read in order, with their reductions on the stack.
+
 Values of one region that need a reduction's result are computed in a later loop over the same row
 (a phase); what an earlier phase made is loaded again, computed again, or kept in a row buffer.
 
@@ -48,6 +51,7 @@ FAR = 1024  # bytes between rows from which they are asked for ahead of time
 ROWS_AHEAD = 10
 TILE = 16  # at least as many as lanes; coordinates of a tile's second dimension
 STRETCH = 4096  # elements of the innermost dimension in one unit of a map
+BAND = 1024  # columns of a band, at most; their reductions are kept on the stack
 
 
 @dataclass(eq=False)
@@ -67,6 +71,7 @@ class Kernel:
     reduced: frozenset[int] = frozenset()
     lanes: int = 1
     tile: int | None = None
+    band: bool = False  # columns are walked in bands
     last_read: dict[Any, int] = field(default_factory=dict)  # memory read -> the last phase
     writes: dict[Node, int] = field(default_factory=dict)  # member stored -> its phase
 
@@ -166,7 +171,7 @@ class Emitter(Space):
         """The level at which a dimension's coordinate changes: 2 in the inner loop, else 1."""
         if self.form == "map":
             return 2 if d in (self.vector, self.tile) else 1
-        return 2 if d in self.reduced else 1
+        return 2 if d in self.reduced or (self.band and d == self.vector) else 1
 
     def stride_times(self, c: int, coordinate: Value, level: int) -> Value:
         """coordinate * c, with c a table word unless it is 1."""
@@ -280,9 +285,10 @@ class Emitter(Space):
             return
         step = m.coefficients[max(self.reduced)]
         size = max(BITS[memory] // 8, 1)
-        if abs(step) * size < FAR:
+        if abs(step) <= BAND if self.band else abs(step) * size < FAR:
             return
-        ahead = self.stride_times(step, self.b.const(ROWS_AHEAD, "i64", 1), 2)
+        rows = 1 if self.band else ROWS_AHEAD
+        ahead = self.stride_times(step, self.b.const(rows, "i64", 1), 2)
         self.b.declared.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
         far = self.b.set(f"getelementptr {memory}, ptr {place.name}, i64 {ahead.name}", "ptr", 1)
         for line in range(0, self.lanes * size, LINE):

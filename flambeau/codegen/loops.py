@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from flambeau.codegen.llvm import STRETCH, TILE, Block, Emitter, Kernel, digest
+from flambeau.codegen.llvm import BAND, STRETCH, TILE, Block, Emitter, Kernel, digest
 from flambeau.codegen.lowerings import TYPES, Value, is_float, vector_type
 from flambeau.codegen.scans import SCANS, Scan
 from flambeau.codegen.space import member_reads
@@ -15,6 +15,7 @@ from flambeau.ir.graph import Node
 from flambeau.ir.region import Region
 
 GRAIN = 16384  # elements of work below which threads are not worth waking
+FEW = 8  # units below which bands are made narrower, so that threads share them evenly
 
 
 class RegionEmitter(Emitter):
@@ -46,6 +47,7 @@ class RegionEmitter(Emitter):
             self.reduced,
             self.lanes,
             self.tile,
+            self.band,
             self.last_read,
             self.writes,
         )
@@ -204,6 +206,9 @@ done:
             self.coordinates(order)
             self.at(1)
             block = self.index[kept[-1]]
+            if self.band:
+                self.band_unit(block)
+                return
             start = self.b.op("mul", block, self.b.const(self.lanes, "i64", 1))
             self.index[kept[-1]] = start
             width = self.dims[kept[-1]]
@@ -217,6 +222,50 @@ done:
         for phase in range(self.phases):
             self.phase_loop(phase)
         self.stores_after(self.phases)
+
+    def band_unit(self, block: Value) -> None:
+        """A band of columns: reductions of all of them are gathered row after row."""
+        assert self.vector is not None
+        band = self.slot(("band",))
+        size = self.slot(("size", self.vector))
+        self.at(1)
+        start = self.b.op("mul", block, band)
+        stop = self.b.call("smin", self.b.op("add", start, band), size)
+        reduces = [n for n in self.members if n.op.kind == "reduce"]
+        rooms = {n: self.alloca(f"[{BAND} x {TYPES[n.src[0].dtype.name][1]}]") for n in reduces}
+
+        def place(n: Node) -> tuple[Value, str]:
+            element = TYPES[n.src[0].dtype.name][1]
+            self.at(2)
+            at = self.b.op("sub", self.first_lane, start)
+            room = rooms[n].name
+            return self.b.set(f"getelementptr {element}, ptr {room}, i64 {at.name}", "ptr", 1, 2), (
+                element
+            )
+
+        def begin() -> None:
+            for n in reduces:
+                at, element = place(n)
+                first = self.b.const(self.identity(n, element), element, 1)
+                self.b.emit(f"store {self.b.splat(first, self.lanes)}, ptr {at.name}, align 4")
+
+        def gather() -> None:
+            for n in reduces:
+                self.accumulate(n, (place(n)[0], None), 0)
+            self.store_all([n for n in self.region.stores if n in self.row_level], 0, 2)
+
+        def finish() -> None:
+            for n in reduces:
+                at, element = place(n)
+                kind = vector_type(element, self.lanes)
+                self.results[n] = self.b.set(f"load {kind}, ptr {at.name}", element, self.lanes, 2)
+            self.store_all([n for n in self.region.stores if n not in self.row_level], 1, 2)
+
+        self.vector_loop(start, stop, begin)
+        self.now = 0
+        self.nest(sorted(self.reduced), lambda: self.vector_loop(start, stop, gather))
+        self.now = 1
+        self.vector_loop(start, stop, finish)
 
     def phase_loop(self, phase: int) -> None:
         """The loop of one phase: reductions gather, stores and row buffers are written."""
@@ -650,25 +699,42 @@ def emit_region(
     return RegionEmitter(region, free, vector_bytes, inner).build()
 
 
-def unit_count(kernel: Kernel, stretch: int = STRETCH) -> tuple[int, int, int, int]:
-    """-> (units, chunks of the innermost dimension, blocks of lanes, grain)."""
+def launch_words(kernel: Kernel, stretch: int = STRETCH) -> dict[str, int]:
+    """What a kernel is told of its parallel loop: units, grain, chunks of the innermost dimension
+    and the stretch that each has, blocks of columns and the band that each has."""
+    words = {"units": 1, "grain": 1, "chunks": 1, "blocks": 1, "stretch": stretch, "band": 0}
     dims = kernel.dims
     if not dims:
-        return 1, 1, 1, 1
+        return words
     last = dims[-1]
-    chunks = -(-last // stretch)
-    blocks = -(-last // kernel.lanes)
+    width = kernel.lanes
+    if kernel.band:
+        others = math.prod(n for d, n in enumerate(dims[:-1]) if d not in kernel.reduced)
+        width = BAND
+        while width > 2 * kernel.lanes and others * -(-last // width) < FEW:
+            width //= 2
+        words["band"] = width
+    chunks = words["chunks"] = -(-last // stretch)
+    blocks = words["blocks"] = -(-last // width)
+    words["units"], words["grain"] = _units(kernel, stretch, chunks, blocks, width)
+    return words
+
+
+def _units(kernel: Kernel, stretch: int, chunks: int, blocks: int, width: int) -> tuple[int, int]:
+    """-> (units, grain); a block of columns is `width` wide."""
+    dims = kernel.dims
+    last = dims[-1]
     if not kernel.reduced:
         rest = [-(-n // TILE) if d == kernel.tile else n for d, n in enumerate(dims[:-1])]
         units = math.prod(rest) * chunks
         if kernel.tile is not None:
-            return units, chunks, blocks, max(1, GRAIN // (min(last, stretch) * TILE))
-        return units, chunks, blocks, max(1, GRAIN // max(min(last, stretch), 1))
+            return units, max(1, GRAIN // (min(last, stretch) * TILE))
+        return units, max(1, GRAIN // max(min(last, stretch), 1))
     row = math.prod(dims[d] for d in kernel.reduced)
     kept = [n for d, n in enumerate(dims) if d not in kernel.reduced]
     if len(dims) - 1 in kernel.reduced:
-        return math.prod(kept), chunks, blocks, max(1, GRAIN // row)
-    return math.prod(kept[:-1]) * blocks, chunks, blocks, max(1, GRAIN // (row * kernel.lanes))
+        return math.prod(kept), max(1, GRAIN // row)
+    return math.prod(kept[:-1]) * blocks, max(1, GRAIN // (row * width))
 
 
-__all__ = ["emit_region", "member_reads", "unit_count"]
+__all__ = ["emit_region", "launch_words", "member_reads"]

@@ -73,10 +73,14 @@ class Space:
         if self.form == "rows" and inner is None:
             self.turn()
         self.lanes = lanes_for(region, self.dims, self.reduced, vector_bytes)
+        self.band = False
         self.tile = self.tile_dim()
         if self.tile is not None:
             self.lanes = max(vector_bytes // 4, 4)
         self.plan()
+        if self.banded():
+            self.band = True
+            self.lanes = lanes_for(region, self.dims, frozenset(), vector_bytes)
 
     # -- the iteration space ----------------------------------------------------------------------
 
@@ -127,6 +131,24 @@ class Space:
             self.dims = tuple(self.dims[d] for d in order)
             self.reduced = frozenset(k for k, d in enumerate(order) if d in self.reduced)
             self.form = "columns"
+
+    def banded(self) -> bool:
+        """Whether rows are walked along, many columns at once.
+
+        Where one loop over the rows does it, and they are longer than a block of lanes. A product's
+        epilogue (`inner`) has its rows in a near cache, and blocks for units.
+        """
+        return (
+            self.form == "columns"
+            and self.inner is None
+            and self.phases == 1
+            and self.dims[-1] > self.lanes
+            and not any(
+                n.op.kind in ("index", "scan") or n.op.name.startswith("arg")
+                for n in self.region.members
+            )
+            and all(self.fold(m).coefficients[-1] in (0, 1) for m in self.final)
+        )
 
     def tile_dim(self) -> int | None:
         """For a map that reads across the vector dimension: the dimension it is contiguous in.

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from flambeau.codegen.llvm import STRETCH, TILE, Kernel
-from flambeau.codegen.loops import unit_count
+from flambeau.codegen.loops import launch_words
 from flambeau.ir.graph import Argument, Node
 from flambeau.ir.interpret import evaluate, view_array
 from flambeau.ir.region import Region
@@ -178,14 +178,7 @@ class Program(Planning):
         self, kernel: Kernel, table: list[int], patches: list[int], stretch: int = STRETCH
     ) -> None:
         """A region's launch and its kernel's argument table."""
-        units, chunks, blocks, grain = unit_count(kernel, stretch)
-        known = {
-            "units": units,
-            "grain": grain,
-            "chunks": chunks,
-            "blocks": blocks,
-            "stretch": stretch,
-        }
+        known = launch_words(kernel, stretch)
         entries: list[Any] = []
         for slot in kernel.slots:
             kind = slot[0]
