@@ -28,7 +28,7 @@ from flambeau.export.program import ExportedModule, ExportedProgram
 from flambeau.ir.symbol import SMALLEST, filled
 from flambeau.ops.rows import NAMES
 from flambeau.pytree import tree_unflatten
-from flambeau.runtime import jit, objects
+from flambeau.runtime import family, jit, objects
 from flambeau.serialization import replacing
 from flambeau.version import __version__
 
@@ -183,14 +183,15 @@ def load_aot(f: str | os.PathLike[str]) -> AheadModule:
 
 class AheadModule(ExportedModule):
     """Runs an exported program by itself, without gradients: what is recorded before and after a
-    call is not part of the call's program, so that its kernels are those that were compiled."""
+    call is not part of the call's program, and sizes that came before are not looked at, so that
+    its kernels are those that were compiled."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The program's result."""
         record.flush()
-        with no_grad():
+        with no_grad(), family.alone():
             found = super().forward(*args, **kwargs)
-        record.flush()
+            record.flush()
         return found
 
 

@@ -22,6 +22,7 @@ import itertools
 import math
 import os
 import sys
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -38,6 +39,13 @@ MAX_TEMPLATES = 4
 _MAX_DEGREE = 3
 #: Stands for a size in a structure.
 _SIZE = int
+
+
+class _Mode(threading.local):
+    alone = False
+
+
+_mode = _Mode()
 
 
 class Layout:
@@ -314,6 +322,8 @@ def find(graph: Graph, generate: Callable[[Graph], Generated]) -> tuple[Generate
     Returns:
         That, and whether it came from a template that was there.
     """
+    if _mode.alone:
+        return generate(graph), False
     layout = Layout(graph)
     family = _families.setdefault(layout.structure, Family())
     if len(_families) > _MAX_FAMILIES:
@@ -325,6 +335,17 @@ def find(graph: Graph, generate: Callable[[Graph], Generated]) -> tuple[Generate
     made = family.add(layout, generate, graph)
     found = None if made is None else made.at(layout.sizes)
     return (generate(graph), False) if found is None else (found, False)
+
+
+class alone:
+    """While inside, this thread compiles graphs for their own sizes: what is generated for one does
+    not depend on those that came before it."""
+
+    def __enter__(self) -> None:
+        self._was, _mode.alone = _mode.alone, True
+
+    def __exit__(self, *exc: object) -> None:
+        _mode.alone = self._was
 
 
 def clear() -> None:

@@ -85,6 +85,55 @@ def test_a_program_runs_without_compiling(tmp_path: Path) -> None:
     load(path).module()(words)[0].sum().backward()
 
 
+class Products(nn.Module):
+    """Layers of which a large batch has other kernels than a small one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(16, 64), nn.ReLU(), nn.LayerNorm(64), nn.Linear(64, 7)
+        )
+
+    def forward(self, x: flambeau.Tensor) -> tuple[flambeau.Tensor, flambeau.Tensor]:
+        """Chances, and sums of products of the examples."""
+        return self.layers(x).softmax(-1), (x @ x.transpose(1, 2)).sum((0, 1))
+
+
+TURNED = """
+import json, sys, zipfile
+import flambeau
+from flambeau.export import load_aot
+from flambeau.runtime import jit
+
+compiled = []
+_all = jit._compile_all
+jit._compile_all = lambda *args, **kwargs: compiled.append(size) or _all(*args, **kwargs)
+module = load_aot(sys.argv[1])
+target = json.loads(zipfile.ZipFile(sys.argv[1]).read("aot/target.json"))
+order = target["sizes"]
+for size in (*order[::-1], *order):
+    for out in module(flambeau.ones(size["b"], size["t"], 16)):
+        out.tolist()
+assert not compiled, compiled
+"""
+
+
+def test_sizes_may_come_in_any_order(tmp_path: Path) -> None:
+    sizes = {0: Dim("b", max=64), 1: Dim("t", min=12, max=500)}
+    program = export(Products().eval(), (flambeau.ones(4, 20, 16),), dynamic_shapes=(sizes,))
+    path = tmp_path / "products.pt2"
+    asked = [{"b": 5, "t": 12}, {"b": 16, "t": 64}, {"b": 37, "t": 97}, {"b": 64, "t": 256}]
+    compile_aot(program, path, sizes=asked)
+    done = subprocess.run(
+        [sys.executable, "-c", TURNED, str(path)],
+        env={**os.environ, "FLAMBEAU_CACHE": "0", "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_code_for_another_processor_is_refused(tmp_path: Path) -> None:
     program = export(nn.Linear(3, 2), (flambeau.ones(4, 3),))
     path = tmp_path / "linear.pt2"
