@@ -6,15 +6,24 @@ from collections import Counter
 
 import pytest
 
-from flambeau.distributed.schedules import SCHEDULES, Action, schedule
+from flambeau.distributed.schedules import (
+    SCHEDULES,
+    V_SCHEDULES,
+    Action,
+    placement,
+    schedule,
+)
 
 SIZES = [(1, 1), (1, 4), (2, 2), (2, 4), (4, 4), (4, 8), (4, 12)]
 
 
-def makespan(table: list[list[Action]], chunks: int, cost: dict[str, float]) -> float:
+def makespan(
+    table: list[list[Action]], chunks: int, cost: dict[str, float], name: str = "interleaved"
+) -> float:
     """When the last rank is done, if a message takes no time; fails where ranks wait for ever."""
     stages = len(table)
     places = stages * chunks
+    pieces = placement(name, stages, chunks)
     clock = [0.0] * stages
     ends: dict[tuple[str, int, int], float] = {}
     at = [0] * stages
@@ -24,7 +33,7 @@ def makespan(table: list[list[Action]], chunks: int, cost: dict[str, float]) -> 
         for rank in range(stages):
             while at[rank] < len(table[rank]):
                 action = table[rank][at[rank]]
-                group = action.chunk * stages + rank
+                group = pieces[rank][action.chunk]
                 needs = []
                 if action.kind == "F" and group:
                     needs = [("F", group - 1, action.micro)]
@@ -45,20 +54,24 @@ def makespan(table: list[list[Action]], chunks: int, cost: dict[str, float]) -> 
     return max(clock)
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+CHUNKS = {"gpipe": 1, "1f1b": 1, "zero-bubble": 3}
+
+
+@pytest.mark.parametrize("name", [*SCHEDULES, *V_SCHEDULES])
 @pytest.mark.parametrize(("stages", "micros"), SIZES)
 def test_everything_is_done_once(name: str, stages: int, micros: int) -> None:
-    chunks = 2 if name == "interleaved" else 1
+    chunks = CHUNKS.get(name, 2)
+    if name == "dualpipev":
+        micros = max(micros, 2 * stages)
     table = schedule(name, stages, micros, chunks)
-    kinds = "FIW" if name == "zero-bubble" else "FB"
+    every = {(chunk, micro) for chunk in range(chunks) for micro in range(micros)}
     for actions in table:
-        assert Counter(actions) == Counter(
-            Action(kind, chunk, micro)
-            for kind in kinds
-            for chunk in range(chunks)
-            for micro in range(micros)
-        )
-    makespan(table, chunks, dict.fromkeys("FBIW", 1.0))
+        done = Counter((a.kind, a.chunk, a.micro) for a in actions)
+        assert all(done["F", *at] == 1 for at in every)
+        assert all(done["B", *at] + done["I", *at] == 1 for at in every)
+        assert all(done["I", *at] == done["W", *at] for at in every)
+        assert all(a.kind in "FBIW" and (a.chunk, a.micro) in every for a in actions)
+    makespan(table, chunks, dict.fromkeys("FBIW", 1.0), name)
 
 
 @pytest.mark.parametrize(("stages", "micros"), [(2, 4), (4, 8), (4, 12), (8, 16)])
@@ -89,8 +102,10 @@ def test_memory_is_bounded_by_stages(name: str) -> None:
     [
         (("2f2b", 2, 2), "must be one of"),
         (("1f1b", 0, 2), "at least 1"),
-        (("gpipe", 2, 2, 2), "only the interleaved"),
-        (("interleaved", 2, 3, 2), "multiple of 2"),
+        (("gpipe", 2, 2, 2), "gpipe schedule has one chunk"),
+        (("zbv", 2, 2), "zbv schedule has two chunks"),
+        (("interleaved", 2, 5, 2), "multiple of the number of rounds .2."),
+        (("dualpipev", 2, 3, 2), "at least 4 micro-batches"),
     ],
 )
 def test_what_cannot_be_is_refused(arguments: tuple[object, ...], message: str) -> None:

@@ -1,9 +1,8 @@
-"""Pipeline parallelism: each rank has some pieces of a model (`torch.distributed.pipelining`).
+"""Schedules: micro-batches through all stages of a model, forwards and backwards.
 
-A `PipelineStage` is one piece; a schedule runs micro-batches through all of them, forwards and
-backwards in the order of a table (`schedules.py`), and adds up the gradients of the parameters.
+The order is a table's (`distributed/schedules.py`); gradients of the parameters are added up.
 Results and their gradients travel as messages (`rows.send_to`, `rows.receive_from`), each of which
-is under way until it is read.
+is under way until it is read; between two stages of one rank they are handed over.
 
 Note [Shapes of stages]
 Before the first step each stage is recorded once on zeros of the shapes that come to it, in
@@ -25,86 +24,33 @@ from typing import Any
 
 import flambeau
 from flambeau import pytree
-from flambeau.distributed.groups import group_of
-from flambeau.distributed.schedules import Action, schedule
-from flambeau.nn.module import Module
+from flambeau.distributed.pipelining.microbatch import split_args_kwargs_into_chunks
+from flambeau.distributed.pipelining.stage import PipelineStage
+from flambeau.distributed.schedules import Action, placement, read_csv, schedule, write_csv
 from flambeau.ops import collective as rows
 from flambeau.tensor import Tensor
-
-
-class PipelineStage:
-    """One piece of a model, on the rank that runs it.
-
-    Args:
-        submodule: the piece; takes what the piece before it returns, a tensor or a tuple of them.
-        stage_index: which piece, from the front.
-        num_stages: how many there are, a multiple of the ranks; piece k is on rank k % ranks.
-        device: accepted.
-        group: None takes the default group.
-
-    Raises:
-        ValueError: the piece belongs to another rank.
-    """
-
-    def __init__(
-        self,
-        submodule: Module,
-        stage_index: int,
-        num_stages: int,
-        device: Any = None,
-        input_args: Any = None,
-        output_args: Any = None,
-        group: Any = None,
-        dw_builder: Any = None,
-    ) -> None:
-        self.submod = submodule
-        self.stage_index = stage_index
-        self.num_stages = num_stages
-        self.group = group_of(group)
-        ranks = self.group.size()
-        if num_stages % ranks or stage_index % ranks != self.group.rank():
-            raise ValueError(
-                f"stage {stage_index} of {num_stages} is on rank {stage_index % ranks} of {ranks}, "
-                f"not on rank {self.group.rank()}; the ranks have equally many stages"
-            )
-        #: micro-batch -> (inputs, result or loss), until its backward pass
-        self.kept: dict[int, tuple[list[Tensor], list[Tensor]]] = {}
-        #: micro-batch -> (results, their gradients), until the gradients of its weights are taken
-        self.left: dict[int, tuple[list[Tensor], Any]] = {}
-        self.shapes: list[tuple[tuple[int, ...], Any]] | None = None  # of what comes in
-
-    @property
-    def is_first(self) -> bool:
-        """Whether the model's inputs go to it."""
-        return self.stage_index == 0
-
-    @property
-    def is_last(self) -> bool:
-        """Whether the model's results come from it."""
-        return self.stage_index == self.num_stages - 1
-
-    def peer(self, step: int) -> int:
-        """The rank of the piece that far behind."""
-        return (self.stage_index + step) % self.group.size()
-
-    def parameters(self) -> list[Tensor]:
-        """Those of the piece that are trained."""
-        return [p for p in self.submod.parameters() if p.requires_grad]
 
 
 def _listed(value: Any) -> list[Tensor]:
     return list(value) if isinstance(value, (tuple, list)) else [value]
 
 
-class _Schedule:
+class _PipelineSchedule:
     """Runs micro-batches through stages.
 
     Args:
         stages: of this rank, from the front of the model.
         n_microbatches: of a step.
         loss_fn: (result, target) -> the loss of a micro-batch; None to run forward alone.
+        args_chunk_spec, kwargs_chunk_spec: how inputs are cut (`TensorChunkSpec`); None cuts every
+            tensor along dimension 0.
+        output_merge_spec: accepted; results are joined along dimension 0.
         scale_grads: divide gradients by the number of micro-batches, so that they are those of the
             mean loss.
+        ignored: accepted; what it would say follows from what is recorded.
+
+    Raises:
+        ValueError: the stages are not those of this rank, or the sizes do not fit.
     """
 
     name = ""
@@ -120,19 +66,52 @@ class _Schedule:
         scale_grads: bool = True,
         **ignored: Any,
     ) -> None:
-        self.stages: list[PipelineStage] = list(stages) if isinstance(stages, list) else [stages]
-        first = self.stages[0]
-        self.group = first.group
-        self.micros = n_microbatches
-        self.loss_fn = loss_fn
+        self._stages: list[PipelineStage] = list(stages) if isinstance(stages, list) else [stages]
+        self._num_stages = self._stages[0].num_stages
+        self.group = self._stages[0].group
+        self._n_microbatches = n_microbatches
+        self._loss_fn = loss_fn
         self.scale_grads = scale_grads
-        self.table = schedule(
-            self.name, self.group.size(), n_microbatches, first.num_stages // self.group.size()
-        )[self.group.rank()]
-        if [s.stage_index // self.group.size() for s in self.stages] != list(
-            range(len(self.stages))
-        ):
-            raise ValueError(f"{self.name}: the stages of a rank are given from the front")
+        self._args_chunk_spec = args_chunk_spec
+        self._kwargs_chunk_spec = kwargs_chunk_spec
+        #: stage and micro-batch -> what one stage of this rank leaves for another
+        self.handed: dict[int, list[Tensor]] = {}
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        """Make the table."""
+        ranks = self.group.size()
+        if self._num_stages % ranks:
+            raise ValueError(f"{self._num_stages} stages cannot be shared evenly by {ranks} ranks")
+        chunks = self._num_stages // ranks
+        table = schedule(self.name, ranks, self._n_microbatches, chunks)
+        self._take(table, placement(self.name, ranks, chunks))
+
+    def _take(self, table: list[list[Action]], places: list[tuple[int, ...]]) -> None:
+        """Run by a table from now on.
+
+        Args:
+            table: what each rank does.
+            places: which stages each rank has.
+
+        Raises:
+            ValueError: this rank has others.
+        """
+        self.table, self.places = table, places
+        self.rank_of = {stage: rank for rank, mine in enumerate(places) for stage in mine}
+        rank, wanted = self.group.rank(), places[self.group.rank()]
+        for stage in self._stages:
+            index = stage.stage_index
+            if index not in wanted:
+                raise ValueError(
+                    f"stage {index} of {self._num_stages} is on rank {self.rank_of.get(index)} of "
+                    f"{self.group.size()}, not on rank {rank}"
+                )
+        if tuple(s.stage_index for s in self._stages) != wanted:
+            raise ValueError(
+                f"{type(self).__name__}: rank {rank} has the stages {list(wanted)}, in this order; "
+                f"got {[s.stage_index for s in self._stages]}"
+            )
 
     # -- a step ----------------------------------------------------------------------------------
 
@@ -141,6 +120,7 @@ class _Schedule:
         *args: Any,
         target: Any = None,
         losses: list[Tensor] | None = None,
+        return_outputs: bool = True,
         **kwargs: Any,
     ) -> Any:
         """Run a batch forward, and backward where there is a loss.
@@ -149,45 +129,52 @@ class _Schedule:
             args: the model's inputs, on the rank of the first stage; cut along dimension 0.
             target: of `loss_fn`, on the rank of the last stage; cut likewise.
             losses: a list that the micro-batches' losses are put in, there.
-            kwargs: given to this rank's stages with every micro-batch.
+            return_outputs: whether results are kept.
+            kwargs: given to this rank's stages, cut as `args` are.
 
         Returns:
             The whole result on the rank of the last stage, None elsewhere.
         """
-        inputs = self._cut(args)
-        targets = self._cut((target,)) if target is not None else None
-        self._learn_shapes(inputs, kwargs)
+        return self._run(args, kwargs, target, losses, return_outputs, self._loss_fn is not None)
+
+    def eval(
+        self, *args: Any, target: Any = None, losses: list[Tensor] | None = None, **kwargs: Any
+    ) -> Any:
+        """Run a batch forward alone; losses are computed where there is a target.
+
+        Args and Returns: `step`'s.
+        """
+        return self._run(args, kwargs, target, losses, True, False)
+
+    def _run(
+        self, args: Any, kwargs: Any, target: Any, losses: Any, keep: bool, trains: bool
+    ) -> Any:
+        given, named = split_args_kwargs_into_chunks(
+            args, kwargs, self._n_microbatches, self._args_chunk_spec, self._kwargs_chunk_spec
+        )
+        inputs = given if args else None
+        targets = None
+        if target is not None:
+            targets = split_args_kwargs_into_chunks((target,), None, self._n_microbatches)[0]
+        self._learn_shapes(inputs, named[0])
         results: dict[int, Any] = {}
         found: dict[int, Tensor] = {}
-        self._open: list[Tensor] = []  # zeros that stand for messages
-        for action in self.table:
-            stage = self.stages[action.chunk]
+        self.trains = trains
+        for action in self.table[self.group.rank()]:
+            stage = self._stages[action.chunk]
             if action.kind == "F":
-                self._forward(stage, action, inputs, targets, kwargs, results, found)
-            elif self.loss_fn is not None:
+                self._forward(stage, action, inputs, targets, named[action.micro], results, found)
+            elif trains:
                 self._backward(stage, action)
-            else:
-                stage.kept.pop(action.micro, None)
-        if self.scale_grads and self.loss_fn is not None:
+        if self.scale_grads and trains:
             self._scale()
         if losses is not None:
             losses.extend(found[k] for k in sorted(found))
-        if not results:
+        if not results or not keep:
             return None
         return pytree.tree_map(
             lambda *parts: flambeau.cat(parts), *(results[k] for k in sorted(results))
         )
-
-    def _cut(self, values: tuple[Any, ...]) -> list[tuple[Any, ...]] | None:
-        """A batch as micro-batches."""
-        if not values or values[0] is None:
-            return None
-        size = values[0].shape[0]
-        if size % self.micros:
-            raise ValueError(
-                f"a batch of {size} cannot be cut into {self.micros} equal micro-batches"
-            )
-        return list(zip(*(v.chunk(self.micros) for v in values), strict=True))
 
     def _forward(
         self,
@@ -199,8 +186,7 @@ class _Schedule:
         results: dict[int, Any],
         losses: dict[int, Tensor],
     ) -> None:
-        micro = action.micro
-        trains = self.loss_fn is not None
+        micro, trains = action.micro, self.trains
         if stage.is_first:
             if inputs is None:
                 raise ValueError("the rank of the first stage is given the inputs")
@@ -213,11 +199,10 @@ class _Schedule:
             out = stage.submod(*given, **kwargs)
             if stage.is_last:
                 results[micro] = pytree.tree_map(lambda t: t.detach(), out)
-                if trains:
-                    assert self.loss_fn is not None
+                if self._loss_fn is not None and (trains or targets is not None):
                     if targets is None:
                         raise ValueError("the rank of the last stage is given the target")
-                    out = self.loss_fn(out, targets[micro][0])
+                    out = self._loss_fn(out, targets[micro][0])
                     losses[micro] = out.detach()
             else:
                 self._send(stage, 1, _listed(out), self._tag(stage, micro, True, 1))
@@ -232,9 +217,11 @@ class _Schedule:
         given, outs = stage.kept.pop(micro)
         grads: Any = None
         if not stage.is_last:
-            shapes = [(tuple(t.shape), t.dtype) for t in outs]
+            # the next stage sends gradients of what it can differentiate by, in order
+            wanted_ = [o for o in outs if o.is_floating_point()]
+            shapes = [(tuple(t.shape), t.dtype) for t in wanted_]
             grads = self._received(stage, 1, shapes, self._tag(stage, micro, False))
-            pairs = [(o, g) for o, g in zip(outs, grads, strict=True) if o.requires_grad]
+            pairs = [(o, g) for o, g in zip(wanted_, grads, strict=True) if o.requires_grad]
             outs, grads = [o for o, _ in pairs], [g for _, g in pairs]
         wanted = [] if stage.is_first else [t for t in given if t.requires_grad]
         if action.kind == "B":
@@ -254,6 +241,8 @@ class _Schedule:
 
     def _weights(self, stage: PipelineStage, outs: list[Tensor], grads: Any) -> None:
         parameters = stage.parameters()
+        if not parameters:
+            return
         found = flambeau.autograd.grad(outs, parameters, grads, allow_unused=True)
         with flambeau.no_grad():
             for p, g in zip(parameters, found, strict=True):
@@ -262,10 +251,10 @@ class _Schedule:
 
     def _scale(self) -> None:
         with flambeau.no_grad():
-            for stage in self.stages:
+            for stage in self._stages:
                 for p in stage.parameters():
                     if p.grad is not None:
-                        p.grad.div_(self.micros)
+                        p.grad.div_(self._n_microbatches)
 
     # -- messages --------------------------------------------------------------------------------
 
@@ -275,14 +264,19 @@ class _Schedule:
         return (micro * stage.num_stages + at) * 2 + int(forward)
 
     def _send(self, stage: PipelineStage, step: int, values: list[Tensor], tag: int) -> None:
-        peer = stage.peer(step)
+        peer = self.rank_of[stage.stage_index + step]
+        if peer == self.group.rank():
+            self.handed[tag] = [value.detach() for value in values]
+            return
         with flambeau.no_grad():
             for k, value in enumerate(values):
                 whole = value.detach().contiguous()
                 rows.send_to(whole, self.group, peer, tag * 16 + k)
 
     def _received(self, stage: PipelineStage, step: int, shapes: Any, tag: int) -> list[Tensor]:
-        peer = stage.peer(step)
+        peer = self.rank_of[stage.stage_index + step]
+        if peer == self.group.rank():
+            return self.handed.pop(tag)
         with flambeau.no_grad():
             return [
                 rows.receive_from(
@@ -293,10 +287,10 @@ class _Schedule:
 
     def _learn_shapes(self, inputs: Any, kwargs: dict[str, Any]) -> None:
         """Note [Shapes of stages]."""
-        if all(s.shapes is not None for s in self.stages):
+        if all(s.shapes is not None for s in self._stages):
             return
-        count = self.stages[0].num_stages
-        mine = {s.stage_index: s for s in self.stages}
+        count = self._num_stages
+        mine = {s.stage_index: s for s in self._stages}
         shapes: Any = None
         if inputs is not None:
             shapes = [(tuple(t.shape), t.dtype) for t in inputs[0]]
@@ -307,7 +301,7 @@ class _Schedule:
                 stage.shapes = shapes
                 following = self._result_of(stage, shapes, kwargs)
             told = self.group.exchange(pickle.dumps(following))
-            shapes = pickle.loads(told[index % self.group.size()])
+            shapes = pickle.loads(told[self.rank_of[index]])
 
     def _result_of(self, stage: PipelineStage, shapes: Any, kwargs: dict[str, Any]) -> Any:
         """Shapes and dtypes of a stage's results; nothing of it is executed or remembered."""
@@ -320,43 +314,111 @@ class _Schedule:
         return [(tuple(t.shape), t.dtype) for t in _listed(found)]
 
 
-class ScheduleGPipe(_Schedule):
+class PipelineScheduleSingle(_PipelineSchedule):
+    """A schedule with one stage on each rank."""
+
+
+class PipelineScheduleMulti(_PipelineSchedule):
+    """A schedule with several stages on each rank."""
+
+
+class _ScheduleForwardOnly(PipelineScheduleSingle):
+    """Forwards alone."""
+
+    name = "gpipe"
+
+    def step(self, *args: Any, target: Any = None, losses: Any = None, **kwargs: Any) -> Any:
+        """`eval`.
+
+        Raises:
+            RuntimeError: there is a target.
+        """
+        if target is not None or losses is not None:
+            raise RuntimeError("Forward-only schedule does not support loss computation")
+        return self.eval(*args, **kwargs)
+
+
+class ScheduleGPipe(PipelineScheduleSingle):
     """All forwards, then all backwards."""
 
     name = "gpipe"
 
 
-class Schedule1F1B(_Schedule):
+class Schedule1F1B(PipelineScheduleSingle):
     """A backward after each forward, as soon as the first is there."""
 
     name = "1f1b"
 
 
-class ScheduleInterleaved1F1B(_Schedule):
+class ScheduleLoopedBFS(PipelineScheduleMulti):
+    """All micro-batches through one stage of a rank after the other."""
+
+    name = "looped-bfs"
+
+
+class ScheduleInterleaved1F1B(PipelineScheduleMulti):
     """1F1B with several stages a rank, which shortens the waiting by as many times."""
 
     name = "interleaved"
 
 
-class ScheduleInterleavedZeroBubble(_Schedule):
+class ScheduleInterleavedZeroBubble(PipelineScheduleMulti):
     """1F1B with the gradients of weights put off until a rank would wait (ZB-H1)."""
 
     name = "zero-bubble"
 
 
-def get_schedule_class(schedule_name: str) -> type[_Schedule]:
+class ScheduleZBVZeroBubble(PipelineScheduleMulti):
+    """Zero bubble with two stages a rank in a V: rank r has the stages r and 2 n - 1 - r."""
+
+    name = "zbv"
+
+
+class ScheduleDualPipeV(PipelineScheduleMulti):
+    """Forwards of one stage beside backwards of the other, the two in a V as with ZB-V."""
+
+    name = "dualpipev"
+
+
+class _PipelineScheduleRuntime(PipelineScheduleMulti):
+    """A schedule whose table is read from a file by `_load_csv`."""
+
+    def _lay_out(self) -> None:
+        self.table, self.places, self.rank_of = [], [], {}
+
+    def _load_csv(self, filename: str, format: str = "compute_only") -> None:
+        """Take the table of a file that torch's schedules write.
+
+        Args:
+            format: "compute_only" or "compute_comms"; messages follow from the order.
+
+        Raises:
+            NotImplementedError: another format.
+        """
+        if format not in ("compute_only", "compute_comms"):
+            raise NotImplementedError(f"format={format!r} is not implemented")
+        self._take(*read_csv(filename))
+
+    def _dump_csv(self, filename: str, format: str = "compute_only") -> None:
+        """Write the table, without messages."""
+        write_csv(filename, self.table, self.places)
+
+
+def get_schedule_class(schedule_name: str) -> type[_PipelineSchedule]:
     """The class of a schedule, by torch's name for it.
 
     Raises:
         ValueError: there is none.
     """
-    known = {
+    known: dict[str, type[_PipelineSchedule]] = {
         cls.__name__.removeprefix("Schedule").lower(): cls
         for cls in (
-            *(ScheduleGPipe, Schedule1F1B, ScheduleInterleaved1F1B),
-            ScheduleInterleavedZeroBubble,
+            *(Schedule1F1B, ScheduleGPipe, ScheduleLoopedBFS, ScheduleInterleaved1F1B),
+            *(ScheduleInterleavedZeroBubble, ScheduleZBVZeroBubble, ScheduleDualPipeV),
         )
     }
+    known["pipelineschedulesingle"] = PipelineScheduleSingle
+    known["pipelineschedulemulti"] = PipelineScheduleMulti
     found = known.get(schedule_name.lower())
     if found is None:
         raise ValueError(f"Unknown schedule name {schedule_name!r}; known: {', '.join(known)}")
@@ -364,10 +426,14 @@ def get_schedule_class(schedule_name: str) -> type[_Schedule]:
 
 
 __all__ = [
-    "PipelineStage",
+    "PipelineScheduleMulti",
+    "PipelineScheduleSingle",
     "Schedule1F1B",
+    "ScheduleDualPipeV",
     "ScheduleGPipe",
     "ScheduleInterleaved1F1B",
     "ScheduleInterleavedZeroBubble",
+    "ScheduleLoopedBFS",
+    "ScheduleZBVZeroBubble",
     "get_schedule_class",
 ]
