@@ -1,11 +1,11 @@
-"""Recurrent layers: training steps of two layers 256 -> 512 on 32 sequences of 128, and inference
-of one sequence."""
+"""Recurrent layers: training steps of two layers 256 -> 512 on 32 sequences of 128, in float32 and
+in bfloat16, and inference of one sequence."""
 
 import numpy as np
 import torch
 import torch.nn as nn
 
-VARIANTS = ("lstm", "gru", "rnn", "lstm_both_ways", "lstm_one_sequence")
+VARIANTS = ("lstm", "gru", "rnn", "lstm_bf16", "gru_bf16", "lstm_both_ways", "lstm_one_sequence")
 QUICK = ("lstm", "gru", "lstm_one_sequence")
 
 STEPS, BATCH, FEATURES, UNITS, LAYERS = 128, 32, 256, 512, 2
@@ -25,6 +25,8 @@ def setup(variant, compile):
             values = random.uniform(-(UNITS**-0.5), UNITS**-0.5, tuple(parameter.shape))
             parameter.copy_(torch.from_numpy(values.astype(np.float32)))
     x = torch.tensor(random.standard_normal((STEPS, batch, FEATURES), dtype=np.float32))
+    if variant.endswith("bf16"):
+        model, x = model.to(torch.bfloat16), x.to(torch.bfloat16)
     outputs = compile(model)
 
     def train():
