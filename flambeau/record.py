@@ -213,6 +213,8 @@ def expose(cell: Cell, holder: Any) -> None:
 
 def pin(node: Node, device: Device) -> None:
     """Have the next flush run an effect, or a node that has effects in it: Note [Effects]."""
+    if thread.watcher is not None:
+        thread.watcher.communicates(node.op.name)
     _effects.append((node, device))
 
 

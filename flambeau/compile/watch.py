@@ -263,6 +263,9 @@ class Watcher:
     def writes(self, cell: Any) -> None:
         """Writes are recorded like anything else."""
 
+    def communicates(self, name: str) -> None:
+        """So are effects."""
+
     def memory_used(self) -> None:
         """Memory of a tensor is used by other means than reading a value."""
         self.refuse("it uses the memory of a tensor (NumPy, pickling, printing, a library call)")

@@ -49,6 +49,9 @@ class _Watch:
     def writes(self, cell: Any) -> None:
         """What is written to is looked at afterwards."""
 
+    def communicates(self, name: str) -> None:
+        self.refuse(f"it communicates with other ranks ({name}), which its file would not know")
+
     def memory_used(self) -> None:
         """Memory of a tensor that is there may be looked at."""
 

@@ -159,6 +159,9 @@ class _Reads:
         if record.known_at(self.mark, cell):
             self.refuse("it writes to a tensor, which is a side effect")
 
+    def communicates(self, name: str) -> None:
+        self.refuse(f"it communicates with other ranks ({name})")
+
     def drew(self, default: bool, first: int) -> None:
         self.refuse("it draws random numbers, but must give the same at every call")
 

@@ -15,6 +15,8 @@ from flambeau.compiler import report
 from flambeau.distributed import functional as f
 from flambeau.distributed.transport.base import Call
 from flambeau.distributed.transport.local import Local
+from flambeau.nn.attention.flex_attention import flex_attention
+from flambeau.ops.mods import ModError
 from tests.distributed.mpi import mpiexec, needs_mpi
 
 pytestmark = pytest.mark.timeout(120)
@@ -165,6 +167,26 @@ def test_a_backward_pass_that_communicates_is_recorded() -> None:
         assert grad == [2.0 * (rank + 1)] * 2
         assert not replays
     assert "its backward pass communicates with other ranks" in found[0][1]
+
+
+def test_what_cannot_communicate_says_so() -> None:
+    class Summed(nn.Module):
+        def forward(self, x: Any) -> Any:
+            return f.all_reduce(x, "sum") + 1
+
+    def program(rank: int) -> None:
+        x = flambeau.ones(2, 3)
+        told = r"it communicates with other ranks \(all_reduce\)"
+        with pytest.raises(flambeau.export.ExportError, match=told):
+            flambeau.export.export(Summed(), (x,))
+        with pytest.raises(ModError, match=told):
+            flex_attention(
+                *[flambeau.ones(1, 1, 4, 8)] * 3,
+                score_mod=lambda score, b, h, i, j: f.all_reduce(score, "sum"),
+            )
+        assert f.all_reduce(x, "sum")[0, 0].item() == 2
+
+    dist.spawn_local(2, program)
 
 
 @needs_mpi
