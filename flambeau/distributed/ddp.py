@@ -8,20 +8,31 @@ A bucket's all_reduce is recorded by the hook of the gradient that completes it,
 the backward pass, and its result is read first by the optimizer. A program starts a collective
 where it was recorded and waits for it where it is read, so what the buckets in front still have to
 compute goes on beside it. Nothing here is concurrent, and no streams have to be kept apart.
+
+Note [Uneven inputs]
+Inside `join()` the ranks tell each other before every forward what they are going to do: train or
+not, share buffers, reduce gradients, look for unused parameters. A rank that has no more inputs
+does the same with zeros for gradients, so that all have the same gradients in the end; and when the
+last one is done, its parameters become everybody's.
 """
 
 from __future__ import annotations
 
 import contextlib
+import inspect
 import pickle
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import flambeau
 from flambeau import pytree
+from flambeau.distributed.collectives import Future
 from flambeau.distributed.groups import group_of
+from flambeau.distributed.join import Join, Joinable, JoinHook
 from flambeau.distributed.tensor.api import DTensor
 from flambeau.nn.module import Module
+from flambeau.nn.utils.stateless import functional_call
 from flambeau.ops import collective as rows
 from flambeau.tape import AccumulateGrad
 from flambeau.tensor import Tensor
@@ -52,6 +63,41 @@ def same_on_all(tensors: Sequence[Tensor], group: Any, root: int = 0) -> None:
             given = rows.broadcast_from(flat, group, root)
             for t, part in zip(members, given.split([t.numel() for t in members]), strict=True):
                 t.copy_(part.reshape(t.shape))
+
+
+@dataclass
+class _MixedPrecision:
+    """Dtypes of a module whose parameters are in another (PyTorch's name).
+
+    Attributes:
+        param_dtype: of parameters and inputs in a call; None: their own.
+        reduce_dtype: in which gradients are averaged; None: that of the computation.
+        buffer_dtype: of buffers in a call; None: their own.
+    """
+
+    param_dtype: Any = None
+    reduce_dtype: Any = None
+    buffer_dtype: Any = None
+
+    def call(self, module: Module, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A module's result in these dtypes; buffers keep what the call wrote to them."""
+        given = {name: cast(p, self.param_dtype) for name, p in module.named_parameters()}
+        buffers = dict(module.named_buffers())
+        given.update((name, cast(b, self.buffer_dtype)) for name, b in buffers.items())
+        inputs, kwargs = pytree.tree_map(lambda x: cast(x, self.param_dtype), (inputs, kwargs))
+        found = functional_call(module, given, inputs, kwargs)
+        with flambeau.no_grad():
+            for name, buffer in buffers.items():
+                if given[name] is not buffer:
+                    buffer.copy_(given[name])
+        return found
+
+
+def cast(value: Any, dtype: Any) -> Any:
+    """A floating-point tensor in another dtype, and anything else, as it is."""
+    if dtype is None or not isinstance(value, Tensor) or not value.is_floating_point():
+        return value
+    return value.to(dtype)
 
 
 class GradBucket:
@@ -140,7 +186,11 @@ def leaves_below(values: Any) -> set[int]:
     return found
 
 
-class DistributedDataParallel(Module):
+#: What a rank does in a step, as bits: Note [Uneven inputs].
+TRAINS, SHARES, REDUCES, LOOKS = 1, 2, 4, 8
+
+
+class DistributedDataParallel(Module, Joinable):
     """A module whose gradients are averaged over the ranks of a group.
 
     The module's parameters and buffers become those of rank 0 when this is made. Keys of the state
@@ -159,10 +209,16 @@ class DistributedDataParallel(Module):
             depend on, so that nobody waits for their gradients.
         gradient_as_bucket_view: `grad`s are views of the reduced buckets rather than copies.
         static_graph: the parameters that are unused are so in every step; they are looked for once.
+        delay_all_reduce_named_params: (name, parameter) pairs whose gradients are reduced together
+            when that of `param_to_hook_all_reduce` is there.
+        param_to_hook_all_reduce: see there.
+        mixed_precision: dtypes of calls and of reductions, a `_MixedPrecision`.
         device_mesh: of one axis, in place of `process_group`.
+        skip_all_reduce_unused_params: accepted; nobody's gradients are not written in any case.
 
     Raises:
         RuntimeError: no parameter needs a gradient, or ranks have different parameters.
+        ValueError: of the delayed parameters and what they wait for one is not given.
     """
 
     def __init__(
@@ -181,21 +237,25 @@ class DistributedDataParallel(Module):
         static_graph: bool = False,
         delay_all_reduce_named_params: Any = None,
         param_to_hook_all_reduce: Any = None,
-        mixed_precision: Any = None,
+        mixed_precision: _MixedPrecision | None = None,
         device_mesh: Any = None,
         skip_all_reduce_unused_params: bool = False,
     ) -> None:
         """Make the ranks' models equal, and watch the gradients."""
         super().__init__()
-        if delay_all_reduce_named_params is not None or mixed_precision is not None:
-            raise NotImplementedError(
-                "DistributedDataParallel: delayed parameters and mixed_precision are not there; "
-                "autocast gives mixed precision"
-            )
         self.process_group = group_of(device_mesh if process_group is None else process_group)
+        delayed = [p for _, p in delay_all_reduce_named_params or () if p.requires_grad]
+        if bool(delayed) != (param_to_hook_all_reduce is not None):
+            raise ValueError(
+                "delay_all_reduce_named_params and param_to_hook_all_reduce go together: "
+                "parameters, and the one whose gradient they wait for"
+            )
         ignored = set(getattr(module, "_ddp_params_and_buffers_to_ignore", ()))
+        apart = {id(p) for p in delayed}
         self._trained = [
-            p for name, p in module.named_parameters() if p.requires_grad and name not in ignored
+            p
+            for name, p in module.named_parameters()
+            if p.requires_grad and name not in ignored and id(p) not in apart
         ]
         if not self._trained:
             raise RuntimeError(
@@ -210,7 +270,10 @@ class DistributedDataParallel(Module):
         self.find_unused_parameters = find_unused_parameters
         self.gradient_as_bucket_view = gradient_as_bucket_view
         self.static_graph = static_graph
+        self.mixed_precision = mixed_precision
         self.require_backward_grad_sync = True
+        self._divisor = self.process_group.size()
+        self._by_initial_size = True  # whether ranks that have joined still count
         self._buffers_shared = [b for name, b in module.named_buffers() if name not in ignored]
         self._hook: tuple[Any, Hook] | None = None
         # ids of parameters that no rank uses, once looked for, and that this rank does not
@@ -232,6 +295,12 @@ class DistributedDataParallel(Module):
         self._begun = False  # some gradients of a step are there, and some are not
         for p in self._trained:
             p.register_post_accumulate_grad_hook(self._arrived)
+        self._delayed = delayed
+        self._delayed_reduced = False
+        for p in delayed:
+            p.register_post_accumulate_grad_hook(self._arrived_delayed)
+        if delayed:
+            param_to_hook_all_reduce.register_post_accumulate_grad_hook(self._reduce_delayed)
 
     def _check_parameters(self) -> None:
         """Refuse models that differ between ranks."""
@@ -263,27 +332,52 @@ class DistributedDataParallel(Module):
         syncs = flambeau.is_grad_enabled() and self.require_backward_grad_sync
         if syncs and self._begun:
             raise RuntimeError(self._missing_text())
-        if self.broadcast_buffers and self.require_backward_grad_sync and self._buffers_shared:
-            same_on_all(self._buffers_shared, self.process_group)
-        found = self.module(*inputs, **kwargs)
+        shares = self.require_backward_grad_sync and self._shares_buffers
+        root = 0
+        if self._join is not None:
+            Join.notify_join_context(self)
+            looks = syncs and self._looks
+            does = TRAINS | SHARES * shares | REDUCES * syncs | LOOKS * looks
+            root = self._tell(does)[0]
+        if shares:
+            same_on_all(self._buffers_shared, self.process_group, root)
+        if self.mixed_precision is None:
+            found = self.module(*inputs, **kwargs)
+        else:
+            found = self.mixed_precision.call(self.module, inputs, kwargs)
         if syncs:
             self._expect(found)
         return found
 
     def _expect(self, result: Any) -> None:
         """Get ready for the gradients of a step."""
-        self._next, self._begun = 0, False
+        self._next, self._begun, self._delayed_reduced = 0, False, False
         for bucket in self._bucket_list:
             bucket.missing = {id(p) for p in bucket.parameters}
         if self.find_unused_parameters or self.static_graph:
-            if self._unused is None or not self.static_graph:
-                self._look_for_unused(result)
+            if self._looks:
+                self._look_for_unused(leaves_below(result))
             for bucket in self._bucket_list:
                 bucket.missing -= self._idle
 
-    def _look_for_unused(self, result: Any) -> None:
-        """Find the parameters that no rank uses, and those that this one does not."""
-        used = leaves_below(result)
+    @property
+    def _shares_buffers(self) -> bool:
+        """Whether a forward begins with the buffers of one rank."""
+        return self.broadcast_buffers and bool(self._buffers_shared)
+
+    @property
+    def _looks(self) -> bool:
+        """Whether the next step looks for unused parameters."""
+        if self.static_graph:
+            return self._unused is None
+        return self.find_unused_parameters
+
+    def _look_for_unused(self, used: set[int]) -> None:
+        """Find the parameters that no rank uses, and those that this one does not.
+
+        Args:
+            used: the ids of those that this one does.
+        """
         flags = bytes(id(p) in used for p in self._trained)
         everywhere = self.process_group.exchange(flags)
         self._unused = {
@@ -304,14 +398,33 @@ class DistributedDataParallel(Module):
             )
         bucket.missing.discard(id(parameter))
         while self._next < len(self._bucket_list) and not self._bucket_list[self._next].missing:
-            self._reduce(self._next)
+            last = self._next == len(self._bucket_list) - 1
+            self._reduce(self._bucket_list[self._next].parameters, self._next, last)
             self._next += 1
         self._begun = self._next < len(self._bucket_list)
 
-    def _reduce(self, index: int) -> None:
-        """Average a bucket: Note [Overlap]."""
-        members = self._bucket_list[index].parameters
-        group = self.process_group
+    def _reduce_delayed(self, _: Tensor) -> None:
+        """Average the gradients that wait for that of another parameter."""
+        if self.require_backward_grad_sync:
+            self._delayed_reduced = True
+            self._reduce(self._delayed, len(self._bucket_list), True)
+
+    def _arrived_delayed(self, _: Tensor) -> None:
+        """Refuse a gradient that would not be reduced."""
+        if self.require_backward_grad_sync and self._delayed_reduced:
+            raise RuntimeError(
+                "The gradient of a parameter in delay_all_reduce_named_params came after that of "
+                "param_to_hook_all_reduce, which it was to be reduced with"
+            )
+
+    def _reduce(self, members: list[Tensor], index: int, last: bool) -> None:
+        """Average a bucket: Note [Overlap].
+
+        Args:
+            members: its parameters.
+            index, last: which it is, as communication hooks see it.
+        """
+        group, policy = self.process_group, self.mixed_precision
         with flambeau.no_grad():
             mine = [part_of(p) for p in members]
             grads = [p.grad if p.grad is None else part_of(p.grad) for p in members]
@@ -321,12 +434,15 @@ class DistributedDataParallel(Module):
                     for part, g in zip(mine, grads, strict=True)
                 ]
             )
+            dtype = flat.dtype
+            if policy is not None:
+                flat = cast(flat, policy.reduce_dtype or policy.param_dtype)
             if self._hook is None:
-                total = rows.all_reduce(flat / group.size(), group)
+                total = rows.all_reduce(flat / self._divisor, group)
             else:
                 state, hook = self._hook
-                last = index == len(self._bucket_list) - 1
                 total = settled(hook(state, GradBucket(index, members, last, flat)))
+            total = total.to(dtype)
             parts = total.split([t.numel() for t in mine])
             for p, own, g, part in zip(members, mine, grads, parts, strict=True):
                 if self._unused and id(p) in self._unused:
@@ -352,6 +468,85 @@ class DistributedDataParallel(Module):
             f"{', '.join(names)}"
         )
 
+    # -- uneven inputs: Note [Uneven inputs] ------------------------------------------------------
+
+    def _tell(self, does: int) -> tuple[int, int]:
+        """Tell the other ranks what this one does in a step.
+
+        Returns:
+            The first rank that trains, and what those that train do.
+        """
+        told = [data[0] for data in self.process_group.exchange(bytes([does]))]
+        trains = [rank for rank, bits in enumerate(told) if bits & TRAINS]
+        self._divisor = len(told) if self._by_initial_size else len(trains)
+        return trains[0], told[trains[0]]
+
+    def _take_part(self) -> None:
+        """Do what the ranks that train do in a step, without an input."""
+        root, does = self._tell(0)
+        if does & SHARES:
+            same_on_all(self._buffers_shared, self.process_group, root)
+        if does & LOOKS:
+            self._look_for_unused(set())
+        if does & REDUCES:
+            for p in (*self._trained, *self._delayed):
+                p.grad = None
+            for index, bucket in enumerate(self._bucket_list):
+                last = index == len(self._bucket_list) - 1
+                self._reduce(bucket.parameters, index, last)
+
+    def _end_together(self, is_last_joiner: bool) -> None:
+        """Have all ranks go on with the parameters of one that took most steps."""
+        self._divisor, self._by_initial_size = self.process_group.size(), True
+        everyone = self.process_group.exchange(bytes([is_last_joiner]))
+        root = everyone.index(b"\1")
+        states = [*self._trained, *self._delayed, *self._buffers_shared]
+        same_on_all(states, self.process_group, root)
+
+    def join(
+        self,
+        divide_by_initial_world_size: bool = True,
+        enable: bool = True,
+        throw_on_early_termination: bool = False,
+    ) -> Join:
+        """While inside, ranks may have different numbers of inputs.
+
+        Args:
+            divide_by_initial_world_size: gradients are divided by the number of all ranks;
+                otherwise by that of the ranks that still have inputs.
+            enable: False makes it do nothing.
+            throw_on_early_termination: raise on all ranks once one has no more inputs.
+        """
+        return Join(
+            [self],
+            enable,
+            throw_on_early_termination,
+            divide_by_initial_world_size=divide_by_initial_world_size,
+        )
+
+    def join_hook(self, **kwargs: Any) -> JoinHook:
+        """What a rank does that has no more inputs.
+
+        Args:
+            kwargs: divide_by_initial_world_size: see `join`.
+        """
+        if self._delayed:
+            raise NotImplementedError(
+                "DistributedDataParallel: uneven inputs with delay_all_reduce_named_params"
+            )
+        self._by_initial_size = kwargs.get("divide_by_initial_world_size", True)
+        return _TakePart(self)
+
+    @property
+    def join_device(self) -> Any:
+        """Of the parameters."""
+        return self._trained[0].device
+
+    @property
+    def join_process_group(self) -> Any:
+        """The ranks that have replicas."""
+        return self.process_group
+
     # -- what users ask for ----------------------------------------------------------------------
 
     @contextlib.contextmanager
@@ -375,10 +570,12 @@ class DistributedDataParallel(Module):
 
         Raises:
             TypeError: the hook cannot be called.
+            ValueError: its annotations say that it takes or returns something else.
             RuntimeError: there is one.
         """
         if not callable(hook):
             raise TypeError("Communication hook must be callable.")
+        _check_hook(hook)
         if self._hook is not None:
             raise RuntimeError("register_comm_hook can only be called once.")
         self._hook = state, hook
@@ -390,6 +587,41 @@ class DistributedDataParallel(Module):
     def _set_params_and_buffers_to_ignore_for_model(module: Module, names: Sequence[str]) -> None:
         """Have some parameters and buffers of a module be each rank's own."""
         module._ddp_params_and_buffers_to_ignore = list(names)
+
+
+class _TakePart(JoinHook):
+    """What a rank does whose inputs are used up."""
+
+    def __init__(self, replicas: DistributedDataParallel) -> None:
+        self.replicas = replicas
+
+    def main_hook(self) -> None:
+        """A step of the others."""
+        self.replicas._take_part()
+
+    def post_hook(self, is_last_joiner: bool) -> None:
+        """The end of all."""
+        self.replicas._end_together(is_last_joiner)
+
+
+def _check_hook(hook: Hook) -> None:
+    """Refuse a hook whose annotations do not fit."""
+    try:
+        signature = inspect.signature(hook)
+    except ValueError:  # a callable without one
+        return
+    bucket = signature.parameters.get("bucket")
+    if bucket is not None and bucket.annotation not in (
+        *(inspect.Parameter.empty, Any, GradBucket),
+        *("GradBucket", "dist.GradBucket", "Any"),
+    ):
+        raise ValueError("Communication hook: bucket annotation should be dist.GradBucket.")
+    returns = signature.return_annotation
+    known = (inspect.Signature.empty, Any, Tensor, Future)
+    if not isinstance(returns, str) and returns not in known and "Future" not in str(returns):
+        raise ValueError(
+            "Communication hook: return annotation should be torch.futures.Future[torch.Tensor]."
+        )
 
 
 def _flat(gradients: Sequence[Tensor]) -> Tensor:

@@ -12,6 +12,7 @@ from typing import Any
 
 import flambeau
 from flambeau.distributed.groups import group_of
+from flambeau.distributed.join import Join, Joinable, JoinHook
 from flambeau.ops import collective as rows
 from flambeau.optim.optimizer import Optimizer
 from flambeau.tensor import Tensor
@@ -28,7 +29,7 @@ def owners_of(sizes: Iterable[int], ranks: int) -> list[int]:
     return found
 
 
-class ZeroRedundancyOptimizer(Optimizer):
+class ZeroRedundancyOptimizer(Optimizer, Joinable):
     """Each rank updates some of the parameters, and then all have all of them.
 
     Every rank needs all gradients, averaged, as `DistributedDataParallel` leaves them.
@@ -104,6 +105,7 @@ class ZeroRedundancyOptimizer(Optimizer):
 
     def step(self, closure: Callable[[], Any] | None = None, **kwargs: Any) -> Any:
         """Update this rank's share, and take the other shares from their ranks."""
+        Join.notify_join_context(self)
         self._pass_options()
         loss = self.optim.step(closure, **kwargs)
         self._exchange_shares()
@@ -140,6 +142,23 @@ class ZeroRedundancyOptimizer(Optimizer):
         super().add_param_group(param_group)
         if self.optim is not None:
             self._share_out()
+
+    # -- uneven inputs ---------------------------------------------------------------------------
+
+    def join_hook(self, **kwargs: Any) -> JoinHook:
+        """Ranks that have no more inputs go on updating their shares; given to a `Join` after the
+        `DistributedDataParallel` that gives them gradients."""
+        return _UpdateShare(self)
+
+    @property
+    def join_device(self) -> Any:
+        """Of the parameters."""
+        return self._every[0].device
+
+    @property
+    def join_process_group(self) -> Any:
+        """The ranks that have shares."""
+        return self.process_group
 
     # -- state -----------------------------------------------------------------------------------
 
@@ -188,6 +207,17 @@ class ZeroRedundancyOptimizer(Optimizer):
         self.optim.state.clear()
         self.optim.state.update({p: given[p] for p in given if id(p) in self._own})
         self.state = self.optim.state
+
+
+class _UpdateShare(JoinHook):
+    """What a rank does whose inputs are used up."""
+
+    def __init__(self, optimizer: ZeroRedundancyOptimizer) -> None:
+        self.optimizer = optimizer
+
+    def main_hook(self) -> None:
+        """A step of the others."""
+        self.optimizer.step()
 
 
 __all__ = ["ZeroRedundancyOptimizer"]

@@ -56,6 +56,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "torch.distributed.algorithms.ddp_comm_hooks.default_hooks": (
         "flambeau.distributed.comm_hooks",
     ),
+    "torch.distributed.algorithms.join": ("flambeau.distributed.join",),
     "torch.nn.parallel.distributed": ("flambeau.distributed.ddp",),
     "torch.onnx": ("flambeau.export.onnx", "flambeau.interpose.standins.onnx"),
     "torch.onnx.errors": ("flambeau.export.onnx",),

@@ -9,9 +9,13 @@ import pytest
 
 import flambeau
 from flambeau import Tensor, nn, optim
+from flambeau import distributed as dist
 from flambeau.distributed import comm_hooks
+from flambeau.distributed import ddp as ddp_module
 from flambeau.distributed.ddp import DistributedDataParallel, buckets_of
 from flambeau.distributed.groups import get_rank, get_world_size, group_of, spawn_local
+from flambeau.distributed.join import Join
+from flambeau.distributed.zero import ZeroRedundancyOptimizer
 from flambeau.ops import collective as rows
 from tests.distributed import training
 
@@ -251,3 +255,191 @@ def test_sgd_after_a_step_is_the_same_on_all_ranks() -> None:
 
     found = spawn_local(3, fn)
     assert found[0] == found[1] == found[2]
+
+
+# -- uneven inputs -------------------------------------------------------------------------------
+
+
+def net_with_buffers() -> nn.Module:
+    """Two layers and statistics, in float64."""
+    flambeau.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1)).double()
+
+
+def inputs_of(rank: int) -> list[Tensor]:
+    """As many as the rank has: 3, 1, 5, 3."""
+    rng = np.random.default_rng(rank)
+    return [flambeau.tensor(rng.normal(size=(4, 3))) for _ in range((3, 1, 5, 3)[rank])]
+
+
+def uneven(ranks: int, by_initial: bool) -> list[Any]:
+    """The parameters after as many steps as the rank with most inputs has, in one process."""
+    net = net_with_buffers()
+    optimizer = optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    given = [inputs_of(rank) for rank in range(ranks)]
+    for step in range(max(map(len, given))):
+        optimizer.zero_grad()
+        training = [x[step] for x in given if step < len(x)]
+        statistics = [b.clone() for b in net.buffers()]
+        found: Any = None
+        for x in training:  # each rank begins with the statistics of the first that trains
+            for b, kept in zip(net.buffers(), statistics, strict=True):
+                b.copy_(kept)
+            net(x).square().mean().backward()
+            found = found or [b.clone() for b in net.buffers()]
+        for b, kept in zip(net.buffers(), found, strict=True):
+            b.copy_(kept)
+        for p in net.parameters():
+            p.grad /= ranks if by_initial else len(training)
+        optimizer.step()
+    return [p.detach().numpy() for p in net.parameters()]
+
+
+@pytest.mark.parametrize(
+    ("ranks", "by_initial", "options"),
+    [
+        (2, True, {}),
+        (3, False, {"find_unused_parameters": True}),
+        (4, False, {"bucket_cap_mb": 1e-5}),
+    ],
+)
+def test_ranks_may_have_different_numbers_of_inputs(
+    ranks: int, by_initial: bool, options: dict[str, Any]
+) -> None:
+    def fn(rank: int) -> list[Any]:
+        net = net_with_buffers()
+        ddp = DistributedDataParallel(net, **options)
+        optimizer = optim.SGD(ddp.parameters(), lr=0.1, momentum=0.9)
+        with ddp.join(divide_by_initial_world_size=by_initial):
+            for x in inputs_of(rank):
+                optimizer.zero_grad()
+                ddp(x).square().mean().backward()
+                optimizer.step()
+        ddp(inputs_of(0)[0]).sum().backward()  # together again
+        return [p.detach().numpy() for p in net.parameters()]
+
+    wanted = uneven(ranks, by_initial)
+    for found in spawn_local(ranks, fn):
+        for got, want in zip(found, wanted, strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-10)
+
+
+def test_shares_of_an_optimizer_are_updated_by_ranks_without_inputs() -> None:
+    def fn(rank: int) -> list[Any]:
+        net = net_with_buffers()
+        ddp = DistributedDataParallel(net)
+        optimizer = ZeroRedundancyOptimizer(ddp.parameters(), optim.SGD, lr=0.1, momentum=0.9)
+        with Join([ddp, optimizer], divide_by_initial_world_size=False):
+            for x in inputs_of(rank):
+                optimizer.zero_grad()
+                ddp(x).square().mean().backward()
+                optimizer.step()
+        return [p.detach().numpy() for p in net.parameters()]
+
+    wanted = uneven(2, by_initial=False)
+    for found in spawn_local(2, fn):
+        for got, want in zip(found, wanted, strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-10)
+
+
+def test_uneven_inputs_can_be_refused() -> None:
+    def fn(rank: int) -> Any:
+        ddp = DistributedDataParallel(nn.Linear(3, 1).double())
+        with pytest.raises(RuntimeError) as caught:
+            with ddp.join(throw_on_early_termination=True):
+                for x in inputs_of(rank):
+                    ddp(x).sum().backward()
+        with ddp.join(enable=False):
+            ddp(inputs_of(0)[0]).sum().backward()
+        return str(caught.value)
+
+    found = spawn_local(2, fn)
+    assert "at least one rank that exhausted inputs" in found[0]
+    assert found[1] == "Rank 1 exhausted all inputs."
+    with pytest.raises(ValueError, match="at least one joinable"):
+        Join([])
+
+
+# -- what waits, and dtypes ----------------------------------------------------------------------
+
+
+def test_gradients_that_wait_for_another() -> None:
+    def fn(rank: int, order: str) -> Any:
+        net = Branches()
+        named = dict(net.named_parameters())
+        ddp = DistributedDataParallel(
+            net,
+            delay_all_reduce_named_params=[(n, named[n]) for n in ("b.weight", "c.weight")],
+            param_to_hook_all_reduce=net.a.weight,
+        )
+        members: list[int] = []
+
+        def counted(state: Any, bucket: Any) -> Any:
+            members.append(len(bucket.parameters()))
+            return comm_hooks.allreduce_hook(None, bucket)
+
+        ddp.register_comm_hook(None, counted)
+        ddp(flambeau.ones(1, 2) * (rank + 1), order).sum().backward()
+        return [p.grad.tolist() for p in net.parameters()], members
+
+    # the backward pass comes to a last
+    assert spawn_local(2, fn, "abc") == [([[[1.5, 1.5]] * 2] * 3, [1, 2])] * 2
+    with pytest.raises(RuntimeError, match="came after"):
+        spawn_local(2, fn, "cba")
+    with pytest.raises(ValueError, match="go together"):
+        spawn_local(
+            1, lambda rank: DistributedDataParallel(Branches(), param_to_hook_all_reduce=object())
+        )
+
+
+def test_calls_and_reductions_in_other_dtypes() -> None:
+    rng = np.random.default_rng(0)
+    x = flambeau.tensor(rng.normal(size=(4, 3)).astype(np.float32))
+
+    def net() -> nn.Module:
+        flambeau.manual_seed(1)
+        return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+
+    def by_hand(part: Tensor) -> list[Any]:
+        made = net().bfloat16()
+        made(part.bfloat16()).float().square().sum().backward()
+        return [p.grad.float().numpy() for p in made.parameters()]
+
+    halves = [by_hand(part) for part in x.chunk(2)]
+    wanted = [(a + b) / 2 for a, b in zip(*halves, strict=True)]
+
+    def fn(rank: int) -> list[Any]:
+        policy = ddp_module._MixedPrecision(flambeau.bfloat16, flambeau.float32, flambeau.bfloat16)
+        made = net()
+        ddp = DistributedDataParallel(made, mixed_precision=policy)
+        out = ddp(x.chunk(2)[rank])
+        assert out.dtype is flambeau.bfloat16
+        out.float().square().sum().backward()
+        assert made[1].running_mean.dtype is made[0].weight.dtype is flambeau.float32
+        assert made[1].num_batches_tracked.item() == 1
+        assert made[1].running_mean.abs().sum().item() > 0
+        return [p.grad.numpy() for p in made.parameters()]
+
+    for found in spawn_local(2, fn):
+        for got, want in zip(found, wanted, strict=True):
+            np.testing.assert_array_equal(got, want)
+
+
+def test_a_hook_may_return_a_future_and_is_looked_at() -> None:
+    def mean(state: Any, bucket: dist.GradBucket) -> flambeau.futures.Future[Tensor]:
+        work = dist.all_reduce(bucket.buffer(), async_op=True)
+        return work.get_future().then(lambda f: f.value()[0] / get_world_size())
+
+    def wrong(state: Any, bucket: int) -> Tensor:
+        return flambeau.ones(1)
+
+    def fn(rank: int) -> Any:
+        net = nn.Linear(2, 1, bias=False)
+        ddp = DistributedDataParallel(net)
+        with pytest.raises(ValueError, match=r"dist\.GradBucket"):
+            ddp.register_comm_hook(None, wrong)
+        ddp.register_comm_hook(None, mean)
+        ddp(flambeau.ones(1, 2) * (rank + 1)).sum().backward()
+        return net.weight.grad.tolist()
+
+    assert spawn_local(2, fn) == [[[1.5, 1.5]]] * 2

@@ -262,7 +262,7 @@ def _trained(made: Any, optimizer: Any, steps: int) -> list[float]:
 
 
 def test_optimizers_are_saved_and_read_by_other_numbers_of_ranks(tmp_path: Any) -> None:
-    """Training goes on on 4 ranks, on 1, in replicas, and where nothing is cut, as it would have."""
+    """Training goes on as it would have on 4 ranks, on 1, in replicas, and where nothing is cut."""
     folder = str(tmp_path / "c")
     whole = _two_layers(0, False)
     plain = optim.AdamW(whole.parameters(), lr=0.1)

@@ -21,7 +21,6 @@ ABSENT: dict[str, str] = {
         "default_per_channel_weight_observer fuse_modules fuse_modules_qat prepare prepare_qat"
     ),
     "torch.cuda": "Event ExternalStream Stream StreamContext CUDAGraph graph default_generators",
-    "torch.distributed.algorithms.join": "Join Joinable JoinHook",
     "torch.distributed.checkpoint._consolidate_hf_safetensors": "consolidate_safetensors_files",
     "torch.distributed.checkpoint.hf_storage": "HuggingFaceStorageReader HuggingFaceStorageWriter",
     "torch.distributed.fsdp": (
