@@ -681,7 +681,9 @@ def _execute(kind: str, live: list[Cell], wanted: list[Node]) -> list[Any]:
     if watch is None:
         return program.run(buffers, numbers, homes)
     with watch.flushing(start, nodes):
-        return program.run(buffers, numbers, homes)
+        found = program.run(buffers, numbers, homes)
+    watch.placed(wanted, found)
+    return found
 
 
 def _settle(cell: Cell, node: Node, buffer: Any) -> None:

@@ -9,6 +9,7 @@ prof.export_roofline("roofline.html")
 """
 
 from flambeau.profiler.events import EventList, FunctionEvent, FunctionEventAvg
+from flambeau.profiler.holdings import Holding, MemoryPeak
 from flambeau.profiler.kernels import KernelAverage, KernelList
 from flambeau.profiler.session import (
     ProfilerAction,
@@ -26,8 +27,10 @@ __all__ = [
     "EventList",
     "FunctionEvent",
     "FunctionEventAvg",
+    "Holding",
     "KernelAverage",
     "KernelList",
+    "MemoryPeak",
     "ProfilerAction",
     "ProfilerActivity",
     "_KinetoProfile",

@@ -10,6 +10,7 @@ included: that is the time in which the host did nothing but get to this row.
 from __future__ import annotations
 
 import gc
+import inspect
 import os
 import sys
 import threading
@@ -89,7 +90,8 @@ class Recorder(profile.Session):
         self._bodies = {
             code: name
             for name, op in ROWS.items()
-            if (code := getattr(op.body, "__code__", None)) is not None
+            if op.body is not None
+            and (code := getattr(inspect.unwrap(op.body), "__code__", None)) is not None
         }
         self._table: Any = None
         self._call: tuple[Any, list[int]] = (None, [])  # of the last row: frame, how far it came

@@ -18,6 +18,7 @@ from flambeau import record
 from flambeau.profiler import roofline, trace
 from flambeau.profiler.analysis import events_of
 from flambeau.profiler.events import EventList
+from flambeau.profiler.holdings import MemoryPeak
 from flambeau.profiler.kernels import KernelList, summary_of
 from flambeau.profiler.recorder import Recorder
 from flambeau.runtime import profile as listening
@@ -318,12 +319,24 @@ class _KinetoProfile:
         """Write stacks for flame graphs; needs `with_stack`. See `EventList.export_stacks`."""
         self.events().export_stacks(path, metric)
 
+    def memory_peak(self) -> MemoryPeak:
+        """What held memory when most was in use, by the operation whose result it was; needs
+        `profile_memory`.
+
+        Raises:
+            ValueError: the profile was made without `profile_memory`.
+        """
+        if not self.profile_memory:
+            raise ValueError("profile_memory=True required for memory profiling.")
+        return MemoryPeak.of(self._recorded())
+
     def export_memory_timeline(self, path: Any, device: str | None = None) -> None:
         """Write memory over time; needs `profile_memory`.
 
         Args:
-            path: .html or .svg for a picture, else JSON of two lists: microseconds since the
-                profile began, bytes allocated from then on.
+            path: .html for a picture with the table of `memory_peak`, .svg for the picture, else
+                JSON of two lists: microseconds since the profile began, bytes allocated from then
+                on.
             device: whose memory; "cpu" or None.
 
         Raises:
@@ -333,7 +346,7 @@ class _KinetoProfile:
             raise ValueError("profile_memory=True required for memory profiling.")
         if device not in (None, "cpu"):
             raise ValueError(f"memory of {device!r} is not recorded, only of 'cpu'")
-        trace.write_memory(path, self._recorded())
+        trace.write_memory(path, self._recorded(), self.memory_peak().table())
 
     def export_roofline(self, path: Any) -> None:
         """Write a picture of all kernels below the machine's limits, FLOP/s over FLOP a byte.

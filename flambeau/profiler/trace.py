@@ -199,16 +199,19 @@ def memory_curve(recorder: Any) -> tuple[list[float], list[int]]:
     return times, sizes
 
 
-def write_memory(path: Any, recorder: Any) -> None:
-    """Write memory over time: a picture if `path` ends in .html or .svg, else JSON of two lists,
-    microseconds and bytes (compressed if it ends in .gz).
+def write_memory(path: Any, recorder: Any, holdings: str) -> None:
+    """Write memory over time: a picture if `path` ends in .html (with the text `holdings` below)
+    or .svg, else JSON of two lists, microseconds and bytes (compressed if it ends in .gz).
     """
     times, sizes = memory_curve(recorder)
     name = os.fspath(path)
     if name.endswith((".html", ".svg")):
         picture = _memory_picture(times, sizes)
         if name.endswith(".html"):
-            picture = f"<!doctype html><meta charset='utf-8'><title>Memory</title>{picture}"
+            picture = (
+                f"<!doctype html><meta charset='utf-8'><title>Memory</title>{picture}"
+                f"<pre>{html.escape(holdings)}</pre>"
+            )
         Path(name).write_text(picture, encoding="utf-8")
         return
     with _open(path) as file:

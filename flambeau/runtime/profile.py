@@ -74,6 +74,7 @@ class Session:
         spans: host events, in the order in which they ended.
         runs: native stretches of programs.
         steps: kernels that ran, kept or not.
+        places: (time, address, number that a profile gave the node or -1) of results of programs.
         limit: events of one kind that are kept.
         crowded: called after each of these, in case a table of the profile's is filling up.
     """
@@ -81,6 +82,7 @@ class Session:
     def __init__(self) -> None:
         self.spans: list[Span] = []
         self.runs: list[Run] = []
+        self.places: list[tuple[int, int, int]] = []
         self.steps = 0
         self.crowded: Callable[[], None] | None = None
         self.limit = MOST_EVENTS
@@ -134,6 +136,14 @@ class Session:
         finally:
             self._local.origins = None
             self.add("flush", "flush", start, nodes=len(nodes))
+
+    def placed(self, nodes: list[Any], buffers: list[Any]) -> None:
+        """A program has put the values of some nodes into some memory."""
+        if len(self.places) < self.limit:
+            now = clock()
+            self.places += [
+                (now, b.ptr, getattr(n, "origin", -1)) for n, b in zip(nodes, buffers, strict=True)
+            ]
 
     def ran(self, program: Any, first: int, times: Any) -> None:
         """Native steps of a program have run."""

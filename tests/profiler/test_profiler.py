@@ -430,6 +430,53 @@ def test_memory_over_time(tmp_path: Path) -> None:
         without.export_memory_timeline(tmp_path / "x.json")
 
 
+def test_what_held_the_memory_at_its_peak(tmp_path: Path) -> None:
+    before = flambeau.ones(1 << 16)
+    before.tolist()
+    with profile(profile_memory=True) as prof:
+        large, small = flambeau.ones(1 << 20).exp(), flambeau.ones(1 << 18).sqrt()
+        large.tolist()
+        del large
+        (small * 2).tan().tolist()
+        del before
+    peak = prof.memory_peak()
+    sizes = {h.name: h.nbytes for h in peak}
+    assert sizes["exp"] == 4 << 20
+    assert sizes["sqrt"] == 1 << 20
+    assert "tan" not in sizes
+    assert sizes["(allocated before the profile)"] >= 4 << 16
+    assert sum(sizes.values()) == peak.nbytes
+    assert [h.nbytes for h in peak] == sorted(sizes.values(), reverse=True)
+    assert peak[0].line.rpartition(":")[0] == __file__
+    table = peak.table(row_limit=1)
+    assert "exp" in table
+    assert "sqrt" not in table
+    assert "Peak: " in table
+    prof.export_memory_timeline(tmp_path / "memory.html")
+    assert "exp" in (tmp_path / "memory.html").read_text()
+    with profile() as without, pytest.raises(ValueError, match="profile_memory=True"):
+        without.memory_peak()
+
+
+def test_the_peak_of_a_profile_that_only_gives_back() -> None:
+    x = flambeau.ones(1 << 16)
+    x.tolist()
+    with profile(profile_memory=True) as prof:
+        del x
+    (holding,) = prof.memory_peak()
+    assert holding.nbytes == prof.memory_peak().nbytes > 0
+
+
+def test_rules_and_methods_are_no_rows() -> None:
+    """What asks for overrides is not taken for the row that it wraps."""
+    w = flambeau.ones(4, 4, requires_grad=True)
+    with profile() as prof:
+        (w @ w).sum().backward()
+        (w.detach() - 1).tolist()
+    names = [e.key for e in of(prof, "row")]
+    assert names.count("sub") + names.count("minus") == 1
+
+
 # -- files ----------------------------------------------------------------------------------------
 
 
