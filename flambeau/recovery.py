@@ -22,7 +22,7 @@ Run = Callable[[list[Node]], list[Any]]
 
 def is_effect(node: Node) -> bool:
     """Whether running a node does something that must not be done again."""
-    return node.op.kind == "effect" and node.op is not FAILED and node.buffer is None
+    return node.op.effects and node.op is not FAILED and node.buffer is None
 
 
 def begun(wanted: Iterable[Node], error: BaseException) -> bool:
