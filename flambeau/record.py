@@ -323,7 +323,14 @@ def settle() -> None:
 
 
 class together:
-    """What is recorded inside runs in one program, though it uses exposed memory: Note [Homes]."""
+    """What is recorded inside runs in one program, though it uses exposed memory: Note [Homes].
+
+    Args:
+        later: whether it is left pending at the end; who looks at the memory has to wait first.
+    """
+
+    def __init__(self, later: bool = False) -> None:
+        self.later = later
 
     def __enter__(self) -> None:
         thread.joined += 1
@@ -332,7 +339,8 @@ class together:
         thread.joined -= 1
         if thread.used and not thread.joined:
             thread.used = False
-            flush()
+            if not self.later:
+                flush()
 
 
 def settle_exposed() -> None:

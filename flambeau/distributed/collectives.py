@@ -102,12 +102,14 @@ class Future:
         return Future(callback(self))
 
 
-def _plain(written: str = "", read: str = "") -> Callable[[_F], _F]:
+def _plain(written: str = "", read: str = "", later: bool = False) -> Callable[[_F], _F]:
     """Declare a collective that cannot be differentiated: it is recorded without gradients, and
     refuses tensors that need one. A leaf may be written, as parameters are when training starts.
 
     Args:
         written, read: names of parameters that are tensors or lists of them.
+        later: whether it waits for its `wait`, whoever sees the memory: a message must not hold up
+            the one that answers it.
     """
 
     def declare(body: _F) -> _F:
@@ -120,7 +122,7 @@ def _plain(written: str = "", read: str = "") -> Callable[[_F], _F]:
                 given = signature.bind(*args, **kwargs).arguments
                 for name in names:
                     _refuse(body.__name__, given.get(name), name in written_names)
-            with no_grad(), record.together():
+            with no_grad(), record.together(later):
                 return body(*args, **kwargs)
 
         return cast(_F, call)
@@ -399,7 +401,7 @@ def all_to_all_single(
 # -- messages -------------------------------------------------------------------------------------
 
 
-@_plain("", "tensor")
+@_plain("", "tensor", later=True)
 @_together
 def isend(
     tensor: Tensor,
@@ -413,7 +415,7 @@ def isend(
     return _Message(tensor)
 
 
-@_plain("tensor")
+@_plain("tensor", later=True)
 @_together
 def irecv(
     tensor: Tensor,

@@ -186,6 +186,17 @@ class TestPlanning:
             assert twice == [2.0 * (rank + 1)] * 6
         assert aliased == [seen != "parts"] * 2
 
+    def test_messages_in_memory_that_others_see_wait_for_each_other(self) -> None:
+        def program(rank: int) -> list[float]:
+            got, own = np.zeros(2, np.float32), np.full(2, rank + 1.0, np.float32)
+            receiving = dist.irecv(flambeau.from_numpy(got), 1 - rank)
+            sending = dist.isend(flambeau.from_numpy(own), 1 - rank)
+            assert sending.wait()
+            assert receiving.wait()
+            return got.tolist()
+
+        assert dist.spawn_local(2, program) == [[2.0, 2.0], [1.0, 1.0]]
+
     def test_what_is_under_way_is_not_dropped_for_memory(self) -> None:
         def program(rank: int) -> Any:
             x = flambeau.ones(1 << 12) * (rank + 1)
