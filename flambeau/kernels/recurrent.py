@@ -1,11 +1,11 @@
 """Recurrences on the CPU: all steps of one direction of a layer, forward and backward.
 
 A step is one parallel loop over blocks of units. Forward, a block multiplies the hidden state by
-its columns of every gate at once, so that a unit's gates stand in registers side by side, adds the
-input's part, and goes through the cell's arithmetic before anything is stored. Backward, a block
-multiplies the gates' cotangents of the step after by its columns of the weight, which gives the
-hidden state's cotangent, and goes on to its own gates; so there too a step waits once. The weight
-is packed once, a block's columns for all k side by side.
+its columns of every gate at once, so that a unit's sums stand side by side in the nearest cache
+when the input's part is added and the cell's arithmetic follows. Backward, a block multiplies the
+gates' cotangents of the step after by its columns of the weight, which gives the hidden state's
+cotangent, and goes on to its own gates; so there too a step waits once. The weight is packed once,
+a block's columns for all k side by side.
 
 States that are carried (an LSTM's cell state, and backward the cotangents of both) stay in the
 accumulator's type from step to step, also where tensors are bfloat16; first states are copied to
@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from flambeau.codegen import vecmath
@@ -45,7 +44,7 @@ from flambeau.runtime.cpuinfo import host_features
 
 #: vectors of units in a block of the backward pass
 WIDE = 2
-#: rows of a batch in one unit of parallel work
+#: most rows of a batch in one unit of parallel work: their sums stay in the nearest cache
 ROWS = 24
 #: bytes that temporary values are aligned to
 LINE = 64
@@ -132,7 +131,7 @@ class Tile(Writer):
     """A few rows of a batch by a block's units: loads and stores of their vectors.
 
     Args:
-        f: the function being written; `%row` is the first row, `%first` the first unit.
+        f: the function being written; `%first` is the first unit.
         words: the table's words.
         count: units that there are from `%first`.
     """
@@ -212,13 +211,33 @@ def tile_rows(form: Form, vectors: int) -> int:
     return max(1, min((registers - vectors - 2) // vectors, 8))
 
 
-# Parameters of a tile: those of `rank_one_updates`, then the table, the step counted from the first
-# one processed, the time of that step and the one before in the recurrence, row and unit.
-TILE = [
-    ("i64", "k"), ("ptr", "a"), ("i64", "rs"), ("i64", "cs"), ("ptr", "b"), ("i64", "ldb"),
-    ("ptr", "t"), ("i64", "step"), ("i64", "time"), ("i64", "before"), ("i64", "row"),
-    ("i64", "first"),
+def product_tile(form: Form, rows: int, vectors: int) -> str:
+    """void tile<rows>(k, a, rs, cs, b, ldb, to): a tile's sums of products, row after row."""
+    params = [("i64", "k"), ("ptr", "a"), ("i64", "rs"), ("i64", "cs"), ("ptr", "b")]
+    params += [("i64", "ldb"), ("ptr", "to")]
+    f = Function(f"tile{rows}", params, "void", "nounwind noinline")
+    width = form.vl * form.acc_size
+    sums = rank_one_updates(f, form, rows, vectors, False, width)
+    for k, value in enumerate(value for row in sums for value in row):
+        f.store(form.vec, value, f.gep("i8", "%to", k * width), width)
+    f.ret()
+    return f.text()
+
+
+# Parameters of what follows the products: these, of how many rows, the table, the step counted from
+# the first one processed, the time of that step and the one before in the recurrence, row and unit.
+FINISH = [
+    ("ptr", "sums"), ("i64", "count"), ("ptr", "t"), ("i64", "step"), ("i64", "time"),
+    ("i64", "before"), ("i64", "row"), ("i64", "first"),
 ]  # fmt: skip
+
+
+def _sums(f: Function, form: Form, row: Value, vectors: int) -> list[str]:
+    """The vectors of a row's sums."""
+    width = form.vl * form.acc_size
+    start = f.mul(row, vectors * width)
+    places = [f.gep("i8", "%sums", f.add(start, k * width)) for k in range(vectors)]
+    return [f.load(form.vec, place, width) for place in places]
 
 
 def _alive(f: Function, problem: Problem, words: Words, row: Value) -> str | None:
@@ -229,11 +248,10 @@ def _alive(f: Function, problem: Problem, words: Words, row: Value) -> str | Non
     return f.cmp("sgt", f.load("i64", at, 8), "%time")
 
 
-def forward_tile(form: Form, problem: Problem, rows: int, module: Module) -> str:
-    """A tile of one step: products, gates, the new states."""
-    f = Function(f"tile{rows}", TILE, "void", "nounwind noinline")
+def forward_finish(form: Form, problem: Problem, module: Module) -> str:
+    """Gates and new states of some rows of one step, from their products."""
+    f = Function("finish", FINISH, "void", "nounwind noinline")
     gates, lstm = problem.gates, problem.mode == "lstm"
-    sums = rank_one_updates(f, form, rows, gates, False, form.vl * form.acc_size)
     names = ["B", "H", "x", "x_t", "x_b", "x_1", "out", "first", "saved", "c", "cells"]
     names += ["bias", "bias_1", "lengths", "lengths_1"]
     words = table(f, *names)
@@ -248,8 +266,8 @@ def forward_tile(form: Form, problem: Problem, rows: int, module: Module) -> str
             values[0] = tile.given("bias", words["bias"], "%first", 0).name
         bias = w.value(values[0])
     past = f.mul("%before", state)
-    for i in range(rows):
-        row = f.add("%row", i)
+    with f.loop("%count") as loop:
+        row = f.add("%row", loop.index)
         at = f.add(f.mul(row, words["H"]), "%first")
         alive = _alive(f, problem, words, row)
         x_row = tile.row_of("x", row, "%time")
@@ -257,9 +275,8 @@ def forward_tile(form: Form, problem: Problem, rows: int, module: Module) -> str
         needs_hidden = problem.mode == "gru" or alive is not None
         h = tile.before("out", start, past, at, 0) if needs_hidden else w.number(0.0)
         c = tile.load("c", at, 0) if lstm else w.number(0.0)
-        found = recurrent_cells.FORWARD[problem.mode](
-            w, x, [w.value(s) for s in sums[i]], h, c, bias
-        )
+        sums = [w.value(s) for s in _sums(f, form, loop.index, gates)]
+        found = recurrent_cells.FORWARD[problem.mode](w, x, sums, h, c, bias)
         now = f.add(at, f.mul("%time", state))
         tile.store(tile.choose(alive, found.hidden, h), "out", now, 0)
         if found.cell is not None:
@@ -276,17 +293,13 @@ def forward_tile(form: Form, problem: Problem, rows: int, module: Module) -> str
     return f.text()
 
 
-def backward_tile(form: Form, problem: Problem, rows: int, product: bool, module: Module) -> str:
-    """A tile of one step back: the product with the step after, then this step's gates.
+def backward_finish(form: Form, problem: Problem, module: Module) -> str:
+    """Gates' cotangents of some rows of one step back, from products with those of the step after.
 
-    Without `product` this is the last step, where there is none; the step before the first only
-    adds up the first hidden state's cotangent.
+    The step before the first only adds up the first hidden state's cotangent.
     """
-    f = Function(f"tile{rows}{'' if product else '_last'}", TILE, "void", "nounwind noinline")
+    f = Function("finish", FINISH, "void", "nounwind noinline")
     gates, lstm, gru = problem.gates, problem.mode == "lstm", problem.mode == "gru"
-    sums: list[list[str]] = []
-    if product:
-        sums = rank_one_updates(f, form, rows, WIDE, False, form.vl * form.acc_size)
     names = ["T", "B", "H", "out", "dx", "dh", "first", "lengths", "lengths_1"]
     names += ["g", "g_t", "g_b", "g_1", "saved"]
     if lstm:
@@ -297,11 +310,9 @@ def backward_tile(form: Form, problem: Problem, rows: int, product: bool, module
     tile = Tile(f, form, words, module, f.sub(words["H"], "%first"))
     w = tile.cell
     vec, state = form.vec, f.mul(words["B"], words["H"])
-    carried = gru or problem.lengths  # whether something reaches the state before unmultiplied
     ended = f.cmp("eq", "%step", words["T"])
     earliest = f.cmp("eq", f.add("%step", 1), words["T"])
     has_g = f.op(f"icmp ne ptr {words['g']}, null")
-
     past = f.mul("%before", state)
 
     def given(row: Value, unit: Value, v: int) -> Typed:
@@ -311,17 +322,12 @@ def backward_tile(form: Form, problem: Problem, rows: int, product: bool, module
             values[0] = tile.given("g", start, unit, v).name
         return w.value(values[0])
 
-    for i in range(rows):
-        row = f.add("%row", i)
-        for v in range(WIDE):
+    with f.loop("%count") as loop:
+        row = f.add("%row", loop.index)
+        for v, product in enumerate(_sums(f, form, loop.index, WIDE)):
             unit = f.add("%first", v * form.vl)
             at = f.add(f.mul(row, words["H"]), unit)
-            if product:
-                dh = w.value(sums[i][v])
-                if carried:
-                    dh = w.add(dh, tile.load("dh", at, v))
-            else:
-                dh = tile.load("dh", at, v)
+            dh = w.add(w.value(product), tile.load("dh", at, v))
             tag = f.fresh("end")
             f.branch(ended, f"{tag}.first", f"{tag}.step")
             f.label(f"{tag}.first")
@@ -356,9 +362,8 @@ def backward_tile(form: Form, problem: Problem, rows: int, product: bool, module
                 for k, value in enumerate(found.inner):
                     place = part("dinner", k, gates)
                     tile.store(tile.choose(alive, value, zero), "dinner", place, v)
-            if carried:
-                through = found.through if found.through is not None else zero
-                tile.store(tile.choose(alive, through, dh), "dh", at, v)
+            through = found.through if found.through is not None else zero
+            tile.store(tile.choose(alive, through, dh), "dh", at, v)
             if found.cell is not None:
                 tile.store(tile.choose(alive, found.cell, dc), "dc", at, v)
             f.jump(f"{tag}.done")
@@ -431,6 +436,7 @@ def step_task(form: Form, problem: Problem) -> str:
     panel = f.mul(depth, vectors * form.vl * size)
     state = f.mul(batch, units)
     row_step = f.mul(depth, size)
+    room = f.alloca(form.vec, ROWS * vectors, 64)
     if problem.backward:
         # the gates' cotangents of the step that was processed before
         after = time_of(f.add(place, 1))
@@ -446,24 +452,26 @@ def step_task(form: Form, problem: Problem) -> str:
         high = f.min(f.add(low, rows), batch)
         columns = f.gep("i8", words["panels"], f.mul(panel, number))
 
-        def call(suffix: str, count: int, row: Value, at: Any = (first, columns)) -> None:
+        def multiply(count: int, row: Value, low: Value = low, columns: str = columns) -> None:
             a = f.gep("i8", source, f.mul(row, row_step))
+            to = f.gep(form.vec, room, f.mul(f.sub(row, low), vectors))
             f.do(
-                f"call void @tile{count}{suffix}(i64 {depth}, ptr {a}, i64 {row_step}, "
-                f"i64 {size}, ptr {at[1]}, i64 {vectors * form.vl * size}, ptr %t, "
-                f"i64 {step}, i64 {time}, i64 {before}, i64 {row}, i64 {at[0]})"
+                f"call void @tile{count}(i64 {depth}, ptr {a}, i64 {row_step}, i64 {size}, "
+                f"ptr {columns}, i64 {vectors * form.vl * size}, ptr {to})"
             )
 
-        tag = f.fresh("kind")
-        if problem.backward:
-            f.branch(f.cmp("eq", step, 0), f"{tag}.last", f"{tag}.other")
-            f.label(f"{tag}.last")
-            with f.loop(high, start=low) as row:
-                call("_last", 1, row.index)
-            f.jump(f"{tag}.done")
-            f.label(f"{tag}.other")
-        _cover(f, tile_rows(form, vectors), low, high, partial(call, ""))
-        f.label(f"{tag}.done")
+        some = "true"
+        if problem.backward:  # nothing comes from the step after the last
+            some = f.cmp("ne", step, 0)
+            with f.when(f.cmp("eq", step, 0)):
+                whole = ROWS * vectors * form.vl * size
+                f.do(f"call void @llvm.memset.p0.i64(ptr {room}, i8 0, i64 {whole}, i1 false)")
+        with f.when(some):
+            _cover(f, tile_rows(form, vectors), low, high, multiply)
+        f.do(
+            f"call void @finish(ptr {room}, i64 {f.sub(high, low)}, ptr %t, i64 {step}, "
+            f"i64 {time}, i64 {before}, i64 {low}, i64 {first})"
+        )
     f.ret()
     return f.text()
 
@@ -611,13 +619,13 @@ def module_text(problem: Problem, features: frozenset[str]) -> str:
     parts = [declarations(form), load_apart(form), last_carried(form)]
     parts += [first_state(form, wide) for wide in (False, True)]
     if problem.backward:
-        parts += [pack(form, WIDE * lanes), backward_tile(form, problem, 1, False, module)]
-        for rows in range(tile_rows(form, WIDE), 0, -1):
-            parts.append(backward_tile(form, problem, rows, True, module))
+        vectors, finish = WIDE, backward_finish
+        parts.append(pack(form, WIDE * lanes))
     else:
+        vectors, finish = problem.gates, forward_finish
         parts.append(pack(form, lanes, problem.gates * lanes))
-        for rows in range(tile_rows(form, problem.gates), 0, -1):
-            parts.append(forward_tile(form, problem, rows, module))
+    parts += [product_tile(form, rows, vectors) for rows in range(tile_rows(form, vectors), 0, -1)]
+    parts.append(finish(form, problem, module))
     parts += [step_task(form, problem), pack_task(form, problem), entry(form, problem)]
     declared = module.declared | set(vecmath.declarations(module.math))
     declared |= {
