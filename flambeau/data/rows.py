@@ -51,7 +51,23 @@ def stacked(samples: Sequence[Any]) -> Tensor:
         return _chosen(every, offsets, shape, first)
     if not all(_lies_in_memory(t) and t._shape == shape and t.dtype is dtype for t in samples):
         return flambeau.stack(list(samples), 0)
-    return flambeau.tensor(np.stack([t._array() for t in samples]), dtype=dtype)
+    made, target = _new((len(samples), *shape), first)
+    np.stack([_array(t) for t in samples], out=target)
+    return made
+
+
+def _array(t: Tensor) -> Any:
+    """The values of a tensor that lies in memory; of a whole NumPy array, that array."""
+    owner = t._cell.node.buffer.owner
+    whole = t._map is None and type(owner) is np.ndarray and owner.shape == t._shape
+    return owner if whole else t._array()
+
+
+def _new(shape: tuple[int, ...], like: Any) -> tuple[Tensor, Any]:
+    """A tensor of undefined contents and its memory as an array."""
+    buffer = Buffer(math.prod(shape) * like.dtype.itemsize)
+    made = from_buffer(buffer, shape, like.dtype, like.device)
+    return made, array_of(buffer.ptr, shape, like.dtype)
 
 
 def taken(tensor: Any, indices: Sequence[int]) -> Tensor:
@@ -77,8 +93,6 @@ def taken(tensor: Any, indices: Sequence[int]) -> Tensor:
 
 def _chosen(rows: Any, places: Any, shape: tuple[int, ...], like: Any) -> Tensor:
     """A tensor of the chosen rows of an array, each of `shape`."""
-    whole = (len(places), *shape)
-    buffer = Buffer(math.prod(whole) * like.dtype.itemsize)
-    target = array_of(buffer.ptr, whole, like.dtype)
+    made, target = _new((len(places), *shape), like)
     target.reshape(len(places), *rows.shape[1:])[...] = rows[places]
-    return from_buffer(buffer, whole, like.dtype, like.device)
+    return made

@@ -567,6 +567,8 @@ def from_numpy(ndarray: Any) -> Tensor:
             "Conversion between byte orders is currently not supported."
         )
     chosen = dtypes.from_numpy(ndarray.dtype)
+    if ndarray.flags.c_contiguous:
+        return WRAP[0](ndarray, chosen)
     if any(s < 0 for s in ndarray.strides):
         raise ValueError(
             "At least one stride in the given numpy array is negative, and tensors "

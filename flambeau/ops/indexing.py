@@ -122,10 +122,19 @@ def _is_mask(k: Any) -> bool:
 
 
 def _plain_index(k: Any) -> bool:
-    return isinstance(k, (int, np.integer)) and not isinstance(k, (bool, np.bool_))
+    return type(k) is int or (
+        isinstance(k, (int, np.integer)) and not isinstance(k, (bool, np.bool_))
+    )
+
+
+_PLAIN = frozenset((int, type(None)))
 
 
 def _bounds(k: slice, n: int) -> tuple[int, int, int]:
+    plain = type(n) is int and {type(k.start), type(k.stop), type(k.step)} <= _PLAIN
+    if plain and (k.step is None or k.step > 0):
+        low, high, by = k.indices(n)
+        return low, max(high, low), by
     start, stop, step = (
         v if v is None or isinstance(v, int) else v.__index__() for v in (k.start, k.stop, k.step)
     )
@@ -244,6 +253,11 @@ def getitem(t: Tensor, key: Any) -> Any:
         if not -n <= key < n:
             raise IndexError(f"index {key} is out of bounds for dimension 0 with size {n}")
         return select_dim(t, 0, int(key) + n if key < 0 else int(key))
+    if type(key) is slice and t._shape:
+        n = t._shape[0]
+        start, stop, step = _bounds(key, n)
+        whole = (start, stop, step) == (0, n, 1)
+        return view_as_shape(t, t._shape) if whole else slice_dim(t, 0, start, stop, step)
     view, advanced = _basic(t, _expand_key(t, key))
     if all(k is None for k in advanced):
         return view if view is not t else view_as_shape(t, t._shape)

@@ -28,6 +28,14 @@ def array_of(ptr: int, shape: tuple[int, ...], dtype: DType) -> np.ndarray[Any, 
     return np.frombuffer(raw, dtype.numpy, count).reshape(shape)
 
 
+def address_of(array: np.ndarray[Any, Any]) -> int:
+    """Where an array's first element is."""
+    try:
+        return ctypes.addressof(ctypes.c_char.from_buffer(array.data))
+    except (TypeError, ValueError):  # it is empty, read only, or has gaps
+        return int(array.ctypes.data)
+
+
 def copy_in(array: np.ndarray[Any, Any], dtype: DType, device: Device) -> tensors.Tensor:
     """A tensor over a new buffer with an array's values."""
     buffer = Buffer(array.nbytes)
@@ -64,19 +72,20 @@ class _Holders:
 
 def wrap(array: np.ndarray[Any, Any], dtype: DType) -> tensors.Tensor:
     """A tensor over an array's own memory (strides are kept)."""
-    item = dtype.itemsize
-    strides = tuple(s // item for s in array.strides)
-    span = (
-        1 + sum((n - 1) * s for n, s in zip(array.shape, strides, strict=True)) if array.size else 0
-    )
-    buffer = Buffer.wrap(array.ctypes.data, span * item, array)
-    plain = array.flags.c_contiguous
-    node = Node(INPUT, (), (), tuple(array.shape) if plain else (span,), dtype)
+    item, shape = dtype.itemsize, array.shape
+    if array.flags.c_contiguous:
+        inside, how, span = shape, None, array.size
+    else:
+        strides = tuple(s // item for s in array.strides)
+        span = 1 + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
+        inside, how = (span,), (strides, 0)
+    buffer = Buffer.wrap(address_of(array), span * item, array)
+    node = Node(INPUT, (), (), inside, dtype)
     node.buffer = buffer
     cell = Cell(node, cpu)
     cell.home = buffer
     cell.exposed = _Holders.of(array)
-    return tensors.over(cell, tuple(array.shape), dtype, None if plain else (strides, 0))
+    return tensors.over(cell, shape, dtype, how)
 
 
 creation.ALLOCATE[0] = copy_in

@@ -147,3 +147,41 @@ def test_without_gradients_any_tensor_is_an_array() -> None:
     x = flambeau.ones(2, requires_grad=True)
     with flambeau.no_grad():
         assert x.numpy().tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.array(3, "float32"),
+        np.empty((2, 0, 3), "int16"),
+        np.arange(24.0).reshape(2, 3, 4)[:, ::2, 1:],
+        np.arange(6).reshape(2, 3).T,
+        np.broadcast_to(np.arange(3, dtype="uint8"), (2, 3)),
+    ],
+    ids=["0-d", "empty", "strided", "transposed", "expanded"],
+)
+def test_arrays_of_every_layout_share_their_memory(array: np.ndarray[Any, Any]) -> None:
+    t = flambeau.from_numpy(array)
+    assert t.shape == array.shape
+    assert t.tolist() == array.tolist()
+    if array.size:
+        assert t.data_ptr() == array.ctypes.data
+    whole = np.arange(5)
+    whole.flags.writeable = False
+    assert flambeau.from_numpy(whole).data_ptr() == whole.ctypes.data
+
+
+def test_slices_of_the_first_dimension() -> None:
+    array = np.arange(12).reshape(6, 2)
+    t = flambeau.tensor(array)
+    for start in (None, -9, -2, 0, 3, 9):
+        for stop in (None, -9, -1, 0, 4, 9):
+            for step in (None, 1, 2, 7):
+                key = slice(start, stop, step)
+                assert t[key].tolist() == array[key].tolist(), key
+    assert t[:]._base is t
+    for step in (0, -1):
+        with pytest.raises(ValueError, match="step must be greater than zero"):
+            t[::step]
+    with pytest.raises(IndexError):
+        flambeau.tensor(1.0)[:1]
