@@ -315,3 +315,42 @@ def test_wrong_arguments() -> None:
         export(nn.Linear(3, 2), (flambeau.ones(4, 3),), opset_version=7)
     with pytest.raises(TypeError, match=r"torch.nn.Module"):
         export(3, ())  # type: ignore[arg-type]
+
+
+class Norms(nn.Module):
+    """Rows that opset 18 has no operators for, some of them twice, and one that reads sizes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norms = nn.Sequential(nn.RMSNorm(6), nn.GELU(), nn.RMSNorm(6))
+        self.groups = nn.GroupNorm(2, 6)
+
+    def forward(self, x: Any) -> Any:
+        y = self.norms(x)
+        return self.norms[1](y * 2), self.groups(y.transpose(1, 2)), self.norms(x[0])
+
+
+def test_rows_without_operators_are_functions(tmp_path: Path, rng: np.random.Generator) -> None:
+    net = Norms()
+    sizes = {0: Dim("b"), 1: Dim("t")}
+    program = export_program(net, (flambeau.ones(2, 5, 6),), dynamic_shapes=(sizes,))
+    kept, plain = (
+        export(program, opset_version=18, inline_functions=inlined) for inlined in (False, True)
+    )
+    names = [name.rstrip("0123456789") for _, name, _ in kept.model.functions]
+    assert sorted(names).count("gelu_") == 2  # of (b, t, 6) and (t, 6)
+    calls = [n.op_type for n in kept.model.graph if n.domain == "pkg.flambeau"]
+    assert len(calls) == len(set(calls)) + 3
+    assert not plain.model.functions
+    assert len(list(plain.model.graph)) > len(list(kept.model.graph))
+    path = tmp_path / "net.onnx"
+    export(net.norms, (flambeau.ones(2, 5, 6),), path, dynamic_shapes=(sizes,), opset_version=18)
+    again = load(path).module()
+    runs = [session(m.model) for m in (kept, plain)]
+    for shape in ((2, 5, 6), (3, 1, 6), (1, 9, 6)):
+        x = rng.normal(size=shape).astype(np.float32)
+        given = flambeau.from_numpy(x)
+        for run in runs:
+            agree(run, net, given)
+        wanted = net.norms(given).detach().numpy()
+        np.testing.assert_allclose(again(given)[0].detach().numpy(), wanted, rtol=1e-4, atol=1e-5)

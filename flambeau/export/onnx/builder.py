@@ -117,6 +117,7 @@ class Builder:
         self._constants: dict[Any, Any] = {}
         self._sizes: dict[Any, Any] = {}
         self._symbols: dict[str, Callable[[], Any]] = {}
+        self._captured: dict[Any, Any] | None = None  # in a function: sizes that it is given
         self._names: set[str] = set()
 
     # -- names and values --------------------------------------------------------------------------
@@ -277,14 +278,36 @@ class Builder:
             body: writes its nodes; -> its results.
             specs: dtypes and shapes of the first results.
         """
-        outer, sizes = self.nodes, dict(self._sizes)
+        outer, sizes, constants = self.nodes, dict(self._sizes), dict(self._constants)
         self.nodes = []
         ends = [self.op("Identity", x, called="next") for x in body()]
         for end, (dtype, shape) in zip(ends, specs, strict=False):
             self.describe(end, dtype, shape)
         graph = self.ir.Graph(given, ends, nodes=self.nodes, name=self.name("step"))
         self.nodes, self._sizes = outer, sizes
+        if self._captured is not None:  # there, constants are nodes
+            self._constants = constants
         return graph
+
+    def function(self, body: Callable[[], Sequence[Any]]) -> tuple[list[Any], list[Any], list[Any]]:
+        """What a function of its own consists of: it reads its inputs and nothing else, so that
+        constants are nodes of it and sizes are given to it.
+
+        Args:
+            body: writes its nodes; -> its results.
+
+        Returns:
+            Its nodes, its results, and (expression, input) of each size that it is given.
+        """
+        names = ("nodes", "_values", "_later", "_results", "_lines", "_constants", "_sizes",
+                 "_captured")  # fmt: skip
+        outer = {name: getattr(self, name) for name in names}
+        self.__dict__.update((name, [] if name == "nodes" else {}) for name in names)
+        try:
+            results = list(body())
+            return self.nodes, results, list((self._captured or {}).items())
+        finally:
+            self.__dict__.update(outer)
 
     # -- constants ---------------------------------------------------------------------------------
 
@@ -307,7 +330,19 @@ class Builder:
         key = dtype.name, array.shape, array.tobytes()
         found = self._constants.get(key)
         if found is None:
-            found = self._constants[key] = self.state(name, array, dtype)
+            found = self.state(name, array, dtype) if self._captured is None else (
+                self._literal(name, array, dtype)
+            )  # fmt: skip
+            self._constants[key] = found
+        return found
+
+    def _literal(self, name: str, array: Any, dtype: DType) -> Any:
+        """A constant as a node."""
+        row, self.row = self.row, ""
+        tensor = self.ir.Tensor(array, dtype=element(dtype), name=name)
+        found = self.op("Constant", called=name, value=tensor)
+        self.row = row
+        self._arrays[id(found)] = array
         return found
 
     def array(self, value: Any) -> Any:
@@ -343,7 +378,15 @@ class Builder:
             return self.ints([n])
         return self._expression(n.expression)
 
+    def expression(self, e: Any) -> Any:
+        """The value of an expression of sizes as a vector of one int64."""
+        return self.size(e.number) if e.number is not None else self._expression(e)
+
     def _expression(self, e: Any) -> Any:
+        if self._captured is not None:
+            if e not in self._captured:
+                self._captured[e] = self.new("size")
+            return self._captured[e]
         found = self._sizes.get(e)
         if found is None:
             row, self.row = self.row, ""

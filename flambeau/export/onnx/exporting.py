@@ -6,10 +6,10 @@ import inspect
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from flambeau.export.onnx.cells import cell_of, reason
 from flambeau.export.onnx.running import check, run
 from flambeau.export.program import ExportedProgram, identifier, linear_size
 from flambeau.export.trace import Value
-from flambeau.ir.graph import PICK, Node, below, origin_of, unwatch_nodes, watch_nodes
+from flambeau.ir.graph import INPUT, PICK, Node, below, origin_of, unwatch_nodes, watch_nodes
 from flambeau.nn.module import Module
 from flambeau.ops.table import expand_composite
 from flambeau.runtime.host import array_of
@@ -35,6 +35,8 @@ OPSETS = {
 DEFAULT_OPSET = 23
 _PACKAGE = str(Path(__file__).parents[2])
 _FAMILIES = (control, elementwise, indexing, layers, quantized, recurrent)
+#: Where the functions of models are, and bodies of fewer nodes than this are not made functions.
+_DOMAIN, _SHORT = "pkg.flambeau", 4
 #: Initializers of more bytes than this together do not fit in the file, with room for the rest.
 _MOST_INSIDE = (1 << 31) - (1 << 20)
 
@@ -138,13 +140,37 @@ class ONNXProgram:
 # -- writing a program -----------------------------------------------------------------------------
 
 
-class _Writer:
-    """Writes the nodes of a program, composites without a cell by their bodies."""
+class _Function(NamedTuple):
+    """A function of the model.
 
-    def __init__(self, builder: Builder, lines: Mapping[int, str]) -> None:
+    Attributes:
+        made: onnx_ir's function.
+        sizes: expressions that it is given behind the row's tensors.
+    """
+
+    made: Any
+    sizes: list[Any]
+
+
+class _Writer:
+    """Writes the nodes of a program, composites without a cell by their bodies.
+
+    Args:
+        builder: of the graph.
+        lines: of the program, by the origins of nodes.
+        inlines: whether bodies stand where they are called, rather than in functions.
+
+    Attributes:
+        functions: of the model, by what they are of; None for those that are too small.
+        refused: rows that cannot be written, and why.
+    """
+
+    def __init__(self, builder: Builder, lines: Mapping[int, str], inlines: bool = True) -> None:
         self.b = builder
         self.lines = lines
+        self.inlines = inlines
         builder.write = self.write
+        self.functions: dict[Any, _Function | None] = {}
         self.refused: dict[str, str] = {}
 
     def write(self, nodes: Sequence[Node]) -> None:
@@ -165,7 +191,8 @@ class _Writer:
             if found is not None:
                 self.results(node, found.write(b, node))
             elif node.op.kind == "composite":
-                self.body(node)
+                if self.inlines or not self.called(node):
+                    self.body(node)
             else:
                 why = reason(node.op) or f"this form has no operator in opset {b.opset}"
                 self.refused[node.op.name] = why
@@ -181,6 +208,65 @@ class _Writer:
         b.line = line
         for k, out in enumerate(outs):
             b.result(node, k, out)
+
+    def called(self, node: Node) -> bool:
+        """Write a composite as a call of a function, one for all calls that are alike; whether its
+        body is long enough for that."""
+        b = self.b
+        used = sorted(b.used.get(node) or {0})
+        given = [s for s in node.src if type(s) is Node]
+        specs = tuple((s.shape, s.dtype) if type(s) is Node else s for s in node.src)
+        key = node.op, node.attrs, specs, tuple(used)
+        if key not in self.functions:
+            self.functions[key] = self.function(node, given, used)
+        function = self.functions[key]
+        if function is None:
+            return False
+        values = [*map(b.value, given), *map(b.expression, function.sizes)]
+        b.row = node.op.name
+        made = function.made
+        found = b.op(made.name, *values, outputs=len(used), domain=made.domain)
+        for k, value in zip(used, found if isinstance(found, tuple) else (found,), strict=True):
+            b.result(node, k, value)
+        return True
+
+    def function(self, node: Node, given: list[Node], used: list[int]) -> _Function | None:
+        """A composite's body as a function of its tensors and of the sizes that it computes with;
+        None if it is short."""
+        b, row, line = self.b, self.b.row, self.b.line
+        stand = [Node(INPUT, (), (k,), s.shape, s.dtype) for k, s in enumerate(given)]
+        names = iter(stand)
+        src = tuple(next(names) if type(s) is Node else s for s in node.src)
+        twin = Node(node.op, src, node.attrs, node.shape, node.dtype)
+        inputs = [b.new("input", s.dtype, s.shape) for s in stand]
+
+        def body() -> list[Any]:
+            for s, value in zip(stand, inputs, strict=True):
+                b.set(s, value)
+            outs = expand_composite(twin)
+            self.write([n for n in below(outs, set(stand)) if n not in stand])
+            found: list[Any] = []
+            for k in used:
+                value = b.value(outs[k])
+                again = value in found or value in inputs
+                found.append(b.op("Identity", value) if again else value)
+            return found
+
+        nodes, results, sizes = b.function(body)
+        b.row, b.line = row, line
+        nodes = _needed(nodes, results)
+        if sum(n.op_type != "Constant" for n in nodes) < _SHORT or not given:
+            return None
+        graph = b.ir.Graph(
+            [*inputs, *(value for _, value in sizes)],
+            results,
+            nodes=nodes,
+            name=node.op.name,
+            opset_imports={"": b.opset, _DOMAIN: 1},
+        )
+        name = f"{node.op.name.strip('_')}_{len(self.functions)}"
+        made = b.ir.Function(_DOMAIN, name, graph=graph, attributes=[])
+        return _Function(made, [e for e, _ in sizes])
 
     def results(self, node: Node, found: Any) -> None:
         """Note what a cell has written."""
@@ -254,6 +340,7 @@ def build(
     input_names: Sequence[str] = (),
     output_names: Sequence[str] = (),
     lines: Mapping[int, str] | None = None,
+    inline_functions: bool = False,
 ) -> Any:
     """A program as onnx_ir's model.
 
@@ -262,6 +349,7 @@ def build(
         opset: version of ONNX's operators, one of `OPSETS`.
         input_names, output_names: of the first inputs and results.
         lines: of the program that was traced, by the origins of its nodes.
+        inline_functions: whether bodies of rows stand in the graph, rather than in functions.
 
     Raises:
         OnnxExporterError: rows that ONNX has nothing for, which are named; or sizes that its form
@@ -284,7 +372,7 @@ def build(
                     b.later(node, value)
                 else:
                     b.set(node, value)
-        writer = _Writer(b, lines or {})
+        writer = _Writer(b, lines or {}, inline_functions)
         writer.write([n for n in traced.nodes if n.op.kind != "input"])
         if writer.refused:
             shown = "\n".join(f"  {name}: {why}" for name, why in sorted(writer.refused.items()))
@@ -298,27 +386,55 @@ def build(
             "the program's ONNX form is right only where " + ", ".join(map(str, more))
         )
     kept = _needed(b.nodes, outputs)
+    functions = _called(writer.functions.values(), kept)
     read = {id(v) for n in kept for v in _read(n)} | {id(v) for v in outputs}
     graph = ir.Graph(
         inputs,
         outputs,
         nodes=kept,
         initializers=[v for v in b.initializers.values() if id(v) in read],
-        opset_imports={"": opset},
+        opset_imports={"": opset, _DOMAIN: 1} if functions else {"": opset},
         name="main_graph",
     )
     return ir.Model(
-        graph, ir_version=OPSETS[opset], producer_name="flambeau", producer_version=__version__
+        graph,
+        ir_version=OPSETS[opset],
+        producer_name="flambeau",
+        producer_version=__version__,
+        functions=functions,
     )
+
+
+def _called(functions: Iterable[_Function | None], nodes: Sequence[Any]) -> list[Any]:
+    """The functions that nodes call, or that those call; last made first."""
+    wanted = {name for n in nodes for name in _calls(n)}
+    found = []
+    for f in reversed([f for f in functions if f is not None]):
+        if f.made.name in wanted:
+            found.append(f.made)
+            wanted |= {name for n in f.made for name in _calls(n)}
+    return found
+
+
+def _calls(node: Any) -> list[str]:
+    """The functions that a node calls, the graphs inside it included."""
+    inner = [n for graph in _graphs(node) for n in graph]
+    own = [node.op_type] if node.domain == _DOMAIN else []
+    return own + [name for n in inner for name in _calls(n)]
+
+
+def _graphs(node: Any) -> list[Any]:
+    """The graphs inside a node."""
+    kind = library().AttributeType.GRAPH
+    return [a.value for a in node.attributes.values() if a.type == kind]
 
 
 def _read(node: Any) -> list[Any]:
     """What a node reads, the graphs inside it included."""
     found = [v for v in node.inputs if v is not None]
-    for attribute in node.attributes.values():
-        if attribute.type == library().AttributeType.GRAPH:
-            for inner in attribute.value:
-                found += _read(inner)
+    for graph in _graphs(node):
+        for inner in graph:
+            found += _read(inner)
     return found
 
 
@@ -391,6 +507,7 @@ def export(
     custom_opsets: Mapping[str, int] | None = None,
     export_modules_as_functions: Any = False,
     autograd_inlining: bool = True,
+    inline_functions: bool = False,
 ) -> ONNXProgram:
     """Write a module or an exported program as an ONNX model.
 
@@ -417,6 +534,8 @@ def export(
         dynamo, report, profile, dump_exported_program, artifacts_dir, fallback,
             operator_export_type, do_constant_folding, custom_opsets,
             export_modules_as_functions, autograd_inlining: accepted, without effect.
+        inline_functions: whether the bodies of rows that ONNX has no operator for stand in the
+            graph; otherwise they are functions of the model, one for all calls that are alike.
 
     Returns:
         The model, with the program that it was made from.
@@ -450,7 +569,14 @@ def export(
         given = [titles(i.path) for i in program.inputs if i.dtype is not None]
         names += given[len(names) :]
     made = ONNXProgram(
-        build(program, opset_version or DEFAULT_OPSET, names, list(output_names or ()), lines),
+        build(
+            program,
+            opset_version or DEFAULT_OPSET,
+            names,
+            list(output_names or ()),
+            lines,
+            inline_functions,
+        ),
         program,
     )
     if optimize:

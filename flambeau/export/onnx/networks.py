@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 import flambeau
-from flambeau.control import cond, scan
+from flambeau.control import cond, scan, while_loop
 from flambeau.dtype import int32, int64
 from flambeau.export.onnx.reading import Known, Node, OnnxImportError, ints, operator, tensor
 from flambeau.ops.recurrent import recurrent_layer
@@ -362,3 +362,63 @@ def _if(node: Node, condition: Any) -> Any:
 
     yes, no = (functools.partial(branch, f"{word}_branch") for word in ("then", "else"))
     return cond(tensor(condition), yes, no)
+
+
+@operator("Loop")
+def _loop(node: Node, most: Any = None, first: Any = None, *given: Any) -> Any:
+    if len(node.outputs) != len(given):
+        raise OnnxImportError("results of every step of a Loop are not read")
+    body = node.get("body")
+    again = flambeau.tensor(True) if first is None else tensor(first).reshape(())
+
+    def more(n: Any, again: Any, *_: Any) -> Any:
+        return again if most is None else again.logical_and(n < tensor(most).reshape(()))
+
+    def step(n: Any, again: Any, *states: Any) -> Any:
+        going, *found = (tensor(v) for v in body(node.scope, [n, again, *states]))
+        return n + 1, going.reshape(()), *found
+
+    start = (flambeau.tensor(0), again, *(tensor(v) for v in given))
+    return tuple(while_loop(more, step, start)[2:])
+
+
+# -- quantised numbers -----------------------------------------------------------------------------
+
+
+def _along(x: Any, values: Any, axis: int) -> Any:
+    """The value of a tensor, or one for each index of a dimension, as it is broadcast to x."""
+    found = tensor(values)
+    if found.ndim == 0 or found.numel() == 1:
+        return found.reshape(())
+    return found.reshape([-1 if d == axis % x.ndim else 1 for d in range(x.ndim)])
+
+
+@operator("QuantizeLinear")
+def _quantize(node: Node, x: Any, scale: Any, zero: Any = None) -> Any:
+    given, axis = tensor(x), node.get("axis", 1)
+    dtype = flambeau.uint8 if zero is None else tensor(zero).dtype
+    found = (given / _along(given, scale, axis)).round()
+    if zero is not None:
+        found = found + _along(given, zero, axis).to(found.dtype)
+    span = flambeau.iinfo(dtype)
+    return found.clamp(span.min, span.max).to(dtype)
+
+
+@operator("DequantizeLinear")
+def _dequantize(node: Node, x: Any, scale: Any, zero: Any = None) -> Any:
+    given, axis = tensor(x), node.get("axis", 1)
+    step = _along(given, scale, axis)
+    found = given.to(step.dtype)
+    if zero is not None:
+        found = found - _along(given, zero, axis).to(step.dtype)
+    return found * step
+
+
+@operator("DynamicQuantizeLinear")
+def _dynamic(node: Node, x: Any) -> Any:
+    given = tensor(x)
+    low, high = given.amin().clamp(max=0.0), given.amax().clamp(min=0.0)
+    step = flambeau.where(high > low, (high - low) / 255.0, 1.0)
+    zero = (-low / step).round().clamp(0, 255)
+    found = ((given / step).round() + zero).clamp(0, 255)
+    return found.to(flambeau.uint8), step, zero.to(flambeau.uint8)
