@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from flambeau.codegen.llvm import BAND, STRETCH, TILE, Block, Emitter, Kernel, digest
-from flambeau.codegen.lowerings import TYPES, Value, is_float, vector_type
+from flambeau.codegen.lowerings import BITS, TYPES, Value, is_float, vector_type
 from flambeau.codegen.scans import SCANS, Scan
 from flambeau.codegen.space import member_reads
 from flambeau.dtype import dtype as DType
@@ -232,33 +232,38 @@ done:
         start = self.b.op("mul", block, band)
         stop = self.b.call("smin", self.b.op("add", start, band), size)
         reduces = [n for n in self.members if n.op.kind == "reduce"]
-        rooms = {n: self.alloca(f"[{BAND} x {TYPES[n.src[0].dtype.name][1]}]") for n in reduces}
+        elements = {n: TYPES[n.src[0].dtype.name][1] for n in reduces}
+        rooms = {n: self.alloca(f"[{BAND} x {kind}]") for n, kind in elements.items()}
 
-        def place(n: Node) -> tuple[Value, str]:
-            element = TYPES[n.src[0].dtype.name][1]
+        def place(n: Node) -> str:
+            """Where the reductions of the present columns are kept, and how it is aligned."""
             self.at(2)
             at = self.b.op("sub", self.first_lane, start)
-            room = rooms[n].name
-            return self.b.set(f"getelementptr {element}, ptr {room}, i64 {at.name}", "ptr", 1, 2), (
-                element
+            p = self.b.set(
+                f"getelementptr {elements[n]}, ptr {rooms[n].name}, i64 {at.name}", "ptr", 1
             )
+            return f"ptr {p.name}, align {min(64, self.lanes * max(BITS[elements[n]] // 8, 1))}"
 
         def begin() -> None:
-            for n in reduces:
-                at, element = place(n)
-                first = self.b.const(self.identity(n, element), element, 1)
-                self.b.emit(f"store {self.b.splat(first, self.lanes)}, ptr {at.name}, align 4")
+            for n, element in elements.items():
+                first = self.b.const(self.identity(n, element), element, self.lanes)
+                self.b.emit(f"store {first}, {place(n)}")
 
         def gather() -> None:
             for n in reduces:
-                self.accumulate(n, (place(n)[0], None), 0)
+                x = self.value(n.src[0], self.region.natural(), 0)
+                self.at(2)
+                x = self.b.splat(x, self.lanes)
+                at = place(n)
+                old = self.b.set(f"load {x.full}, {at}", x.type, self.lanes)
+                self.b.emit(f"store {self.combine(n, old, x)}, {at}")
             self.store_all([n for n in self.region.stores if n in self.row_level], 0, 2)
 
         def finish() -> None:
-            for n in reduces:
-                at, element = place(n)
+            for n, element in elements.items():
                 kind = vector_type(element, self.lanes)
-                self.results[n] = self.b.set(f"load {kind}, ptr {at.name}", element, self.lanes, 2)
+                load = f"load {kind}, {place(n)}"
+                self.results[n] = self.b.set(load, element, self.lanes, 2)
             self.store_all([n for n in self.region.stores if n not in self.row_level], 1, 2)
 
         self.vector_loop(start, stop, begin)
