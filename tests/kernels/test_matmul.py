@@ -38,10 +38,14 @@ if "avx512bf16" in HOST:
 WORKERS = [1]
 """How many threads the stand-in pool uses; a list so that tests may change it."""
 
+WATCHED: dict[str, list[int]] = {}
+"""Where a test asks for it, in how many pieces each task came."""
+
 
 def pool(task: int, argument: int, count: int, grain: int) -> None:
     """`fl_parallel_for` in Python: chunks handed out in turn to real threads."""
     call = TASK(task)
+    WATCHED.get("counts", []).append(count)
     starts = iter(range(0, count, grain))
     lock = threading.Lock()
 
@@ -249,6 +253,22 @@ def test_bitwise_the_same_on_any_number_of_threads(dtype: str) -> None:
                 WORKERS[0] = 1
         for other in results[1:]:
             assert results[0].tobytes() == other.tobytes()
+
+
+@pytest.mark.parametrize("dtype", NUMPY)
+def test_rows_are_shared_out_once_and_evenly(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiles of any number of bands cover every row, each once, and threads get as many."""
+    counts: list[int] = []
+    monkeypatch.setitem(WATCHED, "counts", counts)
+    rng = np.random.default_rng(4)
+    for rows in (9, 17, 63, 65, 127, 192, 197, 394, 577, 1553):
+        a = rng.standard_normal((rows, 20)).astype(NUMPY[dtype])
+        b = rng.standard_normal((20, 2**21 // (20 * rows) + 7)).astype(NUMPY[dtype])
+        counts.clear()
+        check(dtype, "host", a, b, accumulate=True, rng=rng)
+        assert counts  # it was work enough for several threads
+        if rows >= 16 * 8:
+            assert counts[-1] % matmul.SHARES == 0
 
 
 def test_calls_from_several_threads_at_once() -> None:
