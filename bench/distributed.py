@@ -1,18 +1,20 @@
 """Training on several ranks of this machine: time and memory by form, beside what the plan says.
 
-    python -m bench.distributed [--rounds 7] [--json FILE]
+    python -m bench.distributed [--ranks 2,4] [--rounds 7] [--json FILE]
 
-The step of a small GPT is timed on one process with two threads and on two ranks of one thread
-each, in turns, in the same processes (started by mpiexec): with `DistributedDataParallel`, and with
-`fully_shard`. What the plan predicts comes from one rank's step and from two sizes of all_reduce,
-measured in the same run. Memory is what the ranks hold between steps: parameters, and states of the
-optimizer, on 4 ranks.
+The step of a small GPT is timed on ranks of one thread each, with `DistributedDataParallel` and
+with `fully_shard`, and on one process of two threads that has all their sequences, in turns, in the
+same processes (started by mpiexec). What the plan predicts comes from one rank's step and from two
+sizes of all_reduce, measured in the same run; where there are more ranks than processors, each has
+its share of one. A prediction is right within a quarter of what was measured. Memory is what the
+ranks hold between steps: parameters, and states of the optimizer, on 4 ranks.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -37,6 +39,10 @@ from flambeau.nn.parallel import DistributedDataParallel
 
 CONFIG = GPTConfig(vocabulary=256, context=128, layers=4, heads=4, width=256)
 BATCH, LENGTH = 8, 128  # of one rank
+#: How far a prediction may be from what was measured, as a share of that.
+NEAR = 0.25
+ALONE = "1 process of 2 threads"
+ONE = "1 process of 1 thread, 1 rank's share"
 
 
 class Loss(nn.Module):
@@ -83,6 +89,7 @@ def stepper(form: str, batch: int) -> tuple[Callable[[], None], Any, Any]:
 def main() -> int:
     """Start the ranks, and print what they measured."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--ranks", default="2,4", help="how many are timed, with commas between")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", help="write the measurements to this file")
     parser.add_argument("--rank-of", nargs=2, help=argparse.SUPPRESS)
@@ -92,7 +99,8 @@ def main() -> int:
         {"time": time_steps, "memory": weigh}[what](Path(folder), options.rounds)
         return 0
     found: dict[str, Any] = {}
-    for ranks, what in ((2, "time"), (4, "memory")):
+    timed_on = [(int(n), "time") for n in options.ranks.split(",")]
+    for ranks, what in (*timed_on, (4, "memory")):
         with tempfile.TemporaryDirectory() as folder:
             program = [sys.executable, "-m", "bench.distributed", "--rounds", str(options.rounds)]
             subprocess.run(
@@ -102,28 +110,47 @@ def main() -> int:
                 check=True,
                 timeout=600,
             )
-            found[what] = json.loads((Path(folder) / "measured.json").read_text())
+            measured = json.loads((Path(folder) / "measured.json").read_text())
+            found[f"{what} of {ranks}"] = {"ranks": ranks, **measured}
     show(found)
     if options.json:
         Path(options.json).write_text(json.dumps(found, indent=1))
     return 0
 
 
+def processors() -> int:
+    """How many processors the ranks share."""
+    return len(os.sched_getaffinity(0))
+
+
 def show(found: dict[str, Any]) -> None:
     """Print the measurements."""
-    seconds, predicted = found["time"]["seconds"], found["time"]["predicted"]
-    print(f"a step of {2 * BATCH} sequences on 2 processors   measured   predicted")
-    for name, took in seconds.items():
-        plan = f"{1e3 * predicted[name]:8.1f} ms" if name in predicted else ""
-        print(f"  {name:<38} {1e3 * took:8.1f} ms {plan}")
-    print(f"  1 process of 2 threads / ddp: {seconds['alone, 2 threads'] / seconds['ddp']:.3f}")
-    memory = found["memory"]
-    print("memory of a rank of 4, MB")
-    for form, n in memory.items():
-        print(f"  {form:<6} parameters {n['parameters'] / 2**20:6.2f}  optimizer "
-              f"{n['optimizer'] / 2**20:6.2f}")  # fmt: skip
-    total = {form: sum(n.values()) for form, n in memory.items()}
-    print(f"  fsdp / ddp: {total['fsdp'] / total['ddp']:.3f}")
+    for name, part in found.items():
+        ranks = part["ranks"]
+        if name.startswith("memory"):
+            print(f"memory of a rank of {ranks}, MB")
+            held = {form: n for form, n in part.items() if form != "ranks"}
+            for form, n in held.items():
+                print(f"  {form:<6} parameters {n['parameters'] / 2**20:6.2f}  optimizer "
+                      f"{n['optimizer'] / 2**20:6.2f}")  # fmt: skip
+            total = {form: sum(n.values()) for form, n in held.items()}
+            print(f"  fsdp / ddp: {total['fsdp'] / total['ddp']:.3f}")
+            continue
+        seconds, predicted = part["seconds"], part["predicted"]
+        print(f"a step of {ranks * BATCH} sequences on {ranks} ranks, {processors()} processors")
+        for form, took in seconds.items():
+            print(f"  {form:<38} {1e3 * took:8.1f} ms{_beside(predicted.get(form), took)}")
+        print(f"  {ALONE} / ddp: {seconds[ALONE] / seconds['ddp']:.3f}")
+
+
+def _beside(predicted: float | None, measured: float) -> str:
+    """What the plan says of a measurement."""
+    if predicted is None:
+        return ""
+    off = predicted / measured - 1.0
+    return (
+        f"   predicted {1e3 * predicted:8.1f} ms ({off:+.0%}{'' if abs(off) <= NEAR else ' FAR'})"
+    )
 
 
 def timed(call: Callable[[], None]) -> float:
@@ -134,20 +161,20 @@ def timed(call: Callable[[], None]) -> float:
 
 
 def time_steps(folder: Path, rounds: int) -> None:
-    """What each of two ranks runs."""
+    """What each rank runs."""
     distributed.init_process_group("mpi")
-    rank = distributed.get_rank()
+    rank, ranks = distributed.get_rank(), distributed.get_world_size()
     both = {form: stepper(form, BATCH)[0] for form in ("ddp", "fsdp")}
     alone = {
-        "alone, 2 threads": (stepper("alone", 2 * BATCH)[0], 2),
-        "alone, 1 thread, half the batch": (stepper("alone", BATCH)[0], 1),
+        ALONE: (stepper("alone", ranks * BATCH)[0], 2),
+        ONE: (stepper("alone", BATCH)[0], 1),
     }
     times: dict[str, list[float]] = {}
     for turn in range(rounds + 2):
         for name, step in both.items():
             default_group().barrier()
             times.setdefault(name, []).append(timed(step))
-        # the other rank sleeps meanwhile; a barrier would keep its processor busy
+        # the other ranks sleep meanwhile; a barrier would keep their processors busy
         mark = folder / f"turn {turn}"
         if rank == 0:
             for name, (step, threads) in alone.items():
@@ -160,16 +187,17 @@ def time_steps(folder: Path, rounds: int) -> None:
     link = measured_link(rounds)
     if rank == 0:
         seconds = {name: statistics.median(t[2:]) for name, t in times.items()}
-        predicted = predictions(seconds["alone, 1 thread, half the batch"], link)
+        shared = max(1.0, ranks / processors())
+        predicted = predictions(seconds[ONE] * shared, ranks, link)
         text = json.dumps({"seconds": seconds, "predicted": predicted})
         (folder / "measured.json").write_text(text)
     distributed.destroy_process_group()
 
 
 def measured_link(rounds: int) -> Link:
-    """Latency and bandwidth from all_reduces of two sizes between two ranks."""
-    took = []
-    for count in (256, 1 << 20):
+    """Latency and bandwidth from all_reduces of two sizes between all ranks."""
+    took, counts = [], (256, 1 << 20)
+    for count in counts:
         x = flambeau.ones(count)
 
         def call(x: Any = x) -> None:
@@ -181,13 +209,22 @@ def measured_link(rounds: int) -> Link:
             default_group().barrier()
             each.append(timed(call))
         took.append(statistics.median(each))
-    # between two ranks either algorithm takes 2 (latency + half the bytes) or (latency + bytes)
+    # as `Link.collective` counts: rounds of a small message, and how often large ones are sent
+    size = distributed.get_world_size()
+    rounds = math.ceil(math.log2(size))
+    sent = min(rounds, 2 * (size - 1) / size)
     small, large = took
-    return Link(small, 4 * (1 << 20) / max(large - small, 1e-9))
+    return Link(small / rounds, sent * 4 * counts[1] / max(large - small, 1e-9))
 
 
-def predictions(one_rank: float, link: Link) -> dict[str, float]:
-    """Seconds that the plan gives to a step on two ranks."""
+def predictions(one_rank: float, ranks: int, link: Link) -> dict[str, float]:
+    """Seconds that the plan gives to a step.
+
+    Args:
+        one_rank: seconds that a rank computes for.
+        ranks: how many there are.
+        link: between them.
+    """
     with flambeau.device("meta"):
         net = GPT(CONFIG)
     tokens = flambeau.zeros(BATCH, LENGTH, dtype=flambeau.int64, device="meta")
@@ -198,7 +235,7 @@ def predictions(one_rank: float, link: Link) -> dict[str, float]:
     device = calibrated(Plan(work, cluster, layout), work.flops / one_rank)
     cluster = replace(cluster, device=device)
     return {
-        name: Plan(work, cluster, replace(layout, data=2, shard=shard)).estimate().seconds
+        name: Plan(work, cluster, replace(layout, data=ranks, shard=shard)).estimate().seconds
         for name, shard in (("ddp", "none"), ("fsdp", "full"))
     }
 

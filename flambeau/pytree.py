@@ -379,17 +379,19 @@ def tree_flatten(tree: PyTree, is_leaf: IsLeaf | None = None) -> tuple[list[Any]
         is_leaf: container -> whether to take it as a leaf.
     """
     leaves: list[Any] = []
+    return leaves, _flattened(tree, is_leaf, leaves)
 
-    def visit(node: PyTree) -> TreeSpec:
-        definition = _definition_of(node)
-        if definition is None or (is_leaf is not None and is_leaf(node)):
-            leaves.append(node)
-            return LeafSpec()
-        children, context = definition.flatten_fn(node)
-        return TreeSpec(definition.type, context, [visit(child) for child in children])
 
-    spec = visit(tree)
-    return leaves, spec
+def _flattened(node: PyTree, is_leaf: IsLeaf | None, leaves: list[Any]) -> TreeSpec:
+    """The structure of a tree, whose leaves are added to a list. (A closure that calls itself would
+    be in a cycle with them, and tensors would outlive their use.)"""
+    definition = _definition_of(node)
+    if definition is None or (is_leaf is not None and is_leaf(node)):
+        leaves.append(node)
+        return LeafSpec()
+    children, context = definition.flatten_fn(node)
+    specs = [_flattened(child, is_leaf, leaves) for child in children]
+    return TreeSpec(definition.type, context, specs)
 
 
 def tree_unflatten(leaves: Iterable[Any], treespec: TreeSpec) -> PyTree:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import numpy as np
@@ -424,6 +425,31 @@ def test_what_to_gather_ahead_can_be_told() -> None:
         ]
 
     assert spawn_local(1, fn)[0] == ["all_gather"] * 3 + ["linear"] * 3
+
+
+def test_steps_are_alike_and_leave_no_tensors_in_cycles() -> None:
+    """A tensor that only the collector of cycles frees would make each step's program another."""
+
+    def fn(rank: int) -> None:
+        net = _two_layers(0, True)
+        optimizer = optim.AdamW(net.parameters(), lr=0.1)
+        for _ in range(2):
+            _trained(net, optimizer, 2)
+        compiled = flambeau.record.counters.compiled
+        gc.collect()
+        gc.disable()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        try:
+            _trained(net, optimizer, 2)
+            gc.collect()
+            assert not [o for o in gc.garbage if isinstance(o, Tensor)]
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
+        assert flambeau.record.counters.compiled == compiled
+
+    spawn_local(1, fn)
 
 
 def test_a_step_that_was_broken_off_leaves_nothing() -> None:
