@@ -433,22 +433,7 @@ class _OnParts:
     def run(self, func: Any, args: Any, kwargs: Any, tensors: list[Any]) -> Any:
         """The call."""
         same: dict[int, DTensor] = {}
-
-        def part(x: Any) -> Any:
-            kind = type(x)
-            if isinstance(x, DTensor):
-                if self.whole:
-                    return x.redistribute()._part
-                made = x._part
-                same[id(made)] = x
-                return made
-            if kind is tuple or kind is list:
-                return kind(map(part, x))
-            if kind is dict:
-                return {k: part(v) for k, v in x.items()}
-            return x if tree_is_leaf(x) else tree_map(part, x)
-
-        parts, named = part(args), part(kwargs)
+        parts, named = self._parts(args, same), self._parts(kwargs, same)
         found = func(*parts, **named)
         if type(found) is Tensor and id(found) not in same:
             return _wrapped(found, self.layout(found._shape))
@@ -462,6 +447,22 @@ class _OnParts:
             else:
                 made.append(_wrapped(t, self.layout(t._shape)) if isinstance(t, Tensor) else t)
         return tree_unflatten(made, tree)
+
+    def _parts(self, x: Any, same: dict[int, DTensor]) -> Any:
+        """Arguments with parts in place of distributed tensors, each of which is noted in `same`
+        by its part's id. (No closure: one that calls itself would keep tensors in a cycle.)"""
+        kind = type(x)
+        if isinstance(x, DTensor):
+            if self.whole:
+                return x.redistribute()._part
+            made = x._part
+            same[id(made)] = x
+            return made
+        if kind is tuple or kind is list:
+            return kind([self._parts(v, same) for v in x])
+        if kind is dict:
+            return {k: self._parts(v, same) for k, v in x.items()}
+        return x if tree_is_leaf(x) else tree_map(lambda v: self._parts(v, same), x)
 
 
 class _Stepwise:
