@@ -130,6 +130,8 @@ class Op:
         autocast: what autocast does to a call: "lower" converts float arguments to the dtype of
             the region, "float32" to float32, "promote" to the widest among them; "exempt"
             leaves them, and keeps autocast from the body too. None: the body's rows decide.
+        departs: of composites, whether the derivative is another than the body's (straight through
+            a rounding, a table's row without gradient), or a rule node -> whether.
         linear: groups of positions of sources in which it is linear together while the others
             stay, ((0,),) for a quotient; or a rule node -> groups. None: it follows from `jvp`,
             where that is "linear" (all sources but the `fixed`) or "multilinear" (each alone).
@@ -173,6 +175,7 @@ class Op:
         "over",
         "linear",
         "typed",
+        "departs",
     )
 
     def __init__(self, name: str, kind: str, body: Callable[..., Any] | None = None) -> None:
@@ -207,6 +210,7 @@ class Op:
         self.over = False
         self.linear: Any = None
         self.typed: tuple[str, str] | None = None
+        self.departs: bool | Callable[[Node], bool] = False
 
     def __repr__(self) -> str:
         return f"<row {self.name}>"

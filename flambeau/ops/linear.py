@@ -166,6 +166,7 @@ def _embedding_vjp(
 
 
 _embedding.vjp(_embedding_vjp, saves="indices")
+_embedding.row.departs = lambda node: node.attrs[-1] >= 0
 
 
 @composite(method=False, public=False)

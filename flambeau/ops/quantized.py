@@ -61,6 +61,7 @@ def _fake_quantize_vjp(
 
 
 _fake_quantize.vjp(_fake_quantize_vjp, saves="input scale zero_point")
+_fake_quantize.row.departs = True
 
 
 def _range(name: str, quant_min: int, quant_max: int) -> None:

@@ -326,3 +326,45 @@ def test_a_module_is_distributed_as_its_functions_say() -> None:
         assert made(x).tolist() == got.tolist()
 
     ranks((2,), run)
+
+
+def test_rows_stay_where_they_are() -> None:
+    rng = np.random.default_rng(3)
+    arrays = [rng.normal(size=s) for s in ((2, 4, 6), (5, 6), (5,), (6,))]
+
+    def run(mesh: Any, rank: int) -> None:
+        for way in (Shard(0), Shard(1), Shard(2), Replicate()):
+            laid, plain = [], []
+            for k, a in enumerate(arrays):
+                t = flambeau.tensor(a)
+                laid.append(distribute_tensor(t, mesh, [way if not k else Replicate()]))
+                plain.append(t.clone())
+            for t in (*laid, *plain):
+                t.requires_grad_()
+            results = []
+            for x, w, b, scale in (laid, plain):
+                normed = F.layer_norm(x, (6,), scale)
+                out = F.linear(F.rms_norm(normed, (6,), scale), w, b)
+                out.square().sum().backward()
+                results.append((normed, out))
+            if way != Shard(2):
+                assert [t.placements for t in results[0]] == [(way,)] * 2
+            np.testing.assert_allclose(whole(results[0][1]).tolist(), results[1][1].tolist())
+            for got, want in zip(laid, plain, strict=True):
+                np.testing.assert_allclose(whole(got.grad).tolist(), want.grad.tolist(), atol=1e-9)
+
+    ranks((2,), run)
+
+
+def test_terms_whose_mean_is_meant() -> None:
+    def run(mesh: Any, rank: int) -> None:
+        term = flambeau.full((2,), rank + 1.0).requires_grad_()
+        found = DTensor.from_local(term, mesh, [Partial("avg")])
+        assert found.full_tensor().tolist() == [1.5, 1.5]
+        found.full_tensor().sum().backward()
+        assert term.grad.tolist() == [0.5, 0.5]
+        with pytest.raises(NotImplementedError, match=r"Partial.max.: terms are added up"):
+            DTensor.from_local(term.detach(), mesh, [Partial("max")])
+        assert [str(p) for p in (Shard(1), Replicate(), Partial())] == ["S(1)", "R", "P(sum)"]
+
+    ranks((2,), run)

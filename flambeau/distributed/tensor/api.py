@@ -227,11 +227,16 @@ class DTensor(Tensor):
         """The tensor of which this rank has `local_tensor`; differentiable.
 
         Args:
-            placements: Replicate() along every axis by default.
+            placements: Replicate() along every axis by default; what is Partial("avg") becomes
+                Partial() of as much smaller terms.
             run_check: give what is replicated the values of the first rank.
             shape: of the whole, where parts are not all of one size.
         """
         mesh = _mesh(device_mesh)
+        for axis, p in enumerate(placements or ()):
+            if p == Partial("avg"):  # terms whose mean is meant are terms of a sum
+                local_tensor = local_tensor / mesh.size(axis)
+                placements = [Partial() if q == p else q for q in placements or ()]
         types = normal(placements, mesh, local_tensor.dim())
         whole = list(local_tensor.shape)
         for axis, t in enumerate(types):

@@ -19,6 +19,7 @@ A call with operations that have no such form (library calls, scatters) is done 
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -33,7 +34,7 @@ from flambeau.distributed.types import I, P, R, S, Type, linear_groups
 from flambeau.ir.graph import INPUT, PICK, Node
 from flambeau.ir.recorded import Recorded
 from flambeau.ops.rows import ROWS
-from flambeau.ops.table import expand_composite, specs_of
+from flambeau.ops.table import HOLE, expand_composite, specs_of
 from flambeau.tape import modes
 from flambeau.tensor import Tensor, make, over
 
@@ -143,8 +144,11 @@ class Partition:
                 raise NoForm(node.op.name)
             return found[node.attrs[0]]
         if node.op.kind == "composite":
-            if node.op.name in _WHOLE and _WHOLE[node.op.name](node):
+            departs = node.op.departs
+            if departs(node) if callable(departs) else departs:
                 raise NoForm(node.op.name)
+            if node.op.batch == "rows" and (found := self._by_rows(node)) is not None:
+                return found
             parts = (
                 node.op.expand(node) if isinstance(node.op, Recorded) else expand_composite(node)
             )
@@ -163,6 +167,48 @@ class Partition:
         layout = Layout(self.mesh, tuple(types), node.shape)
         function = local_form(node, [s.layout for s in sources], layout)
         return self.step(function, sources, layout)
+
+    def _by_rows(self, node: Node) -> Any:
+        """A composite whose first source is any number of rows (`Op.batch`), on this rank's rows;
+        None where what is split is not rows, or another source is split."""
+        first, *others = (self.made[s] for s in node.src)
+        types, shape = first.layout.types, first.layout.shape
+        specs = specs_of(node)
+        results = ((node.shape, node.dtype),) if specs is None else specs
+        dims = {t.dim for t in types if t.dim is not None}
+        if not dims or P in types or any(t != I for s in others for t in s.layout.types):
+            return None
+        for d in dims:
+            if (
+                d == len(shape) - 1
+                or shape[d] < 2
+                or any(s[d : d + 1] != shape[d : d + 1] for s, _ in results)
+            ):
+                return None
+        for axis, t in enumerate(types):
+            if t != I:
+                others = [self._replicated(s, axis) for s in others]
+        call, holes = node.op.call, node.attrs if specs is None else node.attrs[:-1]
+        assert call is not None
+
+        def on_rows(*parts: Tensor) -> Any:
+            given = iter(parts)
+            return call(*(next(given) if a == HOLE else a for a in holes))
+
+        whole = self.step(on_rows, [first, *others], first.layout)
+        layouts = [Layout(self.mesh, types, s) for s, _ in results]
+        if specs is None:
+            return replace(whole, layout=layouts[0])
+        return tuple(
+            self.step(operator.itemgetter(k), [whole], layout) for k, layout in enumerate(layouts)
+        )
+
+    def _replicated(self, part: Part, axis: int) -> Part:
+        """What is whole along an axis, for work that differs from rank to rank."""
+        if not part.tracked:
+            return part
+        move = Move("convert", self.mesh.get_group(axis), "Invariant", "Replicated")
+        return self.step(move.apply, [part], part.layout)
 
     def _constant(self, node: Node) -> Part:
         """What every rank has: numbers, patterns, random bits of one stream."""
@@ -185,10 +231,7 @@ class Partition:
             have, t = types[k], want[k]
             if have != t:
                 part = self.to(part, part.layout.along(axis, I if t == R else t).types)
-            if t == R and part.tracked:  # whole, for work that differs
-                move = Move("convert", self.mesh.get_group(axis), "Invariant", "Replicated")
-                part = self.step(move.apply, [part], part.layout)
-            made.append(part)
+            made.append(self._replicated(part, axis) if t == R else part)
         return made, found
 
     def _fitting(
@@ -261,12 +304,6 @@ def _made(node: Node) -> Tensor:
     if node.buffer is not None:
         return over(record.Cell(node, cpu), node.shape, node.dtype)
     return make(Node(node.op, node.src, node.attrs, node.shape, node.dtype))
-
-
-#: Rows whose derivative is not that of their body -> for which calls.
-_WHOLE: dict[str, Callable[[Node], bool]] = {
-    "_embedding": lambda node: node.attrs[-1] >= 0,  # a row without gradient
-}
 
 
 def elementwise_only(roots: list[Node]) -> bool:

@@ -41,6 +41,9 @@ class Shard(Placement):
     def __repr__(self) -> str:
         return f"Shard(dim={self.dim})"
 
+    def __str__(self) -> str:
+        return f"S({self.dim})"
+
 
 @dataclass(frozen=True)
 class Replicate(Placement):
@@ -49,19 +52,25 @@ class Replicate(Placement):
     def __repr__(self) -> str:
         return "Replicate()"
 
+    def __str__(self) -> str:
+        return "R"
+
 
 @dataclass(frozen=True)
 class Partial(Placement):
     """Every rank has a term.
 
     Attributes:
-        reduce_op: "sum", or "avg" for terms whose mean is meant.
+        reduce_op: "sum"; "avg" for terms whose mean is meant, which `DTensor.from_local` takes.
     """
 
     reduce_op: str = "sum"
 
     def __repr__(self) -> str:
         return f"Partial({self.reduce_op})"
+
+    def __str__(self) -> str:
+        return f"P({self.reduce_op})"
 
 
 def type_of(placement: Placement) -> Type:
@@ -136,6 +145,7 @@ def normal(placements: Sequence[Placement] | None, mesh: Any, ndim: int) -> tupl
 
     Raises:
         ValueError: there is not one for each axis of the mesh, or no such dimension.
+        NotImplementedError: Partial of another reduction than the sum.
     """
     given = [Replicate()] * mesh.ndim if placements is None else list(placements)
     if len(given) != mesh.ndim:
@@ -149,6 +159,8 @@ def normal(placements: Sequence[Placement] | None, mesh: Any, ndim: int) -> tupl
             if not -ndim <= p.dim < ndim:
                 raise ValueError(f"{p} of a tensor with {ndim} dimensions")
             found.append(S(p.dim % ndim))
+        elif isinstance(p, Partial) and p.reduce_op != "sum":
+            raise NotImplementedError(f"{p!r}: terms are added up, by Partial('sum')")
         else:
             found.append(type_of(p))
     return tuple(found)
