@@ -127,7 +127,7 @@ def gradcheck(
                 "none of them have requires_grad=True."
             )
         for k in checked:
-            if given[k].dtype is not dtypes.float64:
+            if given[k].dtype not in (dtypes.float64, dtypes.complex128):
                 warnings.warn(
                     f"Input #{k} requires gradient and is not a double precision floating"
                     " point. This check will likely fail if all the inputs are not of "

@@ -222,8 +222,25 @@ def cummin(input: Tensor, dim: int) -> Any:
 @composite(out="exact")
 def logcumsumexp(input: Tensor, dim: int) -> Tensor:
     """log(cumsum(exp(input))) along a dimension, without overflow."""
+    if input.dtype.is_complex:
+        return _along(input, dim, _complex_logsumexp)
     _need_floats(input)
     return _along(input, dim, scan_logsumexp)
+
+
+def _complex_logsumexp(input: Tensor, dim: int, reverse: bool) -> Tensor:
+    """As `scan_logsumexp` of complex numbers: both parts of the sums are sums of real numbers,
+    weighted by exponentials relative to the largest so far, which no derivative depends on."""
+    inner, turn = input.real, input.imag
+    largest = inner.detach()
+    most = gather(largest, dim, scan_argmax(largest, dim, reverse))
+    most = select_where(most.abs() < np.inf, most, 0.0)
+    sums = [
+        weighted_scan(part, inner, -most, dim, reverse)
+        for part in (NAMES["cos"](turn), NAMES["sin"](turn))
+    ]
+    total = NAMES["log"](NAMES["complex"](*sums))
+    return NAMES["complex"](total.real + most, total.imag)
 
 
 @composite(out="exact")

@@ -110,3 +110,15 @@ def test_empty_and_scalar() -> None:
     assert (flambeau.zeros(0, 3, dtype=flambeau.complex64) * 2j).shape == (0, 3)
     assert (flambeau.tensor(2j) * flambeau.tensor(3.0)).item() == 6j
     assert str(flambeau.tensor([1 + 2j, 0.5])) == "tensor([1.0000+2.j, 0.5000+0.j])"
+
+
+@pytest.mark.parametrize(("shape", "dim"), [((5,), 0), ((3, 4), 1), ((2, 9, 3), -2), ((), 0)])
+def test_running_log_sum_exps(shape: tuple[int, ...], dim: int, rng: np.random.Generator) -> None:
+    x = rng.normal(size=shape) + 1j * rng.normal(size=shape)
+    t = flambeau.tensor(x, requires_grad=True)
+    found = flambeau.logcumsumexp(t, dim)
+    sums = np.cumsum(np.exp(x), dim) if shape else np.exp(x)
+    np.testing.assert_allclose(np.exp(found.detach().numpy()), sums, rtol=1e-12)
+    large = flambeau.logcumsumexp(t.detach() + 800, dim)  # exp(800) is infinite
+    np.testing.assert_allclose(large.numpy() - 800, found.detach().numpy(), atol=1e-9)
+    assert flambeau.autograd.gradcheck(lambda v: flambeau.logcumsumexp(v, dim), (t,))
