@@ -235,8 +235,7 @@ def record_elementwise(op: Op, args: tuple[Any, ...]) -> Any:
             if dtype is None:
                 simple = False
             elif kind is float or kind is Constant:
-                if dtype.category != 2:
-                    simple = False
+                simple = simple and dtype.category == 2
             elif kind is int:
                 if dtype.category == 2:
                     a = float(a)
