@@ -209,11 +209,19 @@ def _specs(mod: Module, args: Any, named: dict[str, Any], given: Any) -> dict[An
                 f"dynamic_shapes names {sorted(unknown)}, but the inputs are "
                 f"{list(bound.arguments)}"
             )
-        by_name = {name: given.get(name) for name in bound.arguments}
-        tree: Any = (
-            tuple(by_name[name] for name in list(bound.arguments)[: len(args)]),
-            {name: by_name.get(name) for name in named},
-        )
+        kinds = bound.signature.parameters
+        ordered: list[Any] = []
+        by_name: dict[str, Any] = {}
+        for name, value in bound.arguments.items():
+            spec = given.get(name)
+            if kinds[name].kind is inspect.Parameter.VAR_POSITIONAL:
+                ordered += spec or [None] * len(value)
+            elif kinds[name].kind is inspect.Parameter.VAR_KEYWORD:
+                by_name.update(spec or {})
+            else:
+                ordered.append(spec)
+                by_name[name] = spec
+        tree: Any = (tuple(ordered[: len(args)]), {name: by_name.get(name) for name in named})
     else:
         if len(given) != len(args) + len(named):
             raise ExportError(

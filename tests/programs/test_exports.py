@@ -1,0 +1,50 @@
+"""Other people's models, exported with open sizes: saved and loaded, and as ONNX in onnxruntime."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.cli.program import ROOT, environment
+from tests.cli.program import flambeau as run_flambeau
+from tests.parity.both import words
+from tests.programs.packages import installed
+from tests.programs.test_programs import CHOICE, FOLDER
+
+#: Models of which `some` takes the first group.
+MODELS = (
+    ("llama", "bert"),
+    ("gpt2", "t5", "vit", "whisper"),
+    ("mixtral", "qwen", "gemma"),
+    ("resnet18", "vit_b_16"),
+)
+FAR = 1e-5
+"""Relative to the largest result."""
+
+pytestmark = [pytest.mark.slow]
+
+
+@pytest.mark.parametrize("names", MODELS if CHOICE == "all" else MODELS[:1], ids=" ".join)
+def test_models_are_the_same_when_exported(names: tuple[str, ...], tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    if CHOICE == "none":
+        pytest.skip("FLAMBEAU_TEST_PROGRAMS=none")
+    found = [str(ROOT)]
+    for which in ("main", "vision"):
+        where, reason = installed(which)
+        if where is None:
+            pytest.skip(reason)
+        found.append(str(where))
+    quiet = {"HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(found)}
+    done = run_flambeau(
+        *("run", str(FOLDER / "exported_models.py"), *names),
+        cwd=tmp_path,
+        env={**environment(), **quiet},
+    )
+    assert done.returncode == 0, done.stderr
+    lines = words(done.stdout)
+    assert [line[0] for line in lines] == [name for name in names for _ in range(2)]
+    for name, batch, time, *differences in lines:
+        assert all(float(d) < FAR for d in differences), (name, batch, time)
