@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import flambeau
+from flambeau.dtype import float32
 from flambeau.ir.body import body_of
+from flambeau.ops.creation import zeros
 from flambeau.ops.rows import ROWS
 from flambeau.ops.samples.arithmetic import Samples
 
@@ -29,14 +30,14 @@ def _cond(r: Any) -> list[Any]:
         ends = [x._node(), y._node()]
         yes, _ = body_of([(x * y)._node(), x._node()], ends, ends[0].order)
         no, _ = body_of([(x - 1)._node(), (y * 2)._node()], ends, ends[0].order)
-        found.append((yes, no, r(3, 3, dtype=flambeau.float32)[at].max() > 0, r(*shape), r(*shape)))
+        found.append((yes, no, r(3, 3, dtype=float32)[at].max() > 0, r(*shape), r(*shape)))
     return found
 
 
 def _while(r: Any) -> list[Any]:
     found = []
     for shape, most in (((2, 4), 5.0), ((), 0.5), ((3,), -1.0)):
-        x, y, steps = r(*shape), r(*shape), flambeau.zeros(())
+        x, y, steps = r(*shape), r(*shape), zeros(())
         ends = [x._node(), steps._node(), y._node()]
         new, more = x * 0.5 + y, steps + 1
         roots = [(more < most)._node(), new._node(), more._node()]

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import flambeau
+from flambeau.dtype import float32, int8, int32
 from flambeau.ops.rows import ROWS
 from flambeau.ops.samples.arithmetic import Samples
 
 
 def _scale(r: Any, *shape: int) -> Any:
-    return r(*shape, dtype=flambeau.float32, low=0.05, high=0.4).detach()
+    return r(*shape, dtype=float32, low=0.05, high=0.4).detach()
 
 
 def _zero(r: Any, *shape: int) -> Any:
-    return r(*shape, dtype=flambeau.int32, low=-3, high=4)
+    return r(*shape, dtype=int32, low=-3, high=4)
 
 
 def _linear(r: Any) -> list[Any]:
@@ -23,7 +23,7 @@ def _linear(r: Any) -> list[Any]:
     )  # fmt: skip
     found: list[Any] = []
     for shape, n in sizes:
-        weight = r(n, shape[-1], dtype=flambeau.int8, low=-127, high=128)
+        weight = r(n, shape[-1], dtype=int8, low=-127, high=128)
         found.append((r(*shape), weight, _scale(r, n), r(n) if n > 1 else None))
     return found
 
