@@ -36,7 +36,7 @@ class Loss(nn.Module):
 
 
 def train(rank: int, accumulate: int = 1, **options: Any) -> tuple[list[float], dict[str, Any]]:
-    """20 steps on this rank's share of the batches."""
+    """Some steps on this rank's share of the batches."""
     ranks = get_world_size()
     net = training.model()
     if rank:

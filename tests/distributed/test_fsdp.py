@@ -44,7 +44,7 @@ def sharded(**options: Any) -> Any:
 
 
 def train(rank: int, net: Any = None, accumulate: int = 1) -> tuple[list[float], dict[str, Any]]:
-    """20 steps on this rank's share of the batches."""
+    """Some steps on this rank's share of the batches."""
     ranks = get_world_size()
     net = sharded() if net is None else net
     optimizer = training.optimizer_of(net.parameters())

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(120)
 
 
 def train(rank: int) -> tuple[list[float], dict[str, Any]]:
-    """20 steps on this rank's share of the batches, with a schedule that changes nothing."""
+    """Some steps on this rank's share of the batches, with a schedule that changes nothing."""
     net = training.model()
     ddp = DistributedDataParallel(Loss(net))
     optimizer = ZeroRedundancyOptimizer(ddp.parameters(), optim.AdamW, lr=1.0, weight_decay=0.1)

@@ -12,7 +12,7 @@ from flambeau import Tensor, optim
 from flambeau.commands.gpt import GPT, GPTConfig
 from flambeau.distributed.groups import spawn_local
 
-STEPS, BATCH, LENGTH, WORDS = 20, 8, 8, 13
+STEPS, BATCH, LENGTH, WORDS = 8, 8, 8, 13
 
 
 def model() -> GPT:
