@@ -158,6 +158,7 @@ def test_plain_tensors_are_whole_ones_where_that_is_said() -> None:
                 x * plain
         y = distribute_tensor(flambeau.ones(4), mesh, [Replicate()])
         with implicit_replication():
-            assert (y + plain).placements == (Replicate(),)
+            mixed: Any = y + plain
+            assert mixed.placements == (Replicate(),)
 
     spawn_local(2, program)
