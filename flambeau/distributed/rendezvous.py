@@ -24,6 +24,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from flambeau.distributed import segments
 from flambeau.distributed.heartbeat import Heartbeat
 from flambeau.distributed.supervisor import Limits, Watch
 from flambeau.distributed.transport.base import DistError, Transport
@@ -126,6 +127,7 @@ def main() -> None:
     except OSError as error:
         print(error, flush=True)
         sys.exit(1)
+    begun = time.time()
     watch = Watch(int(size), Limits(), host)
     manager = Manager(int(size), int(local), watch.address)
     print(_LISTENING, flush=True)
@@ -144,6 +146,7 @@ def main() -> None:
         sys.stderr.write(watch.failure.report("flambeau"))
         watch.order_end()
         manager.ended.wait(_END_SECONDS)  # who is in MPI ends when this process does
+        segments.unlink_left(begun)
 
 
 def _be_watched(rank: int, connection: socket.socket) -> None:
