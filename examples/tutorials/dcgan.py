@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from start import Noise, set_weights
 from torch import nn, optim
 
 
@@ -48,9 +47,8 @@ def rings(count):
 
 
 def main():
-    net_g, net_d, noise = Generator(), Discriminator(), Noise(0)
-    set_weights(net_g, 2.0)
-    set_weights(net_d, 2.0)
+    torch.manual_seed(0)
+    net_g, net_d = Generator(), Discriminator()
     criterion = nn.BCELoss()
     optimizer_d = optim.Adam(net_d.parameters(), lr=2e-3, betas=(0.5, 0.999))
     optimizer_g = optim.Adam(net_g.parameters(), lr=2e-3, betas=(0.5, 0.999))
@@ -59,7 +57,7 @@ def main():
         label = torch.full((16,), 1.0)
         err_real = criterion(net_d(real), label)
         err_real.backward()
-        fake = net_g(noise(16, 8, 1, 1))
+        fake = net_g(torch.randn(16, 8, 1, 1))
         label.fill_(0.0)
         err_fake = criterion(net_d(fake.detach()), label)
         err_fake.backward()

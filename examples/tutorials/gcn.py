@@ -3,7 +3,6 @@
 import numpy as np
 import torch
 import torch.nn.functional as F
-from start import set_weights
 from torch import nn
 
 
@@ -46,11 +45,11 @@ def graph(nodes=60):
 
 
 def main():
+    torch.manual_seed(0)
     x, edges, norm, labels = graph()
     seen = torch.zeros(len(x), dtype=torch.bool)
     seen[:15] = True
     model = GCN()
-    set_weights(model, 2.0)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.05, weight_decay=5e-4)
     for epoch in range(12):
         model.train()

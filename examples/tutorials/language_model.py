@@ -3,7 +3,6 @@
 import math
 
 import torch
-from start import set_weights
 from torch import nn
 
 TEXT = """the old lamp gives the old room a warm light and the warm light makes the room feel old
@@ -40,7 +39,7 @@ class TransformerModel(nn.Module):
         super().__init__()
         self.embed = nn.Embedding(ntoken, d_model)
         self.pos = PositionalEncoding(d_model)
-        layer = nn.TransformerEncoderLayer(d_model, 4, 64, dropout=0.0)
+        layer = nn.TransformerEncoderLayer(d_model, 4, 64, dropout=0.1)
         self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
         self.decoder = nn.Linear(d_model, ntoken)
         self.d_model = d_model
@@ -57,10 +56,10 @@ def batchify(data, bsz):
 
 
 def main():
+    torch.manual_seed(0)
     words = Dictionary()
     ids = torch.tensor([words.add_word(w) for w in TEXT.split() * 6])
     model = TransformerModel(len(words.idx2word))
-    set_weights(model)
     data, criterion, lr = batchify(ids, 4), nn.NLLLoss(), 0.5
     for start in range(0, data.size(0) - 1, 8):
         seq_len = min(8, len(data) - 1 - start)

@@ -5,7 +5,6 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
-from start import set_weights
 from torch import nn, optim
 
 
@@ -39,10 +38,10 @@ def images(count):
 
 
 def main():
+    torch.manual_seed(0)
     model, criterion = Net(upscale=2), nn.MSELoss()
     weight = model.conv2.weight.detach().flatten(1)
     print("orthogonal", torch.allclose(weight @ weight.t(), 2 * torch.eye(8), atol=1e-4))
-    set_weights(model)
     optimizer = optim.Adam(model.parameters(), lr=5e-3)
     targets = images(64)
     inputs = F.interpolate(targets, scale_factor=0.5, mode="bilinear", align_corners=False)

@@ -133,7 +133,9 @@ def test_the_seed_decides_every_draw() -> None:
 
 
 @pytest.mark.parametrize("stream", ["threefry", "torch"])
-@pytest.mark.parametrize("dtype", ["int64", "int32", "int16", "int8", "uint8", "float64", "float16"])
+@pytest.mark.parametrize(
+    "dtype", ["int64", "int32", "int16", "int8", "uint8", "float64", "float16"]
+)
 def test_integers_of_all_a_dtype_holds(dtype: str, stream: str) -> None:
     was = flambeau.random.get_stream()
     flambeau.random.set_stream(stream)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import pytest
 
 import flambeau
 from flambeau.random import get_stream, set_stream
+from tests.parity.both import not_intel
 
 torch = pytest.importorskip("torch")
 
@@ -21,6 +22,11 @@ def same_stream() -> Iterator[None]:
     set_stream("torch")
     yield
     set_stream(was)
+
+
+def cases(names: Iterable[str], *by_library: str) -> list[Any]:
+    """Parameters of a test, of which some are drawn by a library on some processors."""
+    return [pytest.param(n, marks=[not_intel] * (n in by_library)) for n in names]
 
 
 FLOATS = ("float32", "float64", "float16", "bfloat16")
@@ -69,7 +75,7 @@ def both(draw: Callable[[Any], Any], seed: int = 1234) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("name", cases(EXACT, "bernoulli_", "dropout"))
 def test_bits_are_torchs(name: str, dtype: str) -> None:
     for shape in SHAPES:
         found, known = both(lambda t, s=shape: EXACT[name](t, s, getattr(t, dtype)))
@@ -77,7 +83,7 @@ def test_bits_are_torchs(name: str, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", INTEGERS)
-@pytest.mark.parametrize("name", INTEGRAL)
+@pytest.mark.parametrize("name", cases(INTEGRAL, "bernoulli_"))
 def test_integers_are_torchs(name: str, dtype: str) -> None:
     for shape in SHAPES:
         found, known = both(lambda t, s=shape: INTEGRAL[name](t, s, getattr(t, dtype)))
@@ -85,7 +91,7 @@ def test_integers_are_torchs(name: str, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("name", CLOSE)
+@pytest.mark.parametrize("name", cases(CLOSE, "exponential_"))
 def test_values_are_torchs(name: str, dtype: str) -> None:
     for shape in SHAPES:
         found, known = both(lambda t, s=shape: CLOSE[name](t, s, getattr(t, dtype)))
@@ -107,6 +113,7 @@ def test_permutations_are_torchs(n: int) -> None:
     assert found == known
 
 
+@not_intel
 @pytest.mark.parametrize(("count", "again"), [(1, True), (1, False), (3, False), (7, True)])
 @pytest.mark.parametrize("rows", [(), (3,)])
 def test_choices_are_torchs(count: int, again: bool, rows: tuple[int, ...]) -> None:
@@ -221,12 +228,13 @@ DISTRIBUTIONS: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", DISTRIBUTIONS)
+@pytest.mark.parametrize("name", cases(DISTRIBUTIONS, "Bernoulli", "Exponential"))
 def test_distributions_draw_torchs_values(name: str) -> None:
     found, known = both(lambda t: DISTRIBUTIONS[name](t.distributions, t))
     np.testing.assert_allclose(found, known, rtol=1e-4, atol=1e-6)
 
 
+@not_intel
 @pytest.mark.parametrize("weights", [False, True])
 def test_attention_drops_what_torch_drops(weights: bool) -> None:
     def draw(t: Any) -> Any:
@@ -240,6 +248,7 @@ def test_attention_drops_what_torch_drops(weights: bool) -> None:
     np.testing.assert_allclose(found, known, rtol=1e-4, atol=1e-5)
 
 
+@not_intel
 def test_a_training_run_is_torchs() -> None:
     def losses(t: Any) -> Any:
         nn, data = t.nn, t.utils.data
@@ -261,6 +270,7 @@ def test_a_training_run_is_torchs() -> None:
     np.testing.assert_allclose(found, known, rtol=1e-4)
 
 
+@not_intel
 @pytest.mark.parametrize(
     "name", ["dropout", "dropout2d", "alpha_dropout", "feature_alpha_dropout", "gumbel_softmax"]
 )
