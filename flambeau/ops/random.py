@@ -285,9 +285,16 @@ def by_memory(t: Tensor, draw: Callable[[tuple[int, ...]], Tensor]) -> Tensor:
 
 #: How many integers `random_` draws from: those that the dtype holds exactly, none below 0.
 _ALL = {
-    "bool": 2, "uint8": 1 << 8, "int8": 1 << 7, "int16": 1 << 15, "int32": 1 << 31,
-    "int64": 1 << 63, "float16": (1 << 11) + 1, "bfloat16": (1 << 8) + 1,
-    "float32": (1 << 24) + 1, "float64": (1 << 53) + 1,
+    "bool": 2,
+    "uint8": 1 << 8,
+    "int8": 1 << 7,
+    "int16": 1 << 15,
+    "int32": 1 << 31,
+    "int64": 1 << 63,
+    "float16": (1 << 11) + 1,
+    "bfloat16": (1 << 8) + 1,
+    "float32": (1 << 24) + 1,
+    "float64": (1 << 53) + 1,
 }
 
 _fills: dict[str, Any] = {"uniform_": _uniform_, "normal_": _normal_, "random_": _random_}

@@ -20,7 +20,7 @@ def _vendor() -> str:
     return cpuinfo.read_text() if cpuinfo.exists() else platform.processor()
 
 
-#: For what PyTorch draws by Intel's library on Intel's processors: other elements are dropped there.
+#: For what PyTorch draws by Intel's library on Intel's processors, where it drops other elements.
 not_intel = pytest.mark.skipif("Intel" in _vendor(), reason="other random numbers on Intel")
 
 
