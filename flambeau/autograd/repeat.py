@@ -252,9 +252,10 @@ def run(task: _Task, edges: Sequence[tuple[GradFn, int]], grads: Sequence[Tensor
     elif key[1] in _met:
         del _met[key[1]]
         task.arrived = []
-        first = placeholder((), float32, "").order
+        first, flushes = placeholder((), float32, "").order, record.counters.flushes
         task.run(edges, grads)
-        known = _may_repeat(form, task.arrived, first)
+        read = record.counters.flushes != flushes  # a rule may have asked what a value is
+        known = not read and _may_repeat(form, task.arrived, first)
         _recipes[key[0]] = _Recipe(form, task.arrived) if known else None
         if len(_recipes) > _MAX_RECIPES:
             _recipes.popitem(last=False)
