@@ -117,7 +117,7 @@ def main():
             with torch.no_grad():
                 for p, q in zip(average.parameters(), model.parameters()):
                     p.lerp_(q, 0.1)
-        print("loss", epoch, loss.item(), norm.item(), schedule.get_last_lr()[0])
+        print("loss", epoch, norm.item(), schedule.get_last_lr()[0], loss.item())
     images = sample(average, betas, 4)
     print("samples", images.mean().item(), images.std().item())
 
