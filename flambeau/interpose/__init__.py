@@ -175,7 +175,8 @@ def raise_from_import(name: str) -> None:
 
 def _tensor_getattr(tensor: Any, name: str) -> Any:
     """Called for a tensor's attribute that was not found: says so with torch's name."""
-    if name in dir(type(tensor)):  # a property that failed by itself: its own error is the answer
+    if any(name in vars(kind) for kind in type(tensor).__mro__):
+        # a property that failed by itself: its own error is the answer
         return object.__getattribute__(tensor, name)
     raise AttributeError(_missing(f"torch.Tensor.{name}"), name=name, obj=tensor)
 
