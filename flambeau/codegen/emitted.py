@@ -210,7 +210,8 @@ def kernel_of(
         else:
             stored = structure.packed(emit_region(region, free, vector_bytes, inner))
             if version:
-                objects.put(key, zlib.compress(marshal.dumps(stored), 1))
+                # version 2 has no references, which follow from who else holds a value
+                objects.put(key, zlib.compress(marshal.dumps(stored, 2), 1))
         if len(_kept) >= MAX_KEPT:
             _kept.clear()
         _kept[key] = stored

@@ -72,7 +72,7 @@ def _range(name: str, quant_min: int, quant_max: int) -> None:
         )
 
 
-@composite(method=False)
+@composite(method=False, autocast="float32")
 def fake_quantize_per_tensor_affine(
     input: Tensor, scale: Any, zero_point: Any, quant_min: int, quant_max: int
 ) -> Tensor:
@@ -178,10 +178,11 @@ def _dynamic_linear(input: Tensor, weight: Tensor, scale: Tensor, bias: Tensor |
         )
     shape = (*input._shape[:-1], weight._shape[0])
     x = widen(input).reshape(-1, input._shape[-1])
-    if x.dtype is float64:
+    kind = x.dtype  # of what follows the product of integers
+    if kind is float64:
         x = cast(x, float32)
     if not input.numel():
-        y = NAMES["zeros"](shape, dtype=float32, device=input.device)
+        y = NAMES["zeros"](shape, dtype=kind, device=input.device)
     else:
         low, high = x.amin().clamp(max=0.0), x.amax().clamp(min=0.0)
         width = high - low
@@ -191,7 +192,7 @@ def _dynamic_linear(input: Tensor, weight: Tensor, scale: Tensor, bias: Tensor |
         sums = _int_mm(to_dtype(q, int8), weight.T)
         # of the products with what 0 is: (q - zero) W = q W - zero * (sums of the rows of W)
         offset = to_dtype(zero - 128.0, int32) * to_dtype(weight, int32).sum(1, dtype=int32)
-        y = to_dtype(sums - offset, float32) * (step * scale)
+        y = to_dtype(sums - offset, kind) * (cast(step, kind) * scale)
         y = y.reshape(shape)
     return cast(y if bias is None else y + bias, input.dtype)
 

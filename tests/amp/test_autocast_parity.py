@@ -27,8 +27,8 @@ _LOWER = {
 }
 #: Rows whose dtype follows from how torch happens to write them: the mean over channels of a
 #: bfloat16 input is `avg_pool3d` there, and float32 therefore; the last step of an inverse is a
-#: product, and bfloat16 therefore.
-_OPEN = {"local_response_norm", "linalg_pinv", "pinverse"}
+#: product, and bfloat16 therefore; with a tensor as its scale a rounding is not on torch's list.
+_OPEN = {"local_response_norm", "linalg_pinv", "pinverse", "fake_quantize_per_tensor_affine"}
 #: Families that autocast leaves as they are in torch, where they refuse 16-bit numbers; here they
 #: are computed in float32.
 _NARROW_REFUSED = ("linalg", "elimination", "fourier")
