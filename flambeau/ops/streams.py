@@ -104,14 +104,18 @@ class _Twister:
         self._states: OrderedDict[tuple[int, int], Any] = OrderedDict()
         self._lock = threading.Lock()
         self._source = np.random.RandomState(0)
+        self._at: tuple[int, int] | None = None  # the seed and the place where `_source` is
 
     def words(self, seed: int, first: int, count: int) -> Any:
         """uint32 words at places first, first + 1, .. of the stream of a seed."""
         seed &= 0xFFFFFFFF  # all of a seed that it takes
         with self._lock:
-            self._go_to(seed, first)
+            if self._at != (seed, first):
+                self._at = None
+                self._go_to(seed, first)
             found = self._next(count)
             self._keep(seed, first + count)
+            self._at = seed, first + count
         return found
 
     def _go_to(self, seed: int, place: int) -> None:

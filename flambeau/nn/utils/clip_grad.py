@@ -68,7 +68,9 @@ def get_total_norm(
     dtype = functools.reduce(flambeau.promote_types, [t.dtype for t in tensors])
     meshes: dict[Any, list[Any]] = {}
     for t in tensors:
-        meshes.setdefault(getattr(t, "device_mesh", None), []).append(t)
+        # asked of the type: asking a tensor for what it has not is slow where torch is answered for
+        mesh = t.device_mesh if hasattr(type(t), "device_mesh") else None
+        meshes.setdefault(mesh, []).append(t)
     with flambeau.no_grad():
         totals = [_joined(members, norm_type) for members in meshes.values()]
         if len(totals) > 1:

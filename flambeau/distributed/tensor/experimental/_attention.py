@@ -21,6 +21,7 @@ from flambeau.distributed.context_parallel import (
 )
 from flambeau.distributed.mesh import DeviceMesh
 from flambeau.nn import functional as F
+from flambeau.nn.attention.variants import causal
 from flambeau.overriding import TorchFunctionMode
 
 
@@ -60,10 +61,6 @@ def set_rotate_method(rotate_method: str) -> None:
             f"Context Parallel does not support using {rotate_method} for kv shards rotation"
         )
     _cp_options.rotate_method = rotate_method
-
-
-def _causal(b: Any, h: Any, query: Any, key: Any) -> Any:
-    return query >= key
 
 
 class _Attending(TorchFunctionMode):
@@ -123,7 +120,7 @@ class _Attending(TorchFunctionMode):
             key,
             value,
             None,
-            _causal if is_causal else None,
+            causal().mask if is_causal else None,
             scale,
             enable_gqa,
             group=self.group,
