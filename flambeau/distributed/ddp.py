@@ -30,6 +30,7 @@ from flambeau import pytree
 from flambeau.distributed.collectives import Future
 from flambeau.distributed.groups import group_of
 from flambeau.distributed.join import Join, Joinable, JoinHook
+from flambeau.distributed.precision import cast
 from flambeau.distributed.tensor.api import DTensor
 from flambeau.nn.module import Module
 from flambeau.nn.utils.stateless import functional_call
@@ -84,20 +85,13 @@ class _MixedPrecision:
         given = {name: cast(p, self.param_dtype) for name, p in module.named_parameters()}
         buffers = dict(module.named_buffers())
         given.update((name, cast(b, self.buffer_dtype)) for name, b in buffers.items())
-        inputs, kwargs = pytree.tree_map(lambda x: cast(x, self.param_dtype), (inputs, kwargs))
+        inputs, kwargs = cast((inputs, kwargs), self.param_dtype)
         found = functional_call(module, given, inputs, kwargs)
         with flambeau.no_grad():
             for name, buffer in buffers.items():
                 if given[name] is not buffer:
                     buffer.copy_(given[name])
         return found
-
-
-def cast(value: Any, dtype: Any) -> Any:
-    """A floating-point tensor in another dtype, and anything else, as it is."""
-    if dtype is None or not isinstance(value, Tensor) or not value.is_floating_point():
-        return value
-    return value.to(dtype)
 
 
 class GradBucket:

@@ -32,11 +32,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import flambeau
-from flambeau import pytree
 from flambeau.distributed import functional
 from flambeau.distributed.groups import default_group, group_of
 from flambeau.distributed.mesh import DeviceMesh, init_device_mesh
 from flambeau.distributed.moves import part_sizes
+from flambeau.distributed.precision import cast
 from flambeau.distributed.tensor.api import DTensor
 from flambeau.distributed.tensor.placement import Placement, Replicate, Shard
 from flambeau.nn.module import Module
@@ -211,9 +211,7 @@ class Shards:
         """Start gathering every parameter."""
         found = []
         for k, p in enumerate(self.shards()):
-            part = p.to_local()  # type: ignore[attr-defined]
-            if self.policy.param_dtype is not None and part.is_floating_point():
-                part = part.to(self.policy.param_dtype)
+            part = cast(p.to_local(), self.policy.param_dtype)  # type: ignore[attr-defined]
             whole = self.cuts[k].gathered(part, self.shard)
             if self.reshard:
                 _gathered[whole._cell] = self, k
@@ -390,17 +388,6 @@ def _unpack(kept: Any) -> Tensor:
     return kept
 
 
-def _cast(values: Any, dtype: Any) -> Any:
-    """Floating-point tensors in another dtype, all else as it is."""
-
-    def one(value: Any) -> Any:
-        if isinstance(value, Tensor) and value.is_floating_point():
-            return value.to(dtype)
-        return value
-
-    return pytree.tree_map(one, values)
-
-
 class FSDPModule:
     """What a module can do besides once `fully_shard` cut its parameters."""
 
@@ -411,11 +398,11 @@ class FSDPModule:
 
     def _with_whole(self, fn: Any, args: Any, kwargs: Any) -> Any:
         policy = self._shards.policy
-        if policy.param_dtype is not None and policy.cast_forward_inputs:
-            args, kwargs = _cast((args, kwargs), policy.param_dtype)
+        if policy.cast_forward_inputs:
+            args, kwargs = cast((args, kwargs), policy.param_dtype)
         with self._shards.whole():
             found = fn(*args, **kwargs)
-        return found if policy.output_dtype is None else _cast(found, policy.output_dtype)
+        return cast(found, policy.output_dtype)
 
     def _each(self, recurse: bool) -> list[Shards]:
         assert isinstance(self, Module)
