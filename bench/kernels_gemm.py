@@ -60,6 +60,9 @@ GROUPS = {
     "vectors": VECTORS,
 }
 
+#: Seconds after which the threads of a library that has nothing to do are asleep.
+REST = 0.03
+
 
 @dataclass
 class Case:
@@ -128,10 +131,14 @@ def peer_call(made: Case, dtype: str) -> Callable[[], object] | None:
 def best_times(calls: list[Callable[[], object]], work: int, count: int) -> list[float]:
     """Seconds a call, the best of several interleaved rounds."""
     clock = time.thread_time if count == 1 else time.perf_counter
-    repeats = max(1, int(5e7 * count / work))
+    repeats = max(1, int(2e8 * count / work))
     best = [float("inf")] * len(calls)
     for _ in range(10):
         for number, call in enumerate(calls):
+            # Threads of the one before go on waiting for work a while, on the processors that this
+            # one needs; its own have to wake up.
+            time.sleep(REST if count > 1 else 0)
+            call()
             start = clock()
             for _ in range(repeats):
                 call()

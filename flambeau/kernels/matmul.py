@@ -20,7 +20,8 @@ Note [Blocking]
     chain of additions, hence the error. No decision that changes a result depends on the number
     of threads, so results are bitwise the same for any.
 
-    What is not packed: B, when its rows are contiguous and few rows of A use it or it is small;
+    What is not packed: B, when its rows are contiguous and few rows of A use it or it is small, a
+    few more where its rows lie near one another (threads that pack for each other wait for lines);
     A, when few columns use it. The micro-kernel addresses both by strides. 16-bit operands are
     always packed, which widens them (or pairs them, for AVX-512 BF16).
 
@@ -84,6 +85,11 @@ SHARED = 4 << 20
 
 FEW_ROWS, FEW_ROWS_WORK = 8, 1 << 16
 """Rows of A up to which B is not packed, if it has at least so many elements."""
+
+NEAR_ROWS, NEAR_STEP = 256, 1 << 11
+"""Rows of A up to which B is not packed where its own rows begin so many bytes apart at most: a
+panel then lies in many sets of the first cache, and in few pages.
+"""
 
 VECTOR_TASKS = 16
 """Tasks that a matrix-vector product is cut into."""
@@ -481,7 +487,8 @@ def blocked(form: Form) -> str:
     b_direct, a_direct = "false", "false"
     if not form.widened:
         b_small = f.cmp("sle", f.mul(n, k), 32768 * 4 // size)
-        b_few = f.cmp("sle", m, 3 * mr)
+        b_near = f.both(f.cmp("sle", m, NEAR_ROWS), f.cmp("sle", g["rsb"], NEAR_STEP // size))
+        b_few = f.either(f.cmp("sle", m, 3 * mr), b_near)
         b_direct = f.both(f.cmp("eq", g["csb"], 1), f.either(b_small, b_few))
         a_direct = f.both(f.cmp("sge", m, form.small), f.cmp("sle", n, 4 * nr))
     room = f.alloca("ptr")
