@@ -270,7 +270,7 @@ def of_argument(f: Function, power: int, center: mp.mpf) -> Function:
 
 
 def error_fits() -> list[Fit]:
-    """The polynomials of erf, erfc and erfinv."""
+    """The polynomials of erf, erfc, erfinv and the normal distribution."""
     ratio = lambda v: (
         mp.erf(mp.sqrt(v + 0.5)) / mp.sqrt(v + 0.5) - 1 if v > -0.5 else (2 / mp.sqrt(mp.pi) - 1)
     )
@@ -284,6 +284,14 @@ def error_fits() -> list[Fit]:
                 lambda u: mp.log(8 * mp.erfc(eighth + u), 2), (1 - eighth, end - eighth), tail,
                 lambda u: mp.erfc(eighth + u) / mp.erf(eighth + u)),
         ]  # fmt: skip
+    above_half = lambda u: (mp.ncdf(mp.sqrt(u + 14.5)) - 0.5) / mp.sqrt(u + 14.5)
+    table += [
+        fit("NORMAL_CDF_f32", "(cdf(x) - 1/2) / x, u = x^2 - 14.5, cdf of the normal distribution",
+            lambda u: above_half(max(u, mp.mpf("-14.5") + mp.mpf("1e-18"))), (-14.5, 14.5), 15,
+            lambda u: mp.sqrt(abs(u + 14.5))),
+        fit("NORMAL_PDF_f32", "2^r / sqrt(2 pi)",
+            lambda r: mp.power(2, r) / mp.sqrt(2 * mp.pi), (-0.5, 0.5), 5, lambda r: 1),
+    ]  # fmt: skip
     table.append(
         fit("ERF_FAST_f64", "erf(x)/x - 1, u = x^2 - 1/2, |x| <= 0.46", ratio, (-0.5, "-0.288"), 4,
             lambda u: 1)

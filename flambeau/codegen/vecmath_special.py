@@ -13,7 +13,9 @@ import math
 from flambeau.codegen.vecmath_builder import Builder, Value
 from flambeau.codegen.vecmath_coefficients import C
 from flambeau.codegen.vecmath_exponential import (
+    clamp,
     coefficients,
+    exp,
     exp2_reduced,
     exp2_wide,
     log2_wide,
@@ -89,6 +91,28 @@ def erfc_f64(b: Builder, x: Value) -> Value:
     tail = scale(b, g + b.fma(g, e, b.fma(g_low, e, g_low)), k)
     tail = b.select(x < 0.0, 2.0 - tail, tail)
     return b.select(magnitude < 0.46, near, tail)
+
+
+def normal_cdf(b: Builder, x: Value) -> Value:
+    """Distribution function of the normal distribution, to an absolute error.
+
+    In f32 1/2 + x P(x^2), confined to [0, 1], which it leaves where the fit ends.
+    """
+    if x.kind == "f64":
+        return b.fma(erf(b, x * math.sqrt(0.5)), 0.5, 0.5)
+    u = b.at_most(b.fma(x, x, -14.5), 14.5)
+    return clamp(b, x * b.horner(u, coefficients("NORMAL_CDF", x.kind)), -0.5, 0.5) + 0.5
+
+
+def normal_pdf(b: Builder, x: Value) -> Value:
+    """Density of the normal distribution, to an absolute error: 2^(-x^2 log2(e) / 2) / sqrt(2 pi),
+    and 0 from where that is subnormal."""
+    if x.kind == "f64":
+        return exp(b, x * x * -0.5) * (1 / math.sqrt(2 * math.pi))
+    power = x * x * (-0.5 / math.log(2))
+    n, k = round_to_integer(b, power)
+    density = b.horner(power - n, coefficients("NORMAL_PDF", x.kind)) * power_of_two(b, k)
+    return b.select(power < -126.0, 0.0, density)
 
 
 def erfinv(b: Builder, x: Value) -> Value:
@@ -235,4 +259,4 @@ def digamma(b: Builder, x: Value) -> Value:
     return b.convert(b.select(a < INF, result, b.select(negative, NAN, y)), x.kind)
 
 
-FUNCTIONS = {f.__name__: f for f in (erf, erfc, erfinv, lgamma, digamma)}
+FUNCTIONS = {f.__name__: f for f in (erf, erfc, normal_cdf, normal_pdf, erfinv, lgamma, digamma)}

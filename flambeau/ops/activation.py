@@ -15,13 +15,14 @@ from flambeau.ops.arithmetic import dtype_word
 from flambeau.ops.conversion import to_dtype
 from flambeau.ops.elementwise import (
     abs,
-    erf,
     exp,
     expm1,
     log,
     log1p,
     maximum,
     minimum,
+    normal_cdf,
+    normal_pdf,
     select_where,
     sigmoid,
     tanh,
@@ -36,11 +37,8 @@ from flambeau.ops.table import composite
 from flambeau.size import wrap_dim
 from flambeau.tensor import Tensor
 
-_SQRT_HALF = Constant(math.sqrt(0.5))
 _SQRT_8_OVER_PI = Constant(math.sqrt(8 / math.pi))
-_INV_SQRT_2PI = Constant(1 / math.sqrt(2 * math.pi))
 _THREE = Constant(3.0)
-_MINUS_HALF = Constant(-0.5)
 _CUBIC = Constant(0.044715)
 SELU_ALPHA = 1.6732632423543772848170429916717
 SELU_SCALE = 1.0507009873554804934193349852946
@@ -446,7 +444,7 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
 
     Args:
         input: floating point, any shape.
-        approximate: "none" through erf, or "tanh":
+        approximate: "none", or "tanh":
             x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))).
 
     Raises:
@@ -458,7 +456,7 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     floats_only("GeluKernelImpl", input)
     x = widen(input)
     if approximate == "none":
-        y = x * (erf(x * _SQRT_HALF) + 1.0) * 0.5
+        y = x * normal_cdf(x)
     elif approximate == "tanh":
         # (1 + tanh(z)) / 2 is sigmoid(2 z), which does not cancel for negative z
         y = x * sigmoid((x + x * x * x * _CUBIC) * _SQRT_8_OVER_PI)
@@ -471,7 +469,7 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
 def _gelu_vjp(g: Any, out: Any, input: Any, approximate: str = "none") -> tuple[Any, ...]:
     x, wide = widen(input), widen(g)
     if approximate == "none":
-        slope = (erf(x * _SQRT_HALF) + 1.0) * 0.5 + x * exp(x * x * _MINUS_HALF) * _INV_SQRT_2PI
+        slope = normal_cdf(x) + x * normal_pdf(x)
     else:
         square = x * x
         s = sigmoid((x + square * x * _CUBIC) * _SQRT_8_OVER_PI)

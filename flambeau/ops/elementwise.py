@@ -313,6 +313,17 @@ def erfinv(input: Tensor) -> Tensor:
     """Inverse error function on (-1, 1)."""
 
 
+@elementwise(result="float", public=False, method=False, inplace=False, expensive=True)
+def normal_cdf(input: Tensor) -> Tensor:
+    """Distribution function of the normal distribution to an absolute error of the dtype's
+    rounding (far below 0 `special.ndtr` is the accurate one)."""
+
+
+@elementwise(result="float", public=False, method=False, inplace=False, expensive=True)
+def normal_pdf(input: Tensor) -> Tensor:
+    """Density of the normal distribution to an absolute error of the dtype's rounding."""
+
+
 @elementwise(result="float", aliases=("special.expit",), complex=True, expensive=True)
 def sigmoid(input: Tensor) -> Tensor:
     """1 / (1 + exp(-input))."""
@@ -570,6 +581,8 @@ _REFERENCES: dict[str, Any] = {
     "erf": _special("erf"),
     "erfc": _special("erfc"),
     "erfinv": _special("erfinv"),
+    "normal_cdf": _special("ndtr"),
+    "normal_pdf": lambda x: np.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi)),
     "sigmoid": _sigmoid,
     "lgamma": _special("gammaln"),
     "digamma": _special("digamma"),
@@ -712,6 +725,8 @@ atanh.vjp(lambda g, out, x: (g / (1.0 - x * x),), saves="input")
 erf.vjp(lambda g, out, x: (g * (exp(-x * x) * (2 / math.sqrt(math.pi))),), saves="input")
 erfc.vjp(lambda g, out, x: (g * (exp(-x * x) * (-2 / math.sqrt(math.pi))),), saves="input")
 erfinv.vjp(lambda g, out, x: (g * (exp(out * out) * (math.sqrt(math.pi) / 2)),), saves="out")
+normal_cdf.vjp(lambda g, out, x: (g * normal_pdf(x),), saves="input")
+normal_pdf.vjp(lambda g, out, x: (-g * x * normal_pdf(x),), saves="input")
 sigmoid.vjp(lambda g, out, x: (g * (out * (1.0 - out)),), saves="out")
 lgamma.vjp(lambda g, out, x: (g * digamma(x),), saves="input")
 digamma.vjp(lambda g, out, x: (g * NAMES["polygamma"](1, x),), saves="input")

@@ -32,6 +32,9 @@ EPSILONS_LEFT_OF_ZERO = {
     ("digamma", "f64"): 8.0,
 }
 
+# Functions right to some machine epsilons, not relatively.
+EPSILONS = {"normal_cdf": 1.5, "normal_pdf": 1.0}
+
 # Functions of more than one ulp; the leading terms of all others are compensated.
 TWO_ULPS = {(name, dtype) for name in ("sigmoid", "sinh", "cosh", "asinh") for dtype in NUMPY}
 TWO_ULPS |= {(name, "f64") for name in ("atan", "atan2", "erfc", "erfinv", "lgamma", "digamma")}
@@ -95,7 +98,12 @@ IN_NUMPY: dict[str, Callable[..., np.ndarray]] = {
     "sigmoid": sigmoid,
 }  # fmt: skip
 
-IN_SCIPY = {"erf": scipy.special.erf, "erfc": scipy.special.erfc}
+IN_SCIPY = {
+    "erf": scipy.special.erf,
+    "erfc": scipy.special.erfc,
+    "normal_cdf": scipy.special.ndtr,
+    "normal_pdf": lambda x: np.exp(-x * x / 2) / math.sqrt(2 * math.pi),
+}
 
 
 def by_mpmath(name: str, x: float) -> object:
@@ -106,6 +114,10 @@ def by_mpmath(name: str, x: float) -> object:
         return x if x == 0 else mpmath.erf(x)
     if name == "erfc":
         return 0.0 if x > 30 else 2.0 if x < -10 else mpmath.erfc(x)
+    if name == "normal_cdf":
+        return 1.0 if x > 30 else 0.0 if x < -30 else mpmath.ncdf(x)
+    if name == "normal_pdf":
+        return 0.0 if abs(x) > 40 else mpmath.npdf(x)
     if name == "erfinv":
         if x == 0 or abs(x) >= 1:
             return x if x == 0 else math.copysign(INF, x) if abs(x) == 1 else NAN
@@ -178,7 +190,7 @@ def points(name: str, dtype: str) -> int:
     """How many arguments of each range: as many as the reference is fast."""
     if name in IN_NUMPY or (dtype == "f32" and name in IN_SCIPY):
         return 1 << 18 if dtype == "f32" else 20_000
-    return {"erf": 8000, "erfc": 8000, "erfinv": 1500}.get(name, 3000)
+    return {"erf": 8000, "erfc": 8000, "normal_cdf": 2000, "erfinv": 1500}.get(name, 3000)
 
 
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
@@ -188,6 +200,11 @@ def test_error_of_at_most_one_or_two_ulps(name: str, dtype: str) -> None:
         require_extended_precision()
     x = arguments(name, dtype, points(name, dtype))
     got, wanted = evaluate(name, dtype, 16, x), exact(name, dtype, x)
+    if name in EPSILONS:
+        assert np.array_equal(np.isnan(got), np.isnan(wanted))
+        off = np.nanmax(np.abs(got.astype(wanted.dtype) - wanted))
+        assert off <= EPSILONS[name] * np.finfo(NUMPY[dtype]).eps
+        return
     error = ulps(got, wanted)
     bound = EPSILONS_LEFT_OF_ZERO.get((name, dtype))
     if bound is not None:

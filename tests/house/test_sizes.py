@@ -13,7 +13,10 @@ FUNCTION_LINES = 80
 GENERATOR_LINES = 300  # functions that write kernels out, which are one long recipe each
 GENERATORS = ("flambeau/codegen/", "flambeau/kernels/")
 COLUMNS = 100
-LONGEST = {"CONTRIBUTING.md": 150}
+LONGEST = {
+    "CONTRIBUTING.md": 150,
+    "flambeau/codegen/vecmath_coefficients.py": 1000,  # a table that a tool writes
+}
 
 
 def lines_of(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:

@@ -88,6 +88,23 @@ _PLAIN = {
     "asinh": "Asinh", "acosh": "Acosh", "atanh": "Atanh", "erf": "Erf", "sigmoid": "Sigmoid",
     "select_where": "Where", "pow": "Pow", "neg": "Neg",
 }  # fmt: skip
+
+
+@cell("normal_cdf")
+def _normal_cdf(b: Builder, node: Node) -> Any:
+    (x,) = operands(b, node)
+    half, root = b.number(0.5, node.dtype), b.number(math.sqrt(0.5), node.dtype)
+    twice = b.op("Add", b.op("Erf", b.op("Mul", x, root)), b.number(1.0, node.dtype))
+    return b.op("Mul", twice, half)
+
+
+@cell("normal_pdf")
+def _normal_pdf(b: Builder, node: Node) -> Any:
+    (x,) = operands(b, node)
+    power = b.op("Mul", b.op("Mul", x, x), b.number(-0.5, node.dtype))
+    return b.op("Mul", b.op("Exp", power), b.number(1 / math.sqrt(2 * math.pi), node.dtype))
+
+
 _ROUNDING = ("floor", "ceil", "round_even", "trunc")
 
 

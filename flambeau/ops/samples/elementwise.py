@@ -87,7 +87,7 @@ for _name in ("floor_divide", "trunc_divide", "remainder", "fmod"):
     SAMPLES[_name] = lambda r: [*apart(r), (r(9, dtype=int64, low=-9, high=9), 4)]
 for _name in ("neg", "abs", "sign", "signbit", "floor", "ceil", "trunc", "round_even", "exp",
               "exp2", "expm1", "sin", "cos", "atan", "sinh", "cosh", "tanh", "asinh", "erf", "erfc",
-              "sigmoid", "isnan", "isinf", "isfinite"):  # fmt: skip
+              "sigmoid", "normal_cdf", "normal_pdf", "isnan", "isinf", "isfinite"):  # fmt: skip
     SAMPLES[_name] = unary(-3.3, 3.3)
 for _name in ("log", "log2", "log10", "lgamma", "digamma"):
     SAMPLES[_name] = unary(0.2, 5.0)
