@@ -5,6 +5,13 @@ norms of gradients and checkpoints see whole tensors of which each rank has a pa
 module gathers them, and the gradient of a gather is the sum over ranks of which each keeps its
 part: the all_gather's derivative *is* the reduce_scatter, and backward does nothing else.
 
+Note [Together]
+The parts of a module's parameters are one row of numbers, which is gathered by one collective, and
+so are the gradients that a backward pass brings. Every part takes the place of the longest one of
+its parameter, so that all ranks' rows are of one length. `_Link` stands on the tape where a module
+is entered: its backward runs when all gradients of the module are there that will come. Parameters
+without any stay out of the sum, and keep no gradient.
+
 Note [Cut twice]
 A parameter that tensor parallelism has laid on other ranks is one part on each of them, and that
 part is cut. So it lies on the mesh of both, whose axes come in the order of the cutting; a call
@@ -14,7 +21,8 @@ Note [Gathered again]
 What backward needs of a gathered parameter is not kept from forward (`reshard_after_forward`):
 the tape saves which parameter it was (`saved_tensors_hooks`), and the first to read one has the
 module's parameters gathered anew. Each gather also starts the one that comes after it in forward,
-or before it in backward, so that it is under way while this module computes.
+or before it in backward, so that it is under way while this module computes: what was started is
+read, and so waited for, by the module that needs it.
 
 References:
     Rajbhandari et al., ZeRO: Memory Optimizations Toward Training Trillion Parameter Models
@@ -25,6 +33,7 @@ References:
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,7 +41,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import flambeau
-from flambeau.distributed import functional
+import flambeau.nn.functional as F
+from flambeau.autograd.function import Function
 from flambeau.distributed.groups import default_group, group_of
 from flambeau.distributed.mesh import DeviceMesh, init_device_mesh
 from flambeau.distributed.moves import part_sizes
@@ -41,10 +51,10 @@ from flambeau.distributed.tensor.api import DTensor
 from flambeau.distributed.tensor.placement import Placement, Replicate, Shard
 from flambeau.nn.module import Module
 from flambeau.nn.parameter import Parameter
-from flambeau.ops import collective as rows
+from flambeau.ops import collective
 from flambeau.record import Cell
 from flambeau.tape import saved_hooks
-from flambeau.tensor import Tensor
+from flambeau.tensor import Tensor, alias
 
 
 @dataclass(frozen=True)
@@ -85,19 +95,42 @@ class _Cut:
 
     Attributes:
         dim: the dimension.
-        sizes: of the ranks' parts along it.
+        sizes: of the ranks' parts along it, the longest first.
+        rest: the other dimensions of what is cut.
         before: mesh and placements of the parameter where it was a `DTensor` before.
         shape: of the whole.
     """
 
     dim: int
     sizes: tuple[int, ...]
+    rest: tuple[int, ...]
     before: tuple[DeviceMesh, tuple[Placement, ...]] | None
     shape: tuple[int, ...]
 
-    def gathered(self, part: Tensor, group: Any) -> Tensor:
-        """What was cut, on every rank; a collective."""
-        return functional.all_gather_tensor(part, self.dim, group, sizes=self.sizes)
+    @property
+    def length(self) -> int:
+        """Of the row that a part is: Note [Together]."""
+        return self.sizes[0] * math.prod(self.rest)
+
+    def row(self, part: Tensor) -> Tensor:
+        """A rank's part as a row, (length,)."""
+        return _filled(_moved(part, self.dim, 0), self.sizes[0]).reshape(self.length)
+
+    def part(self, row: Tensor, rank: int) -> Tensor:
+        """The part of a rank from its row, (length,)."""
+        found = _begin(row.view(self.sizes[0], *self.rest), self.sizes[rank])
+        return _moved(found, 0, self.dim)
+
+    def rows(self, whole: Tensor) -> Tensor:
+        """All parts as rows, (ranks, length)."""
+        ranks = len(self.sizes)
+        moved = _filled(_moved(whole, self.dim, 0), ranks * self.sizes[0])
+        return moved.reshape(ranks, self.length)
+
+    def whole(self, rows: Tensor) -> Tensor:
+        """What was cut, from its parts as rows, (ranks, length)."""
+        found = rows.reshape(len(self.sizes) * self.sizes[0], *self.rest)
+        return _moved(_begin(found, sum(self.sizes)), 0, self.dim)
 
     def handed_out(self, whole: Tensor) -> Tensor:
         """A gathered parameter as the module had it."""
@@ -105,6 +138,75 @@ class _Cut:
             return whole
         mesh, placements = self.before
         return DTensor.from_local(whole, mesh, placements, shape=self.shape)
+
+
+def _moved(t: Tensor, source: int, destination: int) -> Tensor:
+    return t if source == destination else t.movedim(source, destination)
+
+
+def _filled(t: Tensor, size: int) -> Tensor:
+    """A tensor with zeros behind it along dimension 0, `size` in all."""
+    return F.pad(t, (0, 0) * (t.dim() - 1) + (0, size - len(t))) if len(t) < size else t
+
+
+def _begin(t: Tensor, size: int) -> Tensor:
+    """The beginning of a tensor along dimension 0."""
+    return t[:size] if size < len(t) else t
+
+
+def _alike(values: dict[int, Tensor]) -> list[list[int]]:
+    """The keys of tensors that can be sent together: of one dtype."""
+    found: dict[Any, list[int]] = {}
+    for k, t in values.items():
+        found.setdefault(t.dtype, []).append(k)
+    return list(found.values())
+
+
+class _Gathering:
+    """Parameters that are being gathered.
+
+    Attributes:
+        stamp: what they were.
+        started: which parameters, and their rows, (ranks, elements): Note [Together].
+        whole: the parameters, once somebody needs them.
+        linked: the same on the tape.
+    """
+
+    def __init__(self, stamp: Any, started: list[tuple[list[int], Tensor]]) -> None:
+        self.stamp, self.started = stamp, started
+        self.whole: list[Tensor] | None = None
+        self.linked: list[Tensor] | None = None
+
+
+class _Link(Function):
+    """The tape between parts and the whole parameters that were gathered from them."""
+
+    in_python = True
+
+    @staticmethod
+    def forward(ctx: Any, shards: Shards, whole: list[Tensor], *parts: Tensor) -> Any:
+        """The whole parameters."""
+        ctx.shards = shards
+        ctx.set_materialize_grads(False)
+        found = tuple(alias(w) for w in whole)
+        fixed = (w for w, p in zip(found, parts, strict=True) if not p.requires_grad)
+        ctx.mark_non_differentiable(*fixed)
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:
+        """The parts' gradients, summed over ranks."""
+        return (None, None, *ctx.shards.reduced(grads))
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        """The parts' tangents, gathered."""
+        shards: Shards = ctx.shards
+        given = [
+            flambeau.zeros_like(part) if t is None else t
+            for part, t in zip(shards.parts(), tangents[2:], strict=True)
+        ]
+        return tuple(shards.finished(shards.started(given)))
 
 
 class _Running(threading.local):
@@ -152,11 +254,11 @@ class Shards:
         self.following: list[Shards] = []
         self.preceding: list[Shards] = []
         self.told_following = self.told_preceding = False
-        self._ahead: tuple[Any, list[Tensor]] | None = None
-        self._again: tuple[Any, list[Tensor]] | None = None
+        self._ahead: _Gathering | None = None
+        self._again: _Gathering | None = None
         self._parts: list[Tensor] | None = None  # of the parameters, while they are whole
         self._inside = False
-        self._missing: set[int] = set()  # parameters whose gradients are still to come
+        self._awaited = False  # whether gradients are still to come
         self._kept: dict[int, Tensor] = {}  # gradients that were not reduced yet
         self._summed: dict[int, Tensor] = {}  # gradients that were not reduced over replicas yet
         for k in range(len(places)):
@@ -186,12 +288,10 @@ class Shards:
             sizes = part_sizes(local.shape[dim], self.shard.size())
             rank = self.shard.rank()
             part = local.narrow(dim, sum(sizes[:rank]), sizes[rank]).clone()
-            whole = tuple(given.shape)
+            whole, rest = tuple(given.shape), (*local.shape[:dim], *local.shape[dim + 1 :])
             cut = DTensor.from_local(part, mesh, placements, shape=whole)
         made = Parameter(cut, given.requires_grad)
-        self.cuts.append(_Cut(dim, sizes, before, whole))
-        if self.replicate is not None and made.requires_grad:
-            made.register_hook(lambda g: self._replicated(k, g))
+        self.cuts.append(_Cut(dim, sizes, rest, before, whole))
         for owner, attribute in self.places[k]:
             owner._parameters[attribute] = made
 
@@ -207,90 +307,133 @@ class Shards:
         """What gathered values hold for."""
         return [(id(p._cell), p._cell.version) for p in self.shards()]
 
-    def _gather(self) -> list[Tensor]:
+    def parts(self) -> list[Tensor]:
+        """This rank's parts, with the parameters' places on the tape."""
+        return [p._part for p in self.shards()]  # type: ignore[attr-defined]
+
+    def _gathering(self) -> _Gathering:
         """Start gathering every parameter."""
-        found = []
-        for k, p in enumerate(self.shards()):
-            part = cast(p.to_local(), self.policy.param_dtype)  # type: ignore[attr-defined]
-            whole = self.cuts[k].gathered(part, self.shard)
-            if self.reshard:
-                _gathered[whole._cell] = self, k
-            found.append(whole)
+        with flambeau.no_grad():
+            return _Gathering(self._stamp(), self.started(self.parts()))
+
+    def started(self, parts: list[Tensor]) -> list[tuple[list[int], Tensor]]:
+        """Start gathering: Note [Together].
+
+        Args:
+            parts: of each parameter, or of what is shaped like it.
+
+        Returns:
+            Which parameters go together, and their rows.
+        """
+        given = {k: cast(part, self.policy.param_dtype) for k, part in enumerate(parts)}
+        ranks, found = self.shard.size(), []
+        for members in _alike(given):
+            row = flambeau.cat([self.cuts[k].row(given[k]) for k in members])
+            rows = collective.all_gather(row, self.shard, (row.numel(),) * ranks)
+            found.append((members, rows.view(ranks, row.numel())))
         return found
+
+    def finished(self, started: list[tuple[list[int], Tensor]]) -> list[Tensor]:
+        """What was started to be gathered, whole."""
+        found: dict[int, Tensor] = {}
+        for members, rows in started:
+            pieces = rows.split([self.cuts[k].length for k in members], 1)
+            found.update((k, self.cuts[k].whole(t)) for k, t in zip(members, pieces, strict=True))
+        return [found[k] for k in range(len(found))]
+
+    def _whole(self, gathering: _Gathering) -> list[Tensor]:
+        """The parameters that are gathered, on the tape where it is written."""
+        if gathering.whole is None:
+            with flambeau.no_grad():
+                gathering.whole = self.finished(gathering.started)
+            if self.reshard:
+                for k, whole in enumerate(gathering.whole):
+                    _gathered[whole._cell] = self, k
+        if not flambeau.is_grad_enabled():
+            return gathering.whole
+        if gathering.linked is None:
+            gathering.linked = list(_Link.apply(self, gathering.whole, *self.parts()))
+        return gathering.linked
 
     def gather(self) -> list[Tensor]:
         """The whole parameters, for a call of the module."""
-        stamp = (flambeau.is_grad_enabled(), self.sync, self._stamp())
         ahead, self._ahead = self._ahead, None
-        found = ahead[1] if ahead is not None and ahead[0] == stamp else self._gathered_with_grad()
+        if ahead is None or ahead.stamp != self._stamp():
+            ahead = self._gathering()
         for other in self.following:
             other.ahead()
         self._again = None
-        return found
-
-    def _gathered_with_grad(self) -> list[Tensor]:
-        if not flambeau.is_grad_enabled():
-            return self._gather()
-        # without a reduction gradients stay here, whole, until a pass that has one
-        found = self._gather() if self.sync else self._gathered_apart()
-        self._missing = set()
-        for k, whole in enumerate(found):
-            if whole.requires_grad:
-                self._missing.add(k)
-                whole.register_hook(lambda g, k=k: self._arrived(k, g))
-        return found
-
-    def _gathered_apart(self) -> list[Tensor]:
-        """The whole parameters as leaves, whose gradients do not go to the parts."""
-        with flambeau.no_grad():
-            found = self._gather()
-        for whole, part in zip(found, self.shards(), strict=True):
-            whole.requires_grad_(part.requires_grad)
-        return found
+        self._awaited = flambeau.is_grad_enabled()
+        return self._whole(ahead)
 
     def gather_again(self) -> list[Tensor]:
         """The whole parameters, for backward: Note [Gathered again]."""
-        stamp = self._stamp()
-        if self._again is None or self._again[0] != stamp:
-            self._again = stamp, self._gathered_apart()
+        self._start_again()
         for other in self.preceding:
-            if other._missing and other.reshard and other._again is None:
-                other._again = other._stamp(), other._gathered_apart()
-        return self._again[1]
+            if other._awaited and other.reshard and other._again is None:
+                other._start_again()
+        assert self._again is not None
+        return self._whole(self._again)
+
+    def _start_again(self) -> None:
+        if self._again is None or self._again.stamp != self._stamp():
+            self._again = self._gathering()
 
     # -- gradients -------------------------------------------------------------------------------
 
-    def _arrived(self, k: int, g: Tensor) -> Tensor | None:
-        """The gradient of a whole parameter is there; its parts are summed after this."""
-        self._missing.discard(k)
-        if not self._missing:
-            self._again = None
-        kept = self._kept.pop(k, None)
-        with flambeau.no_grad():
-            if kept is not None:
-                g = g + kept
-            if not self.sync:
-                self._kept[k] = g
-                return None
-            if self.policy.reduce_dtype is not None:
-                g = g.to(self.policy.reduce_dtype)
-        return g / self.divide
+    def reduced(self, grads: Sequence[Tensor | None]) -> list[Tensor | None]:
+        """The gradients of whole parameters, summed over ranks: Note [Together].
 
-    def _replicated(self, k: int, g: Tensor) -> Tensor:
-        """The gradient of a part, summed over the ranks that have the same part."""
-        kept = self._summed.pop(k, None)
-        with flambeau.no_grad():
-            if kept is not None:
-                g = g + kept
-            if not self.all_reduce:
-                self._summed[k] = g
-                return flambeau.zeros_like(g)
-        return rows.all_reduce(g, self.replicate)
+        Args:
+            grads: None where there is none.
+
+        Returns:
+            The gradients of this rank's parts; without a reduction there are none, and what was
+            given is kept for a pass that has one.
+        """
+        self._again, self._awaited = None, False
+        given = dict(self._kept)
+        for k, g in enumerate(grads):
+            if g is not None:
+                given[k] = given[k] + g if k in given else g
+        found: list[Tensor | None] = [None] * len(grads)
+        self._kept = {} if self.sync else given
+        if not self.sync:
+            return found
+        parts = self.shards()
+        for members in _alike(given):
+            rows = flambeau.cat([self.cuts[k].rows(given[k]) for k in members], 1)
+            sizes = (rows.shape[1],) * self.shard.size()
+            sent = cast(rows, self.policy.reduce_dtype).reshape(-1) / self.divide
+            row = collective.reduce_scatter(sent, self.shard, sizes)
+            pieces = self._over_replicas(members, row)
+            for k, piece in zip(members, pieces, strict=True) if pieces else ():
+                found[k] = self.cuts[k].part(piece, self.shard.rank()).to(parts[k].dtype)
+        return found
+
+    def _over_replicas(self, members: list[int], row: Tensor) -> Sequence[Tensor]:
+        """The gradients of some parts as rows, summed over the ranks that have the same parts;
+        nothing where that is left to a later pass.
+
+        Args:
+            row: they, one after the other.
+        """
+        lengths = [self.cuts[k].length for k in members]
+        if self.replicate is None:
+            return row.split(lengths)
+        if any(k in self._summed for k in members):
+            kept = [self._summed.pop(k, None) for k in members]
+            pieces = zip(row.split(lengths), kept, strict=True)
+            row = flambeau.cat([piece if k is None else piece + k for piece, k in pieces])
+        if self.all_reduce:
+            return collective.all_reduce(row, self.replicate).split(lengths)
+        self._summed.update(zip(members, row.split(lengths), strict=True))
+        return ()
 
     def forget(self) -> None:
         """Drop what a step left that was broken off."""
         self._ahead = self._again = None
-        self._missing.clear()
+        self._awaited = False
         self._kept.clear()
         self._summed.clear()
         self.close()
@@ -327,7 +470,7 @@ class Shards:
             self.close()
 
     def open(self, whole: list[Tensor]) -> None:
-        """Have the module see whole parameters, as `_gathered_with_grad` gave them."""
+        """Have the module see whole parameters, as `gather` gave them."""
         parts = self.shards()
         handed = [cut.handed_out(w) for cut, w in zip(self.cuts, whole, strict=True)]
         self._put(handed)
@@ -341,9 +484,13 @@ class Shards:
 
     def ahead(self) -> None:
         """Start gathering for the next call."""
-        stamp = (flambeau.is_grad_enabled(), self.sync, self._stamp())
-        if self._ahead is None or self._ahead[0] != stamp:
-            self._ahead = stamp, self._gathered_with_grad()
+        if self._ahead is None or self._ahead.stamp != self._stamp():
+            self._ahead = self._gathering()
+
+    def ahead_whole(self) -> list[Tensor]:
+        """What `ahead` started, for whoever asks before the next call."""
+        assert self._ahead is not None
+        return self._whole(self._ahead)
 
     def _put(self, values: Sequence[Tensor]) -> None:
         for places, value in zip(self.places, values, strict=True):
@@ -356,7 +503,11 @@ class _Saved:
 
     def __init__(self, shards: Shards, k: int, t: Tensor) -> None:
         self.shards, self.k = shards, k
-        self.geometry = t.shape, t.stride(), t.storage_offset()
+        self.geometry = _geometry(t)
+
+
+def _geometry(t: Tensor) -> tuple[Any, ...]:
+    return tuple(t.shape), t.stride(), t.storage_offset()
 
 
 class _Pack:
@@ -379,9 +530,7 @@ class _Pack:
 def _unpack(kept: Any) -> Tensor:
     if isinstance(kept, _Saved):
         whole = kept.shards.gather_again()[kept.k]
-        if whole.shape == kept.geometry[0] and whole.stride() == kept.geometry[1]:
-            return whole
-        return whole.as_strided(*kept.geometry)
+        return whole if _geometry(whole) == kept.geometry else whole.as_strided(*kept.geometry)
     if isinstance(kept, tuple):
         unpack, inner = kept
         return unpack(inner)
@@ -509,8 +658,7 @@ class FSDPModule:
         shards = self._shards
         shards.close()
         shards.ahead()
-        assert shards._ahead is not None
-        shards.open(shards._ahead[1])
+        shards.open(shards.ahead_whole())
         return UnshardHandle() if async_op else None
 
     def reshard(self) -> None:

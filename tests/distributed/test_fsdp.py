@@ -11,6 +11,7 @@ import pytest
 import flambeau
 import flambeau.nn.functional as F
 from flambeau import Tensor, nn, optim
+from flambeau.autograd import forward_ad
 from flambeau.distributed import checkpoint
 from flambeau.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -516,3 +517,74 @@ def test_layers_of_many_kinds(again: bool) -> None:
     want = trained(0, 1, False)
     for got in spawn_local(2, lambda rank: trained(rank, 2, True)):
         np.testing.assert_allclose(got, want, atol=1e-12)
+
+
+class _Mixed(nn.Module):
+    """Parameters of two dtypes, one that is not trained, and one that a call may leave out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        flambeau.manual_seed(3)
+        self.scale = nn.Parameter(flambeau.randn(5, dtype=flambeau.float64))
+        self.weight = nn.Parameter(flambeau.randn(3, 5))
+        self.fixed = nn.Parameter(flambeau.randn(3, 3), requires_grad=False)
+        self.spare = nn.Parameter(flambeau.randn(7))
+
+    def forward(self, x: Tensor, spare: bool) -> Tensor:
+        out = (x @ self.fixed @ self.weight).double() * self.scale
+        return out.square().sum() + (self.spare.sum() if spare else 0)
+
+
+def test_one_collective_of_a_dtype_gathers_and_sums_a_module() -> None:
+    """What has no gradient keeps none, as in one process."""
+
+    def fn(rank: int) -> None:
+        plain, net = _Mixed(), fully_shard(_Mixed(), reshard_after_forward=True)
+        x = flambeau.ones(2, 3, requires_grad=True)
+        for spare in (False, True):
+
+            def step(of: Any = net, spare: bool = spare) -> list[Tensor]:
+                of(x, spare).backward()
+                return [p.grad for p in of.parameters() if p.grad is not None]
+
+            flambeau.record.flush()
+            text = flambeau.explain(step).recorded
+            assert text.count("all_gather") == 4
+            assert text.count("reduce_scatter") == 2
+            net.zero_grad()
+            step()
+            step(plain)
+            for (name, p), q in zip(net.named_parameters(), plain.parameters(), strict=True):
+                if q.grad is None:
+                    assert p.grad is None, name
+                else:
+                    assert p.grad.dtype is p.dtype
+                    found = p.grad.full_tensor().numpy()
+                    np.testing.assert_allclose(found, q.grad.numpy(), rtol=1e-5)
+            net.zero_grad(), plain.zero_grad()
+
+    spawn_local(3, fn)
+
+
+@pytest.mark.parametrize("reshard", [False, True])
+def test_derivatives_of_derivatives(reshard: bool) -> None:
+    """Of the norm of a gradient, and forwards."""
+
+    def penalty(net: Any, x: Tensor) -> list[Any]:
+        (g,) = flambeau.autograd.grad(net(x).square().sum(), x, create_graph=True)
+        g.square().sum().backward()
+        with forward_ad.dual_level():
+            seeded = forward_ad.make_dual(x, flambeau.ones_like(x))
+            tangent = forward_ad.unpack_dual(net(seeded)).tangent
+        return [tangent, *(p.grad for p in net.parameters())]
+
+    def fn(rank: int) -> None:
+        x = flambeau.tensor(np.random.default_rng(5).normal(size=(4, 3)), requires_grad=True)
+        plain, net = _two_layers(0, False), _two_layers(0, False)
+        for layer in (net[0], net[2]):
+            fully_shard(layer, reshard_after_forward=reshard)
+        for a, b in zip(penalty(net, x), penalty(plain, x), strict=True):
+            whole = a.full_tensor() if isinstance(a, DTensor) else a
+            np.testing.assert_allclose(whole.detach().numpy(), b.detach().numpy(), rtol=1e-9)
+
+    spawn_local(2, fn)
