@@ -46,7 +46,7 @@ def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     step = 1
     for n in reversed(shape):
         strides.append(step)
-        step *= n if n > 1 else 1
+        step *= n if type(n) is not int or n > 0 else 1  # a symbolic one is not asked
     return tuple(reversed(strides))
 
 
@@ -75,10 +75,13 @@ def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
     result = [1] * ndim
     for shape in shapes:
         for i, n in enumerate(shape, ndim - len(shape)):
-            if n != 1 and result[i] != n:
-                if result[i] != 1:
+            had = result[i]
+            if type(had) is int and had == 1:  # whatever a symbolic n is
+                result[i] = n
+            elif had != n and n != 1:
+                if had != 1:
                     raise RuntimeError(
-                        f"The size of tensor a ({result[i]}) must match the size of tensor b ({n}) "
+                        f"The size of tensor a ({had}) must match the size of tensor b ({n}) "
                         f"at non-singleton dimension {i}"
                     )
                 result[i] = n

@@ -115,6 +115,7 @@ def _json(ep: ExportedProgram) -> str:
             "at_hand": dict(zip(ep.traced.symbols.names, ep.traced.symbols.at_hand, strict=False)),
             "guards": guards,
             "draws": draws,
+            "refusal": ep.refusal,
             "joint": None
             if ep.joint is None
             else {"cotangents": ep.joint.cotangents, "gradients": ep.joint.gradients},
@@ -298,6 +299,7 @@ def _program(entries: dict[str, bytes]) -> ExportedProgram:
         constants,
         ranges,
         guards,
+        None if meta.get("refusal") is None else str(meta["refusal"]),
     )
     program.verify()
     return program

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flambeau.export.bounds import least
@@ -296,8 +296,7 @@ class Sizes:
         a size has changed."""
         wrong, kept = [], []
         for guard in symbols.guards.values():
-            low, high = self.bounds(guard.expression)
-            if _holds(guard.relation, low, high):
+            if always(guard, self.roots):
                 continue
             there = self.elsewhere(guard)
             if there is not None and not matters(there):
@@ -311,43 +310,6 @@ class Sizes:
             else:
                 wrong.append(guard)
         return wrong, kept
-
-    def bounds(self, expression: Any) -> tuple[float, float]:
-        """Between what an expression lies, for sizes in their ranges."""
-        low = high = 0.0
-        for monomial, c in expression.terms.items():
-            a, b = 1.0, 1.0
-            for k in monomial:
-                x, y = self._unknown(expression.space.unknowns[k])
-                ends = [p * q for p in (a, b) for q in (x, y) if not (p == 0 or q == 0)] or [0.0]
-                if (a <= 0 <= b) or (x <= 0 <= y):
-                    ends.append(0.0)
-                a, b = min(ends), max(ends)
-            low += c * (a if c > 0 else b)
-            high += c * (b if c > 0 else a)
-        unknowns = expression.space.unknowns
-        if len(expression.terms) > 1 and any(
-            not unknowns[k].name for m in expression.terms for k in m
-        ):
-            negative = expression.space.constant(0).plus(expression, -1)
-            low = max(low, least(expression, lambda k: self._unknown(unknowns[k])))
-            high = min(high, -least(negative, lambda k: self._unknown(unknowns[k])))
-        return low, high
-
-    def _unknown(self, unknown: Any) -> tuple[float, float]:
-        if unknown.name:
-            low, high = self.roots[unknown.name]
-            return float(max(low, SMALLEST)), math.inf if high is None else float(high)
-        x, y = self.bounds(unknown.left)
-        a, b = self.bounds(unknown.right)
-        if a <= 0:
-            return -math.inf, math.inf
-        if x >= 0 and self.bounds(unknown.right.plus(unknown.left, -1))[0] > 0:
-            return (x, y) if unknown.operator == "%" else (0.0, 0.0)  # by something greater
-        if unknown.operator == "%":
-            return 0.0, min(b - 1, y) if x >= 0 else b - 1
-        ends = [_floor(p, q) for p in (x, y) for q in (a, b)]
-        return min(ends), max(ends)
 
     def _narrow(self, guard: Guard) -> bool:
         """Fit sizes without names to what a guard says of them: narrow a range, fix one, or let
@@ -395,7 +357,7 @@ class Sizes:
                 low, high = before[name]
                 if start <= self.hints[name]:
                     self.roots[name] = (max(low, start), high)
-            if _holds(guard.relation, *self.bounds(guard.expression)):
+            if always(guard, self.roots):
                 return True
         self.roots.update(before)
         return False
@@ -452,6 +414,53 @@ def _plain(expression: Any) -> bool:
     return all(unknowns[k].name for monomial in expression.terms for k in monomial)
 
 
+def bounds(expression: Any, ranges: Mapping[str, tuple[int, int | None]]) -> tuple[float, float]:
+    """Between what an expression lies.
+
+    Args:
+        expression: of sizes.
+        ranges: the least and greatest value of each symbol.
+    """
+    low = high = 0.0
+    for monomial, c in expression.terms.items():
+        a, b = 1.0, 1.0
+        for k in monomial:
+            x, y = _unknown(expression.space.unknowns[k], ranges)
+            ends = [p * q for p in (a, b) for q in (x, y) if not (p == 0 or q == 0)] or [0.0]
+            if (a <= 0 <= b) or (x <= 0 <= y):
+                ends.append(0.0)
+            a, b = min(ends), max(ends)
+        low += c * (a if c > 0 else b)
+        high += c * (b if c > 0 else a)
+    unknowns = expression.space.unknowns
+    if len(expression.terms) > 1 and any(not unknowns[k].name for m in expression.terms for k in m):
+        negative = expression.space.constant(0).plus(expression, -1)
+        low = max(low, least(expression, lambda k: _unknown(unknowns[k], ranges)))
+        high = min(high, -least(negative, lambda k: _unknown(unknowns[k], ranges)))
+    return low, high
+
+
+def _unknown(unknown: Any, ranges: Mapping[str, tuple[int, int | None]]) -> tuple[float, float]:
+    if unknown.name:
+        low, high = ranges[unknown.name]
+        return float(max(low, SMALLEST)), math.inf if high is None else float(high)
+    x, y = bounds(unknown.left, ranges)
+    a, b = bounds(unknown.right, ranges)
+    if a <= 0:
+        return -math.inf, math.inf
+    if x >= 0 and bounds(unknown.right.plus(unknown.left, -1), ranges)[0] > 0:
+        return (x, y) if unknown.operator == "%" else (0.0, 0.0)  # by something greater
+    if unknown.operator == "%":
+        return 0.0, min(b - 1, y) if x >= 0 else b - 1
+    ends = [_floor(p, q) for p in (x, y) for q in (a, b)]
+    return min(ends), max(ends)
+
+
+def always(guard: Guard, ranges: Mapping[str, tuple[int, int | None]]) -> bool:
+    """Whether what was asked holds for all sizes in their ranges."""
+    return _holds(guard.relation, *bounds(guard.expression, ranges))
+
+
 def _holds(relation: str, low: float, high: float) -> bool:
     """Whether a relation holds for all that lies between two bounds."""
     return {
@@ -497,4 +506,4 @@ def dimensions(spec: Any, rank: int, name: str) -> dict[int, Any]:
     )
 
 
-__all__ = ["Dim", "ExportError", "Sizes", "dimensions", "dims"]
+__all__ = ["Dim", "ExportError", "Sizes", "always", "bounds", "dimensions", "dims"]

@@ -19,6 +19,7 @@ from flambeau.export.trace import Found, placeholder, trace
 from flambeau.ir.graph import PICK, Node, below, draws
 from flambeau.ir.symbol import Guard
 from flambeau.nn.module import Module
+from flambeau.ops.branches import NoGradient
 from flambeau.pytree import keystr, tree_flatten, tree_flatten_with_path, tree_unflatten
 from flambeau.tensor import Tensor
 
@@ -31,6 +32,7 @@ class _Subject:
 
     Args:
         mod, args, kwargs, dynamic_shapes: as in `export`.
+        line: says where in the module's program tracing is.
 
     Attributes:
         in_spec, out_spec: structures of the inputs and of the result.
@@ -40,8 +42,16 @@ class _Subject:
         sizes: what is symbolic.
     """
 
-    def __init__(self, mod: Module, args: Any, kwargs: dict[str, Any], dynamic_shapes: Any) -> None:
+    def __init__(
+        self,
+        mod: Module,
+        args: Any,
+        kwargs: dict[str, Any],
+        dynamic_shapes: Any,
+        line: Callable[[], str],
+    ) -> None:
         self.mod = mod
+        self.line = line
         paths, self.in_spec = tree_flatten_with_path((args, kwargs))
         self.titles = [_title(path) for path, _ in paths]
         self.leaves = [leaf for _, leaf in paths]
@@ -68,7 +78,7 @@ class _Subject:
 
     def traced(self, hints: dict[str, int], gradients: bool) -> tuple[Found, list[Any]]:
         """The graph for these sizes at hand, and the inputs' shapes."""
-        symbols, shapes = self.sizes.symbolic(lambda: record.calling_trace(1), hints)
+        symbols, shapes = self.sizes.symbolic(self.line, hints)
         inputs = [
             (shape, self.leaves[k].dtype, self.leaves[k]._cell.device)
             for shape, k in zip(shapes, self.where, strict=True)
@@ -146,14 +156,35 @@ def export(
         raise ExportError(
             f"Expecting `args` to be a tuple of example positional inputs, got {type(args)}"
         )
-    subject = _Subject(mod, args, dict(kwargs or {}), dynamic_shapes)
+    line = partial(record.calling_trace, 1)
+    return program_of(mod, args, dict(kwargs or {}), dynamic_shapes, line)
+
+
+def program_of(
+    mod: Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    dynamic_shapes: Any,
+    line: Callable[[], str],
+) -> ExportedProgram:
+    """The program of a module; what `export` does.
+
+    Args:
+        mod, args, kwargs, dynamic_shapes: as there.
+        line: says where in the module's program tracing is, for messages about sizes.
+    """
+    subject = _Subject(mod, args, kwargs, dynamic_shapes, line)
     found, shapes, guards = subject.settled(False)
-    joint = None
+    joint = refusal = None
     if any(t.requires_grad for t in subject.states.values()):
-        both, shapes, more = subject.settled(True)
-        known = {str(g) for g in guards}
-        guards += [g for g in more if str(g) not in known]
-        joint = _joint(found, both, len(subject.states) + len(subject.where))
+        try:
+            both, shapes, more = subject.settled(True)
+        except NoGradient as error:
+            refusal = str(error)
+        else:
+            known = {str(g) for g in guards}
+            guards += [g for g in more if str(g) not in known]
+            joint = _joint(found, both, len(subject.states) + len(subject.where))
     shape_of = dict(zip(subject.where, shapes, strict=True))
     inputs = [
         Input(title, shape_of[k], leaf.dtype) if k in shape_of else Input(title, value=leaf)
@@ -172,8 +203,9 @@ def export(
         found.constants,
         dict(subject.sizes.roots),
         guards,
+        refusal,
     )
-    program.example_inputs = (args, dict(kwargs or {}))
+    program.example_inputs = (args, kwargs)
     return program
 
 
@@ -355,4 +387,4 @@ def _renumbered(
     return Traced(order, [made[n] for n in outputs], len(inputs), graph.symbols, count)
 
 
-__all__ = ["export"]
+__all__ = ["export", "program_of"]

@@ -30,6 +30,7 @@ from flambeau.ir.graph import PICK, Graph, Node
 from flambeau.ir.symbol import SMALLEST, Guard, Symbols, filled
 from flambeau.nn.module import Module
 from flambeau.nn.parameter import Parameter
+from flambeau.ops.branches import NoGradient
 from flambeau.ops.writing import store
 from flambeau.passes.inline import inline
 from flambeau.pytree import (
@@ -86,6 +87,7 @@ class ExportedProgram:
         constants: tensors of the program itself.
         ranges: least and greatest (or None) value of each symbol.
         guards: what else must hold of the symbols.
+        refusal: why there are no gradients, where the program has states that want some.
     """
 
     def __init__(
@@ -102,6 +104,7 @@ class ExportedProgram:
         constants: list[Tensor],
         ranges: dict[str, tuple[int, int | None]],
         guards: list[Guard],
+        refusal: str | None = None,
     ) -> None:
         self.traced = graph
         self.joint = joint
@@ -115,6 +118,7 @@ class ExportedProgram:
         self._constants = constants
         self.range_constraints = ranges
         self.guards = guards
+        self.refusal = refusal
         self.example_inputs: Any = None
 
     # -- what it is -----------------------------------------------------------------------------
@@ -392,8 +396,8 @@ class ExportedProgram:
         """The leaves of the result, for states and the user's inputs; states are written."""
         tensors, binding = self.bind(leaves)
         given = [*(states[name] for name in self.kinds), *tensors, *self._constants]
-        joint = self.joint
-        if joint is not None and modes.grad and any(t.requires_grad for t in given):
+        trains = self.joint is not None or self.refusal is not None
+        if trains and modes.grad and any(t.requires_grad for t in given):
             found = _Training.apply(self, binding, *given)
         else:
             found = _tensors(self.traced.over([t._node() for t in given], binding), given)
@@ -416,7 +420,9 @@ class _Training(Function):
     @staticmethod
     def forward(ctx: Any, program: ExportedProgram, binding: list[int], *given: Tensor) -> Any:
         joint = program.joint
-        assert joint is not None
+        ctx.refusal = program.refusal
+        if joint is None:
+            return tuple(_tensors(program.traced.over([t._node() for t in given], binding), given))
         results = _tensors(joint.forward.over([t._node() for t in given], binding), given)
         count = len(program.traced.outputs)
         ctx.joint, ctx.binding, ctx.count = joint, binding, len(given)
@@ -427,6 +433,8 @@ class _Training(Function):
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Any) -> Any:
+        if ctx.refusal is not None:
+            raise NoGradient(ctx.refusal)
         joint: Joint = ctx.joint
         saved = list(ctx.saved_tensors)
         given = saved + [cotangents[k] for k in joint.cotangents]

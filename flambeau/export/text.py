@@ -45,6 +45,7 @@ _DTYPES = {d.name: d for d in ALL}
 _LIMIT = 1 << 26
 _SIGNS: dict[type, str] = {
     ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.FloorDiv: "//", ast.Mod: "%", ast.Div: "/",
+    ast.Pow: "**",
 }  # fmt: skip
 
 
@@ -225,6 +226,10 @@ class Reader:
             return left - right
         if sign == "*":
             return left * right
+        if sign == "**":
+            if isinstance(left, int) and isinstance(right, int):  # which can be of any length
+                raise ExportError(f"line {tree.lineno} of the program raises to a power")
+            return _checked(left**right, float)
         if not right:
             raise ExportError(f"line {tree.lineno} of the program divides by 0")
         return left // right if sign == "//" else left % right if sign == "%" else left / right

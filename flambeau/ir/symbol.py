@@ -122,8 +122,8 @@ class Expression:
         self.key = hash((space.number, index))
 
     def __str__(self) -> str:
-        parts = []
-        for monomial, c in self.terms.items():
+        parts = []  # in one order, whichever way the expression was made first
+        for monomial, c in sorted(self.terms.items(), key=lambda t: _order(t[0]), reverse=True):
             names = [str(self.space.unknowns[k]) for k in monomial]
             parts.append("*".join([str(c), *names] if c != 1 or not names else names))
         return " + ".join(parts) or "0"
@@ -306,12 +306,27 @@ class Symbols:
                 else:
                     part, last = (self.operation(o, rest, right) for o in ("//", "%"))
                 return self.expression(whole).plus(part) if operator == "//" else last
+        if (found := self._without_rest(left, right)) is not None:
+            return found if operator == "//" else self.constant(0)
         known = left.least()
         positive = (right.least() or 0) > 0
         low = 0 if positive and (operator == "%" or (known is not None and known >= 0)) else None
         a, b = left.value(self.at_hand), right.value(self.at_hand)
         value = a // b if operator == "//" else a % b
         return self._unknown(Unknown("", operator, left, right, low), value)
+
+    def _without_rest(self, left: Expression, right: Expression) -> Expression | None:
+        """(x - x % right) // right, which is x // right, or the negative of it; None of others."""
+        for monomial, times in left.terms.items():
+            unknown = self.unknowns[monomial[0]] if len(monomial) == 1 else None
+            if unknown is None or unknown.operator != "%" or unknown.right is not right:
+                continue
+            assert unknown.left is not None
+            if left.plus(self.expression({monomial: -times})) is (
+                unknown.left if times == -1 else self.constant(0).plus(unknown.left, -1)
+            ):
+                return self.constant(0).plus(self.operation("//", unknown.left, right), -times)
+        return None
 
     def ask(self, relation: str, expression: Expression, holds: bool) -> bool:
         """Note that an answer was given.
@@ -512,6 +527,8 @@ class SymInt(int):
     def __pow__(self, other: Any, modulo: Any = None) -> Any:
         if type(other) is int and 0 < other <= 4 and modulo is None:
             return math.prod([self] * other)
+        if isinstance(other, float) and modulo is None and symbolic(self):
+            return as_float(self) ** other
         return pow(fixed(self), other, modulo)
 
     def __bool__(self) -> bool:
@@ -638,6 +655,7 @@ _NUMERIC: dict[str, Callable[[Any, Any], Any]] = {
     "-": operator.sub,
     "*": operator.mul,
     "/": operator.truediv,
+    "**": operator.pow,
 }
 
 
@@ -662,10 +680,12 @@ def _by_float(name: str) -> Callable[..., Any]:
     return lambda self, *others: plain(float(self), *others)
 
 
-for _name, _sign in (("add", "+"), ("sub", "-"), ("mul", "*"), ("truediv", "/")):
+for _name, _sign in (
+    ("add", "+"), ("sub", "-"), ("mul", "*"), ("truediv", "/"), ("pow", "**")
+):  # fmt: skip
     for _side in ("", "r"):
         setattr(SymFloat, f"__{_side}{_name}__", _arithmetic(_sign, f"__{_side}{_name}__"))
-for _name in "lt le gt ge neg abs int trunc round pow rpow floordiv mod".split():
+for _name in "lt le gt ge neg abs int trunc round floordiv mod".split():
     setattr(SymFloat, f"__{_name}__", _by_float(f"__{_name}__"))
 
 

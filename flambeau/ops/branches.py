@@ -201,6 +201,10 @@ class _Endless(Recording):
         return found
 
 
+class NoGradient(RuntimeError):
+    """Something that has a value but no gradient is differentiated."""
+
+
 class Looped(GradFn):
     """The tape entry of a loop of unknown length, which has no gradient."""
 
@@ -212,9 +216,9 @@ class Looped(GradFn):
         """Refuse.
 
         Raises:
-            RuntimeError: always.
+            NoGradient: always.
         """
-        raise RuntimeError(
+        raise NoGradient(
             "a while_loop whose length depends on a value has no gradient, as what its steps "
             "computed is not kept; use scan, or detach what it is given"
         )
@@ -259,4 +263,4 @@ def endless(
     return found
 
 
-__all__ = ["Branched", "Branches", "Looped", "endless"]
+__all__ = ["Branched", "Branches", "Looped", "NoGradient", "endless"]

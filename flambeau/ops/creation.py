@@ -16,6 +16,7 @@ from flambeau.device import get_default_device, resolve
 from flambeau.dtype import dtype as DType
 from flambeau.dtype import get_default_dtype, scalar_dtype
 from flambeau.ir.graph import Node
+from flambeau.ir.symbol import as_float, symbolic
 from flambeau.ops import table
 from flambeau.ops.conversion import clone, to_dtype
 from flambeau.ops.movement import broadcast_to
@@ -59,7 +60,10 @@ def filled(shape: tuple[int, ...], value: Any, dtype: DType, device: Device) -> 
         return broadcast_to(
             _copy_array(np.asarray(value, dtype.numpy), dtype, device), shape
         ).clone()
-    value = float(value) if dtype.category >= 2 else int(value if dtype.category else bool(value))
+    if dtype.category >= 2:
+        value = as_float(value)
+    elif not symbolic(value):
+        value = int(value if dtype.category else bool(value))
     return make(Node(ROWS["fill_value"], (value,), (), shape, dtype), device)
 
 
@@ -339,7 +343,7 @@ def linspace(
     wide = to_dtype(index, dtypes.float64)
     # from both ends, so that the last value is `end` exactly
     low = wide * step + float(start)
-    high = float(end) - (float(steps - 1) - wide) * step
+    high = float(end) - (as_float(steps - 1) - wide) * step
     found = low if steps == 1 else NAMES["where"](index < steps // 2, low, high)
     found = to_dtype(found, dtype)
     return _leaf(found, requires_grad) if out is None else write_out(out, found)
@@ -424,7 +428,7 @@ def tensor(
 
 def _check_fits(value: Any, dtype: DType) -> None:
     """Raise where an integer dtype cannot hold a number; unsigned ones wrap negative numbers."""
-    if dtype.category != 1:
+    if dtype.category != 1 or symbolic(value):
         return
     info = np.iinfo(dtype.numpy)
     if not (-info.max if info.min == 0 else info.min) <= value <= info.max:
@@ -437,6 +441,8 @@ def _from_data(data: Any, dtype: DType | None, where: Device) -> Tensor:
         chosen = dtype or natural
         if chosen.category == 1 and isinstance(data, float):
             data = int(data)
+        if symbolic(data):
+            return filled((), data, chosen, where)
         _check_fits(data, chosen)
         return _copy_array(np.asarray(data).astype(chosen.numpy), chosen, where)
     if isinstance(data, (np.ndarray, np.generic)):

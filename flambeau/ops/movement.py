@@ -229,7 +229,7 @@ expand_to.vjp(lambda g, out, x, shape: (sum_to(g, x.shape), None))
 @view(public=False, method=False)
 def view_as_shape(input: Tensor, shape: tuple[int, ...]) -> Any:
     """The same elements under another shape; strides must allow it."""
-    strides = view_strides(input._shape, input._strides, shape)
+    strides = _strides_as(input, shape)
     if strides is None:
         raise RuntimeError(
             "view size is not compatible with input tensor's size and stride (at "
@@ -240,6 +240,13 @@ def view_as_shape(input: Tensor, shape: tuple[int, ...]) -> Any:
 
 
 view_as_shape.vjp(lambda g, out, x, shape: (g.reshape(tuple(x.shape)), None))
+
+
+def _strides_as(input: Tensor, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Strides that show the same elements under another shape, or None where there are none."""
+    if input._map is None and math.prod(shape) == input.numel():  # which asks nothing of sizes
+        return contiguous_strides(shape)
+    return view_strides(input._shape, input._strides, shape)
 
 
 def slice_bounds(start: Any, stop: Any, step: Any, n: int) -> tuple[int, int, int]:
@@ -392,7 +399,7 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
         shape: sizes; one of them may be -1.
     """
     sizes = infer_size(shape_of(shape), input.numel())
-    if view_strides(input._shape, input._strides, sizes) is None:
+    if _strides_as(input, sizes) is None:
         input = NAMES["clone"](input)
     return view_as_shape(input, sizes)
 

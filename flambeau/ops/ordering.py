@@ -6,6 +6,7 @@ Results whose shape depends on the values execute what is pending.
 from __future__ import annotations
 
 import math
+import operator
 from collections import namedtuple
 from typing import Any
 
@@ -158,7 +159,7 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
         RuntimeError: k is negative or above the dimension's size.
     """
     d = wrap_dim(dim, input.ndim)
-    k = int(k)
+    k = k if isinstance(k, int) else operator.index(k)  # a symbolic size stays one
     if not 0 <= k <= (input._shape[d] if input.ndim else 1):
         raise RuntimeError("selected index k out of range")
     if input.ndim == 0:

@@ -11,6 +11,7 @@ import numpy as np
 
 from flambeau import dtypes
 from flambeau.dtype import dtype as DType
+from flambeau.ir.symbol import as_float
 from flambeau.ops.creation import from_numpy
 from flambeau.ops.elementwise import maximum, minimum, select_where
 from flambeau.ops.indexing import gather
@@ -189,7 +190,7 @@ def _moments(
     """
     x = doubled(input)
     count = math.prod(input._shape[a] for a in axes)
-    mean = NAMES["sum"](x, axes, True) / float(count) if axes else x
+    mean = NAMES["sum"](x, axes, True) / as_float(count) if axes else x
     centred = x - mean
     squares = centred * centred
     spread = (NAMES["sum"](squares, axes, True) if axes else squares) / denominator
@@ -212,7 +213,7 @@ def _moments_vjp(
         found = found * (input - mean)
     if g_mean is not None:
         count = math.prod(input.shape[a] for a in axes)
-        part = expand_to(g_mean / float(count), input._shape)
+        part = expand_to(g_mean / as_float(count), input._shape)
         found = part if found is None else found + part
     return found, None, None, None
 
@@ -233,7 +234,7 @@ def _spread(
         raise RuntimeError(f"{name} only support floating point and complex dtypes")
     axes = _axes(dim, input)
     degrees = math.prod(input._shape[a] for a in axes) - correction
-    found = _moments(input, axes, float(degrees if degrees > 0 else 0), root)
+    found = _moments(input, axes, as_float(degrees if degrees > 0 else 0), root)
     if keepdim or not axes:
         return found
     spread, mean = found
@@ -487,10 +488,10 @@ def cov(
         if builtins.bool((w < 0).any()):
             raise RuntimeError(f"cov(): {what} cannot be negative")
         weights = w if weights is None else weights * w
-    count: Any = float(x._shape[1])
+    count: Any = as_float(x._shape[1])
     if weights is None:
         mean = NAMES["mean"](x, 1, True)
-        divisor: Any = builtins.max(count - correction, 0.0)
+        divisor: Any = as_float(builtins.max(x._shape[1] - correction, 0))
         right = x - mean
     else:
         weights = weights.to(x.dtype.to_real()) if weights.dtype.category < 2 else weights

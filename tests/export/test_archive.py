@@ -13,8 +13,17 @@ import pytest
 
 import flambeau
 from flambeau import nn
-from flambeau.export import Dim, ExportError, export, load, save
-from tests.export.fuzz import attempt, exported, mutated, zipped
+from flambeau.export import Dim, ExportError, export, load, onnx, save
+from tests.export.fuzz import (
+    OUTCOMES,
+    Control,
+    Tagger,
+    attempt,
+    exported,
+    mutated,
+    mutated_model,
+    zipped,
+)
 
 
 @pytest.fixture(scope="module")
@@ -160,3 +169,18 @@ def test_damaged_bytes(program: Any) -> None:
         except ExportError:
             refused += 1
     assert refused > 180
+
+
+def test_models_of_the_fuzzed_programs_are_read() -> None:
+    """What is mutated is worth it only if the whole file loads; so are mutated ones."""
+    x = flambeau.randint(0, 11, (3, 7))
+    for net in (Tagger, Control):
+        program = exported(net)
+        model = onnx.export(program)
+        wanted = flambeau.pytree.tree_leaves(program.module()(x))
+        # (and the new values of states behind them)
+        for got, want in zip(onnx.load(model.model).module()(x), wanted, strict=False):
+            assert flambeau.allclose(got, want, rtol=1e-4, atol=1e-5)
+        data = model.model_proto.SerializeToString()
+        for seed in range(12):
+            assert attempt(mutated_model(data, random.Random(seed)), x) in OUTCOMES

@@ -357,7 +357,7 @@ class Builder:
         """A 0-d value of a number, which may be computed from sizes."""
         if isinstance(number, SymFloat):
             left, right = (self.number(n, dtype) for n in (number.left, number.right))
-            kind = {"+": "Add", "-": "Sub", "*": "Mul", "/": "Div"}[number.operator]
+            kind = {"+": "Add", "-": "Sub", "*": "Mul", "/": "Div", "**": "Pow"}[number.operator]
             return self.op(kind, left, right, called="number")
         if isinstance(number, SymInt):
             flat = self.op("Squeeze", self.size(number), self.ints([0]), called="size")

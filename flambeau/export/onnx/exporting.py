@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flambeau.export.dims import Dim
+from flambeau.export.dims import Dim, always
 from flambeau.export.exporting import export as export_program
 from flambeau.export.onnx import control, elementwise, indexing, layers, quantized, recurrent
 from flambeau.export.onnx.builder import Builder, OnnxExporterError, library
@@ -378,10 +378,10 @@ def build(
             shown = "\n".join(f"  {name}: {why}" for name, why in sorted(writer.refused.items()))
             raise OnnxExporterError(f"these operations cannot be written as ONNX:\n{shown}")
         outputs = _outputs(b, program, output_names)
-    more = [g for key, g in traced.symbols.guards.items() if key not in asked]
+    guards, ranges = traced.symbols.guards, program.range_constraints
+    new = [guards.pop(key) for key in list(guards) if key not in asked]
+    more = [g for g in new if not always(g, ranges)]
     if more:
-        for g in more:
-            del traced.symbols.guards[g.relation, g.expression]
         raise OnnxExporterError(
             "the program's ONNX form is right only where " + ", ".join(map(str, more))
         )

@@ -56,6 +56,11 @@ def _divided(x: Any, y: Any) -> Any:
     return flambeau.div(x, y)
 
 
+def _quotient(x: Any, y: Any) -> Any:
+    """Known integers divided, rounded towards 0."""
+    return -(-x // y) if (x < 0) != (y < 0) else x // y
+
+
 def _modulo(node: Node, x: Any, y: Any) -> Any:
     return flambeau.fmod(x, y) if node.get("fmod", 0) else flambeau.remainder(x, y)
 
@@ -66,7 +71,7 @@ def _binary(call: Any, plain: Any) -> Callable[..., Any]:
     def read(node: Node, x: Any, y: Any) -> Any:
         if isinstance(x, Known) and isinstance(y, Known) and plain and x.dtype.category == 1:
             return Known(plain(x.array, y.array), x.dtype)
-        if isinstance(y, Known) and not y.ndim:
+        if isinstance(y, Known) and not y.ndim and y.dtype.category:
             return call(tensor(x), number(y))
         return call(tensor(x), tensor(y))
 
@@ -75,7 +80,7 @@ def _binary(call: Any, plain: Any) -> Callable[..., Any]:
 
 for _name, _call, _plain in (
     ("Add", flambeau.add, python.add), ("Sub", flambeau.sub, python.sub),
-    ("Mul", flambeau.mul, python.mul), ("Div", _divided, python.floordiv),
+    ("Mul", flambeau.mul, python.mul), ("Div", _divided, np.frompyfunc(_quotient, 2, 1)),
     ("Pow", flambeau.pow, None), ("Equal", flambeau.eq, None), ("Less", flambeau.lt, None),
     ("LessOrEqual", flambeau.le, None), ("Greater", flambeau.gt, None),
     ("GreaterOrEqual", flambeau.ge, None), ("And", flambeau.logical_and, None),

@@ -19,7 +19,7 @@ import flambeau
 from flambeau.dtype import ALL, int64
 from flambeau.dtype import dtype as DType
 from flambeau.export.dims import Dim, ExportError
-from flambeau.export.exporting import export as export_program
+from flambeau.export.exporting import program_of
 from flambeau.export.onnx.builder import ELEMENTS, library
 from flambeau.export.program import ExportedProgram, identifier
 from flambeau.nn.module import Module
@@ -51,7 +51,9 @@ class Known:
     """
 
     def __init__(self, array: Any, dtype: DType = int64) -> None:
-        self.array = np.asarray(array)
+        self.array = np.empty((), object) if isinstance(array, int) else np.asarray(array)
+        if isinstance(array, int):  # NumPy would ask a symbolic one for its value
+            self.array[()] = array
         self.dtype = dtype
 
     @property
@@ -174,6 +176,7 @@ class OnnxModule(Module):
         self.__dict__["results"] = [v.name for v in graph.outputs]
         self.__dict__["known"] = {}
         self.__dict__["places"] = {}
+        self.__dict__["_line"] = ""
         plain = {n.inputs[k] for n in nodes for k in NUMBERS[n.kind] if k < len(n.inputs)}
         for name, value in graph.initializers.items():
             self._take(name, value.const_value, name in plain)
@@ -215,12 +218,18 @@ class OnnxModule(Module):
             owner = owner._modules.get(part, Module())
         return path
 
+    def line(self) -> str:
+        """The node that is traced."""
+        return self._line
+
     def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
         """The model's results."""
         values: dict[str, Any] = dict(self.known)
         values.update((name, getattr(*place)) for name, place in self.places.items())
         values.update(zip(self.wanted, given, strict=True))
-        perform(self.nodes, values)
+        for node in self.nodes:
+            self.__dict__["_line"] = f"  node {node.name!r} ({node.kind})"
+            perform([node], values)
         return tuple(tensor(values[name]) for name in self.results)
 
 
@@ -346,7 +355,7 @@ def load(f: str | os.PathLike[str] | Any) -> ExportedProgram:
             f"this is no ONNX model, or a damaged one: {type(error).__name__}: {error}"
         ) from None
     try:
-        return export_program(module, tuple(examples), dynamic_shapes=_spec(spec))
+        return program_of(module, tuple(examples), {}, _spec(spec), module.line)
     except ExportError:
         raise
     except _FAILURES as error:
