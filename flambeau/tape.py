@@ -7,6 +7,7 @@ that a graph dies with the last tensor that came out of it. Running the tape bac
 
 from __future__ import annotations
 
+import functools
 import itertools
 import threading
 import weakref
@@ -16,6 +17,7 @@ from flambeau import overriding
 from flambeau.ir.graph import Op
 
 _sequence = itertools.count().__next__
+_weak = weakref.ref
 
 
 class _Modes(threading.local):
@@ -246,6 +248,7 @@ class GradFn:
     trace: str | None = None
     released = False
     metadata: dict[Any, Any] | None = None
+    named = False  # whether its class has torch's name for it
 
     def __init__(
         self,
@@ -282,7 +285,7 @@ class GradFn:
     @property
     def next_functions(self) -> tuple[Any, ...]:
         """(entry, output number) per input, as torch shows it."""
-        return tuple((e[0], e[1]) if e is not None else (None, 0) for e in self.edges)
+        return tuple((shown(e[0]), e[1]) if e is not None else (None, 0) for e in self.edges)
 
     def apply(self, grads: list[Any]) -> tuple[Any, ...]:
         """Cotangents of the arguments from those of the outputs (None: zero)."""
@@ -333,6 +336,19 @@ class GradFn:
         """Call `hook(grad_outputs)` before this entry runs."""
         self.prehooks = {} if self.prehooks is None else self.prehooks
         return Handle(self.prehooks, hook)
+
+
+def shown(entry: GradFn) -> GradFn:
+    """An entry as a user gets it: of a class with torch's name, which programs that draw a tape
+    read (`type(t.grad_fn).__name__`). Entries that nobody looks at need none."""
+    if not entry.named:
+        entry.__class__ = _named(type(entry), entry.name())
+    return entry
+
+
+@functools.cache
+def _named(kind: Any, name: str) -> Any:
+    return type(name, (kind,), {"__slots__": (), "named": True})
 
 
 def _number(saved: Saved) -> int:
@@ -388,6 +404,7 @@ class AccumulateGrad(GradFn):
     args = ()
     kwargs: dict[str, Any] = {}
     order = 1 << 62  # behind every other entry
+    named = True
 
     def __init__(self, variable: Any) -> None:
         self.variable = variable
@@ -412,5 +429,5 @@ def edge_of(tensor: Any) -> tuple[GradFn, int]:
     found = acc() if acc is not None else None
     if found is None:
         found = AccumulateGrad(tensor)
-        tensor._accumulator = weakref.ref(found)
+        tensor._accumulator = _weak(found)
     return found, 0

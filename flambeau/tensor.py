@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import sys
 import weakref
 from importlib import import_module
 from typing import Any
@@ -31,7 +32,7 @@ from flambeau.layout import layout as Layout
 from flambeau.layout import strided
 from flambeau.overriding import attribute, overridable
 from flambeau.size import Size, contiguous_strides, is_contiguous
-from flambeau.tape import AccumulateGrad, GradFn, Handle, modes
+from flambeau.tape import AccumulateGrad, GradFn, Handle, modes, shown
 
 _new = object.__new__
 
@@ -442,7 +443,7 @@ class Tensor(metaclass=_TensorMeta):
         """The tape entry that made this tensor; None for leaves."""
         if self._base is not None:
             self._tracked()
-        return self._grad_fn
+        return None if self._grad_fn is None else shown(self._grad_fn)
 
     @property
     def is_leaf(self) -> bool:
@@ -532,6 +533,8 @@ class Tensor(metaclass=_TensorMeta):
     def detach(self) -> Tensor:
         """The same memory, cut off from the tape."""
         return alias(self)
+
+    detach.whole = True  # it is an operator to a `__torch_dispatch__`
 
     @overridable
     def detach_(self) -> Tensor:
@@ -692,6 +695,30 @@ def _item(t: Tensor) -> Any:
         return kind.from_address(t._address()).value
     array = t._array().reshape(())
     return array.item() if array.dtype.isbuiltin == 1 else float(array)
+
+
+def put_item(t: Tensor, value: float) -> float:
+    """Give a tensor without dimensions a value: at once where its memory is there and nothing that
+    is recorded will read it, else as `fill_` does; -> the value as its dtype has it."""
+    kind = _SCALARS.get(t.dtype)
+    if kind is None:
+        t.fill_(value)
+        return value
+    number = kind(value if t.dtype.is_floating_point else int(value))
+    cell = t._cell
+    node = cell.node
+    if (
+        node.buffer is not None
+        and t._map is None
+        and record.thread.watcher is None
+        and not record.thread.tracing
+        and sys.getrefcount(node) == 3  # the cell's, this function's and the call's
+    ):
+        kind.from_address(t._address()).value = number.value
+        cell.version += 1
+    else:
+        t.fill_(number.value)
+    return float(number.value)
 
 
 def _truth(t: Tensor) -> bool:

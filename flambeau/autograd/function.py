@@ -8,6 +8,7 @@ from typing import Any
 
 from flambeau.ir.graph import Op
 from flambeau.ops.entries import tracks
+from flambeau.ops.movement import sum_to
 from flambeau.ops.rows import NAMES
 from flambeau.ops.writing import rebase
 from flambeau.record import calling_trace
@@ -102,7 +103,29 @@ class _Entry(GradFn):
                 f"function {self.name()} returned an incorrect number of gradients "
                 f"(expected {count}, got {len(found)})"
             )
-        return found
+        return tuple(map(self._fitting, range(count), self.edges, found))
+
+    def _fitting(self, k: int, edge: Any, g: Any) -> Any:
+        """A gradient that a user's rule returned, summed to the shape and cast to the dtype of what
+        it belongs to.
+
+        Raises:
+            RuntimeError: it is no tensor, or of another shape.
+        """
+        if edge is None or g is None:
+            return None
+        if not isinstance(g, Tensor):
+            raise RuntimeError(f"expected Variable or None (got {type(g).__name__})")
+        want = edge[0].metas[edge[1]]
+        if g._shape != want.shape:
+            fits = zip(reversed(want.shape), reversed(g._shape), strict=False)
+            if len(want.shape) > g.ndim or any(a not in (1, b) for a, b in fits):
+                raise RuntimeError(
+                    f"Function {self.name()} returned an invalid gradient at index {k} - got "
+                    f"{list(g.shape)} but expected shape compatible with {list(want.shape)}"
+                )
+            g = sum_to(g, want.shape)
+        return g if g.dtype is want.dtype else NAMES["to_dtype"](g, want.dtype)
 
     def push(self, tangents: list[Any]) -> tuple[Any, ...] | None:
         """The outputs' tangents by the function's own `jvp`; None where it has none."""

@@ -103,7 +103,8 @@ class Bernoulli(_Odds, ExponentialFamily):
 
     def log_prob(self, value: Any) -> Any:
         """The log probability."""
-        logits, value = broadcast_all(self.logits, self._checked(value))
+        value = self._checked(value)
+        logits, value = broadcast_all(self.logits, value)
         return -binary_cross_entropy_with_logits(logits, value.to(logits.dtype), reduction="none")
 
     def entropy(self) -> Any:
@@ -588,7 +589,8 @@ class Multinomial(ChanceOf):
 
     def log_prob(self, value: Any) -> Any:
         """The log probability."""
-        logits, value = broadcast_all(self.logits, self._checked(value))
+        value = self._checked(value)
+        logits, value = broadcast_all(self.logits, value)
         ways = (value.sum(-1) + 1).lgamma() - (value + 1).lgamma().sum(-1)
         logits = flambeau.where((value == 0) & (logits == -math.inf), 0.0, logits)
         return ways + (logits * value).sum(-1)
@@ -682,7 +684,8 @@ class ContinuousBernoulli(_Odds, ExponentialFamily):
 
     def log_prob(self, value: Any) -> Any:
         """The log density."""
-        logits, value = broadcast_all(self.logits, self._checked(value))
+        value = self._checked(value)
+        logits, value = broadcast_all(self.logits, value)
         cross = binary_cross_entropy_with_logits(logits, value, reduction="none")
         return -cross + self._log_constant()
 

@@ -43,7 +43,8 @@ class LogitRelaxedBernoulli(ChanceOf):
 
     def log_prob(self, value: Any) -> Any:
         """The log density."""
-        logits, value = broadcast_all(self.logits, self._checked(value))
+        value = self._checked(value)
+        logits, value = broadcast_all(self.logits, value)
         diff = logits - value * self.temperature
         temperature = flambeau.as_tensor(self.temperature, dtype=logits.dtype)
         return temperature.log() + diff - 2 * diff.exp().log1p()
@@ -128,7 +129,8 @@ class ExpRelaxedCategorical(ChanceOf):
     def log_prob(self, value: Any) -> Any:
         """The log density."""
         count = self._event_shape[-1]
-        logits, value = broadcast_all(self.logits, self._checked(value))
+        value = self._checked(value)
+        logits, value = broadcast_all(self.logits, value)
         temperature = flambeau.as_tensor(self.temperature, dtype=logits.dtype)
         score = logits - value * temperature
         score = (score - score.logsumexp(-1, keepdim=True)).sum(-1)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import flambeau
-from flambeau.autograd import graph
+from flambeau.autograd import Function, graph
 
 
 def leaf(*values: float) -> Any:
@@ -305,3 +305,63 @@ def test_what_hooks_unpack_has_its_place_on_the_tape() -> None:
 
     copies = graph.saved_tensors_hooks(lambda t: t.clone(), lambda t: t.clone())
     assert gradients(copies) == gradients(contextlib.nullcontext())
+
+
+def test_entries_are_of_classes_with_torchs_names() -> None:
+    class Twice(Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            return x * 2
+
+        @staticmethod
+        def backward(ctx: Any, g: Any) -> Any:
+            return g * 2
+
+    x = leaf(1.0, 2.0)
+    out = Twice.apply(x * 3).sum()
+    names = []
+    entry = out.grad_fn
+    while entry is not None:
+        names.append(type(entry).__name__)
+        entry = entry.next_functions[0][0] if entry.next_functions else None
+    assert names == ["SumBackward0", "TwiceBackward", "MulBackward0", "AccumulateGrad"]
+    out.backward()
+    assert x.grad.tolist() == [6.0, 6.0]
+    assert type(out.grad_fn).__name__ == "SumBackward0"
+
+
+@pytest.mark.parametrize("leaves", [True, False], ids=["a leaf", "an intermediate"])
+@pytest.mark.parametrize(
+    ("change", "result"),
+    [
+        (lambda g: g[:2], r"index 0 - got \[2\] but expected shape compatible with \[3\]"),
+        (lambda g: g.sum(), r"index 0 - got \[\] but expected shape compatible with \[3\]"),
+        (lambda g: 3, r"expected Variable or None \(got int\)"),
+        (lambda g: g.expand(2, 3), 2.0),
+        (lambda g: g.unsqueeze(0), 1.0),
+        (lambda g: g.float(), 1.0),
+        (lambda g: None, None),
+    ],
+)
+def test_what_a_users_rule_returns_fits_its_input(change: Any, result: Any, leaves: bool) -> None:
+    class Rule(Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            return x * 2
+
+        @staticmethod
+        def backward(ctx: Any, g: Any) -> Any:
+            return change(g)
+
+    x = leaf(1.0, 2.0, 3.0)
+    loss = Rule.apply(x if leaves else x * 1).sum()
+    if isinstance(result, str):
+        with pytest.raises(RuntimeError, match=result):
+            loss.backward()
+        return
+    loss.backward()
+    if result is None:
+        assert x.grad is None
+    else:
+        assert x.grad.dtype is x.dtype
+        assert x.grad.tolist() == [result] * 3

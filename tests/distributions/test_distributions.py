@@ -188,3 +188,13 @@ def test_refusals(run: Any, error: type[Exception], words: str) -> None:
 
 def test_unchecked_arguments() -> None:
     assert d.Normal(0.0, -1.0, validate_args=False).scale.item() == -1
+
+
+@pytest.mark.parametrize("make", [d.Bernoulli, d.Geometric, lambda p: d.Binomial(3, p)])
+def test_a_refused_value_computes_nothing(make: Any) -> None:
+    family = make(flambeau.tensor(0.5))
+    before = repr(family)
+    with pytest.raises(ValueError, match="within the support") as caught:
+        family.log_prob(flambeau.tensor(-1.5))
+    assert repr(family) == before
+    assert before in str(caught.value)
