@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from flambeau.autograd.function import Function
+from flambeau.ops.dispatching import OpOverloadPacket, overload_of
 from flambeau.ops.entries import tracks
 from flambeau.ops.rows import NAMES
 from flambeau.pytree import _broadcast_to_and_flatten, tree_flatten
@@ -279,22 +280,6 @@ def impl(qualname: Any, types: Any, func: Any = None, *, lib: Any = None) -> Any
     return _op(qualname).register_kernel(None if types == "default" else types, func)
 
 
-class _Overloads:
-    """`ops.aten.name`: the row of that name, whichever overload is asked for."""
-
-    def __init__(self, call: Callable[..., Any]) -> None:
-        self._call = call
-        self.__name__ = getattr(call, "__name__", "op")
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._call(*args, **kwargs)
-
-    def __getattr__(self, overload: str) -> _Overloads:
-        if overload.startswith("__"):
-            raise AttributeError(overload)
-        return self
-
-
 class _Namespace:
     """`ops.NAMESPACE`: its operators as attributes."""
 
@@ -302,9 +287,11 @@ class _Namespace:
         self._name = name
 
     def __getattr__(self, name: str) -> Any:
-        found = _REGISTERED.get(f"{self._name}::{name}")
-        if found is None and self._name in ("aten", "prims") and name in NAMES:
-            return _Overloads(NAMES[name])
+        found: Any = _REGISTERED.get(f"{self._name}::{name}")
+        if found is None and self._name in ("aten", "prims"):
+            call: Any = NAMES.get(name) or getattr(Tensor, name, None)
+            if hasattr(call, "row") or getattr(call, "whole", False):
+                found = self.__dict__[name] = OpOverloadPacket(overload_of(call))
         if found is None:
             raise AttributeError(
                 f"'_OpNamespace' '{self._name}' object has no attribute '{name}'", name=name

@@ -1,9 +1,14 @@
-"""Calls that a type of tensors of one's own, or a mode, answers instead: `__torch_function__`.
+"""Calls that a type of tensors of one's own, or a mode, answers instead: `__torch_function__`, and
+below autograd `__torch_dispatch__`.
 
 Every public function of the table and every public method of tensors asks, before it does anything,
 whether one of its arguments overrides it. They all read one switch first (`on`), which is off until
 a subclass of `Tensor` has an instance or a mode is entered, so that a program without either pays
 for a test of a global. A type that is no tensor is noticed where an argument is refused (`claims`).
+
+What nobody answers there, and is recorded as one node (a primitive, a kept composite; what is taken
+apart as it is recorded is not), is offered once more to the modes and types with
+`__torch_dispatch__`. They get the row as torch's `OpOverload`.
 
 Reference: https://docs.pytorch.org/docs/stable/notes/extending.html
 """
@@ -13,7 +18,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Self
 
 #: Whether calls must ask; set by `switch_on` and by modes.
 on = False
@@ -23,6 +28,9 @@ UNCLAIMED = object()
 _lock = threading.Lock()
 _entered = 0  # modes that some thread is in
 _types_seen = False
+dispatching_types = False  # whether a subclass with `__torch_dispatch__` has an instance
+#: Offers a call to `__torch_dispatch__`; set by ops/dispatching.py.
+DISPATCH: list[Any] = [None]
 
 
 class _State(threading.local):
@@ -30,9 +38,10 @@ class _State(threading.local):
 
     def __init__(self) -> None:
         self.subclasses = True
-        self.all = True
+        self.all = self.any = True
         self.modes: list[Any] = []
         self.once = False  # the next call does not ask
+        self.dispatching: list[Any] = []  # modes with `__torch_dispatch__`, the innermost last
 
 
 state = _State()
@@ -62,7 +71,9 @@ _answers: dict[type, bool] = {}
 
 def switch_on(kind: type) -> None:
     """From now on calls ask, if a type of tensors overrides them."""
-    global on, _types_seen
+    global on, _types_seen, dispatching_types
+    if hasattr(kind, "__torch_dispatch__"):
+        on = _types_seen = dispatching_types = True
     if overrides(kind):
         on = _types_seen = True
 
@@ -97,13 +108,20 @@ def ask(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     Raises:
         TypeError: all who were asked gave NotImplemented.
     """
-    if not state.all or not (state.subclasses or state.modes):
+    if not state.any:
         return UNCLAIMED
     if state.once:
         state.once = False
-        return UNCLAIMED
-    found = overriding((*args, *kwargs.values()) if kwargs else args, [])
-    return handle(func, found, args, kwargs)
+    elif state.all and (state.subclasses or state.modes):
+        claimants = overriding((*args, *kwargs.values()) if kwargs else args, [])
+        if (found := handle(func, claimants, args, kwargs)) is not UNCLAIMED:
+            return found
+    return DISPATCH[0](func, args, kwargs) if dispatches() else UNCLAIMED
+
+
+def dispatches() -> bool:
+    """Whether calls are offered to a `__torch_dispatch__`."""
+    return bool(state.dispatching) or dispatching_types
 
 
 def handle(
@@ -206,6 +224,12 @@ class DisableTorchFunction(_Without):
     word = "all"
 
 
+class Unasked(_Without):
+    """While inside, nobody is asked: what is recorded belongs to a call that was asked about."""
+
+    word = "any"
+
+
 class TorchFunctionMode:
     """While it is entered, `__torch_function__(func, types, args, kwargs)` gets every call of a
     public function or method; in there the mode itself is not active.
@@ -246,6 +270,53 @@ class TorchFunctionMode:
 
     def __exit__(self, *exc: object) -> None:
         state.modes.remove(self)
+        _change(-1)
+
+
+class TorchDispatchMode:
+    """While it is entered, `__torch_dispatch__(func, types, args, kwargs)` gets every operator that
+    is recorded, also of backward; in there the mode itself is not active.
+
+    What is taken apart as it is recorded (`linear`) arrives as its parts, in the order of torch's
+    calls: forward, then backward.
+
+    Example:
+        >>> import flambeau
+        >>> class Names(TorchDispatchMode):
+        ...     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        ...         print(func)
+        ...         return func(*args, **(kwargs or {}))
+        >>> x = flambeau.ones(2)
+        >>> with Names():
+        ...     y = x.exp() + x
+        aten.exp.default
+        aten.add.Tensor
+    """
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: tuple[type, ...],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """What an operator gives; to be written by the subclass.
+
+        Args:
+            func: the operator, an `OpOverload`.
+            types: of the arguments with a `__torch_dispatch__` of their own.
+            args: positional arguments.
+            kwargs: keyword arguments.
+        """
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        _change(1)
+        state.dispatching.append(self)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        state.dispatching.remove(self)
         _change(-1)
 
 

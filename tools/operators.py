@@ -3,12 +3,15 @@
 
 python tools/operators.py                           float32: results and gradients
 python tools/operators.py --dtype int64 bfloat16    other dtypes
-python tools/operators.py --deep                    also second derivatives and tangents
+python tools/operators.py --deep                    also in place, out=, second derivatives ...
 python tools/operators.py --only linalg --limit 5   some operators, some samples of each
-python tools/operators.py --json FILE               write the table: operator, dtype -> outcome
+python tools/operators.py --ops add,linalg.svd      these operators
+python tools/operators.py --json FILE               keep the table: operator, dtype -> outcome
+python tools/operators.py --json FILE --page        write docs/parity.md from all that FILE keeps
 
 Needs torch (the `parity` extra). An operator counts as public where torch gives it a name without
-a leading underscore; entries of the database that only compilers see are left out.
+a leading underscore; entries of the database that only compilers see are left out. With
+FLAMBEAU_TARGET=interpret what operators mean is compared without compiling them, in minutes.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ from __future__ import annotations
 import argparse
 import collections
 import json
+import os
+import pickle
 import re
 import sys
 import time
@@ -27,8 +32,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 from torch.testing._internal.common_methods_invocations import op_db
 
-from tests.parity.opinfo.calls import full_name, outcome
+from tests.parity.opinfo.calls import STAGES, Outcome, full_name, outcome
 from tests.parity.opinfo.reasons import reason
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "parity.md"
+
+#: operator -> dtype -> {"absent", "compared", "failed", "reason"}
+Table = dict[str, dict[str, dict[str, Any]]]
 
 
 def options() -> argparse.Namespace:
@@ -36,49 +46,153 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--dtype", nargs="+", default=["float32"], help="names of dtypes")
+    parser.add_argument("--dtype", nargs="*", default=["float32"], help="names of dtypes")
     parser.add_argument("--only", default="", help="a pattern that names must contain")
+    parser.add_argument("--ops", default="", help="names, with commas between")
     parser.add_argument("--limit", type=int, help="at most so many samples of each operator")
-    parser.add_argument("--deep", action="store_true", help="second derivatives and tangents too")
-    parser.add_argument("--json", type=Path, help="where to write the table")
+    parser.add_argument("--deep", action="store_true", help="all stages")
+    parser.add_argument("--json", type=Path, help="where the table is kept")
+    parser.add_argument("--page", action="store_true", help="write docs/parity.md from the table")
     return parser.parse_args()
+
+
+def compared(dtype: str, chosen: argparse.Namespace) -> Table:
+    """One dtype's column of the table, printing what does not agree."""
+    stages = STAGES if chosen.deep else ("forward", "gradient")
+    named = set(filter(None, chosen.ops.split(",")))
+    table: Table = {}
+    for op in op_db:
+        name = full_name(op)
+        if not re.search(chosen.only, name) or (named and name not in named):
+            continue
+        found = apart(op, getattr(torch, dtype), chosen.limit, stages)
+        entry = {"absent": found.absent, "compared": found.compared, "failed": found.failed}
+        why = reason(name, dtype)
+        if why is not None:
+            entry["reason"] = why
+        for stage, problem in found.failed.items():
+            print(f"  {stage:9} {name}: {f'[{why}] ' if why else ''}{problem}", flush=True)
+        if found.absent not in ("", "no dtype"):
+            print(f"  {found.absent:9} {name}: {why or found.why}", flush=True)
+        table[name] = {dtype: entry}
+    return table
+
+
+def apart(op: Any, dtype: Any, limit: int | None, stages: tuple[str, ...]) -> Outcome:
+    """`outcome` in a process of its own: some calls of torch with `out=` write where they must not,
+    and end it. Then it is asked again without them."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        with os.fdopen(writing, "wb") as pipe:
+            pickle.dump(outcome(op, dtype, limit, stages), pipe)
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        said = pipe.read()
+    if os.waitpid(child, 0)[1] == 0:
+        found: Outcome = pickle.loads(said)
+        return found
+    if "out" not in stages:
+        return Outcome(failed={"forward": "0: the process ended"}, compared={"forward": 1})
+    return apart(op, dtype, limit, tuple(stage for stage in stages if stage != "out"))
+
+
+def counts(table: Table, dtype: str) -> dict[str, tuple[int, int, int]]:
+    """By stage: operators of which all calls agree, operators compared, calls compared."""
+    entries = [found[dtype] for found in table.values() if dtype in found]
+    shares = {}
+    for stage in STAGES:
+        having = [e for e in entries if stage in e["compared"]]
+        agree = sum(stage not in e["failed"] for e in having)
+        if stage == "forward":  # a name that is not here does not agree
+            missing = sum(e["absent"] == "missing" for e in entries)
+        shares[stage] = (
+            agree,
+            len(having) + (missing if stage == "forward" else 0),
+            sum(e["compared"][stage] for e in having),
+        )
+    return shares
+
+
+def share(agree: int, of: int) -> str:
+    """ "agree of all (per cent)"."""
+    return f"{agree} of {of} ({100 * agree / of:.1f} %)" if of else "-"
+
+
+def page(table: Table) -> str:
+    """The text of docs/parity.md."""
+    dtypes = list(dict.fromkeys(dtype for found in table.values() for dtype in found))
+    lines = [
+        "# Agreement with PyTorch, operator by operator",
+        "",
+        "<!-- written by tools/operators.py; do not edit -->",
+        "",
+        f"PyTorch {torch.__version__.partition('+')[0]} tests its operators with a database of",
+        "calls (`torch.testing._internal.common_methods_invocations.op_db`). Here these calls are",
+        "made in both libraries. An operator counts where *all* its calls agree: shape, dtype, and",
+        "values to what the dtype allows or to what PyTorch itself misses of the next wider dtype.",
+        "*In place* includes the gradient of what was written; *out* is written to tensors of the",
+        "right shape, to empty ones and to strided ones; *second* is the gradient of the gradient,",
+        "*tangent* forward differentiation. Entries that are no public names are left out.",
+        "",
+        "```sh",
+        "FLAMBEAU_TARGET=interpret python tools/operators.py --deep \\",
+        f"    --dtype {' '.join(dtypes)} --json parity.json --page",
+        "```",
+        "",
+        "| dtype | " + " | ".join(STAGES) + " | calls |",
+        "|---|" + "---|" * (len(STAGES) + 1),
+    ]
+    for dtype in dtypes:
+        found = counts(table, dtype)
+        calls = sum(n for _, _, n in found.values())
+        cells = [share(agree, of) for agree, of, _ in found.values()]
+        lines.append(f"| {dtype} | {' | '.join(cells)} | {calls} |")
+    lines += ["", "## What does not agree", ""]
+    lines += ["| operator | dtype | stage | what, or why |", "|---|---|---|---|"]
+    for name, row in table.items():
+        whys: dict[tuple[str, str], list[str]] = collections.defaultdict(list)
+        for dtype, entry in row.items():
+            failed = dict(entry["failed"])
+            if entry["absent"] == "missing":
+                failed["forward"] = "not there"
+            for stage, problem in failed.items():
+                whys[stage, entry.get("reason") or _short(problem)].append(dtype)
+        for (stage, why), given in whys.items():
+            lines.append(f"| `{name}` | {', '.join(given)} | {stage} | {why} |")
+    return "\n".join(lines) + "\n"
+
+
+def _short(problem: str) -> str:
+    said = " ".join(problem.partition(": ")[2].split()).replace("|", "\\|")
+    return said[:120]
 
 
 def main() -> int:
     """Run the command; 1 where something does not agree and has no reason."""
     chosen = options()
     torch.set_num_threads(1)
-    table: dict[str, dict[str, Any]] = {}
+    kept: Table = {}
+    if chosen.json is not None and chosen.json.exists():
+        kept = json.loads(chosen.json.read_text())
     unexplained = 0
     for dtype in chosen.dtype:
         start = time.perf_counter()
-        counts: collections.Counter[str] = collections.Counter()
-        samples = 0
-        for op in op_db:
-            name = full_name(op)
-            if not re.search(chosen.only, name):
-                continue
-            found = outcome(op, getattr(torch, dtype), chosen.limit, chosen.deep)
-            counts[found.status] += 1
-            samples += found.samples
-            entry = {"status": found.status, "samples": found.samples}
-            if found.status not in ("pass", "no dtype"):
-                why = reason(name, dtype)
-                entry["why"] = found.why
-                if why is not None:
-                    entry["reason"] = why
-                elif found.status != "unlike":
-                    unexplained += 1
-                print(f"  {found.status:9} {name}: {why or found.why}")
-            table.setdefault(name, {})[dtype] = entry
-        compared = sum(n for status, n in counts.items() if status not in ("no dtype", "unlike"))
-        share = 100.0 * counts["pass"] / max(compared, 1)
-        print(
-            f"{dtype}: {counts['pass']} of {compared} agree ({share:.1f} %), {samples} samples, "
-            f"{time.perf_counter() - start:.0f} s; {dict(counts)}"
+        table = compared(dtype, chosen)
+        said = (f"{stage} {share(*n[:2])}" for stage, n in counts(table, dtype).items() if n[1])
+        print(f"{dtype}: {', '.join(said)}; {time.perf_counter() - start:.0f} s", flush=True)
+        entries = [entry for found in table.values() for entry in found.values()]
+        unexplained += sum(
+            bool(e["failed"] or e["absent"] == "missing") and "reason" not in e for e in entries
         )
-    if chosen.json is not None:
-        chosen.json.write_text(json.dumps(table, indent=1, sort_keys=True) + "\n")
+        for name, found in table.items():
+            kept.setdefault(name, {}).update(found)
+        if chosen.json is not None:
+            chosen.json.write_text(json.dumps(kept, indent=1) + "\n")
+    if chosen.page:
+        PAGE.write_text(page(kept))
     return 1 if unexplained else 0
 
 

@@ -21,7 +21,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from flambeau import record
+from flambeau import overriding, record
 from flambeau.dtype import float32, get_default_dtype
 from flambeau.ir.graph import Drawn, Node, below
 from flambeau.record import Cell, placeholder
@@ -138,6 +138,7 @@ def form_of(
         or record.thread.watcher is not None
         or record.thread.observer is not None
         or record.thread.draw is not None
+        or overriding.dispatches()
     ):
         return None
     form, numbers = Form(), {}

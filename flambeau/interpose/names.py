@@ -21,6 +21,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "torch.ao.nn.quantized": ("flambeau.interpose.standins.package",),
     "torch.ao.nn.quantized.dynamic": ("flambeau.ao.dynamic",),
     "torch.quantization": ("flambeau.ao.quantization",),
+    "torch._ops": ("flambeau.ops.dispatching",),
     "torch._tensor": ("flambeau.tensor",),
     "torch.autograd.grad_mode": ("flambeau.autograd.grad_mode", "flambeau"),
     "torch.autograd.profiler": ("flambeau.profiler.autograd",),
@@ -132,7 +133,7 @@ ROOTS = frozenset(
             "_VF",
             "_higher_order_ops",
         ),
-        *("_C", "_custom_ops", "_dynamo", "_inductor", "_subclasses", "_utils", "ao"),
+        *("_C", "_custom_ops", "_dynamo", "_ops", "_inductor", "_subclasses", "_utils", "ao"),
     }
 )
 """Torch's own top-level modules. Others that flambeau has are not answered for."""

@@ -136,6 +136,10 @@ class Op:
             stay, ((0,),) for a quotient; or a rule node -> groups. None: it follows from `jvp`,
             where that is "linear" (all sources but the `fixed`) or "multilinear" (each alone).
         over: of effects, whether the result may lie in the source's memory.
+        whole: whether a call is recorded as it is: of primitives and kept composites. Other
+            composites are taken apart.
+        shown: arguments -> the public function that a `__torch_dispatch__` is told of, which means
+            the same of the same arguments; None: the row's own.
         typed: of effects, the type along the axis of their group that a source must have, and the
             result's ("Partial", "Replicated"); `distributed.types`.
     """
@@ -176,6 +180,8 @@ class Op:
         "linear",
         "typed",
         "departs",
+        "whole",
+        "shown",
     )
 
     def __init__(self, name: str, kind: str, body: Callable[..., Any] | None = None) -> None:
@@ -211,6 +217,8 @@ class Op:
         self.linear: Any = None
         self.typed: tuple[str, str] | None = None
         self.departs: bool | Callable[[Node], bool] = False
+        self.whole = kind != "composite"
+        self.shown: Callable[..., Any] | None = None
 
     def __repr__(self) -> str:
         return f"<row {self.name}>"

@@ -12,6 +12,7 @@ from flambeau.ops import (  # noqa: F401  (importing declares the rows)
     convolution,
     copies,
     creation,
+    dispatching,
     elementwise,
     elimination,
     factorization,

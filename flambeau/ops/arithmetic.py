@@ -43,6 +43,8 @@ from flambeau.tensor import Tensor
 
 _PLUS, _MINUS, _MUL = ROWS["plus"], ROWS["minus"], ROWS["mul"]
 _TRUE_DIV = ROWS["true_div"]
+_TRUE_DIV.shown = lambda *_: div
+ROWS["select_where"].shown = lambda *_: where
 
 
 def dtype_word(d: dtypes.dtype) -> str:

@@ -182,7 +182,8 @@ def _like(name: str, value: Any) -> None:
 
     like.__name__ = name + "_like"
     like.__doc__ = f"As `{name}`, with the shape, dtype and device of a tensor."
-    composite(method=False)(like)
+    row = composite(method=False)(like).row
+    row.whole, row.differentiable = True, False
 
     def new(
         input: Tensor,

@@ -458,6 +458,9 @@ def permute(input: Tensor, *dims: Any) -> Tensor:
     return permute_dims(input, wrapped)
 
 
+permute_dims.row.shown = lambda *_: permute
+
+
 @composite(inplace="view", aliases=("swapaxes", "swapdims"))
 def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     """Two dimensions exchanged."""

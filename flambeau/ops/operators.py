@@ -52,6 +52,7 @@ def sub(input: Any, other: Any, *, alpha: Any = 1, out: Any = None) -> Any:
 
 
 _plus, _minus = binary(ROWS["plus"]), binary(ROWS["minus"])
+ROWS["plus"].shown, ROWS["minus"].shown = lambda *_: add, lambda *_: sub
 _OPERANDS = (Tensor, float, int, complex, np.generic)
 
 

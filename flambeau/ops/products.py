@@ -76,6 +76,16 @@ def bmm(input: Tensor, mat2: Tensor) -> Tensor:
     return matmul(input, mat2)
 
 
+def _shown(input: Tensor, other: Tensor) -> Any:
+    """The public product of two batches of matrices."""
+    if input.ndim == 3 and other.ndim == 3 and input._shape[0] == other._shape[0]:
+        return bmm
+    return mm if input.ndim == 2 and other.ndim == 2 else matmul
+
+
+matmul_batched.row.shown = _shown
+
+
 @composite(out="exact", autocast="exempt")
 def mv(input: Tensor, vec: Tensor) -> Tensor:
     """Product of a matrix and a vector."""

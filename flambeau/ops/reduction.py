@@ -207,6 +207,10 @@ def amin(input: Tensor, dim: Any = (), keepdim: bool = False) -> Tensor:
     )
 
 
+max_axes.row.shown, min_axes.row.shown = lambda *_: amax, lambda *_: amin
+sum_axes.row.shown = lambda *_: sum
+
+
 def _arg(input: Tensor, dim: Any, keepdim: bool, row: Any, name: str) -> Tensor:
     if dim is None:
         if input.numel() == 0:

@@ -14,7 +14,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from flambeau import record
+from flambeau import overriding, record
 from flambeau.ir.graph import Op
 from flambeau.ops.table import HOLE, _learn, emit, emit_many, record_device
 from flambeau.tape import Spec, modes
@@ -101,7 +101,7 @@ def kept_rule(rule: Rule) -> Rule:
 
     @functools.wraps(rule)
     def call(g: Any, out: Any, *args: Any) -> tuple[Any, ...]:
-        if modes.grad or record.thread.tracing:
+        if modes.grad or record.thread.tracing or overriding.dispatches():
             return rule(g, out, *args)
         operands = (*(g if type(g) is tuple else (g,)), *(out if type(out) is tuple else (out,)))
         operands += args

@@ -32,7 +32,7 @@ from flambeau.ops.autocast import cast_call
 from flambeau.ops.entries import attach, attach_two, tracks
 from flambeau.ops.rows import FUNCTIONAL, NAMES, ROWS, SPACES, new_row, set_samples, set_vjp
 from flambeau.ops.writing import functional_form, out_form, strict_form, write_form, write_out
-from flambeau.overriding import UNCLAIMED, ask, claims
+from flambeau.overriding import UNCLAIMED, Unasked, ask, claims
 from flambeau.size import broadcast_shapes, contiguous_strides
 from flambeau.tape import modes, without_autocast
 from flambeau.tensor import Tensor, _new, make, over
@@ -604,7 +604,7 @@ def composite(
 
     def declare(body: Callable[..., Any]) -> Any:
         op = new_row(body.__name__, "composite", body, jvp="inherit", autocast=autocast)
-        op.fixed = frozenset(op.parameters.index(name) for name in numbers)
+        op.fixed, op.whole = frozenset(map(op.parameters.index, numbers)), keep
         if keep:
             call = _kept(op, body)
         else:
@@ -741,7 +741,7 @@ def _learn(body: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     """Shapes and dtypes of a body's results, found by recording it on tensors without data."""
     was, modes.grad = modes.grad, False
     try:
-        with record.tracing():
+        with record.tracing(), Unasked():
             found = body(*(_hollow(a) if isinstance(a, Tensor) else a for a in args))
     finally:
         modes.grad = was
@@ -782,7 +782,7 @@ def expand_composite(node: Node) -> tuple[Node, ...]:
             args.append(a)
     was, modes.grad = modes.grad, False
     try:
-        with record.tracing(), without_autocast():
+        with record.tracing(), without_autocast(), Unasked():
             found = node.op.body(*args)  # type: ignore[misc]
     finally:
         modes.grad = was

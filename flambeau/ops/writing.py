@@ -237,6 +237,7 @@ def strict_form(op: Op, call: Callable[..., Any]) -> Callable[..., Any]:
                 )
         return call(*args, **kwargs)
 
+    strict.unchecked = call  # type: ignore[attr-defined]
     return strict
 
 

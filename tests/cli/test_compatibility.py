@@ -26,7 +26,7 @@ def _in_the_place_of_torch() -> Iterator[None]:
     ("torch.Tensor", "softmax", "yes"),
     ("torch.Tensor", "no_such_name", "no"),
     ("torch.no_such_module", "zeros", "no"),
-    ("torch.utils.flop_counter", "FlopCounterMode", "refused on use"),
+    ("torch.cuda", "CUDAGraph", "refused on use"),
 ])  # fmt: skip
 def test_presence(module: str, name: str, word: str) -> None:
     assert compatibility.presence(module, name) == word

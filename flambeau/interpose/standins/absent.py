@@ -33,7 +33,6 @@ ABSENT: dict[str, str] = {
     "torch.distributed.tensor.placement_types": "_StridedShard",
     "torch.fx.graph_module": "_CodeOnlyModule",
     "torch.nn.quantized": "FloatFunctional",
-    "torch.utils.flop_counter": "FlopCounterMode",
     "torch.utils.data.graph_settings": "apply_random_seed",
 }
 """Torch module -> names of its classes (with a capital) and functions that are refused on use."""

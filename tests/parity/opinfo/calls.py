@@ -2,6 +2,10 @@
 
 A result agrees that is as near to torch's as the dtype allows, or as near to what torch computes in
 double precision as torch's own. What is defined up to signs is compared as the database says.
+
+Of each call the stages that the database knows of are compared, each by itself: the result, what
+the in-place form writes (and its gradient), what `out=` gets, the gradient, the gradient of the
+gradient, and the tangent of forward differentiation.
 """
 
 from __future__ import annotations
@@ -9,7 +13,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -51,24 +55,45 @@ UP_TO_SIGNS = {"svd", "linalg.svd", "linalg.eig", "linalg.eigh"}
 ARBITRARY = {"argsort", "kthvalue", "median", "mode", "nanmedian", "sort", "topk"}
 
 
+#: What can be compared of a call, in order.
+STAGES = ("forward", "in place", "out", "gradient", "second", "tangent")
+
+
 @dataclass
 class Outcome:
     """How an operator fares in one dtype.
 
     Attributes:
-        status: "pass", "missing", "forward", "gradient", "second", "tangent", "error", "unlike"
-            (no public name, or nothing that can be compared) or "no dtype".
-        why: what differs first.
-        samples: how many calls were compared.
+        absent: why nothing was compared: "no dtype", "missing" (a public name that is not here),
+            or "unlike" (no public name, or nothing that can be compared); else "".
+        why: what is missing or unlike.
+        compared: how many calls were compared, by stage.
+        failed: stage -> the number of the first call that does not agree, and what differs.
     """
 
-    status: str = "pass"
+    absent: str = ""
     why: str = ""
-    samples: int = 0
+    compared: dict[str, int] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def status(self) -> str:
+        """The first stage that does not agree; "pass", or why nothing was compared."""
+        return self.absent or next((s for s in STAGES if s in self.failed), "pass")
+
+    def note(self, stage: str, problem: str | None) -> None:
+        """One more call of a stage, with what differs."""
+        self.compared[stage] = self.compared.get(stage, 0) + 1
+        if problem is not None:
+            self.failed.setdefault(stage, problem)
 
 
 class Differs(Exception):
-    """A result that does not agree: (stage, what differs)."""
+    """A result that does not agree."""
+
+
+class Skipped(Exception):
+    """A stage that torch itself does not have of a call."""
 
 
 def full_name(op: Any) -> str:
@@ -117,24 +142,24 @@ def difference(
     return f"{bad.sum()} of {bad.size} differ, by up to {most:.3g}"
 
 
-def _compare(stage: str, ours: list[Any], theirs: list[Any], exact: Any, factor: float) -> None:
+def _compare(ours: list[Any], theirs: list[Any], exact: Any, factor: float) -> None:
     """Two lists of results.
 
     Raises:
         Differs: what does.
     """
     if len(ours) != len(theirs):
-        raise Differs(stage, f"{len(ours)} results, torch {len(theirs)}")
+        raise Differs(f"{len(ours)} results, torch {len(theirs)}")
     known: list[Any] = []
     for k, (got, want) in enumerate(zip(ours, theirs, strict=True)):
         if got is None or want is None:
             given = want if got is None else got
             if given is not None and np.any(bridge.array(given)):
-                raise Differs(stage, f"[{k}]: only one has a value")
+                raise Differs(f"[{k}]: only one has a value")
             continue
         name = str(want.dtype).removeprefix("torch.")
         if got.dtype.name != name:
-            raise Differs(stage, f"[{k}]: {got.dtype}, torch {want.dtype}")
+            raise Differs(f"[{k}]: {got.dtype}, torch {want.dtype}")
 
         def wide(k: int = k) -> Any:
             if not known:
@@ -144,7 +169,7 @@ def _compare(stage: str, ours: list[Any], theirs: list[Any], exact: Any, factor:
 
         problem = difference(bridge.array(got), bridge.array(want), name, factor, wide)
         if problem:
-            raise Differs(stage, f"[{k}]: {problem}")
+            raise Differs(f"[{k}]: {problem}")
 
 
 # -- calls -----------------------------------------------------------------------------------------
@@ -228,81 +253,19 @@ class Side:
         return list(found)
 
 
-def _wide(sample: Any, op: Any, process: Any) -> Side | None:
-    """torch's call of a sample in the wider dtype."""
+def _widened(sample: Any) -> Any:
+    """A sample of torch in the wider dtype."""
 
     def leaf(value: Any) -> Any:
         if (
             isinstance(value, torch.Tensor)
             and value.dtype in WIDER
-            and value.layout is (torch.strided)
+            and value.layout is torch.strided
         ):
             return value.detach().to(WIDER[value.dtype]).requires_grad_(value.requires_grad)
         return WIDER.get(value, value) if isinstance(value, torch.dtype) else value
 
-    try:
-        made = Side(torch, op.op, tree_map(leaf, sample), process)
-        made.run()
-    except Exception:
-        return None
-    return made
-
-
-def compare(op: Any, function: Any, sample: Any, stages: tuple[str, ...]) -> None:
-    """One sample in both libraries.
-
-    Raises:
-        Differs: the first stage that does.
-    """
-    call = (sample.input, sample.args, sample.kwargs)
-    process = sample.output_process_fn_grad
-    ours_process = None if process is None else bridge.translated(process)
-    ours = Side(flambeau, function, bridge.converted(call), ours_process)
-    theirs = Side(torch, op.op, call, process)
-    want, got = theirs.run(), ours.run()
-    wides: list[Any] = []
-
-    def exact(of: Callable[[Side], Any]) -> Callable[[], Any]:
-        def run() -> Any:
-            if not wides:
-                wides.append(_wide(call, op, process))
-            try:
-                return None if wides[0] is None else of(wides[0])
-            except Exception:
-                return None
-
-        return run
-
-    if op.name in UP_TO_SIGNS and process is not None:
-        want, got = process(want), ours_process(got)
-    results = [bridge.tensors(found, lib.Tensor) for found, lib in ((got, flambeau), (want, torch))]
-    if RANDOM.match(op.name) or _drops(sample):
-        shapes = [[tuple(t.shape) for t in found] for found in results]
-        if shapes[0] != shapes[1]:
-            raise Differs("forward", f"shapes {shapes[0]}, torch {shapes[1]}")
-        return
-    signed = op.name in UP_TO_SIGNS
-
-    def wide_results(side: Side) -> Any:
-        value = side.process(side.result) if signed and side.process else side.result
-        return bridge.tensors(value, torch.Tensor)
-
-    if op.name in ARBITRARY:
-        results = [[t for t in found if t.dtype is given.dtype][:1] for found, given in zip(
-            results, (ours.sample[0], theirs.sample[0]), strict=True)]  # fmt: skip
-    _compare("forward", *results, exact(wide_results), 1.0)
-    if not results[1]:
-        _plain(got, want)
-    if "gradient" in stages:
-        _compare("gradient", ours.grads(), theirs.grads(True), exact(Side.grads), 10.0)
-    deeper = (("second", _second, 100.0), ("tangent", Side.tangents, 10.0))
-    for stage, of, factor in deeper:
-        if stage in stages:
-            try:
-                expected = of(theirs)
-            except Exception:  # torch has no such derivative of this call
-                continue
-            _compare(stage, of(ours), expected, exact(of), factor)
+    return tree_map(leaf, sample)
 
 
 def _drops(sample: Any) -> bool:
@@ -310,29 +273,208 @@ def _drops(sample: Any) -> bool:
     return bool(sample.kwargs.get("dropout_p") or sample.kwargs.get("training"))
 
 
+def _written(function: Any) -> Any:
+    """An in-place form as a function of a copy."""
+
+    def call(given: Any, *args: Any, **kwargs: Any) -> Any:
+        copy = given.clone()
+        function(copy, *args, **kwargs)
+        return copy
+
+    return call
+
+
+class Comparison:
+    """One sample in both libraries; the methods compare a stage each.
+
+    Args:
+        op: the database's entry.
+        function: flambeau's function.
+        sample: one of its calls.
+    """
+
+    def __init__(self, op: Any, function: Any, sample: Any) -> None:
+        self.op = op
+        self.function = function
+        self.call = (sample.input, sample.args, sample.kwargs)
+        self.process = sample.output_process_fn_grad
+        self.ours_process = None if self.process is None else bridge.translated(self.process)
+        self.by_chance = bool(RANDOM.match(op.name)) or _drops(sample)
+        self.sides: tuple[Side, Side] | None = None
+
+    def both(self, ours: Any, theirs: Any) -> tuple[Side, Side]:
+        """A pair of functions called with the sample.
+
+        Raises:
+            Skipped: torch refuses the call.
+        """
+        there = Side(torch, theirs, self.call, self.process)
+        try:
+            there.run()
+        except Exception as error:
+            raise Skipped from error
+        here = Side(flambeau, ours, bridge.converted(self.call), self.ours_process)
+        here.run()
+        return here, there
+
+    def plain(self) -> tuple[Side, Side]:
+        """The function itself, called."""
+        if self.sides is None:
+            self.sides = self.both(self.function, self.op.op)
+        return self.sides
+
+    def compare(
+        self, sides: tuple[Side, Side], of: Callable[[Side], list[Any]], factor: float
+    ) -> None:
+        """What is found of two calls.
+
+        Raises:
+            Differs: what does.
+            Skipped: torch does not find it.
+        """
+        here, there = sides
+        try:
+            expected = of(there)
+        except Exception as error:  # torch has no such derivative of this call
+            raise Skipped from error
+
+        def exact() -> Any:
+            wide = Side(torch, there.function, _widened(self.call), self.process)
+            try:
+                wide.run()
+                return of(wide)
+            except Exception:
+                return None
+
+        _compare(of(here), expected, exact, factor)
+
+    def values(self, side: Side) -> list[Any]:
+        """The results that can be compared."""
+        found = side.result
+        if self.op.name in UP_TO_SIGNS and side.process is not None:
+            found = side.process(found)
+        results = bridge.tensors(found, side.lib.Tensor)
+        if self.op.name in ARBITRARY:
+            results = [t for t in results if t.dtype is side.sample[0].dtype][:1]
+        return results
+
+    def results(self, sides: tuple[Side, Side]) -> None:
+        """The results, or the shapes of what is random."""
+        here, there = sides
+        if self.by_chance:
+            shapes = [[tuple(t.shape) for t in self.values(side)] for side in sides]
+            if shapes[0] != shapes[1]:
+                raise Differs(f"shapes {shapes[0]}, torch {shapes[1]}")
+            return
+        self.compare(sides, self.values, 1.0)
+        got, want = here.result, there.result
+        if isinstance(want, (bool, int, str)) and want != got:
+            raise Differs(f"{got!r}, torch {want!r}")
+
+    def forward(self) -> None:
+        """The result."""
+        self.results(self.plain())
+
+    def in_place(self) -> None:
+        """What the in-place form writes, and its gradient."""
+        given = self.op.inplace_variant
+        if given is None or not isinstance(self.call[0], torch.Tensor):
+            raise Skipped
+        try:
+            ours = bridge.translated(given)
+        except bridge.Missing as name:
+            raise Differs(f"{name} is not there") from None
+        sides = self.both(_written(ours), _written(given))
+        self.results(sides)
+        if self.call[0].requires_grad and not self.by_chance and sides[1].differentiable():
+            self.compare(sides, Side.grads, 10.0)
+
+    def out(self) -> None:
+        """What is written to tensors given as `out`: of the right shape, to be resized, and
+        strided."""
+        if not self.op.supports_out or self.op.name in UP_TO_SIGNS:
+            raise Skipped
+        here, there = self.plain()
+        shapes = [tuple(t.shape) for t in bridge.tensors(there.result, torch.Tensor)]
+        if not isinstance(there.result, torch.Tensor) and not shapes:
+            raise Skipped
+        # torch writes past several strided tensors in lu_unpack
+        forms = ("right", "resized", "strided") if len(shapes) == 1 else ("right", "resized")
+        for form in forms:
+            self.results(self.both(
+                _with_out(self.function, flambeau, here.result, form),
+                _with_out(self.op.op, torch, there.result, form),
+            ))  # fmt: skip
+
+    def gradient(self) -> None:
+        """The gradient of the leaves."""
+        if self.by_chance:
+            raise Skipped
+        sides = self.plain()
+        # torch's tape is kept for the second derivative
+        self.compare(sides, lambda side: side.grads(side is sides[1]), 10.0)
+
+    def second(self) -> None:
+        """The gradient of the gradient."""
+        if self.by_chance:
+            raise Skipped
+        self.compare(self.plain(), _second, 100.0)
+
+    def tangent(self) -> None:
+        """The tangent for tangents of the leaves."""
+        if self.by_chance:
+            raise Skipped
+        self.compare(self.plain(), Side.tangents, 10.0)
+
+
+def _with_out(function: Any, lib: Any, result: Any, form: str) -> Any:
+    """A function as it writes to tensors like its results."""
+
+    def made(like: Any) -> Any:
+        shape = tuple(like.shape)
+        if form == "resized":
+            return lib.empty((0,), dtype=like.dtype)
+        if form == "strided" and len(shape) > 1:
+            return lib.zeros(shape[::-1], dtype=like.dtype).permute(*reversed(range(len(shape))))
+        return lib.zeros(shape, dtype=like.dtype)
+
+    def call(given: Any, *args: Any, **kwargs: Any) -> Any:
+        kind = lib.Tensor
+        out = made(result) if isinstance(result, kind) else tuple(made(t) for t in result)
+        with lib.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            function(given, *args, out=out, **kwargs)
+        return out
+
+    return call
+
+
 def _second(side: Side) -> list[Any]:
     side.run()  # the first derivative has freed what it kept
     return side.second()
 
 
-def _plain(got: Any, want: Any) -> None:
-    """Results that are no tensors."""
-    if isinstance(want, (bool, int, str)) and want != got:
-        raise Differs("forward", f"{got!r}, torch {want!r}")
+_METHODS: dict[str, Callable[[Comparison], None]] = {
+    "forward": Comparison.forward,
+    "in place": Comparison.in_place,
+    "out": Comparison.out,
+    "gradient": Comparison.gradient,
+    "second": Comparison.second,
+    "tangent": Comparison.tangent,
+}
 
 
-def stages_of(op: Any, dtype: Any, deep: bool) -> tuple[str, ...]:
+def stages_of(op: Any, dtype: Any, wanted: tuple[str, ...]) -> list[str]:
     """What the database says can be compared of an operator in a dtype."""
-    if not (dtype.is_floating_point or dtype.is_complex) or dtype.itemsize < 4:
-        return ("forward",)
-    if not op.supports_autograd or dtype not in op.supported_backward_dtypes("cpu"):
-        return ("forward",)
-    found = ["forward", "gradient"]
-    if deep and op.supports_gradgrad:
-        found.append("second")
-    if deep and op.supports_forward_ad:
-        found.append("tangent")
-    return tuple(found)
+    found = ["forward", "in place", "out"]
+    floating = dtype.is_floating_point or dtype.is_complex
+    if floating and op.supports_autograd and dtype in op.supported_backward_dtypes("cpu"):
+        found.append("gradient")
+        if op.supports_gradgrad and dtype.itemsize >= 4:
+            found.append("second")
+        if op.supports_forward_ad and dtype.itemsize >= 4:
+            found.append("tangent")
+    return [stage for stage in found if stage in wanted]
 
 
 def samples(op: Any, dtype: Any, grad: bool, limit: int | None) -> Iterator[Any]:
@@ -341,42 +483,52 @@ def samples(op: Any, dtype: Any, grad: bool, limit: int | None) -> Iterator[Any]
 
 
 def outcome(
-    op: Any, dtype: Any, limit: int | None = None, deep: bool = False, stage: str | None = None
+    op: Any, dtype: Any, limit: int | None = None, stages: tuple[str, ...] = ("forward", "gradient")
 ) -> Outcome:
     """How an operator fares in a dtype of torch.
 
     Args:
         limit: at most so many samples.
-        deep: also second derivatives and tangents.
-        stage: only this stage ("forward": no derivatives).
+        stages: those of `STAGES` that are compared, where the database has them.
     """
     found = Outcome()
     if not op.supports_dtype(dtype, "cpu"):
         return Outcome("no dtype")
-    stages = stages_of(op, dtype, deep)
-    if stage is not None:
-        stages = ("forward",) if stage == "forward" else tuple({"forward", stage} & {*stages})
+    chosen = stages_of(op, dtype, stages)
+    derived = bool({"gradient", "second", "tangent"} & {*chosen})
     try:
         function = bridge.function(op)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            for number, sample in enumerate(samples(op, dtype, len(stages) > 1, limit)):
-                try:
-                    compare(op, function, sample, stages)
-                except bridge.Unlike:
-                    continue
-                except Differs as problem:
-                    return Outcome(problem.args[0], f"{number}: {problem.args[1]}", found.samples)
-                except bridge.Missing:
-                    raise
-                except Exception as error:
-                    said = f"{number}: {type(error).__name__}: {error}"[:240]
-                    return Outcome("error", said, found.samples)
-                found.samples += 1
+            for number, sample in enumerate(samples(op, dtype, derived, limit)):
+                comparison = Comparison(op, function, sample)
+                for stage in chosen:
+                    if stage in found.failed:
+                        continue
+                    try:
+                        problem = _problem(stage, comparison)
+                    except (Skipped, bridge.Unlike):
+                        continue
+                    found.note(stage, None if problem is None else f"{number}: {problem}"[:240])
+                    if stage == "forward" and problem is not None:
+                        break
     except bridge.Missing as name:
         return Outcome("missing", str(name))
     except bridge.Unlike as what:
         return Outcome("unlike", str(what))
-    if not found.samples:
-        found.status = "unlike"
+    if not found.compared:
+        found.absent = "unlike"
     return found
+
+
+def _problem(stage: str, comparison: Comparison) -> str | None:
+    """What does not agree in a stage."""
+    try:
+        _METHODS[stage](comparison)
+    except Differs as problem:
+        return str(problem)
+    except (Skipped, bridge.Unlike, bridge.Missing):
+        raise
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return None
