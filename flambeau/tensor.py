@@ -536,8 +536,6 @@ class Tensor(metaclass=_TensorMeta):
 
     detach.whole = True  # it is an operator to a `__torch_dispatch__`
 
-    detach.whole = True  # it is an operator to a `__torch_dispatch__`
-
     @overridable
     def detach_(self) -> Tensor:
         """Cut this tensor off from the tape in place."""
