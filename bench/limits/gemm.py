@@ -11,15 +11,14 @@ from flambeau.runtime import cpuinfo, jit
 SMALLEST = 4e8  # floating-point operations a step and thread, so that starting threads is nothing
 
 
-def setup(variant, compile):
-    """As much arithmetic as the product of this size takes, on every thread."""
+def multiplying(work, dtype):
+    """(a step of `count` times as many floating-point operations on every thread, count)."""
     features = cpuinfo.host_features()
-    library = jit.load(module_text("f32", features))
+    library = jit.load(module_text(dtype, features))
     loop = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_void_p)(library.address("fl_fma_loop"))
     threads = len(os.sched_getaffinity(0))
-    work = 2 * int(variant) ** 3
     count = max(1, round(SMALLEST * threads / work))
-    rounds = round(work * count / threads / flops_per_round(form_of("f32", features)))
+    rounds = round(work * count / threads / flops_per_round(form_of(dtype, features)))
     rooms = [(ctypes.c_double * (40 + 8 * CHAINS))() for _ in range(threads)]
     pool = ThreadPoolExecutor(threads)
 
@@ -27,4 +26,11 @@ def setup(variant, compile):
         assert library is not None  # its code is valid as long as it lives
         list(pool.map(loop, [rounds] * threads, rooms))
 
+    return step, count
+
+
+def setup(variant, compile):
+    """As much arithmetic as the product of this size takes, on every thread."""
+    work = 2 * int(variant) ** 3
+    step, count = multiplying(work, "f32")
     return {"step": step, "count": count, "work": work, "unit": "FLOP"}

@@ -9,7 +9,13 @@ from typing import Any
 
 from flambeau.codegen import vecmath
 from flambeau.ir.graph import Node
-from flambeau.kernels import attention_backward, attention_few, attention_forward, attention_tiles
+from flambeau.kernels import (
+    attention_backward,
+    attention_few,
+    attention_forward,
+    attention_rows,
+    attention_tiles,
+)
 from flambeau.kernels.attention_mods import supported
 from flambeau.kernels.attention_problem import AXES, BLOCKS, KEYS, RESULTS, Problem
 from flambeau.kernels.attention_tiles import Machine, machine_of
@@ -18,8 +24,8 @@ from flambeau.ops.flex import How
 from flambeau.ops.mods import derivative
 from flambeau.size import contiguous_strides
 
-#: rows that panels are made for
-_PANELS = (8, 16)
+#: rows that kernels for few of them are made for
+_ROWS_HELD = (1, 2, 4, 8, 16)
 #: queries of a head up to which heads that share keys are packed into tiles together
 _FEW = 64
 #: rows of a tile, units that a forward pass with few queries is cut into, and a unit's least keys
@@ -74,7 +80,8 @@ def problem_of(node: Node) -> Problem | None:
 
 
 def few(node: Node) -> int:
-    """The rows that a panel holds, at least, where a forward pass is split over keys, else 0."""
+    """The rows of a unit, at most, where a forward pass is split over keys, else 0; `_FEW` or more
+    are all the same."""
     how: How = node.attrs[node.op.parameters.index("how")]
     (_, heads, length, _), (_, shared, _, _) = node.src[0].shape, node.src[1].shape
     if how.causal:
@@ -84,8 +91,8 @@ def few(node: Node) -> int:
         if lists[1] > 1 or length > how.blocks[0]:
             return 0
     rows = heads // shared * length
-    if rows <= _PANELS[-1] or (length <= _FEW and heads > shared) or shares(node) > 1:
-        return next((n for n in _PANELS if rows <= n), _FEW)
+    if rows <= _ROWS_HELD[-1] or (length <= _FEW and heads > shared) or shares(node) > 1:
+        return next((n for n in _ROWS_HELD if rows <= n), _FEW)
     return 0
 
 
@@ -116,7 +123,7 @@ def module_text(problem: Problem, machine: Machine) -> str:
     """LLVM IR of the module that defines a problem's kernel, called with a table of words."""
     machine = machine.of(problem.dtype)
     if problem.few:
-        machine = machine.fitting(problem.few)
+        machine = machine.fitting(problem.few, problem.keep is None)
     module = Module()
     module.math.add(("log", "f32", machine.lanes))
     declared = attention_tiles.declarations(machine) | {
@@ -127,7 +134,11 @@ def module_text(problem: Problem, machine: Machine) -> str:
     parts: list[str] = []
     if problem.direction == "forward":
         form = attention_few if problem.few else attention_forward
-        parts += attention_forward.functions(machine, problem, module)
+        parts += attention_forward.shared(machine, problem, module)
+        if machine.fold:
+            parts += attention_rows.functions(machine, problem)
+        else:
+            parts += attention_forward.functions(machine, problem, module)
         parts += [form.task(machine, problem), form.entry(machine, problem, symbol(problem))]
         if problem.few:
             parts.append(attention_few.combine(machine, problem))

@@ -9,8 +9,9 @@ maximum was too small (Dao, FlashAttention-2, arXiv:2307.08691, algorithm 1).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from flambeau.codegen.lowerings import Value as Typed
 from flambeau.kernels import attention_pack as pack
@@ -103,7 +104,7 @@ def inlines(
         return b.convert("trunc", Typed(str(x), "i64", 1), "i32")
 
     group = f.udiv(t["Hq"], t["Hk"]) if problem.few else 1
-    numbers = Typed(tiles.lane_numbers(machine), "i32", lanes)
+    numbers = Typed(tiles.numbers(k % machine.held for k in range(lanes)), "i32", lanes)
     rows = b.op("add", b.splat(short(f.add("%first", j * lanes)), lanes), numbers)
     last = short(f.sub(f.mul(t["L"], group), 1))
     rows = b.call("smin", rows, b.splat(last, lanes))  # lanes beyond the end repeat the last
@@ -119,6 +120,17 @@ def inlines(
         inline.hoist(frozenset(slots))
         found.append(inline)
     return found
+
+
+def keys_of(f: Function, machine: Machine, first: Value, row: Value) -> Typed:
+    """The numbers of the keys of a row of scores, whose first row holds key `first` on."""
+    if machine.fold <= 1:
+        return Typed(f.op(f"trunc i64 {f.add(first, row)} to i32"), "i32", 1)
+    lanes = machine.lanes
+    short = f.op(f"trunc i64 {f.add(first, f.mul(row, machine.fold))} to i32")
+    more = tiles.numbers(k // machine.held for k in range(lanes))
+    both = f.op(f"add {machine.ints} {f.splat(lanes, 'i32', short)}, {more}")
+    return Typed(both, "i32", lanes)
 
 
 _PLACE = [("i64", "n"), ("i64", "first"), ("i64", "key"), ("i64", "b"), ("i64", "h")]
@@ -143,9 +155,9 @@ def mod_scores(machine: Machine, problem: Problem, masked: bool, module: Module)
         with f.loop("%n") as row:
             place = f.gep("i8", f.gep("i8", "%s", f.mul(row.index, wide)), j * machine.width)
             x = f.load(vec, place, machine.width)
-            key = f.op(f"trunc i64 {f.add('%key', row.index)} to i32")
+            keys = keys_of(f, machine, "%key", row.index)
             for inline in mods.values():
-                inline.row(kv=Typed(key, "i32", 1))
+                inline.row(kv=keys)
             if "score" in mods:
                 x = f.op(f"fmul {vec} {x}, {scale}")
                 mods["score"].slots["score"] = Typed(x, "float", lanes)
@@ -177,7 +189,7 @@ def dropped(machine: Machine, problem: Problem, module: Module) -> str:
 
         def kept(row: Value, at: str, keep: Inline = keep) -> str:
             x = f.op(f"fmul {vec} {f.load(vec, at, machine.width)}, {scale}")
-            keep.row(kv=Typed(f.op(f"trunc i64 {f.add('%key', row)} to i32"), "i32", 1))
+            keep.row(kv=keys_of(f, machine, "%key", row))
             bits = keep.result(keep.mod.outputs[0], "i1").name
             return f.op(f"select {machine.bits} {bits}, {vec} {x}, {vec} zeroinitializer")
 
@@ -240,6 +252,9 @@ def softmax(machine: Machine, last: bool) -> str:
     for k in range(1, side):
         more = row.carried[k * machine.vectors :]
         tops = [tiles.greatest(f, machine, x, c) for c, x in zip(tops, more, strict=False)]
+    tops = [
+        tiles.across(f, machine, x, lambda a, b: tiles.greatest(f, machine, a, b)) for x in tops
+    ]
     shifts = []
     for j, top in enumerate(tops):
         f.store(vec, top, f.gep("i8", "%top", j * width), width)
@@ -270,6 +285,7 @@ def softmax(machine: Machine, last: bool) -> str:
         total = row.carried[j]
         for x in row.carried[j + machine.vectors :: machine.vectors]:
             total = f.op(f"fadd {vec} {total}, {x}")
+        total = tiles.across(f, machine, total, lambda a, b: f.op(f"fadd {vec} {a}, {b}"))
         place = f.gep("i8", "%sum", j * width)
         alpha = f.load(vec, f.gep("i8", "%alpha", j * width), width)
         f.store(vec, tiles.fma(f, machine, f.load(vec, place, width), alpha, total), place, width)
@@ -384,15 +400,7 @@ def block(machine: Machine, problem: Problem) -> str:
                     f"call void @causal_scores(ptr {room.s}, i64 {start}, i64 {seen}, i64 {ahead})"
                 )
             place = f"i64 {seen}, i64 {first}, i64 %key, i64 %b, i64 %h"
-            numbers = f"(ptr %t, ptr {room.s}, {place}, float %scale)"
-            if problem.mask is not None:
-                with f.when("%masked"):
-                    f.do(f"call void @scores_masked{numbers}")
-            if problem.score is not None and problem.mask is None:
-                f.do(f"call void @scores{numbers}")
-            elif problem.score is not None:
-                with f.when(f.op("xor i1 %masked, true")):
-                    f.do(f"call void @scores{numbers}")
+            apply_mods(f, problem, room.s, place)
             f.do(
                 f"call void @softmax(ptr {room.s}, i64 {seen}, ptr {top}, ptr {total}, "
                 f"ptr {room.alpha}, float %factor)"
@@ -405,6 +413,19 @@ def block(machine: Machine, problem: Problem) -> str:
             )  # fmt: skip
     f.ret()
     return f.text()
+
+
+def apply_mods(f: Function, problem: Problem, s: str, place: str) -> None:
+    """The mods on the scores at s, within `block`; `place` is what says which they are."""
+    numbers = f"(ptr %t, ptr {s}, {place}, float %scale)"
+    if problem.mask is not None:
+        with f.when("%masked"):
+            f.do(f"call void @scores_masked{numbers}")
+    if problem.score is not None and problem.mask is None:
+        f.do(f"call void @scores{numbers}")
+    elif problem.score is not None:
+        with f.when(f.op("xor i1 %masked, true")):
+            f.do(f"call void @scores{numbers}")
 
 
 def factors(f: Function, t: Words, of_score: bool) -> tuple[str, str, str]:
@@ -473,6 +494,8 @@ class Unit:
         f: the function of the parallel part; its parameter `t` is the table.
     """
 
+    rooms: Callable[..., Any] = Room
+
     def __init__(self, f: Function, machine: Machine, problem: Problem) -> None:
         self.f = f
         self.machine = machine
@@ -480,23 +503,22 @@ class Unit:
         self.t = t = problem.words(f)
         t.preload(*(x for x in problem.fields if x not in ("units", *OWN["forward"])))
         self.factor, self.sign, self.natural = factors(f, t, problem.score is not None)
-        self.raw = f.op(
-            f"call ptr @malloc(i64 {f.add(Room(f, machine, '%t', t['E'], t['V']).size, 64)})"
-        )
+        size = self.rooms(f, machine, "%t", t["E"], t["V"]).size
+        self.raw = f.op(f"call ptr @malloc(i64 {f.add(size, 64)})")
         address = f.op(f"ptrtoint ptr {self.raw} to i64")
         aligned = f.op(f"and i64 {f.add(address, 63)}, -64")
         self.start = f.op(f"inttoptr i64 {aligned} to ptr")
-        self.room = Room(f, machine, self.start, t["E"], t["V"])
+        self.room = self.rooms(f, machine, self.start, t["E"], t["V"])
 
-    def clear(self, panels: Value) -> None:
-        """No keys have been seen."""
+    def clear(self, count: Value) -> None:
+        """No keys have been seen by `count` rows."""
         f, machine, room = self.f, self.machine, self.room
         with f.loop(PANELS * machine.vectors, nonempty=True) as vector:
             at = f.mul(vector.index, machine.width)
             lowest = f"splat (float {NEGATIVE_INFINITY})"
             f.store(machine.vec, lowest, f.gep("i8", room.top, at), machine.width)
             f.store(machine.vec, "zeroinitializer", f.gep("i8", room.sum, at), machine.width)
-        bytes_ = f.mul(panels, room.ot_step)
+        bytes_ = f.mul(f.ceildiv(count, machine.panel), room.ot_step)
         f.do(f"call void @llvm.memset.p0.i64(ptr align 64 {room.ot}, i8 0, i64 {bytes_}, i1 false)")
 
     def span(
@@ -524,10 +546,10 @@ class Unit:
                 end = f.min(f.add(begin, t["BK"]), t["S"])
                 self.span(begin, end, masked, k, v, place)
 
-    def write(self, panels: Value, count: Value, line: Value) -> None:
+    def write(self, count: Value, line: Value) -> None:
         """The results of `count` rows, which begin at row `line` of them all."""
         f, t, room, machine = self.f, self.t, self.room, self.machine
-        with f.loop(panels) as part:
+        with f.loop(f.ceildiv(count, machine.panel)) as part:
             row = f.mul(part.index, machine.panel)
             at = f.mul(part.index, machine.panel * 4)
             top, total = f.gep("i8", room.top, at), f.gep("i8", room.sum, at)
@@ -584,7 +606,7 @@ def task(machine: Machine, problem: Problem) -> str:
                 f"call void @pack_panel(ptr {to}, ptr {source}, i64 {t['q_l']}, i64 {t['q_e']}, "
                 f"i64 {f.sub(count, row)}, i64 {t['E']}, float {own.sign})"
             )
-        own.clear(panels)
+        own.clear(count)
         place = (first, count, b, h)
         if problem.cover == "blocks":
             own.listed_spans(row_block, k, v, place)
@@ -593,7 +615,7 @@ def task(machine: Machine, problem: Problem) -> str:
             if problem.cover == "causal":
                 stop = f.min(stop, f.add(first, count))
             own.span(0, stop, True, k, v, place)
-        own.write(panels, count, f.add(f.mul(head, t["L"]), first))
+        own.write(count, f.add(f.mul(head, t["L"]), first))
     return own.text()
 
 
@@ -613,20 +635,25 @@ def entry(machine: Machine, problem: Problem, symbol: str) -> str:
     return f.text()
 
 
-def functions(machine: Machine, problem: Problem, module: Module) -> list[str]:
+def shared(machine: Machine, problem: Problem, module: Module) -> list[str]:
     """LLVM IR of the functions that every form of the forward kernel calls."""
+    parts = [softmax(machine, problem.keep is None), finish(machine)]
+    if problem.mask is not None:
+        parts.append(mod_scores(machine, problem, True, module))
+    if problem.score is not None:
+        parts.append(mod_scores(machine, problem, False, module))
+    return parts
+
+
+def functions(machine: Machine, problem: Problem, module: Module) -> list[str]:
+    """LLVM IR of the functions of a block of keys."""
     parts = [pack.pack_panel(machine), pack.unpack_panel(machine)]
     if machine.widened:
         parts.append(pack.pack_rows(machine))
     if machine.pairs:
         parts.append(pack.pack_steps(machine))
-    parts += [softmax(machine, problem.keep is None), finish(machine)]
     if problem.cover == "causal":
         parts.append(causal_scores(machine))
-    if problem.mask is not None:
-        parts.append(mod_scores(machine, problem, True, module))
-    if problem.score is not None:
-        parts.append(mod_scores(machine, problem, False, module))
     if problem.keep is not None:
         parts.append(dropped(machine, problem, module))
     for rows in tiles.tile_rows(machine):

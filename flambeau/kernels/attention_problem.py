@@ -47,7 +47,7 @@ class Problem:
         score, mask, keep: the mods; see `ops.flex.How`.
         needs: captured tensors of `score` that need gradients.
         top: whether the greatest scores are a result.
-        few: 0, or where queries are few the rows that a panel needs: see `attention_few`.
+        few: 0, or where queries are few the rows that a unit needs: see `attention_few`.
     """
 
     direction: str

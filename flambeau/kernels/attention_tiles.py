@@ -15,6 +15,7 @@ multiplies pairs of bfloat16, two neighbours along the dimension that is summed 
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from flambeau.codegen.vecmath_exponential import coefficients
@@ -39,7 +40,9 @@ class Machine:
         pairs: it multiplies pairs of bfloat16 (AVX-512 BF16), and they are what is multiplied.
         vectors: vectors of a panel's row.
         dtype: f32, bf16 or f16: of queries, keys, values, outputs and their gradients in memory.
-        asks: tiles ask for what the same tile of the next block will read, a line a step.
+        asks: tiles ask for what the same tile of the next block will read, line by line.
+        fold: 0, or where a vector holds all rows (see `attention_rows`) the keys that it holds them
+            for.
     """
 
     lanes: int
@@ -49,6 +52,7 @@ class Machine:
     vectors: int = 2
     dtype: str = "f32"
     asks: bool = False
+    fold: int = 0
 
     @property
     def vec(self) -> str:
@@ -104,14 +108,29 @@ class Machine:
         """The same for elements of a dtype."""
         return replace(self, dtype=dtype, pairs=self.pairs and dtype == "bf16")
 
-    def fitting(self, rows: int) -> Machine:
-        """The same for few rows: panels of fewer lanes where these hold them all, and tiles of as
-        many vectors as before. Half a vector is no slower and on some CPUs twice as fast."""
-        if rows > self.lanes:
+    @property
+    def held(self) -> int:
+        """Rows that a vector holds, once a key."""
+        return self.lanes // max(self.fold, 1)
+
+    @property
+    def spread(self) -> int:
+        """Slots of features that a vector holds of a row while its scores are summed: so many that
+        what is loaded of a key meets two vectors of rows."""
+        return min(2 * self.fold, self.lanes) if self.fold else 1
+
+    @property
+    def score_tile(self) -> tuple[int, int]:
+        """(keys, vectors) of the largest tile of scores."""
+        nv = self.spread // self.fold if self.fold else self.vectors
+        return self.rows * self.vectors // nv, nv
+
+    def fitting(self, rows: int, folds: bool) -> Machine:
+        """The same for few rows, of which a vector holds all if it can and `folds`."""
+        if rows > self.lanes or not folds:
             return replace(self, asks=True)
-        lanes = min(self.lanes, 8) if rows <= 8 else self.lanes
         tall = self.rows * self.vectors
-        return replace(self, lanes=lanes, rows=tall, vectors=1, asks=True)
+        return replace(self, rows=tall, vectors=1, asks=True, fold=self.lanes // rows)
 
 
 def machine_of(features: frozenset[str]) -> Machine:
@@ -138,6 +157,15 @@ def fma(f: Function, machine: Machine, a: str, b: str, c: str) -> str:
     """a * b + c, lane by lane."""
     vec = machine.vec
     return f.op(f"call {vec} @llvm.fma.v{machine.lanes}f32({vec} {a}, {vec} {b}, {vec} {c})")
+
+
+def multiplied(f: Function, machine: Machine, a: str, b: str, c: str) -> str:
+    """The products of two vectors of slots, summed slot by slot, plus c."""
+    if not machine.pairs:
+        return fma(f, machine, a, b, c)
+    vec, pair = machine.vec, f"<{2 * machine.lanes} x bfloat>"
+    name = f"llvm.x86.avx512bf16.dpbf16ps.{machine.wide}"
+    return f.op(f"call {vec} @{name}({vec} {c}, {pair} {a}, {pair} {b})")
 
 
 def greatest(f: Function, machine: Machine, a: str, b: str) -> str:
@@ -174,9 +202,14 @@ def exp2(f: Function, machine: Machine, x: str) -> str:
     return f.op(f"select {machine.bits} {tiny}, {vec} zeroinitializer, {vec} {found}")
 
 
+def numbers(values: Iterable[int]) -> str:
+    """A vector of int32."""
+    return "<" + ", ".join(f"i32 {k}" for k in values) + ">"
+
+
 def lane_numbers(machine: Machine) -> str:
     """0, 1, .. as int32 lanes."""
-    return "<" + ", ".join(f"i32 {k}" for k in range(machine.lanes)) + ">"
+    return numbers(range(machine.lanes))
 
 
 def first_lanes(f: Function, machine: Machine, count: Value, step: int = 1) -> str:
@@ -236,13 +269,13 @@ def store_elements(
 
 
 def rounded_pairs(f: Function, machine: Machine, low: str, high: str) -> tuple[str, str]:
-    """Two vectors of float32 as bfloat16: (one after the other, lane by lane as pairs)."""
-    n, vec = 2 * machine.lanes, machine.vec
+    """Two vectors of float32 as bfloat16: (one after the other, as pairs of neighbouring keys)."""
+    n, vec, held = 2 * machine.lanes, machine.vec, machine.held
     both = f.op(
         f"call <{n} x bfloat> @llvm.x86.avx512bf16.cvtne2ps2bf16.{machine.wide}({vec} {high}, "
         f"{vec} {low})"
     )
-    order = [k for lane in range(machine.lanes) for k in (lane, machine.lanes + lane)]
+    order = [2 * k - k % held + half for k in range(machine.lanes) for half in (0, held)]
     return both, f.shuffle(n, "bfloat", both, "poison", order)
 
 
@@ -295,6 +328,9 @@ def tile(machine: Machine, mode: str, rows: int, nv: int) -> str:
     f = Function(tile_name(mode, rows, nv), TILE_PARAMS + extra, "void", "nounwind noinline")
     vec, width = machine.vec, machine.width
     sums = rank_one_updates(f, machine, rows, nv, mode == "scale")
+    if machine.fold:
+        sums = unfolded(f, machine, sums)
+        rows, nv = len(sums), 1
     alphas = []
     if mode == "scale":
         alphas = [f.load(vec, f.gep("i8", "%alpha", j * width), 64) for j in range(nv)]
@@ -345,28 +381,63 @@ def rank_one_updates(
         if machine.asks:
             line: Value = f.mul(loop.index, "%cs")
             if not columns_near:
-                row_ = f.mul(f.urem(loop.index, rows), "%rs")
-                line = f.add(row_, f.mul(f.udiv(loop.index, rows), 64))
-            f.prefetch(f.gep("i8", "%a", f.add("%ahead", line)), near=2)
+                number = f.mul(loop.index, machine.spread)
+                row_ = f.mul(f.urem(number, rows), "%rs")
+                line = f.add(row_, f.mul(f.udiv(number, rows), 64))
+            for k in range(machine.spread):
+                if k and k % rows == 0:
+                    line = f.add(line, 64)
+                place = f.add(line, f.mul("%rs", k % rows))
+                f.prefetch(f.gep("i8", "%a", f.add("%ahead", place)), near=2)
         following = []
         for i in range(rows):
             address = f.gep("i8", pointers[i // 4], offsets[i % 4])
-            row = f.splat(lanes, slot, f.load(slot, address, 2 if pairs else 4))
+            row = repeated(f, machine, slot, address)
             if pairs:
                 row = f.op(f"bitcast <{lanes} x i32> {row} to {pair}")
             for j in range(nv):
-                old = sums[i * nv + j]
-                following.append(
-                    f.op(
-                        f"call {vec} @llvm.x86.avx512bf16.dpbf16ps.{machine.wide}({vec} {old}, "
-                        f"{pair} {row}, {pair} {columns[j]})"
-                    )
-                    if pairs
-                    else fma(f, machine, row, columns[j], old)
-                )
+                following.append(multiplied(f, machine, row, columns[j], sums[i * nv + j]))
         moved = [f.gep("i8", pointer, "%cs") for pointer in pointers]
         loop.carry(*moved, f.gep("i8", b, "%ldb"), *following)
     return loop.carried[len(starts) + 1 :]
+
+
+def repeated(f: Function, machine: Machine, slot: str, address: str) -> str:
+    """The slots at an address that a vector holds for each of its rows, again and again."""
+    n, lanes, align = machine.spread, machine.lanes, 2 if machine.pairs else 4
+    if n == lanes:
+        return f.load(f"<{n} x {slot}>", address, align)
+    if n == 1:
+        return f.splat(lanes, slot, f.load(slot, address, align))
+    if n == 2:
+        both = f.splat(lanes // 2, "i64", f.load("i64", address, align))
+        return f.op(f"bitcast <{lanes // 2} x i64> {both} to <{lanes} x {slot}>")
+    some = f.load(f"<{n} x {slot}>", address, align)
+    return f.shuffle(n, slot, some, "poison", [k % n for k in range(lanes)])
+
+
+def unfolded(f: Function, machine: Machine, sums: list[str]) -> list[str]:
+    """Of every `spread` vectors, which hold as many sums of a row side by side, one with their
+    totals: row after row for the first key, then for the second and so on."""
+    lanes = machine.lanes
+    for _ in range(machine.spread.bit_length() - 1):
+        halves = [
+            [f.shuffle(lanes, "float", a, b, range(start, 2 * lanes, 2)) for start in (0, 1)]
+            for a, b in zip(sums[::2], sums[1::2], strict=True)
+        ]
+        sums = [f.op(f"fadd {machine.vec} {a}, {b}") for a, b in halves]
+    return sums
+
+
+def across(f: Function, machine: Machine, x: str, join: Callable[[str, str], str]) -> str:
+    """What `join` makes of a row's lanes in a vector that holds it for `fold` keys, in all of
+    them."""
+    step = machine.held
+    while step < machine.lanes:
+        turned = [(k + step) % machine.lanes for k in range(machine.lanes)]
+        x = join(x, f.shuffle(machine.lanes, "float", x, "poison", turned))
+        step *= 2
+    return x
 
 
 def tile_rows(machine: Machine) -> list[int]:

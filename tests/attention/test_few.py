@@ -11,12 +11,14 @@ import flambeau
 import flambeau.nn.functional as F
 from flambeau.nn.attention.flex_attention import AuxRequest, create_block_mask, flex_attention
 
-#: B, Hq, Hk, L, S, E, V; one vector of rows, two, several panels, several tiles
+#: B, Hq, Hk, L, S, E, V; rows that a vector holds, several vectors, several panels, several tiles
 SHAPES = [
     (1, 8, 1, 1, 1500, 64, 64),
     (2, 6, 2, 1, 2049, 17, 33),
     (1, 4, 4, 5, 1100, 8, 8),
     (1, 8, 2, 9, 1300, 16, 24),
+    (1, 4, 2, 1, 1111, 40, 20),
+    (1, 12, 1, 1, 1025, 32, 48),
     (1, 2, 1, 70, 1031, 16, 16),
     (1, 1, 1, 300, 1600, 8, 8),
     (3, 2, 2, 1, 7, 1, 1),
@@ -60,7 +62,7 @@ def test_plain(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> 
     np.testing.assert_allclose(found.float().numpy(), wanted, rtol=0, atol=atol)
 
 
-@pytest.mark.parametrize("shape", SHAPES[:5])
+@pytest.mark.parametrize("shape", SHAPES[:7])
 def test_masks_and_scores_of_heads_and_queries(
     rng: np.random.Generator, shape: tuple[int, ...]
 ) -> None:

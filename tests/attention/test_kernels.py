@@ -174,10 +174,11 @@ def test_results_do_not_depend_on_threads(rng: np.random.Generator) -> None:
         flambeau.set_num_threads(threads)
 
 
+@pytest.mark.parametrize("shape", [(2, 2, 2, 50, 70, 8, 8), (1, 8, 8, 1, 1100, 8, 8)])
 def test_dropout_is_that_of_the_dense_form(
-    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]
 ) -> None:
-    q, k, v, g, _ = drawn(rng, (2, 2, 2, 50, 70, 8, 8))
+    q, k, v, g, _ = drawn(rng, shape)
 
     def run() -> list[Any]:
         flambeau.manual_seed(5)
@@ -194,7 +195,7 @@ def test_dropout_is_that_of_the_dense_form(
     record.clear_programs()
     for a, b in zip(kernel, dense, strict=True):
         close(a, b)
-    assert not np.allclose(kernel[0], numpy_reference(q, k, v, g, 8**-0.5, False)[0], atol=1e-2)
+    assert not np.allclose(kernel[0], numpy_reference(q, k, v, g, 8**-0.5, False)[0], atol=1e-3)
 
 
 def test_second_derivatives(rng: np.random.Generator) -> None:
