@@ -379,7 +379,7 @@ def _floor_divide(b: Builder, node: Node, v: list[Value]) -> Value:
         _, adjust = _int_remainder(b, node, x, y)
         return b.op("sub", quotient, b.convert("zext", adjust, x.type))
     # Python's rule: exact through fmod, then the nearest integer
-    mod = _float_mod(b, x, y)
+    mod = b.function("fmod", x, y)
     zero, one = b.const(0, x.type, x.lanes), b.const(1, x.type, x.lanes)
     quotient = b.op("fdiv", b.op("fsub", x, mod), y)
     differs = b.op("xor", b.compare("olt", y, zero), b.compare("olt", mod, zero))
@@ -394,15 +394,10 @@ def _floor_divide(b: Builder, node: Node, v: list[Value]) -> Value:
     return b.select(b.compare("oeq", y, zero), plain, rounded)
 
 
-def _float_mod(b: Builder, x: Value, y: Value) -> Value:
-    """C's fmod; frem is a library call, lane by lane."""
-    return b.op("frem", x, y)
-
-
 def _fmod(b: Builder, node: Node, v: list[Value]) -> Value:
     x, y = v
     if is_float(x):
-        return _float_mod(b, x, y)
+        return b.function("fmod", x, y)
     if not signed(node):
         return b.op("urem", x, _safe_divisor(b, x, y, False)[0])
     return _int_remainder(b, node, x, y)[0]
@@ -415,7 +410,7 @@ def _remainder(b: Builder, node: Node, v: list[Value]) -> Value:
             return b.op("urem", x, _safe_divisor(b, x, y, False)[0])
         rem, adjust = _int_remainder(b, node, x, y)
         return b.select(adjust, b.op("add", rem, y), rem)
-    mod = _float_mod(b, x, y)
+    mod = b.function("fmod", x, y)
     zero = b.const(0, x.type, x.lanes)
     differs = b.op("xor", b.compare("olt", y, zero), b.compare("olt", mod, zero))
     adjust = b.op("and", differs, b.compare("une", mod, zero))
@@ -611,6 +606,7 @@ def _random_bits(b: Builder, seed: Value, counter: Value) -> Value:
 random_bits = _random_bits
 
 LOWERINGS: dict[str, Lowering] = {
+    **{name: _math(name) for name in vecmath.NAMES},
     # of real numbers; complex ones are NumPy's
     "conj_physical": lambda b, node, v: v[0],
     "real_part": lambda b, node, v: v[0],
@@ -669,7 +665,6 @@ LOWERINGS: dict[str, Lowering] = {
     "bitwise_right_shift": _shift("shr"),
     "copy": lambda b, node, v: v[0],
     "random_at": lambda b, node, v: _random_bits(b, v[1], v[0]),
-    **{name: _math(name) for name in vecmath.NAMES if name != "pow"},
 }
 
 #: rows of this target that stay NumPy calls, with the reason

@@ -1,16 +1,17 @@
 """Vector math as LLVM IR text: elementary and special functions of explicit vectors.
 
 `definitions(wanted)` gives the IR of the functions a kernel needs and `declarations(wanted)` the
-LLVM intrinsics they use. Nothing calls a C library, reads a table by lane or depends on fast-math
-flags: results are the same bits at every vector length. All functions but sin, cos and tan are free
-of branches (those three leave the common path when a lane holds a huge argument). Contractions are
-written out as `llvm.fma`, so a processor without that instruction is slow, but right.
+LLVM intrinsics they use. Nothing reads a table by lane or depends on fast-math flags: results are
+the same bits at every vector length. All functions but sin, cos, tan and fmod are free of branches;
+those leave the common path when a lane holds a huge argument or quotient, fmod for the C library.
+Contractions are written out as `llvm.fma`, so a processor without that instruction is slow, but
+right.
 
 Zeros, infinities and NaN follow C99 annex F (digamma: torch); subnormals are exact like other
-numbers. Greatest errors seen, in units in the last place: f32 over 8 to 25 million arguments
-(atan2: 5 million pairs, pow: 16 million; erfinv, lgamma and digamma: 16 to 18 thousand), f64 over
-a million against a mantissa of 64 bits (erf and those after it: 6 to 32 thousand, against mpmath;
-pow, atan and atan2: 4 million):
+numbers, and fmod is exact. Greatest errors seen, in units in the last place: f32 over 8 to 25
+million arguments (atan2: 5 million pairs, pow: 16 million; erfinv, lgamma and digamma: 16 to 18
+thousand), f64 over a million against a mantissa of 64 bits (erf and those after it: 6 to 32
+thousand, against mpmath; pow, atan and atan2: 4 million):
 
     ======== ===== =====   ======== ===== =====   ======== ===== =====
     function   f32   f64   function   f32   f64   function   f32   f64
@@ -44,7 +45,12 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from typing import NamedTuple
 
-from flambeau.codegen import vecmath_exponential, vecmath_special, vecmath_trigonometric
+from flambeau.codegen import (
+    vecmath_exponential,
+    vecmath_remainder,
+    vecmath_special,
+    vecmath_trigonometric,
+)
 from flambeau.codegen.vecmath_builder import ELEMENT, Builder, Value
 
 Formula = Callable[..., Value]
@@ -53,9 +59,10 @@ FORMULAS: dict[str, Formula] = {
     **vecmath_exponential.FUNCTIONS,
     **vecmath_trigonometric.FUNCTIONS,
     **vecmath_special.FUNCTIONS,
+    **vecmath_remainder.FUNCTIONS,
 }
 
-BINARY = {"pow", "atan2"}
+BINARY = {"pow", "atan2", "fmod"}
 
 NAMES: dict[str, int] = {name: 2 if name in BINARY else 1 for name in FORMULAS}
 """Name of each function -> the number of its arguments."""

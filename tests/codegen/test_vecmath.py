@@ -255,6 +255,26 @@ def test_error_of_binary_functions(name: str, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
+def test_remainder_of_a_division_is_exact(dtype: str) -> None:
+    """Also next to multiples, where the quotient rounds up to an integer, and of huge quotients."""
+    x, y = operand_pairs("fmod", dtype, 1 << 17)
+    rng = np.random.default_rng(6)
+    wide = rng.normal(0, 1, 1 << 18).astype(x.dtype)
+    multiple = wide * rng.integers(1, 1 << 21, wide.size).astype(x.dtype)
+    beside = [np.nextafter(multiple, x.dtype.type(way)) for way in (-INF, INF)]
+    special = np.array(SPECIAL + EDGES[dtype], x.dtype)
+    first, second = (v.ravel() for v in np.meshgrid(special, special))
+    x = np.concatenate([x, multiple, *beside, first])
+    y = np.concatenate([y, wide, wide, wide, second])
+    got = evaluate("fmod", dtype, 16, x, y)
+    with np.errstate(all="ignore"):
+        wanted = np.fmod(x, y)
+    wrong = (got != wanted) & ~(np.isnan(got) & np.isnan(wanted))
+    wrong |= (got == 0) & (np.signbit(got) != np.signbit(wanted))
+    assert not wrong.any(), (x[wrong][0], y[wrong][0], got[wrong][0], wanted[wrong][0])
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
 @pytest.mark.parametrize(
     ("x", "y", "wanted"),
     [
