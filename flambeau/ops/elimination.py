@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import namedtuple
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
-from flambeau import dtypes
+from flambeau import dtypes, return_types
 from flambeau.ops.contraction import matmul
 from flambeau.ops.factorization import (
     LinAlgError,
@@ -25,14 +24,6 @@ from flambeau.ops.substitution import substitute
 from flambeau.ops.table import composite, emit, emit_many, primitive
 from flambeau.tensor import Tensor
 
-Geqrf = namedtuple("Geqrf", ("a", "tau"))
-LU = namedtuple("LU", ("P", "L", "U"))
-LUFactor = namedtuple("LUFactor", ("LU", "pivots"))
-LUFactorEx = namedtuple("LUFactorEx", ("LU", "pivots", "info"))
-LDLFactor = namedtuple("LDLFactor", ("LD", "pivots"))
-LDLFactorEx = namedtuple("LDLFactorEx", ("LD", "pivots", "info"))
-
-
 # -- LU --------------------------------------------------------------------------------------------
 
 
@@ -40,7 +31,7 @@ LDLFactorEx = namedtuple("LDLFactorEx", ("LD", "pivots", "info"))
 def linalg_lu_factor(A: Tensor, *, pivot: bool = True) -> Any:
     """(LU, pivots): L and U of a row-exchanged A in one matrix, and the exchanges from 1."""
     matrices("linalg.lu_factor", A)
-    return LUFactor(*triangular_factors(A, pivot)[:2])
+    return return_types.linalg_lu_factor(*triangular_factors(A, pivot)[:2])
 
 
 @only_in("linalg.lu_factor_ex")
@@ -53,7 +44,7 @@ def linalg_lu_factor_ex(A: Tensor, *, pivot: bool = True, check_errors: bool = F
             f"torch.linalg.lu_factor_ex: U[{wrong},{wrong}] is zero and using it on lu_solve "
             "would result in a division by zero."
         )
-    return LUFactorEx(packed, pivots, info)
+    return return_types.linalg_lu_factor_ex(packed, pivots, info)
 
 
 def _triangles(packed: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,7 +67,7 @@ def linalg_lu(A: Tensor, *, pivot: bool = True) -> Any:
     packed, _, rows, _ = triangular_factors(A, pivot)
     lower, upper = _triangles(packed)
     p = _permutation(rows, A) if pivot else NAMES["empty"](0, dtype=A.dtype, device=A.device)
-    return LU(p, lower, upper)
+    return return_types.linalg_lu(p, lower, upper)
 
 
 @composite(method=False, autocast="float32")
@@ -107,7 +98,7 @@ def lu_unpack(
     p = nothing
     if unpack_pivots:
         p = _permutation(exchanges(LU_pivots, LU_data._shape[-2]), LU_data)
-    return LU(p, lower, upper)
+    return return_types.lu_unpack(p, lower, upper)
 
 
 def _lu_solve(name: str, packed: Tensor, pivots: Tensor, b: Tensor, back: bool) -> Tensor:
@@ -223,14 +214,14 @@ symmetric_solution.reference(_symmetric_solution)
 def linalg_ldl_factor(A: Tensor, *, hermitian: bool = False) -> Any:
     """(LD, pivots): the LDL factorization of symmetric or Hermitian matrices, packed."""
     matrices("torch.linalg.ldl_factor", A, square=True)
-    return LDLFactor(*symmetric_factors(A, hermitian)[:2])
+    return return_types.linalg_ldl_factor(*symmetric_factors(A, hermitian)[:2])
 
 
 @only_in("linalg.ldl_factor_ex")
 def linalg_ldl_factor_ex(A: Tensor, *, hermitian: bool = False, check_errors: bool = False) -> Any:
     """(LD, pivots, info): as `linalg.ldl_factor`; info is 0 where D is regular."""
     matrices("torch.linalg.ldl_factor_ex", A, square=True)
-    return LDLFactorEx(*symmetric_factors(A, hermitian))
+    return return_types.linalg_ldl_factor_ex(*symmetric_factors(A, hermitian))
 
 
 @only_in("linalg.ldl_solve")
@@ -251,7 +242,7 @@ def linalg_ldl_solve(LD: Tensor, pivots: Tensor, B: Tensor, *, hermitian: bool =
 def geqrf(input: Tensor) -> Any:
     """(a, tau): the QR factorization as R above Householder vectors, and their factors."""
     matrices("torch.geqrf", input)
-    return Geqrf(*reflectors(input))
+    return return_types.geqrf(*reflectors(input))
 
 
 def _reflected(a: Tensor, tau: Tensor, other: Tensor, order: Any, back: bool) -> Tensor:

@@ -60,7 +60,7 @@ def _batched(of: Any, *arrays: Any) -> list[Any]:
     lead = arrays[0].shape[:-2]
     flat = [a.reshape(-1, *a.shape[-2:]) for a in arrays]
     found = [of(*given) for given in zip(*flat, strict=True)]
-    return [np.stack(part).reshape(*lead, *part[0].shape) for part in zip(*found, strict=True)]
+    return [np.stack(part).reshape((*lead, *part[0].shape)) for part in zip(*found, strict=True)]
 
 
 # -- Cholesky --------------------------------------------------------------------------------------

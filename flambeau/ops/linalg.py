@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections import namedtuple
 from typing import Any
 
-from flambeau import dtypes
+from flambeau import dtypes, return_types
 from flambeau.ops.contraction import matmul
 from flambeau.ops.entries import tracks
 from flambeau.ops.factorization import (
@@ -32,18 +31,6 @@ from flambeau.ops.substitution import substitute
 from flambeau.ops.table import composite
 from flambeau.size import broadcast_shapes
 from flambeau.tensor import Tensor
-
-CholeskyEx = namedtuple("CholeskyEx", ("L", "info"))
-Eig = namedtuple("Eig", ("eigenvalues", "eigenvectors"))
-InvEx = namedtuple("InvEx", ("inverse", "info"))
-Lstsq = namedtuple("Lstsq", ("solution", "residuals", "rank", "singular_values"))
-QR = namedtuple("QR", ("Q", "R"))
-Slogdet = namedtuple("Slogdet", ("sign", "logabsdet"))
-SolveEx = namedtuple("SolveEx", ("result", "info"))
-SVD = namedtuple("SVD", ("U", "S", "Vh"))
-OldSVD = namedtuple("OldSVD", ("U", "S", "V"))
-TriangularSolve = namedtuple("TriangularSolve", ("solution", "cloned_coefficient"))
-
 
 # -- arguments -------------------------------------------------------------------------------------
 
@@ -109,7 +96,7 @@ def linalg_cholesky(A: Tensor, *, upper: bool = False) -> Tensor:
 @only_in("linalg.cholesky_ex")
 def linalg_cholesky_ex(A: Tensor, *, upper: bool = False, check_errors: bool = False) -> Any:
     """(L, info): as `linalg.cholesky`, saying in info which leading minor was not positive."""
-    return CholeskyEx(*_cholesky("linalg.cholesky_ex", A, upper, check_errors))
+    return return_types.linalg_cholesky_ex(*_cholesky("linalg.cholesky_ex", A, upper, check_errors))
 
 
 @composite(out=True, autocast="float32")
@@ -164,13 +151,13 @@ def linalg_qr(A: Tensor, mode: str = "reduced") -> Any:
             f"qr received unrecognized mode '{mode}' but expected one of 'reduced' (default), "
             "'r', or 'complete'"
         )
-    return QR(*_qr("linalg.qr", A, mode))
+    return return_types.linalg_qr(*_qr("linalg.qr", A, mode))
 
 
 @composite(out=True, autocast="float32")
 def qr(input: Tensor, some: bool = True) -> Any:
     """(Q, R) with input = Q R; torch's older form of `linalg.qr`."""
-    return QR(*_qr("qr", input, "reduced" if some else "complete"))
+    return return_types.qr(*_qr("qr", input, "reduced" if some else "complete"))
 
 
 # -- eigenvalues -----------------------------------------------------------------------------------
@@ -186,7 +173,7 @@ def _lower(name: str, word: str) -> bool:
 def linalg_eigh(A: Tensor, UPLO: str = "L") -> Any:
     """(eigenvalues ascending, eigenvectors) of Hermitian matrices, read from one triangle."""
     matrices("linalg.eigh", A, square=True)
-    return Eig(*hermitian_spectrum(A, _lower("linalg.eigh", UPLO)))
+    return return_types.linalg_eigh(*hermitian_spectrum(A, _lower("linalg.eigh", UPLO)))
 
 
 @only_in("linalg.eigvalsh")
@@ -200,7 +187,7 @@ def linalg_eigvalsh(A: Tensor, UPLO: str = "L") -> Tensor:
 def linalg_eig(A: Tensor) -> Any:
     """(eigenvalues, eigenvectors) of square matrices, complex."""
     matrices("linalg.eig", A, square=True)
-    return Eig(*spectrum(A))
+    return return_types.linalg_eig(*spectrum(A))
 
 
 @only_in("linalg.eigvals")
@@ -217,7 +204,7 @@ def linalg_eigvals(A: Tensor) -> Tensor:
 def linalg_svd(A: Tensor, full_matrices: bool = True, *, driver: str | None = None) -> Any:
     """(U, S, Vh) with A = U diag(S) Vh; without `full_matrices` only min(m, n) vectors each."""
     matrices("linalg.svd", A)
-    return SVD(*singular_factors(A, full_matrices))
+    return return_types.linalg_svd(*singular_factors(A, full_matrices))
 
 
 @only_in("linalg.svdvals")
@@ -234,9 +221,9 @@ def svd(input: Tensor, some: bool = True, compute_uv: bool = True) -> Any:
     if not compute_uv:
         *lead, m, n = input._shape
         u, v = (NAMES["zeros"]((*lead, k, k), dtype=input.dtype) for k in (m, n))
-        return OldSVD(u, linalg_svdvals(input), v)
+        return return_types.svd(u, linalg_svdvals(input), v)
     u, s, v = singular_factors(input, not some)
-    return OldSVD(u, s, adjoint(v))
+    return return_types.svd(u, s, adjoint(v))
 
 
 def _values(a: Tensor, hermitian: bool) -> Tensor:
@@ -352,7 +339,7 @@ def linalg_solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
 def linalg_solve_ex(A: Tensor, B: Tensor, *, left: bool = True, check_errors: bool = False) -> Any:
     """(result, info) of `linalg.solve`; info is 0 where the matrix could be factored."""
     found = _solve("linalg.solve", A, B, left)
-    return SolveEx(found, NAMES["zeros"](A._shape[:-2], dtype=dtypes.int32))
+    return return_types.linalg_solve_ex(found, NAMES["zeros"](A._shape[:-2], dtype=dtypes.int32))
 
 
 @only_in("linalg.solve_triangular")
@@ -390,7 +377,7 @@ def triangular_solve(
     _rows_fit("triangular_solve", A, input)
     a, b = batched_alike(A, input)
     turned = adjoint(a) if transpose else a
-    return TriangularSolve(
+    return return_types.triangular_solve(
         substitute(turned, b, upper is not transpose, unitriangular), NAMES["clone"](a)
     )
 
@@ -414,7 +401,9 @@ def inverse(A: Tensor) -> Tensor:
 def linalg_inv_ex(A: Tensor, *, check_errors: bool = False) -> Any:
     """(inverse, info): info is 0 where there is an inverse; elsewhere it is NaN."""
     found = _inv(A, check_errors)
-    return InvEx(found, NAMES["any"](NAMES["isnan"](found.detach()), (-2, -1)).to(dtypes.int32))
+    return return_types.linalg_inv_ex(
+        found, NAMES["any"](NAMES["isnan"](found.detach()), (-2, -1)).to(dtypes.int32)
+    )
 
 
 @only_in("linalg.lstsq", out=False)
@@ -456,7 +445,7 @@ def linalg_lstsq(
     if m > n and driver not in (None, "gelsy") and bool((rank == n).all()):
         residuals = NAMES["sum"](NAMES["abs"](matmul(A, found) - b) ** 2, -2)
         residuals = residuals.squeeze(-1) if vector else residuals
-    return Lstsq(
+    return return_types.linalg_lstsq(
         found.squeeze(-1) if vector else found,
         residuals,
         NAMES["empty"](0, dtype=dtypes.int64) if driver == "gels" else rank,
@@ -509,7 +498,7 @@ def det(A: Tensor) -> Tensor:
 def slogdet(A: Tensor) -> Any:
     """(sign, logabsdet): the determinant's sign and the logarithm of its absolute value."""
     matrices("linalg.slogdet", A, square=True)
-    return Slogdet(*signed_log_determinant(A))
+    return return_types.linalg_slogdet(*signed_log_determinant(A))
 
 
 @composite(autocast="float32")

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections import namedtuple
 from typing import Any
 
 import numpy as np
 
+from flambeau import return_types
 from flambeau.ops.contraction import matmul
 from flambeau.ops.factorization import adjoint, orthogonal_factor, singular_factors
 from flambeau.ops.rows import NAMES
 from flambeau.ops.table import composite, emit, primitive
 from flambeau.tensor import Tensor
-
-HistogramDD = namedtuple("HistogramDD", ("hist", "bin_edges"))
 
 
 def _basis(a: Tensor, q: int, niter: int) -> Tensor:
@@ -151,4 +149,4 @@ def histogramdd(
             width = NAMES["diff"](e).reshape(-1, *(1,) * (d - 1 - k))
             hist = hist / width
         hist = hist / volume
-    return HistogramDD(hist, tuple(edges))
+    return return_types.histogramdd(hist, tuple(edges))

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import math
 import operator
-from collections import namedtuple
 from typing import Any
 
 import numpy as np
 
-from flambeau import dtypes
+from flambeau import dtypes, return_types
 from flambeau.ir.fault import Fault
 from flambeau.ops.creation import _copy_array
 from flambeau.ops.elementwise import select_where
@@ -23,13 +22,6 @@ from flambeau.ops.scan import cummax, cumsum, widened
 from flambeau.ops.table import composite, emit, emit_many, primitive
 from flambeau.size import broadcast_shapes, wrap_dim
 from flambeau.tensor import Tensor
-
-Sort = namedtuple("Sort", ("values", "indices"))
-TopK = namedtuple("TopK", ("values", "indices"))
-KthValue = namedtuple("KthValue", ("values", "indices"))
-Median = namedtuple("Median", ("values", "indices"))
-NanMedian = namedtuple("NanMedian", ("values", "indices"))
-Mode = namedtuple("Mode", ("values", "indices"))
 
 _TOO_FEW = Fault("Number of elements of source < number of ones in mask", RuntimeError)
 
@@ -131,8 +123,8 @@ def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = 
         raise RuntimeError("Sort does not support complex dtypes on CPU")
     d = wrap_dim(dim, input.ndim)
     if input.ndim == 0:
-        return Sort(NAMES["clone"](input), _zero(input))
-    return Sort(*ranked(input, d, 0, input._shape[d], bool(descending)))
+        return return_types.sort(NAMES["clone"](input), _zero(input))
+    return return_types.sort(*ranked(input, d, 0, input._shape[d], bool(descending)))
 
 
 def _zero(input: Tensor) -> Tensor:
@@ -163,8 +155,8 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
     if not 0 <= k <= (input._shape[d] if input.ndim else 1):
         raise RuntimeError("selected index k out of range")
     if input.ndim == 0:
-        return TopK(NAMES["clone"](input), _zero(input))
-    return TopK(*ranked(input, d, 0, k, bool(largest)))
+        return return_types.topk(NAMES["clone"](input), _zero(input))
+    return return_types.topk(*ranked(input, d, 0, k, bool(largest)))
 
 
 def _chosen(kind: Any, found: Any, d: int, keepdim: bool) -> Any:
@@ -179,8 +171,8 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any
     if not 1 <= k <= (input._shape[d] if input.ndim else 1):
         raise RuntimeError(f"kthvalue(): selected number k out of range for dimension {d}")
     if input.ndim == 0:
-        return KthValue(NAMES["clone"](input), _zero(input))
-    return _chosen(KthValue, ranked(input, d, k - 1, 1, False), d, keepdim)
+        return return_types.kthvalue(NAMES["clone"](input), _zero(input))
+    return _chosen(return_types.kthvalue, ranked(input, d, k - 1, 1, False), d, keepdim)
 
 
 def _median(input: Tensor, dim: int | None, keepdim: bool, ignore_nan: bool) -> Any:
@@ -190,7 +182,7 @@ def _median(input: Tensor, dim: int | None, keepdim: bool, ignore_nan: bool) -> 
             none = float("nan") if input.dtype.category == 2 else dtypes.iinfo(input.dtype).min
             return NAMES["full"]((), none, dtype=input.dtype, device=input.device)
         return middle_along(flat, 0, ignore_nan)[0].reshape(())
-    kind = NanMedian if ignore_nan else Median
+    kind = return_types.nanmedian if ignore_nan else return_types.median
     d = wrap_dim(dim, input.ndim)
     if input.ndim == 0:
         return kind(NAMES["clone"](input), _zero(input))
@@ -216,7 +208,7 @@ def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> Any:
     """(values, indices) of the most frequent element of a dimension, the smallest on ties."""
     d = wrap_dim(dim, input.ndim)
     if input.ndim == 0:
-        return Mode(NAMES["clone"](input), _zero(input))
+        return return_types.mode(NAMES["clone"](input), _zero(input))
     if not input._shape[d]:
         raise IndexError(f"mode(): Expected reduction dim {d} to have non-zero size.")
     n = input._shape[d]
@@ -227,7 +219,9 @@ def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> Any:
     start = select_where(above != below, slice_dim(at, 0, 1, n, 1), 0)
     starts = NAMES["cat"]([NAMES["zeros_like"](slice_dim(places, d, 0, 1, 1)), start], d)
     last = NAMES["argmax"](at - cummax(starts, d).values, d, True)
-    return _chosen(Mode, (gather(values, d, last), gather(places, d, last)), d, keepdim)
+    return _chosen(
+        return_types.mode, (gather(values, d, last), gather(places, d, last)), d, keepdim
+    )
 
 
 # -- unique values ---------------------------------------------------------------------------------

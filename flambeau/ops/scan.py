@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import namedtuple
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
-from flambeau import dtypes
+from flambeau import dtypes, return_types
 from flambeau.dtype import dtype as DType
 from flambeau.ops.elementwise import select_where
 from flambeau.ops.indexing import gather
@@ -17,9 +16,6 @@ from flambeau.ops.rows import NAMES
 from flambeau.ops.table import composite, emit, primitive
 from flambeau.size import wrap_dim
 from flambeau.tensor import Tensor
-
-CumulativeMax = namedtuple("CumulativeMax", ("values", "indices"))
-CumulativeMin = namedtuple("CumulativeMin", ("values", "indices"))
 
 _HALVES = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
 
@@ -210,13 +206,13 @@ def _extreme(input: Tensor, dim: int, largest: bool) -> tuple[Tensor, Tensor]:
 @composite(out="exact")
 def cummax(input: Tensor, dim: int) -> Any:
     """(values, indices) of the largest element up to each one along a dimension."""
-    return CumulativeMax(*_extreme(input, dim, True))
+    return return_types.cummax(*_extreme(input, dim, True))
 
 
 @composite(out="exact")
 def cummin(input: Tensor, dim: int) -> Any:
     """(values, indices) of the smallest element up to each one along a dimension."""
-    return CumulativeMin(*_extreme(input, dim, False))
+    return return_types.cummin(*_extreme(input, dim, False))
 
 
 @composite(out="exact")

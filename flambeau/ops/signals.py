@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from flambeau import dtypes
+from flambeau import dtypes, return_types
 from flambeau.ops.fourier import fft_fft, fft_ifft, fft_irfft, fft_rfft
 from flambeau.ops.movement import slice_dim
 from flambeau.ops.reduction import _axes
@@ -275,7 +275,7 @@ def frexp(input: Tensor) -> Any:
     """(mantissa, exponent) with input = mantissa * 2^exponent and 0.5 <= |mantissa| < 1."""
     if input.dtype.category != 2:
         raise RuntimeError("torch.frexp() only supports floating-point dtypes")
-    return mantissa_and_exponent(input)
+    return return_types.frexp(*mantissa_and_exponent(input))
 
 
 @primitive("host", differentiable=False)

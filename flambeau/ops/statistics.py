@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import builtins
 import math
-from collections import namedtuple
 from typing import Any
 
 import numpy as np
 
-from flambeau import dtypes
+from flambeau import dtypes, return_types
 from flambeau.dtype import dtype as DType
 from flambeau.ir.symbol import as_float
 from flambeau.ops.creation import from_numpy
@@ -31,15 +30,10 @@ from flambeau.ops.table import composite, emit, primitive
 from flambeau.size import wrap_dim
 from flambeau.tensor import Tensor
 
-Extreme = namedtuple("Extreme", ("values", "indices"))
-VarMean = namedtuple("VarMean", ("var", "mean"))
-AMinMax = namedtuple("AMinMax", ("min", "max"))
-
 
 def pair(name: str, values: Tensor, indices: Tensor) -> Any:
-    """A (values, indices) result that prints as torch's return types do."""
-    del name
-    return Extreme(values, indices)
+    """The (values, indices) result of `max` or `min`."""
+    return getattr(return_types, name)(values, indices)
 
 
 @composite(out=True, autocast="float32")
@@ -138,8 +132,8 @@ def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> 
             "identity."
         )
     if not axes:
-        return AMinMax(NAMES["clone"](input), NAMES["clone"](input))
-    return AMinMax(
+        return return_types.aminmax(NAMES["clone"](input), NAMES["clone"](input))
+    return return_types.aminmax(
         restore(min_axes(input, axes), input._shape, axes, keepdim),
         restore(max_axes(input, axes), input._shape, axes, keepdim),
     )
@@ -359,8 +353,6 @@ def trace(input: Tensor) -> Tensor:
 
 
 # -- quantiles, covariance, histograms, distances --------------------------------------------------
-
-Histogram = namedtuple("Histogram", ("hist", "bin_edges"))
 
 
 def _quantile(
@@ -608,4 +600,4 @@ def histogram(
     hist = count_between(flat, given, edges)
     if density:
         hist = hist / (NAMES["sum"](hist) * NAMES["diff"](edges))
-    return _into(Histogram(hist, edges), out)
+    return _into(return_types.histogram(hist, edges), out)

@@ -13,7 +13,7 @@ from tests.house.tree import module_name, parse, python_files
 #: The layers, lowest first. A module may import from its own layer and from those below it.
 #: A new module belongs to the layer of its package or is added here.
 LAYERS = (
-    "dtype dtypes device size version layout pytree",
+    "dtype dtypes device size version layout pytree return_types",
     "ir",
     "record recovery tensor tape storage dlpack printing overriding",
     "ops",

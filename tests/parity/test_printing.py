@@ -160,3 +160,39 @@ def test_options_of_a_block() -> None:
 
 def test_formatting_of_scalars() -> None:
     same(lambda lib: f"{lib.tensor(1.23456):.2f} {lib.tensor(3):4d} {lib.tensor(2.5)}")
+
+
+NAMED: dict[str, Callable[[Library], Any]] = {
+    "max": lambda lib: lib.arange(6.0).view(2, 3).max(1),
+    "min": lambda lib: lib.min(lib.arange(6).view(2, 3), 0, keepdim=True),
+    "sort": lambda lib: lib.tensor([3.0, 1.0, 2.0]).sort(descending=True),
+    "topk": lambda lib: lib.topk(lib.tensor([3, 1, 2]), 2),
+    "median": lambda lib: lib.tensor([[3.0], [1.0]]).median(0),
+    "nanmedian": lambda lib: lib.tensor([3.0, 1.0]).nanmedian(0),
+    "mode": lambda lib: lib.tensor([3, 1, 1]).mode(),
+    "kthvalue": lambda lib: lib.tensor([3, 1, 2]).kthvalue(2),
+    "cummax": lambda lib: lib.tensor([3, 1, 4]).cummax(0),
+    "aminmax": lambda lib: lib.tensor([3, 1, 4]).aminmax(),
+    "frexp": lambda lib: lib.frexp(lib.tensor([3.0, 0.25])),
+    "histogram": lambda lib: lib.histogram(lib.tensor([1.0, 2.0, 2.0]), 2),
+    "linalg.qr": lambda lib: lib.linalg.qr(lib.tensor([[2.0]])),
+    "linalg.svd": lambda lib: lib.linalg.svd(lib.tensor([[2.0]])),
+    "linalg.eigh": lambda lib: lib.linalg.eigh(lib.tensor([[2.0]])),
+    "linalg.slogdet": lambda lib: lib.linalg.slogdet(lib.tensor([[2.0]])),
+    "linalg.cholesky_ex": lambda lib: lib.linalg.cholesky_ex(lib.tensor([[-4.0]])).info,
+    "linalg.lu": lambda lib: lib.linalg.lu(lib.tensor([[2.0]])),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_results_with_names(name: str) -> None:
+    same(NAMED[name])
+
+
+def test_the_classes_of_results_have_their_names() -> None:
+    ours, theirs = flambeau.return_types, torch.return_types
+    for name, fields in ours.FIELDS.items():
+        kind = getattr(ours, name)
+        members = vars(getattr(theirs, name))
+        assert kind.__name__ == getattr(theirs, name).__name__
+        assert set(fields.split()) <= set(members)
