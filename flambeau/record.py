@@ -477,16 +477,19 @@ def canonical(
         wanted = [c.node for c in live]
     seen: set[Node] = set()
     stack: list[Any] = wanted[:]
-    written = {id(c.home) for c in live if c.home is not None}
+    written: set[int] | None = None
     windows: set[Node] = set()
     while stack:
         node = stack.pop()
         if type(node) is Node and node not in seen:
             seen.add(node)
-            if node.op is VIEW and node.src and _is_window(node, written):
-                windows.add(node)
-            else:  # what has memory has no sources
-                stack += node.src
+            if node.op is VIEW and node.src:
+                if written is None:
+                    written = {id(c.home) for c in live if c.home is not None}
+                if _is_window(node, written):
+                    windows.add(node)
+                    continue
+            stack += node.src  # what has memory has no sources
     nodes = sorted(seen, key=_order)
     index: dict[Node, int] = {}
     # flat: an entry begins with an operation, or with None where it is an input, and no source is
@@ -494,14 +497,18 @@ def canonical(
     key: list[Any] = []
     inputs: list[Node] = []
     numbers: list[Any] = []
+    # the first input over each memory; windows are over memory that nothing here writes
+    first: dict[int, int] = {}
     for i, node in enumerate(nodes):
         index[node] = i
         if node.buffer is not None:
+            first.setdefault(id(node.buffer), len(inputs))
             inputs.append(node)
             key += (None, node.shape, node.dtype)
             continue
         op = node.op
         if op is VIEW and node in windows:
+            first[id(node)] = len(inputs)
             inputs.append(node)
             key += (None, node.shape, node.dtype, node.attrs[0])
             continue
@@ -516,9 +523,6 @@ def canonical(
             else:
                 key.append("f" if isinstance(s, float) else "i")
                 numbers.append(s)
-    # the first input over each memory; windows are over memory that nothing here writes
-    memories = [id(n.buffer if n.buffer is not None else n) for n in inputs]
-    first = dict(zip(reversed(memories), range(len(memories) - 1, -1, -1), strict=True))
     homes: list[tuple[int, int | None]] = []
     extra = 0
     for c, value in zip(live, wanted, strict=True):
@@ -529,8 +533,9 @@ def canonical(
                 extra += 1
                 home = -extra
         homes.append((index[value], home))
-    # two inputs over one buffer would let the planner miss a hazard
-    shared = () if len(first) == len(inputs) else tuple([first[at] for at in memories])
+    shared: tuple[int, ...] = ()
+    if len(first) < len(inputs):  # over one buffer would let the planner miss a hazard
+        shared = tuple([first[id(n if n.buffer is None else n.buffer)] for n in inputs])
     return (tuple(key), tuple(homes), shared), nodes, inputs, numbers
 
 

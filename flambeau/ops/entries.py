@@ -7,8 +7,8 @@ from typing import Any
 
 from flambeau import record
 from flambeau.ir.graph import Op
-from flambeau.tape import GradFn, Saved, Spec, edge_of, modes, spec_of
-from flambeau.tensor import Tensor
+from flambeau.tape import GradFn, Saved, Spec, _sequence, edge_of, modes, spec_of
+from flambeau.tensor import Tensor, _new
 
 
 def attach(op: Op, args: tuple[Any, ...], kwargs: dict[str, Any], outs: tuple[Any, ...]) -> None:
@@ -72,11 +72,18 @@ def attach(op: Op, args: tuple[Any, ...], kwargs: dict[str, Any], outs: tuple[An
         modes.seen += [a for a in args if isinstance(a, Tensor) and a._rg]
 
 
+#: The Spec that `attach_two` used last: chains of one shape need no look-up.
+_last = Spec((), None, None, True)
+
+
 def attach_two(op: Op, a: Any, b: Any, out: Any, track_a: bool, track_b: bool) -> None:
     """As `attach` for two arguments, of which `b` may be a number: the hot path, written out."""
+    global _last
     shape, dtype = out._shape, out.dtype
     device = out._cell.device
-    spec = spec_of(shape, dtype, device, True)
+    spec = _last
+    if spec.shape is not shape or spec.dtype is not dtype or spec.device is not device:
+        spec = _last = spec_of(shape, dtype, device, True)
     edge_a = edge_b = None
     if track_a:
         fn = a._grad_fn
@@ -94,8 +101,13 @@ def attach_two(op: Op, a: Any, b: Any, out: Any, track_a: bool, track_b: bool) -
             kept_a = Saved(a, False)
         if second in saves and kept_b is spec and (every or track_a):
             kept_b = Saved(b, False)
-    entry = GradFn(op, (edge_a, edge_b), (kept_a, kept_b), {}, (spec,))
-    out._grad_fn = entry
+    out._grad_fn = entry = _new(GradFn)
+    entry.op = op
+    entry.edges = (edge_a, edge_b)
+    entry.args = (kept_a, kept_b)
+    entry.kwargs = {}
+    entry.metas = (spec,)
+    entry.order = _sequence()
     out._rg = True
     if "out" in saves:
         entry.out = (Saved(out, True),)

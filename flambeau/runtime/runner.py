@@ -1,4 +1,4 @@
-"""The native loop that runs a program's steps: fill in addresses and numbers, call kernels.
+"""The native loops that run a program's steps: fill in addresses and numbers, call kernels.
 
 `fl_run_timed` is the loop of a profile: it notes the time before the first step and after each.
 """
@@ -67,6 +67,9 @@ done:
 }
 """
 
+#: What a program without host calls is started by, in one call: name -> type.
+WHOLE = {"patches": "ptr", "n_patches": "i64", "table": "ptr", "kernels": "ptr", "end": "i64"}
+
 #: The words of a scan's table before its slots (`runtime.stepping.Stage`): name -> type.
 LOOP = {
     "steps": "i64",
@@ -96,6 +99,17 @@ def _loads(words: dict[str, str], at: str) -> str:
         lines.append(f" %{name} = load {kind}, ptr %{name}.at")
     return "\n".join(lines)
 
+
+_WHOLE_IR = f"""
+define i64 @fl_whole(ptr %t, ptr %values) {{
+entry:
+{_loads(WHOLE, "%t")}
+ store i64 0, ptr %table
+ call void @fl_patch(ptr %patches, i64 %n_patches, ptr %table, ptr %values)
+ %ran = call i64 @fl_run(ptr %kernels, i64 0, i64 %end, ptr %table)
+ ret i64 %ran
+}}
+"""
 
 _REPEAT_IR = f"""
 define void @fl_repeat(ptr %t) {{
@@ -197,15 +211,17 @@ done:
 
 
 @functools.cache
-def functions() -> tuple[Any, Callable[..., None], Callable[..., int]]:
-    """-> (the library, patch(words, count, table, values), run(steps, first, last, error))."""
-    library = jit.load(_IR + _REPEAT_IR, "runner")
+def functions() -> tuple[Any, Callable[..., None], Callable[..., int], Callable[..., int]]:
+    """-> (the library, patch(words, count, table, values), run(steps, first, last, error),
+    whole(the words of `WHOLE`, values))."""
+    library = jit.load(_IR + _WHOLE_IR + _REPEAT_IR, "runner")
     pointer = ctypes.c_void_p
     patch = library.function("fl_patch", None, pointer, ctypes.c_int64, pointer, pointer)
     run = library.function(
         "fl_run", ctypes.c_int64, pointer, ctypes.c_int64, ctypes.c_int64, pointer
     )
-    return library, patch, run
+    whole = library.function("fl_whole", ctypes.c_int64, pointer, pointer)
+    return library, patch, run, whole
 
 
 @functools.cache

@@ -110,7 +110,7 @@ class Stage:
             for k, (base, last, s) in enumerate(known):
                 at = base + ((s.first + s.each * i) & s.mask) * s.stride
                 self.values[k] = last if last and i == self.steps - 1 else at
-            self.program.launch(self.values, [])
+            self.program.launch(self.values, self.values.ctypes.data, [])
             i += 1
         if self.taken:
             ctypes.c_int64.from_address(place(self.taken)).value = i
