@@ -269,6 +269,8 @@ class Emitter(Space):
             )
             self.ask_ahead(place, m, memory, level)
             raw = self.load_vector(place, memory)
+        elif along == -1:
+            raw = self.load_backwards(pointer, memory)
         else:
             places = self.lane_pointers(pointer, along, memory, level)
             raw = self.gather(places, memory)
@@ -378,6 +380,27 @@ class Emitter(Space):
             memory,
             n,
         )
+
+    def load_backwards(self, pointer: Value, memory: str) -> Value:
+        """A vector of neighbours, each before the last, that ends at the first lane's place."""
+        n = self.lanes
+        last = self.b.op("add", self.first_lane, self.b.const(n - 1, "i64", 1))
+        back = self.b.op("sub", self.b.const(0, "i64", 1), last)
+        place = self.b.set(f"getelementptr {memory}, ptr {pointer.name}, i64 {back.name}", "ptr", 1)
+        picks = ", ".join(f"i32 {k}" for k in reversed(range(n)))
+
+        def turned(v: Value) -> Value:
+            return self.b.set(
+                f"shufflevector {v}, {v.full} poison, <{n} x i32> <{picks}>", v.type, n
+            )
+
+        mask = self.mask
+        if mask is not None:
+            self.mask = turned(mask)
+        try:
+            return turned(self.load_vector(place, memory))
+        finally:
+            self.mask = mask
 
     def gather(self, places: Value, memory: str) -> Value:
         """A vector whose lanes lie at the addresses in `places`."""

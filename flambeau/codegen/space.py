@@ -70,7 +70,7 @@ class Space:
             n: self.gathered(n, region.maps[n]) for n in region.members if n.op.kind == "index"
         }
         self.collapse()
-        if self.form == "rows" and inner is None:
+        if self.form != "map" and inner is None:
             self.turn()
         self.lanes = lanes_for(region, self.dims, self.reduced, vector_bytes)
         self.band = False
@@ -108,29 +108,33 @@ class Space:
         self.vector = len(self.dims) - 1 if self.dims else None
 
     def turn(self) -> None:
-        """Let lanes run along a kept dimension where that is what memory is contiguous in.
+        """Let lanes run along the dimension that memory is contiguous in.
 
         A reduction over a dimension that a view has put last walks rows whose elements are far
-        apart; columns beside each other are then next to each other in memory.
+        apart; columns beside each other are then next to each other in memory. One over a dimension
+        that a view has taken from the end walks columns of which the same is true the other way.
         """
         last = len(self.dims) - 1
         folded = [self.fold(m).coefficients for m in self.memory]
-        rows = [c for c in folded if any(c[d] for d in self.reduced)]
-        if any(abs(c[last]) <= 1 for c in rows) or any(
+        walked = [c for c in folded if any(c[d] for d in self.reduced)]
+        if any(abs(c[last]) <= 1 for c in walked) or any(
             n.op.kind in ("index", "scan") for n in self.region.members
         ):
             return
+        rows = self.form == "rows"
         found = [
             d
             for d in range(last)
-            if d not in self.reduced and self.dims[d] >= 8 and all(c[d] in (0, 1) for c in rows)
+            if (d in self.reduced) != rows
+            and self.dims[d] >= 8
+            and all(c[d] in (0, 1) for c in walked)
         ]
-        if found and any(c[found[-1]] for c in rows):
+        if found and any(c[found[-1]] for c in walked):
             order = [*(d for d in range(last + 1) if d != found[-1]), found[-1]]
             self.last = [self.last[d] for d in order]
             self.dims = tuple(self.dims[d] for d in order)
             self.reduced = frozenset(k for k, d in enumerate(order) if d in self.reduced)
-            self.form = "columns"
+            self.form = "columns" if rows else "rows"
 
     def banded(self) -> bool:
         """Whether rows are walked along, many columns at once.

@@ -60,12 +60,14 @@ def _reduce(node: Node, x: Node) -> Node:
             groups[-1] = (kind, groups[-1][1] * n)
         else:
             groups.append((kind, n))
+    near = x.op is VIEW and x.attrs[0][axes[-1]] == 1
     while True:
         at = max(i for i, (kind, _) in enumerate(groups) if kind)
         sizes = tuple(n for _, n in groups)
         n = sizes[at]
         others = math.prod(sizes) // n
-        cut = _cut(n, others, at == len(groups) - 1, x, sizes, at)
+        cut = _cut(n, others, near or at == len(groups) - 1, x)
+        near = False
         if cut:
             sizes = (*sizes[:at], n // cut, cut, *sizes[at + 1 :])
             groups = [*groups[:at], (True, n // cut), *groups[at:]]
@@ -96,9 +98,10 @@ def _finish(node: Node, x: Node) -> Node:
     return x if x.dtype is node.dtype else Node(CAST, (x,), (), node.shape, node.dtype)
 
 
-def _cut(n: int, others: int, last: bool, x: Node, sizes: tuple[int, ...], at: int) -> int:
-    """Length of the inner part of a reduction over n, or 0 to leave it whole."""
-    if last:
+def _cut(n: int, others: int, near: bool, x: Node) -> int:
+    """Length of the inner part of a reduction over n, or 0 to leave it whole; `near`: its elements
+    lie side by side, or are made so."""
+    if near:
         limit = _LONE_LIMIT if others < _FEW else _ROW_LIMIT
         if n <= limit:
             return 0

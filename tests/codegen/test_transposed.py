@@ -55,6 +55,31 @@ def test_reductions_of_a_dimension_that_a_view_has_put_last(shape):
     close(fl.softmax(t, -1), np.exp(y) / np.exp(y).sum(-1, keepdims=True))
 
 
+@pytest.mark.parametrize("shape", [(3, 40, 70), (1, 300, 17), (2, 9, 1003), (5, 7, 5), (2, 1, 40)])
+def test_reductions_of_a_dimension_that_a_view_has_taken_from_the_end(shape):
+    """Memory is contiguous in a dimension that goes: lanes run along that one."""
+    x = values(shape, np.float32)
+    y, t = x.transpose(2, 0, 1).astype(np.float64), fl.tensor(x).permute(2, 0, 1)
+    close = lambda a, b: np.testing.assert_allclose(a.numpy(), b, rtol=2e-5, atol=1e-4)
+    close(t.sum(0), y.sum(0))
+    close((t * t).mean(0, keepdim=True), (y * y).mean(0, keepdims=True))
+    close(t.sum((0, 2)), y.sum((0, 2)))
+    close(t.amin(0), y.min(0))
+    assert np.array_equal(t.argmax(0).numpy(), y.argmax(0))
+    close(fl.softmax(t, 0), np.exp(y) / np.exp(y).sum(0))
+    close((t - t.mean(0)).abs().sum(0), np.abs(y - y.mean(0)).sum(0))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: d.__name__)
+@pytest.mark.parametrize("shape", [(1,), (17,), (65,), (3, 130), (64, 5), (2, 3, 33), (4, 0)])
+def test_reads_that_run_backwards(shape, dtype):
+    x = values(shape, dtype)
+    t = fl.tensor(x)
+    assert np.array_equal(t.flip(-1).numpy(), np.flip(x, -1))
+    assert np.array_equal(t.flip(0).numpy(), np.flip(x, 0))
+    assert np.array_equal((t.flip(-1) == t).numpy(), np.flip(x, -1) == x)
+
+
 @pytest.mark.parametrize("shape", [(700, 513), (64, 3, 1031), (5, 400, 64)])
 def test_rows_that_are_far_apart_are_added_up(shape):
     x = values(shape, np.float32)
