@@ -67,6 +67,8 @@ def _input(node: Node) -> str | None:
 
 def _elementwise(node: Node) -> str | None:
     sources = _nodes(node)
+    if node.op in (CAST, COPY) and len(sources) != 1:
+        return f"{len(sources)} sources that are nodes"
     try:
         shape = broadcast_shapes(node.shape, *(s.shape for s in sources))
     except RuntimeError as error:

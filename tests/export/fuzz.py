@@ -36,8 +36,9 @@ from flambeau.export import Dim, ExportError, export, load, onnx, save
 RAISED = (RuntimeError, IndexError, ValueError, TypeError)
 OUTCOMES = ("refused", "raised", "ran")
 _CHUNK = 200
-#: Seconds that one file may take.
-_GUARD = 20
+#: Seconds of computing that one file may take, and seconds in all.
+_GUARD = 20.0
+_ASLEEP = 300
 
 
 class Tagger(nn.Module):
@@ -213,7 +214,8 @@ def _chunk(path: str, first: int, count: int) -> None:
     x = flambeau.randint(0, 11, (3, 7))
     for seed in range(first, first + count):
         print(seed, end=" ", flush=True)
-        signal.alarm(_GUARD)  # which ends the process, native code or not
+        signal.setitimer(signal.ITIMER_VIRTUAL, _GUARD)  # ends the process, native code or not
+        signal.alarm(_ASLEEP)
         file, chance = files[seed % len(files)], random.Random(seed)
         changed = mutated_model if isinstance(file, bytes) else mutated
         print(attempt(changed(file, chance), x), flush=True)
@@ -234,14 +236,14 @@ def main() -> int:
         code = f"from tests.export.fuzz import _chunk; _chunk({str(given.path)!r}, {seed}, "
         code += f"{min(_CHUNK, end - seed)})"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
-        why = done.stderr.decode()[-500:] or f"signal {-done.returncode}"
+        why = f"ended with {done.returncode}: {done.stderr.decode()[-500:]}"
         lines = done.stdout.decode().split("\n")
         counts.update(line.split()[-1] for line in lines[:-1])
         seed += len(lines) - 1
         last = lines[-1].split()
         if not done.returncode:
             continue
-        if last[1:] and done.returncode == -signal.SIGALRM:
+        if last[1:] and done.returncode == -signal.SIGVTALRM:
             counts["endless"] += 1
         else:
             wrong.append((last[:1] or str(seed), why))

@@ -1,6 +1,10 @@
 """ONNX: exported programs as models that other runtimes run, and back. See docs/export.md."""
 
-from flambeau.export.onnx import networks, operators  # noqa: F401  (importing declares them)
+from flambeau.export.onnx import (  # noqa: F401  (importing declares operators)
+    networks,
+    operators,
+    sequences,
+)
 from flambeau.export.onnx.builder import OnnxExporterError
 from flambeau.export.onnx.exporting import ONNXProgram, TrainingMode, export, is_in_onnx_export
 from flambeau.export.onnx.reading import OnnxImportError, load

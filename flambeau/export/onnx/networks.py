@@ -1,4 +1,4 @@
-"""What ONNX's operators of networks do: products, convolution, pooling, norms, layers, control."""
+"""What ONNX's operators of networks do: products, convolution, pooling, norms, losses, control."""
 
 from __future__ import annotations
 
@@ -6,11 +6,22 @@ import functools
 import math
 from typing import Any
 
+import numpy as np
+
 import flambeau
 from flambeau.control import cond, scan, while_loop
-from flambeau.dtype import int32, int64
-from flambeau.export.onnx.reading import Known, Node, OnnxImportError, ints, operator, tensor
-from flambeau.ops.recurrent import recurrent_layer
+from flambeau.dtype import bool as bool_dtype
+from flambeau.dtype import int32
+from flambeau.export.onnx.reading import (
+    OPERATORS,
+    Known,
+    Node,
+    OnnxImportError,
+    ints,
+    number,
+    operator,
+    tensor,
+)
 from flambeau.tensor import Tensor
 
 F = flambeau.nn.functional
@@ -97,14 +108,17 @@ def _conv_transpose(node: Node, x: Any, weight: Any, bias: Any = None) -> Any:
     x, w = tensor(x), tensor(weight)
     rank = w.ndim - 2
     strides, dilations, pads = _window(node, rank)
-    if pads[:rank] != pads[rank:] or node.get("output_shape") or (
-        node.get("auto_pad", "NOTSET") != "NOTSET"
-    ):  # fmt: skip
-        raise OnnxImportError("padding that differs on two sides is not read")
+    if node.get("output_shape") or node.get("auto_pad", "NOTSET") != "NOTSET":
+        raise OnnxImportError("output_shape and auto_pad are not read")
     call = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[rank - 1]
     shift = None if bias is None else tensor(bias)
     extra = list(node.get("output_padding") or [0] * rank)
-    return call(x, w, shift, strides, pads[:rank], extra, node.get("group", 1), dilations)
+    least = [min(pair) for pair in zip(pads[:rank], pads[rank:], strict=True)]
+    found = call(x, w, shift, strides, least, extra, node.get("group", 1), dilations)
+    for d, (m, low, high) in enumerate(zip(least, pads[:rank], pads[rank:], strict=True), 2):
+        if low != high:  # one side is cut off afterwards
+            found = found.narrow(d, low - m, found.shape[d] - (low - m) - (high - m))
+    return found
 
 
 @operator("MaxPool")
@@ -156,6 +170,36 @@ def _global_average(node: Node, x: Any) -> Any:
 def _global_max(node: Node, x: Any) -> Any:
     x = tensor(x)
     return x.amax(tuple(range(2, x.ndim)), True)
+
+
+def _root_of_powers(x: Tensor, p: float) -> Tensor:
+    return x.sqrt() if p == 2 else x ** (1 / p)
+
+
+@operator("LpPool")
+def _power_pool(node: Node, x: Any) -> Any:
+    x, kernel, p = tensor(x), list(node.get("kernel_shape")), float(node.get("p", 2))
+    strides, dilations, _ = _window(node, len(kernel))
+    if any(d != 1 for d in dilations):
+        raise OnnxImportError("windows with gaps are not read")
+    whole, padding = _padded(node, x.abs() ** p, kernel, 0.0)
+    call = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[len(kernel) - 1]
+    found = call(whole, kernel, strides, padding, bool(node.get("ceil_mode", 0)), True)
+    return _root_of_powers(found * math.prod(kernel), p)
+
+
+@operator("GlobalLpPool")
+def _global_power(node: Node, x: Any) -> Any:
+    x, p = tensor(x), float(node.get("p", 2))
+    return _root_of_powers((x.abs() ** p).sum(tuple(range(2, x.ndim)), True), p)
+
+
+@operator("GridSample")
+def _grid_sample(node: Node, x: Any, grid: Any) -> Any:
+    mode = node.get("mode", "linear")
+    kind = {"linear": "bilinear", "cubic": "bicubic"}.get(mode, mode)
+    outside, corners = node.get("padding_mode", "zeros"), bool(node.get("align_corners", 0))
+    return F.grid_sample(tensor(x), tensor(grid), kind, outside, corners)
 
 
 @operator("Col2Im")
@@ -248,7 +292,34 @@ def _local_response(node: Node, x: Any) -> Any:
     return F.local_response_norm(tensor(x), size, *options)
 
 
-# -- attention and recurrent layers ----------------------------------------------------------------
+@operator("LpNormalization")
+def _power_norm(node: Node, x: Any) -> Any:
+    x, p, axis = tensor(x), node.get("p", 2), node.get("axis", -1)
+    size = x.abs().sum(axis, True) if p == 1 else (x * x).sum(axis, True).sqrt()
+    return flambeau.where(size == 0, 0.0, x / size)
+
+
+@operator("MeanVarianceNormalization")
+def _mean_variance(node: Node, x: Any) -> Any:
+    x, axes = tensor(x), list(node.get("axes") or (0, 2, 3))
+    return (x - x.mean(axes, True)) / (x.std(axes, False, True) + 1e-9)
+
+
+@operator("NegativeLogLikelihoodLoss")
+def _nll(node: Node, x: Any, target: Any, weight: Any = None) -> Any:
+    given = None if weight is None else tensor(weight)
+    left_out, reduction = node.get("ignore_index", -100), node.get("reduction", "mean")
+    places = tensor(target).long()
+    return F.nll_loss(tensor(x), places, given, ignore_index=left_out, reduction=reduction)
+
+
+@operator("SoftmaxCrossEntropyLoss")
+def _cross_entropy(node: Node, x: Any, target: Any, weight: Any = None) -> Any:
+    likely = flambeau.log_softmax(tensor(x), 1)
+    return _nll(node, likely, target, weight), likely
+
+
+# -- attention -------------------------------------------------------------------------------------
 
 
 @operator("Attention")
@@ -264,69 +335,6 @@ def _attention(node: Node, q: Any, k: Any, v: Any, mask: Any = None, *rest: Any)
     return F.scaled_dot_product_attention(
         query, key, value, given, 0.0, causal, node.get("scale"), enable_gqa=grouped
     )
-
-
-#: Operator -> the module's mode, gates in torch's order among ONNX's.
-_LAYERS = {"LSTM": ("lstm", (0, 2, 3, 1)), "GRU": ("gru", (1, 0, 2)), "RNN": ("rnn_tanh", (0,))}
-
-
-@operator("LSTM", "GRU", "RNN")
-def _recurrent(
-    node: Node, x: Any, w: Any, r: Any, b: Any = None, lengths: Any = None, h: Any = None,
-    c: Any = None, *rest: Any,
-) -> Any:  # fmt: skip
-    mode, order = _LAYERS[node.kind]
-    plain = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
-    way = node.get("direction", "forward")
-    count = 2 if way == "bidirectional" else 1
-    chosen = list(node.get("activations") or plain[node.kind] * count)
-    if chosen == ["Relu"] * count and node.kind == "RNN":
-        mode = "rnn_relu"
-    elif chosen != plain[node.kind] * count:
-        raise OnnxImportError(f"activations {chosen} are not read")
-    if node.kind == "GRU" and not node.get("linear_before_reset", 0):
-        raise OnnxImportError("a reset gate before the product is not read")
-    if rest or node.get("layout", 0) or node.get("clip") or node.get("input_forget", 0):
-        raise OnnxImportError("peepholes, layout 1, clip and input_forget are not read")
-    x = tensor(x)
-    units = node.get("hidden_size")
-    batch = x.shape[1]
-    states = [
-        flambeau.zeros(count, batch, units, dtype=x.dtype) if s is None else tensor(s)
-        for s in ((h, c) if mode == "lstm" else (h,))
-    ]
-    found = []
-    for d in range(count):
-        weights = [_gates(tensor(v)[d], order, units) for v in (w, r)]
-        both = tensor(b)[d] if b is not None else x.new_zeros(2 * len(order) * units)
-        halves = both.split(len(order) * units)
-        biases = [_gates(half, order, units) for half in halves]
-        reverse = way == "reverse" or d == 1
-        found.append(_direction(mode, x, [s[d] for s in states], weights, biases, lengths, reverse))
-    stacked = [flambeau.stack(list(part), 1 if k == 0 else 0) for k, part in enumerate(zip(*found))]
-    return tuple(stacked)
-
-
-def _gates(weight: Tensor, order: tuple[int, ...], units: int) -> Tensor:
-    """Rows by gates, in torch's order."""
-    if len(order) == 1:
-        return weight
-    parts = weight.split(units)
-    return flambeau.cat([parts[g] for g in order])
-
-
-def _direction(
-    mode: str, x: Tensor, states: list[Tensor], weights: list[Tensor], biases: list[Tensor],
-    lengths: Any, reverse: bool,
-) -> list[Tensor]:  # fmt: skip
-    """(T, B, H) of one direction, 0 past the ends, and its last states."""
-    sizes = None if lengths is None else tensor(lengths).to(int64)
-    cell = states[1] if len(states) > 1 else None
-    out, *last = recurrent_layer(x, states[0], cell, [*weights, *biases], sizes, mode, reverse)
-    if sizes is not None:
-        steps = flambeau.arange(x.shape[0]).unsqueeze(1)
-        out = flambeau.where((steps < sizes).unsqueeze(-1), out, 0.0)
-    return [out, *last]
 
 
 # -- control ---------------------------------------------------------------------------------------
@@ -366,9 +374,12 @@ def _if(node: Node, condition: Any) -> Any:
 
 @operator("Loop")
 def _loop(node: Node, most: Any = None, first: Any = None, *given: Any) -> Any:
-    if len(node.outputs) != len(given):
-        raise OnnxImportError("results of every step of a Loop are not read")
     body = node.get("body")
+    starts = tuple(tensor(v) for v in given)
+    if isinstance(most, Known) and _goes_on(node, first) and number(most) > 0:
+        return _counted(node, number(most), starts)
+    if len(node.outputs) != len(given):
+        raise OnnxImportError("results of every step of a Loop that a value ends are not read")
     again = flambeau.tensor(True) if first is None else tensor(first).reshape(())
 
     def more(n: Any, again: Any, *_: Any) -> Any:
@@ -378,8 +389,33 @@ def _loop(node: Node, most: Any = None, first: Any = None, *given: Any) -> Any:
         going, *found = (tensor(v) for v in body(node.scope, [n, again, *states]))
         return n + 1, going.reshape(()), *found
 
-    start = (flambeau.tensor(0), again, *(tensor(v) for v in given))
-    return tuple(while_loop(more, step, start)[2:])
+    return tuple(while_loop(more, step, (flambeau.tensor(0), again, *starts))[2:])
+
+
+def _goes_on(node: Node, first: Any) -> bool:
+    """Whether a Loop's condition is true at first and stays so, whatever its steps compute."""
+    body = node.get("body")
+    made = {name: n for n in body.nodes for name in n.outputs}
+    name = body.outputs[0]
+    while name in made and made[name].kind == "Identity":
+        name = made[name].inputs[0]
+    constant = OPERATORS["Constant"](made[name]) if name in made and made[name].kind == (
+        "Constant"
+    ) else node.scope.get(name)  # fmt: skip
+    true = [v is None or (isinstance(v, Known) and bool(v.array)) for v in (first, constant)]
+    return true[0] and (name == body.inputs[1] or (constant is not None and true[1]))
+
+
+def _counted(node: Node, count: Any, starts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """A Loop of so many steps, as a scan over their numbers, which has gradients."""
+    body, true = node.get("body"), Known(np.array(True), bool_dtype)
+
+    def step(states: Any, k: Any) -> Any:
+        _, *found = (tensor(v) for v in body(node.scope, [k, true, *states]))
+        return tuple(found[: len(starts)]), tuple(found[len(starts) :])
+
+    last, found = scan(step, starts, flambeau.arange(count))
+    return (*last, *found)
 
 
 # -- quantised numbers -----------------------------------------------------------------------------

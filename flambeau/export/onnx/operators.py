@@ -45,7 +45,7 @@ for _name, _call in {
     "Atanh": flambeau.atanh, "Erf": flambeau.erf, "Sigmoid": flambeau.sigmoid,
     "Relu": flambeau.relu, "Softplus": F.softplus, "Softsign": F.softsign, "Mish": F.mish,
     "HardSwish": F.hardswish, "Not": flambeau.logical_not, "BitwiseNot": flambeau.bitwise_not,
-    "IsNaN": flambeau.isnan, "IsInf": flambeau.isinf, "Det": flambeau.det,
+    "IsNaN": flambeau.isnan, "Det": flambeau.det,
 }.items():  # fmt: skip
     operator(_name)(_unary(_call))
 
@@ -223,6 +223,31 @@ def _identity(node: Node, x: Any) -> Any:
 def _dropout(node: Node, x: Any, *rest: Any) -> Any:
     x = tensor(x)
     return x, flambeau.ones_like(x, dtype=bool_dtype)
+
+
+@operator("Shrink")
+def _shrink(node: Node, x: Any) -> Any:
+    x, edge, by = tensor(x), node.get("lambd", 0.5), node.get("bias", 0.0)
+    return flambeau.where(x < -edge, x + by, flambeau.where(x > edge, x - by, 0.0))
+
+
+@operator("IsInf")
+def _infinite(node: Node, x: Any) -> Any:
+    x = tensor(x)
+    low, high = (node.get(f"detect_{side}", 1) for side in ("negative", "positive"))
+    if low and high:
+        return flambeau.isinf(x)
+    if not low and not high:
+        return flambeau.zeros_like(x, dtype=bool_dtype)
+    return x == (math.inf if high else -math.inf)
+
+
+@operator("Hardmax")
+def _hardmax(node: Node, x: Any) -> Any:
+    x, axis = tensor(x), node.get("axis", -1) % tensor(x).ndim
+    first = flambeau.argmax(x, axis, keepdim=True)
+    places = flambeau.arange(x.shape[axis]).reshape([-1] + [1] * (x.ndim - 1 - axis))
+    return (places == first).to(x.dtype)
 
 
 # -- constants and sizes ---------------------------------------------------------------------------
@@ -410,6 +435,31 @@ def _pad(node: Node, x: Any, pads: Any, value: Any = None, axes: Any = None) -> 
     return F.pad(x, given, mode={"edge": "replicate", "wrap": "circular"}.get(mode, mode))
 
 
+@operator("CenterCropPad")
+def _centre(node: Node, x: Any, sizes: Any) -> Any:
+    x = tensor(x)
+    axes = node.get("axes") or range(x.ndim)
+    for d, wanted in zip((a % x.ndim for a in axes), ints(sizes), strict=True):
+        more = wanted - x.shape[d]
+        if more > 0:
+            both = [0] * (2 * (x.ndim - 1 - d)) + [more // 2, more - more // 2]
+            x = F.pad(x, both)
+        elif more < 0:
+            x = x.narrow(d, -more // 2, wanted)
+    return x
+
+
+@operator("ReverseSequence")
+def _reverse_sequence(node: Node, x: Any, lengths: Any) -> Any:
+    x, sizes = tensor(x), tensor(lengths).long()
+    time = node.get("time_axis", 0)
+    x = x if time == 0 else x.transpose(0, 1)
+    steps = flambeau.arange(x.shape[0]).unsqueeze(1)
+    places = flambeau.where(steps < sizes, sizes - 1 - steps, steps)
+    found = x[places, flambeau.arange(x.shape[1])]
+    return found if time == 0 else found.transpose(0, 1)
+
+
 def _fill(value: Any) -> Any:
     return number(value) if isinstance(value, Known) else value.item()
 
@@ -484,10 +534,15 @@ def _gather_elements(node: Node, x: Any, index: Any) -> Any:
 
 @operator("GatherND")
 def _gather_nd(node: Node, x: Any, index: Any) -> Any:
-    if node.get("batch_dims", 0):
-        raise OnnxImportError("batch_dims are not read")
-    x, places = tensor(x), tensor(index).long()
-    return x[tuple(_coordinates(x, places))]
+    x, places, alike = tensor(x), tensor(index).long(), node.get("batch_dims", 0)
+    own = [  # the place of each example itself, beside those inside it
+        flambeau.arange(x.shape[d]).reshape([-1] + [1] * (places.ndim - 2 - d))
+        for d in range(alike)
+    ]
+    inside = _coordinates(x, places)
+    if len(inside) + alike > x.ndim:
+        raise OnnxImportError(f"{len(inside)} indices behind {alike} of {x.ndim} dimensions")
+    return x[(*own, *inside)]
 
 
 def _coordinates(x: Tensor, places: Tensor) -> list[Tensor]:
@@ -516,9 +571,9 @@ def _scatter_nd(node: Node, x: Any, index: Any, value: Any) -> Any:
     if how in (None, "sum"):
         return x.index_put(tuple(_coordinates(x, places)), value, accumulate=how == "sum")
     shape, depth = tuple(x.shape), len(_coordinates(x, places))
-    flat = places[..., 0]
+    flat = _wrapped(places[..., 0], shape[0])
     for d in range(1, depth):
-        flat = flat * shape[d] + places[..., d]
+        flat = flat * shape[d] + _wrapped(places[..., d], shape[d])
     rest = math.prod(shape[depth:])
     rows = x.reshape(-1, rest)
     given = value.reshape(-1, rest)
@@ -575,10 +630,11 @@ for _name, _reduce in {
 
 @operator("ArgMax", "ArgMin")
 def _place(node: Node, x: Any) -> Any:
-    if node.get("select_last_index", 0):
-        raise OnnxImportError("the last of equal elements is not read")
     call = flambeau.argmax if node.kind == "ArgMax" else flambeau.argmin
-    return call(tensor(x), node.get("axis", 0), keepdim=bool(node.get("keepdims", 1)))
+    x, axis, keep = tensor(x), node.get("axis", 0), bool(node.get("keepdims", 1))
+    if node.get("select_last_index", 0):
+        return x.shape[axis] - 1 - call(x.flip(axis), axis, keepdim=keep)
+    return call(x, axis, keepdim=keep)
 
 
 @operator("CumSum")
