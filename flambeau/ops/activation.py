@@ -264,7 +264,7 @@ def _log1p_exp(x: Tensor) -> Tensor:
     return maximum(x, 0.0) + log1p(exp(-abs(x)))
 
 
-@composite(method=False, public=False, functional=True)
+@composite(method=False, public=False, functional=True, out=True)
 def softplus(input: Tensor, beta: float = 1, threshold: float = 20) -> Tensor:
     """log(1 + exp(beta * x)) / beta; x itself where beta * x is above the threshold."""
     floats_only("softplus_cpu", input)
@@ -285,7 +285,7 @@ def _softplus_vjp(
 softplus.vjp(_softplus_vjp, saves="input")
 
 
-@composite(method=False, public=False, functional=True)
+@composite(method=False, public=False, functional=True, out=True)
 def logsigmoid(input: Tensor) -> Tensor:
     """log(sigmoid(x)) = -log(1 + exp(-x))."""
     floats_only("log_sigmoid_cpu", input)
@@ -353,7 +353,7 @@ def _hardswish_vjp(g: Any, out: Any, input: Any) -> tuple[Any, ...]:
 hardswish.vjp(_hardswish_vjp, saves="input")
 
 
-@composite(functional=True)
+@composite(functional=True, out=True)
 def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """x outside [-lambd, lambd], 0 inside."""
     return select_where((input >= -lambd) & (input <= lambd), 0.0, input)
@@ -365,7 +365,7 @@ hardshrink.vjp(
 )
 
 
-@composite(method=False, public=False, functional=True)
+@composite(method=False, public=False, functional=True, out=True)
 def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """x moved towards 0 by lambd, 0 inside [-lambd, lambd].
 
@@ -566,7 +566,7 @@ def _along(input: Tensor, dim: int, dtype: DType | None) -> tuple[Tensor, int]:
     return input, wrap_dim(dim, input.ndim)
 
 
-@composite(aliases=("special.softmax",))
+@composite(aliases=("special.softmax",), out=True)
 def softmax(input: Tensor, dim: int, dtype: DType | None = None) -> Tensor:
     """exp(x) / sum(exp(x)) along one dimension.
 
@@ -580,7 +580,7 @@ def softmax(input: Tensor, dim: int, dtype: DType | None = None) -> Tensor:
     return _softmax(*_along(input, dim, dtype))
 
 
-@composite(aliases=("special.log_softmax",))
+@composite(aliases=("special.log_softmax",), out=True)
 def log_softmax(input: Tensor, dim: int, dtype: DType | None = None) -> Tensor:
     """log(softmax(x)) along one dimension, without under- or overflow.
 

@@ -357,11 +357,15 @@ def logspace(
     steps: int,
     base: float = 10.0,
     *,
+    out: Any = None,
     dtype: DType | None = None,
+    layout: Any = None,
     device: Any = None,
     requires_grad: bool = False,
 ) -> Tensor:
     """base ** linspace(start, end, steps)."""
+    if out is not None:
+        return write_out(out, logspace(start, end, steps, base, dtype=dtype or out.dtype))
     exponents = linspace(start, end, steps, dtype=dtypes.float64, device=device)
     found = to_dtype(NAMES["pow"](float(base), exponents), dtype or get_default_dtype())
     return _leaf(found, requires_grad)

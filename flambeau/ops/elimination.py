@@ -22,6 +22,7 @@ from flambeau.ops.rows import NAMES
 from flambeau.ops.spaces import only_in
 from flambeau.ops.substitution import substitute
 from flambeau.ops.table import composite, emit, emit_many, primitive
+from flambeau.ops.writing import write_out
 from flambeau.tensor import Tensor
 
 # -- LU --------------------------------------------------------------------------------------------
@@ -76,7 +77,7 @@ def lu(A: Tensor, pivot: bool = True, get_infos: bool = False, out: Any = None) 
     matrices("torch.lu", A)
     packed, pivots, _, info = triangular_factors(A, pivot)
     found = (packed, pivots, info) if get_infos else (packed, pivots)
-    return found if out is None else tuple(o.copy_(v) for o, v in zip(out, found, strict=True))
+    return found if out is None else write_out(out, found, (A,))
 
 
 setattr(Tensor, "lu", lu)

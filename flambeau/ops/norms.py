@@ -14,6 +14,7 @@ from flambeau.ops.reduction import _axes
 from flambeau.ops.rows import NAMES
 from flambeau.ops.spaces import only_in
 from flambeau.ops.table import composite
+from flambeau.ops.writing import write_out
 from flambeau.size import wrap_dim
 from flambeau.tensor import Tensor
 
@@ -194,7 +195,7 @@ def norm(
             raise RuntimeError(f"only valid string values are 'fro' and 'nuc', found: {p}")
         order = 2 if p is None or p == "fro" else p
         found = vector_norm(input, order, dim, keepdim, dtype=dtype)
-    return found if out is None else out.copy_(found)
+    return found if out is None else write_out(out, found, (input,))
 
 
 @only_in("linalg.cond")

@@ -310,7 +310,7 @@ def _places(input: Tensor) -> Any:
     return np.argwhere(input.detach()._array() != 0).astype(np.int64)
 
 
-@composite()
+@composite(out="exact")
 def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
     """(n, ndim) indices of the nonzero elements, row-major; as a tuple of columns on request."""
     if as_tuple:

@@ -17,7 +17,7 @@ from flambeau.ops.ordering import some_largest
 from flambeau.ops.rows import NAMES, published
 from flambeau.ops.streams import stream
 from flambeau.ops.table import composite, emit, primitive
-from flambeau.ops.writing import check_writable, store
+from flambeau.ops.writing import check_writable, store, write_out
 from flambeau.size import broadcast_shapes, shape_of
 from flambeau.tensor import Tensor
 
@@ -73,8 +73,7 @@ def normal_values(
 
 def _finish(t: Tensor, requires_grad: bool, out: Any) -> Tensor:
     if out is not None:
-        store(out, t)
-        return out
+        return write_out(out, t)  # type: ignore[no-any-return]
     if requires_grad:
         t.requires_grad = True
     return t

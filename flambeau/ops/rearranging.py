@@ -672,7 +672,7 @@ def select_scatter(input: Tensor, src: Tensor, dim: int, index: int) -> Tensor:
     return out
 
 
-@composite()
+@composite(out=True)
 def slice_scatter(
     input: Tensor,
     src: Tensor,
@@ -699,7 +699,7 @@ def diagonal_scatter(
     return out
 
 
-@composite(inplace=True)
+@composite(inplace=True, out=True)
 def scatter_reduce(
     input: Tensor, dim: int, index: Tensor, src: Tensor, reduce: str, *, include_self: bool = True
 ) -> Tensor:

@@ -15,6 +15,7 @@ from flambeau.ops.movement import slice_dim
 from flambeau.ops.rows import NAMES
 from flambeau.ops.table import composite, emit, primitive
 from flambeau.size import wrap_dim
+from flambeau.tape import modes
 from flambeau.tensor import Tensor
 
 _HALVES = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
@@ -68,6 +69,8 @@ def _scan_product(x: Any, dim: int, reverse: bool) -> Any:
 
 def _scan_product_vjp(g: Any, out: Any, x: Any, dim: int, reverse: bool) -> tuple[Any, ...]:
     """Before the first zero g * out summed backwards over x; at it the product without it."""
+    if modes.grad:
+        return _scan_product_grad(g, x, dim, reverse), None, None
     zero = x == 0
     zeros_so_far = scan_sum(zero.long(), dim, reverse)
     first = zero & (zeros_so_far == 1)
@@ -77,6 +80,21 @@ def _scan_product_vjp(g: Any, out: Any, x: Any, dim: int, reverse: bool) -> tupl
     at_zero = scan_sum(g * scan_product(filled, dim, reverse), dim, not reverse)
     smooth = smooth / select_where(before, x, 1.0)
     return select_where(before, smooth, select_where(first, at_zero, 0.0)), None, None
+
+
+def _scan_product_grad(g: Tensor, x: Tensor, dim: int, reverse: bool) -> Tensor:
+    """As the rule above, without its quotient and cases, which have no derivatives at zeros: the
+    product before each element, times what the products after it sum up to; (n, n) of them."""
+    x, g = (NAMES["movedim"](NAMES["flip"](t, (dim,)) if reverse else t, dim, -1) for t in (x, g))
+    last = x.ndim - 1
+    place = NAMES["arange"](x._shape[-1], device=x.device)
+    mine = place.unsqueeze(-1)
+    after = scan_product(select_where(place > mine, x.unsqueeze(-2), 1.0), last + 1, False)
+    sums = select_where(place >= mine, g.unsqueeze(-2) * after, 0.0).sum(-1)
+    first = NAMES["ones_like"](x[..., :1])
+    before = NAMES["cat"]((first, _along(x[..., :-1], last, scan_product)), -1)
+    found = NAMES["movedim"](before * sums, -1, dim)
+    return NAMES["flip"](found, (dim,)) if reverse else found
 
 
 scan_product.reference(_scan_product)
@@ -146,11 +164,13 @@ def weighted_scan(input: Tensor, inner: Tensor, outer: Tensor, dim: int, reverse
     negative terms by their logarithms."""
     exp, log = NAMES["exp"], NAMES["log"]
     total: Any = 0
+    dtype = input.dtype  # a difference of two sums: their own errors must not show in it
+    input, inner, outer = (t.to(dtypes.float64) for t in (input, inner, outer))
     for part, weight in ((input, 1.0), (-input, -1.0)):
         positive = part > 0
         logs = select_where(positive, log(select_where(positive, part, 1.0)), _LOG_ZERO)
         total = total + exp(outer + scan_logsumexp(logs + inner, dim, reverse)) * weight
-    found: Tensor = total
+    found: Tensor = total.to(dtype)
     return found
 
 

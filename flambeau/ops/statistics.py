@@ -566,7 +566,7 @@ def _edges(input: Tensor, bins: int, low: Any, high: Any) -> Tensor:
     if not (math.isfinite(low) and math.isfinite(high)):
         raise RuntimeError(f"histogram: range of [{low}, {high}] is not finite")
     if low == high:
-        low, high = low - 0.5, high + 0.5
+        low, high = (low - 0.5, high + 0.5) if input.numel() or low else (0, 1)
     return NAMES["linspace"](low, high, bins + 1, dtype=input.dtype)
 
 

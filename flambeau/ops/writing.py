@@ -171,7 +171,7 @@ def write_out(out: Any, value: Any, args: Any = (), how: Any = ()) -> Any:
     if isinstance(value, tuple):
         outs = tuple(write_out(o, v, args, how) for o, v in zip(out, value, strict=True))
         return type(value)(*outs) if hasattr(value, "_fields") else outs
-    if out.requires_grad or value.requires_grad:
+    if modes.grad and (out.requires_grad or value.requires_grad):
         raise RuntimeError(
             f"{value.grad_fn.name() if value.grad_fn else 'out'}(): functions with "
             "out=... arguments don't support automatic differentiation, but one of "
