@@ -140,6 +140,8 @@ class Op:
             composites are taken apart.
         shown: arguments -> the public function that a `__torch_dispatch__` is told of, which means
             the same of the same arguments; None: the row's own.
+        paired: of effects, whether another rank's effect answers it rather than every rank's of the
+            group the same.
         typed: of effects, the type along the axis of their group that a source must have, and the
             result's ("Partial", "Replicated"); `distributed.types`.
     """
@@ -179,6 +181,7 @@ class Op:
         "over",
         "linear",
         "typed",
+        "paired",
         "departs",
         "whole",
         "shown",
@@ -216,6 +219,7 @@ class Op:
         self.over = False
         self.linear: Any = None
         self.typed: tuple[str, str] | None = None
+        self.paired = False
         self.departs: bool | Callable[[Node], bool] = False
         self.whole = kind != "composite"
         self.shown: Callable[..., Any] | None = None
@@ -416,6 +420,10 @@ class Graph:
             self._trail.append((_sequence(), origin_of(node)))
             yield node
 
+    def place(self) -> int:
+        """The `order` of what takes the place of the node that `walk` gave last."""
+        return self._trail[-1][0]
+
     def rewritten(self, made: dict[Node, Node], inner: Iterable[Node] = ()) -> Graph:
         """The graph in which each node is what a pass has made of it, without what is not needed.
 
@@ -423,17 +431,20 @@ class Graph:
             made: node of this graph, taken from `walk` -> its replacement.
             inner: effects that come out of nodes that were taken apart.
         """
-        for n, new in made.items():
-            if n.op.kind == "effect" and new is not n:  # its place among the effects stays
-                new.order, new.origin = n.order, origin_of(n)
         outputs = [(made[n], home) for n, home in self.outputs]
         inputs = [made[n] for n in self.inputs]
         effects = [made[n] for n in self.nodes if n.op.kind == "effect"]  # run whoever needs them
-        nodes = reachable([*inputs, *(n for n, _ in outputs), *effects, *inner])
-        for node in nodes:
+        found = _needed([*inputs, *(n for n, _ in outputs), *effects, *inner], lambda n: True)
+        places = {n: k for k, n in enumerate(self.nodes)}
+        for node in found:
+            if node not in places:  # it was made for one of this graph's nodes, and stands there
+                places[node] = bisect.bisect(self._trail, (node.order, 0)) - 1
             if not hasattr(node, "origin"):
-                at = bisect.bisect(self._trail, (node.order, 0)) - 1
+                at = places[node]
                 node.origin = self._trail[at][1] if at >= 0 else -1
+        # what is computed around an effect stays on its side: others wait, or are waited for
+        as_recorded = effects or inner
+        nodes = topological(found, (lambda n: (places[n], n.order)) if as_recorded else _by_order)
         return Graph(nodes, inputs, outputs, self.arguments)
 
     def users(self) -> dict[Node, list[Node]]:
@@ -448,7 +459,7 @@ class Graph:
 
 def reachable(roots: Iterable[Node]) -> list[Node]:
     """Every node that the roots need, sources first."""
-    return topological(_needed(roots, lambda n: True))
+    return topological(_needed(roots, lambda n: True), _by_order)
 
 
 def below(outputs: Iterable[Node], ends: set[Node]) -> list[Node]:
@@ -480,14 +491,14 @@ def dependents(roots: Iterable[Node], ends: Iterable[Node]) -> set[Node]:
     return found
 
 
-def topological(nodes: set[Node]) -> list[Node]:
-    """Nodes ordered so that sources come first, otherwise as recorded.
+def topological(nodes: set[Node], key: Callable[[Node], Any]) -> list[Node]:
+    """Nodes ordered so that sources come first, otherwise by a key, such as `order`.
 
     Rewritten nodes have a later `order` than their users, so the order alone does not do.
     """
     done: set[Node] = set()
     result: list[Node] = []
-    for root in sorted(nodes, key=_by_order):
+    for root in sorted(nodes, key=key):
         if root in done:
             continue
         stack = [(root, iter(root.src))]

@@ -195,6 +195,8 @@ def receive_from(row: Any, input: Tensor, group: Any, peer: int, tag: int) -> Te
     return _emit(row, input, (group, peer, tag), input._shape)
 
 
+send_to.row.paired = receive_from.row.paired = True
+
 # -- starting them --------------------------------------------------------------------------------
 
 all_reduce.row.start = lambda group, s, target: group.start("all_reduce", s, (target,), op="sum")

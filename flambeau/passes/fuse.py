@@ -29,6 +29,7 @@ from flambeau.ir.region import (
 
 _MAX_MEMBERS = 128  # code generation goes from a value to its sources by calls in calls
 _MAX_LOADS = 28
+_UNDER_WAY = 3  # collectives of a group
 _FREE_DEPTH = 64  # a longer chain of operations on numbers is written to memory in between
 
 
@@ -70,6 +71,7 @@ class Fuser:
         self.steps: list[Any] = []
         self.stored: dict[Node, Any] = {}
         self.started: Step | None = None  # the start of the effect before
+        self.under_way: dict[Any, list[Step]] = {}  # group -> the waits of the last effects of it
         self.outputs = {n for n, _ in graph.outputs}
         self.users = graph.users()
         self.position = {n: k for k, n in enumerate(graph.nodes)}
@@ -194,7 +196,11 @@ class Fuser:
                     self.depend(step, home)
 
     def effect(self, node: Node) -> None:
-        """A step that starts an effect once the one before is started, and one that waits."""
+        """A step that starts an effect once the one before is started, and one that waits.
+
+        Of those that every rank of a group has, a few at a time are under way, so that what they
+        read and write is not held until the end. Sends and receives match in any order.
+        """
         self.opaque(node, "start")
         start = self.home[node]
         if self.started is not None:
@@ -203,6 +209,11 @@ class Fuser:
         wait = self.new_step(lambda k: Step(k, node, "wait"))
         self.depend(wait, start)
         self.home[node] = self.stored[node] = wait
+        if not node.op.paired:
+            waits = self.under_way.setdefault(node.attrs[0], [])
+            waits.append(wait)
+            if len(waits) > _UNDER_WAY:
+                self.depend(start, waits.pop(0))
 
     def store(self, node: Node) -> None:
         """Make sure a node is written to memory by the region that computes it."""

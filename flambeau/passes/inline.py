@@ -34,7 +34,7 @@ def inline(graph: Graph, claims: Callable[[Node], bool] = lambda node: False) ->
                 made[node] = parts[node.src[0]][node.attrs[0]]
             elif node.op.kind == "composite" and not claims(rebuilt(node)):
                 whole = rebuilt(node)
-                whole.order, whole.origin = node.order, origin_of(node)
+                whole.order, whole.origin = graph.place(), origin_of(node)
                 outs = _in_float32(whole, claims)
                 if outs is None:
                     outs = (

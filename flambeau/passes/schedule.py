@@ -12,16 +12,18 @@ update likewise is run when its gradient is there. Both plain and frees-first or
 the one with the smaller peak is taken.
 
 Note [Waiting late]
-A collective starts where it was recorded, once its sources are there, and is waited for right
-before the first step that depends on it, in both orders: what was recorded in between is computed
-while it is under way.
+A collective starts where it was recorded and is waited for right before the first step that depends
+on it, in both orders: what was recorded in between is computed while it is under way. A step's
+number does not say where that is, since values join steps that were made long before. So where
+there are collectives, steps are taken by where the last of their values was recorded, each after
+those that it depends on.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
@@ -37,7 +39,8 @@ class Task:
         seconds: about how long it takes (Note [Costs] in `passes/rematerialise.py`).
         again: whether it gives the same values when it runs a second time, into other memory.
         spoils: inputs whose memory it overwrites.
-        place: where it stands in the plain order, if not at its step's number.
+        late: whether it is done only when a step that depends on it is next.
+        place: where the last of its values was recorded.
     """
 
     step: Any
@@ -46,12 +49,13 @@ class Task:
     seconds: float = 0.0
     again: bool = False
     spoils: tuple[Any, ...] = ()
-    place: float | None = None
+    late: bool = False
+    place: int = 0
 
     def with_memory(self, reads: tuple[Any, ...], writes: tuple[Any, ...] | None = None) -> Task:
         """The same step on other memory."""
         changed = self.writes if writes is None else writes
-        return Task(self.step, reads, changed, self.seconds, self.again, self.spoils, self.place)
+        return replace(self, reads=reads, writes=changed)
 
 
 def spans(
@@ -94,15 +98,52 @@ def schedule(
         kept: memory that is needed after the last step.
     """
     kept = frozenset(kept)
-    plain = _ordered(tasks, before, {}, kept)
-    eager = _ordered(tasks, before, sizes, kept)
+    places = {t.step.number: t.step.number for t in tasks}
+    if any(t.late for t in tasks):
+        places = {t.step.number: k for k, t in enumerate(_as_recorded(tasks, before))}
+    plain = _ordered(tasks, before, places, {}, kept)
+    eager = _ordered(tasks, before, places, sizes, kept)
     return min((plain, eager), key=lambda order: max(usage(order, sizes, kept), default=0))
 
 
+def _as_recorded(tasks: Sequence[Task], before: Sequence[int]) -> list[Task]:
+    """The order of Note [Waiting late]."""
+    by_number = {t.step.number: t for t in tasks}
+    mask = sum(1 << k for k in by_number)
+    finished = 0
+    order: list[Task] = []
+    for task in sorted(tasks, key=lambda t: t.place):
+        stack = [task.step.number]
+        while stack:
+            at = stack[-1]
+            if open_ := before[at] & mask & ~finished:
+                stack.append((open_ & -open_).bit_length() - 1)
+                continue
+            stack.pop()
+            if not finished >> at & 1:
+                finished |= 1 << at
+                order.append(by_number[at])
+    late = [t for t in order if t.late]
+    order = [t for t in order if not t.late]
+    for task in reversed(late):
+        bit = 1 << task.step.number
+        readers = (k for k, t in enumerate(order) if before[t.step.number] & bit)
+        order.insert(next(readers, len(order)), task)
+    return order
+
+
 def _ordered(
-    tasks: Sequence[Task], before: Sequence[int], sizes: Mapping[Any, int], kept: frozenset[Any]
+    tasks: Sequence[Task],
+    before: Sequence[int],
+    places: Mapping[int, int],
+    sizes: Mapping[Any, int],
+    kept: frozenset[Any],
 ) -> list[Task]:
-    """By number, steps that take no memory in `sizes` more than they give back before others."""
+    """By place, steps that take no memory in `sizes` more than they give back before others.
+
+    Args:
+        places: of steps, by their numbers.
+    """
     by_number = {t.step.number: t for t in tasks}
     mask = sum(1 << k for k in by_number)
     readers: dict[Any, list[Task]] = {}
@@ -115,8 +156,8 @@ def _ordered(
     done: set[int] = set()
     ready: set[int] = set()
     # heaps of (place, number); one that is done already is skipped
-    soon: list[tuple[float, int]] = []
-    rest: list[tuple[float, int]] = []
+    soon: list[tuple[int, int]] = []
+    rest: list[tuple[int, int]] = []
     waiting: dict[int, list[int]] = {}  # step -> the steps that look again when it is done
     finished = 0
 
@@ -136,10 +177,8 @@ def _ordered(
             return
         ready.add(number)
         task = by_number[number]
-        if task.place is not None:
-            heapq.heappush(rest, (task.place, number))
-        else:
-            heapq.heappush(soon if sizes and grows(task) <= 0 else rest, (number, number))
+        frees = sizes and not task.late and grows(task) <= 0
+        heapq.heappush(soon if frees else rest, (places[number], number))
 
     for number in by_number:
         look(number)
@@ -160,8 +199,8 @@ def _ordered(
             if left[key] == 1:
                 last = next(t for t in readers[key] if t.step.number not in done)
                 at = last.step.number
-                if at in ready and last.place is None and grows(last) <= 0:
-                    heapq.heappush(soon, (at, at))
+                if at in ready and not last.late and grows(last) <= 0:
+                    heapq.heappush(soon, (places[at], at))
         for other in waiting.pop(number, ()):
             look(other)
     return order

@@ -294,6 +294,7 @@ class Planning:
         for node, home in self.graph.outputs:
             if home is not None and home >= 0 and self.storage(node).slot is not None:
                 homes[self.storage(node)] = self.storage(self.graph.inputs[home])
+        places = {n: k for k, n in enumerate(self.graph.nodes)}
         for step in self.plan.steps:
             if not self.has_work(step):
                 continue
@@ -301,13 +302,12 @@ class Planning:
             written = tuple(self.storage(n) for n in self.writes(step))
             again = isinstance(step, Region) or step.kind in ("contraction", "composite")
             spoiled = tuple(homes[s] for s in written if s in homes)
-            tasks.append(Task(step, read, written, 0.0, again, spoiled))
-        before = self.plan.before
-        for task in tasks:
-            if isinstance(task.step, Step) and task.step.kind == "wait":
-                bit = 1 << task.step.number
-                readers = (t.step.number for t in tasks if before[t.step.number] & bit)
-                task.place = min(readers, default=len(before)) - 0.5
+            late = isinstance(step, Step) and step.kind == "wait"
+            values = (
+                self.writes(step) if isinstance(step, Region) else [*self.writes(step), step.node]
+            )
+            last = max(places[n] for n in values if n in places)
+            tasks.append(Task(step, read, written, 0.0, again, spoiled, late, last))
         return tasks
 
     def seconds(self, step: Any) -> float:

@@ -588,3 +588,26 @@ def test_derivatives_of_derivatives(reshard: bool) -> None:
             np.testing.assert_allclose(whole.detach().numpy(), b.detach().numpy(), rtol=1e-9)
 
     spawn_local(2, fn)
+
+
+def test_one_or_two_modules_are_whole_at_a_time() -> None:
+    """A step's temporary memory does not grow with the number of modules but by their results."""
+
+    def fn(rank: int, layers: int) -> Any:
+        net = nn.Sequential(*(nn.Linear(256, 256, bias=False) for _ in range(layers)))
+        for layer in net:
+            fully_shard(layer)
+        x = flambeau.ones(2, 256, requires_grad=True)
+
+        def step() -> list[Tensor]:
+            net(x).square().sum().backward()
+            return [p.grad for p in net.parameters()]
+
+        step()  # after which each module knows its neighbours
+        flambeau.record.flush()
+        return flambeau.explain(step).peak
+
+    one = 256 * 256 * 4
+    few, many = (spawn_local(2, fn, layers)[0] for layers in (4, 12))
+    # half of a parameter stays, and half of its gradient, twice
+    assert (many - few) / 8 < 1.6 * one
