@@ -10,7 +10,7 @@ import pytest
 
 import flambeau
 from flambeau.nn.attention import block_states
-from flambeau.nn.attention.flex_attention import create_block_mask, flex_attention
+from flambeau.nn.attention.flex_attention import AuxRequest, create_block_mask, flex_attention
 from flambeau.ops.bounds import Bounds, bounds
 from flambeau.ops.mods import trace
 
@@ -154,6 +154,42 @@ def test_a_mask_is_decided_once_for_the_same_values(monkeypatch: pytest.MonkeyPa
     limit.fill_(90)
     assert (make() != first).any()
     assert len(calls) == 2
+
+
+def test_indices_outside_of_a_table_are_refused_where_they_are_seen() -> None:
+    x = flambeau.zeros(1, 1, 200, 4)
+    table = flambeau.arange(200.0)
+    where = flambeau.arange(200)
+
+    def call(index: Any, seen: Any = None) -> Any:
+        mask = None if seen is None else create_block_mask(seen, None, None, 200, 200)
+        return flex_attention(x, x, x, lambda s, b, h, q, k: s + table[index(q, k)], mask).shape
+
+    assert call(lambda q, k: q - k) == x.shape  # from the end, as everywhere
+    assert call(lambda q, k: where[(q + k) // 2]) == x.shape
+    assert call(lambda q, k: q + k, lambda b, h, q, k: q + k < 200) == x.shape
+    assert call(lambda q, k: where[q] + where[k], lambda b, h, q, k: q + k < 200) == x.shape
+    outside = [
+        (lambda q, k: q + k, None),
+        (lambda q, k: q - k - 2, None),
+        (lambda q, k: where[q] + 1, None),
+        (lambda q, k: where[q] + where[k], lambda b, h, q, k: q + k < 201),
+    ]
+    for index, seen in outside:
+        with pytest.raises(IndexError, match=r"out of bounds: .* dimension with size 200"):
+            call(index, seen)
+    with pytest.raises(IndexError, match="out of bounds"):
+        create_block_mask(lambda b, h, q, k: table[q + k] > 3, None, None, 200, 200)
+
+
+def test_indices_outside_that_nothing_settles_are_moved_in() -> None:
+    x = flambeau.zeros(1, 1, 3, 4)
+    table = flambeau.tensor([0.0, 1.0])
+    pending = flambeau.tensor([0, 1, 5]) + 0
+    out = flex_attention(
+        x, x, x, lambda s, b, h, q, k: s + table[pending[q]], return_aux=AuxRequest(lse=True)
+    )[1].lse
+    np.testing.assert_allclose(out.numpy()[0, 0], np.log(3) + np.array([0, 1, 1]), rtol=1e-6)
 
 
 def test_indices_that_overflow_are_refused() -> None:

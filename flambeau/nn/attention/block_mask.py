@@ -9,7 +9,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import flambeau
-from flambeau.nn.attention.block_states import SOME, WHOLE, block_lists, block_states
+from flambeau.nn.attention.block_states import (
+    SOME,
+    WHOLE,
+    block_lists,
+    block_states,
+    refuse_outside,
+)
 from flambeau.ops.mods import trace
 from flambeau.pytree import GetAttrKey, register_pytree_node
 from flambeau.tensor import Tensor
@@ -427,6 +433,7 @@ def create_block_mask(
     Raises:
         AssertionError: `mask_mod` is no mask_mod.
         ValueError: a length is negative, or a block's size is not positive.
+        IndexError: it reads a captured tensor outside of it.
     """
     if positional_arguments(mask_mod) != 4:
         raise AssertionError(f"create-block_mask requires a mask_mod function! Got {mask_mod}")
@@ -434,7 +441,9 @@ def create_block_mask(
     if min(Q_LEN, KV_LEN) < 0:
         raise ValueError(f"Q_LEN and KV_LEN must not be negative, got {Q_LEN} and {KV_LEN}")
     mod, captured = trace(mask_mod, flambeau.float32, False)
-    states = block_states(mod, captured, (B or 1, H or 1, Q_LEN, KV_LEN), size)
+    sizes = (B or 1, H or 1, Q_LEN, KV_LEN)
+    refuse_outside(mod, captured, sizes)
+    states = block_states(mod, captured, sizes, size)
     some, whole = states == SOME, states == WHOLE
     lists: list[Any] = []
     for axes in ((0, 1, 2, 3), (0, 1, 3, 2)):

@@ -5,6 +5,7 @@ of a block's places elsewhere. Memory is that of a state a block.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import flambeau
 from flambeau.ops.bounds import Bounds, bounds
 from flambeau.ops.mods import Mod
+from flambeau.ops.reach import outside, strays
 from flambeau.tensor import Tensor
 
 EMPTY, SOME, WHOLE = 0, 1, 2
@@ -20,13 +22,20 @@ EMPTY, SOME, WHOLE = 0, 1, 2
 _CELLS = 1 << 15
 #: places that are evaluated at once
 _PLACES = 1 << 19
+#: the blocks in which indices are looked at, and at how many places one by one
+_BLOCK = (128, 128)
+_MOST_PLACES = 1 << 25
 #: the states of masks that were decided lately
 _known: dict[Any, Any] = {}
 _MOST_KNOWN = 16
 
 
 def block_states(
-    mod: Mod, captured: Sequence[Tensor], sizes: tuple[int, int, int, int], block: tuple[int, int]
+    mod: Mod,
+    captured: Sequence[Tensor],
+    sizes: tuple[int, int, int, int],
+    block: tuple[int, int],
+    most: float = math.inf,
 ) -> Any:
     """The state of every block: `EMPTY`, `SOME` or `WHOLE`.
 
@@ -35,26 +44,32 @@ def block_states(
         captured: its tensors.
         sizes: (B, H, queries, keys).
         block: queries and keys of a block. A block that the mask's end cuts is never whole.
+        most: how many places may be evaluated.
 
     Returns:
-        (B, H, rows, columns) int8.
+        (B, H, rows, columns) int8, or None where more places would have to be evaluated.
     """
     tables = [t.detach().numpy() for t in captured]
     digest = hashlib.blake2b()
     for table in tables:
         digest.update(np.ascontiguousarray(table).view(np.uint8).data if table.size else b"")
-    key = (mod, sizes, block, digest.digest())
+    key = (mod, sizes, block, most, digest.digest())
     states = _known.pop(key, None)
-    if states is None:
-        states = _decided(mod, captured, tables, sizes, block)
+    if states is None:  # not known, or too many places
+        states = _decided(mod, captured, tables, sizes, block, most)
     _known[key] = states  # the last one; the first one is let go
     if len(_known) > _MOST_KNOWN:
         _known.pop(next(iter(_known)), None)
-    return np.broadcast_to(states, (*sizes[:2], *states.shape[2:]))
+    return None if states is None else np.broadcast_to(states, (*sizes[:2], *states.shape[2:]))
 
 
 def _decided(
-    mod: Mod, captured: Sequence[Tensor], tables: list[Any], sizes: Any, block: tuple[int, int]
+    mod: Mod,
+    captured: Sequence[Tensor],
+    tables: list[Any],
+    sizes: Any,
+    block: tuple[int, int],
+    most: float,
 ) -> Any:
     """The states, of size 1 along what the mask does not depend on."""
     rows, columns = -(-sizes[2] // block[0]), -(-sizes[3] // block[1])
@@ -78,7 +93,10 @@ def _decided(
     if not states.size:
         return states
     undecided = np.stack(np.nonzero(states == SOME), -1).astype(np.int32)
-    many = max(1, _PLACES // (min(block[0], sizes[2]) * min(block[1], sizes[3])))
+    area = min(block[0], sizes[2]) * min(block[1], sizes[3])
+    many = max(1, _PLACES // area)
+    if len(undecided) * area > most:
+        return None
     for start in range(0, len(undecided), many):
         some = undecided[start : start + many]
         states[tuple(some.T)] = _evaluated(mod, captured, some, sizes, block)
@@ -112,6 +130,42 @@ def _evaluated(
     count = seen.expand(len(blocks), *(x.shape[d] for d, x in ((1, slots[3]), (2, slots[4]))))
     total = count.sum((1, 2), dtype=flambeau.int32).numpy()
     return np.where(total == area, WHOLE, np.where(total > 0, SOME, EMPTY))
+
+
+def refuse_outside(
+    mod: Mod,
+    captured: Sequence[Tensor],
+    sizes: tuple[int, int, int, int],
+    mask: Mod | None = None,
+    masked: Sequence[Tensor] = (),
+) -> None:
+    """Raise if a mod reads a captured tensor outside of it at a place that `mask` shows.
+
+    Decided by bounds of the program, and by values only where these leave it open and the values
+    that indices come from are in memory already.
+
+    Args:
+        mod, captured: the program and its tensors.
+        sizes: (B, H, queries, keys).
+        mask, masked: a mask_mod's program and its tensors; all places count without one.
+
+    Raises:
+        IndexError: it does.
+    """
+    found = outside(mod, mask, sizes)
+    if found is None or flambeau.compiler.is_compiling():
+        return
+    program, kept = found
+    tables = [t for k, t in enumerate((*captured, *masked)) if k in kept]
+    if any(t._cell.node.buffer is None for t in tables):
+        return
+    states = block_states(program, tables, sizes, _BLOCK, _MOST_PLACES)
+    if states is not None and states.any():
+        wanted = ", ".join(sorted({str(n) for _, n in strays(mod, sizes)}))
+        raise IndexError(
+            "index is out of bounds: a mod reads a captured tensor outside of a dimension with "
+            f"size {wanted} for (B, H, L, S) = {sizes}"
+        )
 
 
 def block_lists(marks: Any) -> tuple[Tensor, Tensor]:

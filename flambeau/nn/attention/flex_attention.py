@@ -21,6 +21,7 @@ from flambeau.nn.attention.block_mask import (
     noop_mask,
     or_masks,
 )
+from flambeau.nn.attention.block_states import refuse_outside
 from flambeau.ops.attention import dropout_mod, score_dtype
 from flambeau.ops.bounds import wrapped_index
 from flambeau.ops.flex import How, _attention
@@ -122,6 +123,7 @@ def flex_attention(
     Raises:
         ValueError: sizes, dtypes or heads that do not fit, or a mask for other lengths.
         NotImplementedError: other than 4 dimensions, or a mod that cannot be inlined.
+        IndexError: the score_mod reads a captured tensor outside of it, at a place that is seen.
 
     Reference:
         Dong et al., Flex Attention (arXiv:2412.05496).
@@ -168,9 +170,13 @@ def _recorded(
     if score_mod is not None:
         score, found = _traced(score_mod, wide, True, places)
         captured += found
+    of_score = found if score_mod is not None else []
+    found = []
     if block_mask is not None and block_mask.mask_mod is not noop_mask:
         mask, found = _traced(block_mask.mask_mod, wide, False, places)
         captured += found
+    if score is not None:
+        refuse_outside(score, of_score, places, mask, found)
     if dropout_p > 0.0:
         keep, found = dropout_mod(dropout_p, places, wide)
         captured += found
