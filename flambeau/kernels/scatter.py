@@ -16,13 +16,22 @@ _LANES = 16
 _ELEMENT = {
     "float32": "float",
     "float64": "double",
+    "bfloat16": "bfloat",
+    "float16": "half",
     "int64": "i64",
     "int32": "i32",
     "int16": "i16",
     "int8": "i8",
     "uint8": "i8",
+    "uint16": "i16",
+    "uint32": "i32",
+    "uint64": "i64",
+    "bool": "i8",
 }
+_SIZE = {"float": 4, "double": 8, "bfloat": 2, "half": 2, "i64": 8, "i32": 4, "i16": 2, "i8": 1}
 _MANGLED = {"float": "f32", "double": "f64"}
+_NARROW = ("bfloat", "half")  # computed with as float
+_OF_BOOLS = {"add": "or", "mul": "and", "max": "or", "min": "and"}
 MODES = ("set", "add", "mul", "max", "min")
 
 
@@ -38,29 +47,37 @@ def name(dtype_name: str, mode: str, count: int) -> str:
 
 def _combine(dtype_name: str, mode: str, lanes: int) -> tuple[str, str]:
     """-> (declaration, instructions making %r from %o (old) and %x (value))."""
-    element = _ELEMENT[dtype_name]
-    kind = element if lanes == 1 else f"<{lanes} x {element}>"
-    real = element in _MANGLED
     if mode == "set":
         return "", ""
+    element = _ELEMENT[dtype_name]
+    vector = lambda e: e if lanes == 1 else f"<{lanes} x {e}>"
+    old, value, result = f"%o{lanes}", f"%x{lanes}", f"%r{lanes}"
+    if element in _NARROW:
+        kind, stored = vector("float"), vector(element)
+        declared, text = _combine("float32", mode, lanes)
+        for name in (old, value, result):  # the names of the float32 form
+            text = text.replace(name, f"{name}w")
+        before = "".join(f" {n}w = fpext {stored} {n} to {kind}\n" for n in (old, value))
+        return declared, f"{before}{text} {result} = fptrunc {kind} {result}w to {stored}\n"
+    kind, real = vector(element), element in _MANGLED
+    if dtype_name == "bool":
+        return "", f" {result} = {_OF_BOOLS[mode]} {kind} {old}, {value}\n"
     if mode in ("add", "mul"):
-        return "", f" %r{lanes} = {'f' if real else ''}{mode} {kind} %o{lanes}, %x{lanes}\n"
-    short = _MANGLED.get(element, element)
+        return "", f" {result} = {'f' if real else ''}{mode} {kind} {old}, {value}\n"
     if real:
         function = "maximum" if mode == "max" else "minimum"
     else:
-        function = ("u" if dtype_name == "uint8" else "s") + mode
+        function = ("u" if dtype_name.startswith("u") else "s") + mode
+    short = _MANGLED.get(element, element)
     full = f"@llvm.{function}.{short if lanes == 1 else f'v{lanes}{short}'}"
-    return (
-        f"declare {kind} {full}({kind}, {kind})\n",
-        f" %r{lanes} = call {kind} {full}({kind} %o{lanes}, {kind} %x{lanes})\n",
-    )
+    declared = f"declare {kind} {full}({kind}, {kind})\n"
+    return declared, f" {result} = call {kind} {full}({kind} {old}, {kind} {value})\n"
 
 
 def _step(dtype_name: str, mode: str, lanes: int, at: str) -> str:
     """Combine `lanes` elements at offset `at` of both rows."""
     element = _ELEMENT[dtype_name]
-    size = {"float": 4, "double": 8, "i64": 8, "i32": 4, "i16": 2, "i8": 1}[element]
+    size = _SIZE[element]
     kind = element if lanes == 1 else f"<{lanes} x {element}>"
     text = (
         f" %s{lanes} = getelementptr {element}, ptr %vrow, i64 {at}\n"
