@@ -215,7 +215,24 @@ def view_as_complex(input: Tensor) -> Tensor:
     return view_as_shape(found, found._shape[:-1])
 
 
-for _name, _function in (("real", real), ("imag", imag)):
-    setattr(Tensor, _name, property(_function, doc=_function.__doc__))
+def _set_real(self: Tensor, value: Any) -> None:
+    _set_parts(self, value, imag(self) if self.dtype.is_complex else None)
+
+
+def _set_imag(self: Tensor, value: Any) -> None:
+    other = imag(self)  # an error for a real tensor
+    _set_parts(self, real(self), NAMES["asarray"](value, dtype=other.dtype))
+
+
+def _set_parts(self: Tensor, re: Any, im: Any) -> None:
+    """Write both parts at once, so that what is written has its place on the tape."""
+    if im is None:
+        self.copy_(NAMES["asarray"](re))
+    else:
+        self.copy_(complex(NAMES["asarray"](re, dtype=im.dtype), im))
+
+
+setattr(Tensor, "real", property(real, _set_real, doc=real.__doc__))
+setattr(Tensor, "imag", property(imag, _set_imag, doc=imag.__doc__))
 setattr(Tensor, "H", property(lambda t: conj(t.t()), doc="The conjugate transpose of a matrix."))
 setattr(Tensor, "mH", property(lambda t: conj(t.mT), doc="Conjugate transposes of matrices."))

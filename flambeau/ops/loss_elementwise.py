@@ -6,6 +6,7 @@ import math
 import warnings
 from typing import Any
 
+from flambeau import dtypes
 from flambeau.dtype import promote_types
 from flambeau.ir.fault import Fault
 from flambeau.ops.activation import logsigmoid
@@ -25,6 +26,10 @@ from flambeau.tensor import Tensor
 
 _NO_CLASS = Fault("target out of range", RuntimeError)
 _NO_LABEL = Fault("argument #2 'target' is out of range", RuntimeError)
+_UNLIKELY = {
+    name: Fault(f"all elements of {name} should be between 0 and 1", RuntimeError)
+    for name in ("input", "target")
+}
 _OLD = "Using a target size ({}) that is different to the input size ({}). "
 
 
@@ -184,9 +189,17 @@ def huber_loss(
 # -- likelihoods -----------------------------------------------------------------------------------
 
 
+def _probabilities(x: Tensor, name: str) -> Tensor:
+    """The tensor itself; an element that is no probability is an error when it runs, as it is
+    looked up where there is nothing."""
+    wrong = to_dtype((x >= 0.0).logical_and(x <= 1.0).logical_not(), dtypes.int64)
+    return x + index_leading(NAMES["arange"](1, device=x.device), wrong, fault=_UNLIKELY[name])
+
+
 @composite(method=False, public=False)
 def bernoulli_nll(input: Tensor, target: Tensor) -> Tensor:
     """-(t log x + (1 - t) log(1 - x)), each logarithm at least -100."""
+    input, target = _probabilities(input, "input"), _probabilities(target, "target")
     high = clamp_min(log(input), -100.0)
     low = clamp_min(log1p(-input), -100.0)
     return (target - 1.0) * low - target * high
@@ -214,6 +227,7 @@ def binary_cross_entropy(
 
     Raises:
         ValueError: sizes that differ.
+        RuntimeError: elements outside [0, 1] (when it runs).
     """
     reduction = reduction_of(reduction, size_average, reduce)
     if target._shape != input._shape:

@@ -317,6 +317,19 @@ def test_wrong_indices_in_torch(name: str) -> None:
         READS[name][1](torch)
 
 
+@pytest.mark.parametrize("which", ["input", "target"])
+@pytest.mark.parametrize("value", [-0.5, 1.5, float("nan")])
+def test_what_is_no_probability_is_named(which: str, value: float) -> None:
+    values = {"input": flambeau.full((3, 5), 0.5), "target": flambeau.full((3, 5), 0.5)}
+    values[which][2, 3] = value
+    loss = flambeau.nn.functional.binary_cross_entropy(**values)
+    beside = flambeau.ones(2) * 3
+    message = f"all elements of {which} should be between 0 and 1"
+    with pytest.raises(RuntimeError, match=message):
+        loss.item()
+    assert beside.tolist() == [3.0, 3.0]
+
+
 def test_a_computed_index_is_named() -> None:
     index = (flambeau.arange(3) * 2 + 1).long()
     with pytest.raises(IndexError, match="index 5 is out of bounds for dimension 0 with size 5"):

@@ -106,6 +106,29 @@ def test_what_has_no_meaning_is_refused() -> None:
         flambeau.ones(2).add_(z)
 
 
+def test_parts_are_assigned() -> None:
+    z = flambeau.zeros(2, 2, dtype=flambeau.complex64)
+    z.real = 1
+    z.imag = flambeau.tensor([2.0, 3.0])
+    z[0].real = np.array([7.0, 8.0], np.float32)
+    assert z.tolist() == [[7 + 2j, 8 + 3j], [1 + 2j, 1 + 3j]]
+    x = flambeau.ones(2)
+    x.real = 4
+    assert x.tolist() == [4.0, 4.0]
+    with pytest.raises(RuntimeError, match="imag is not implemented"):
+        x.imag = 4
+
+
+def test_an_assigned_part_has_its_gradient() -> None:
+    w = flambeau.tensor([1.0, 2.0], requires_grad=True)
+    v = flambeau.tensor([1j, 1.0], requires_grad=True)
+    z = v * 2
+    z.real = w * 3
+    (z.abs() ** 2).sum().backward()
+    assert w.grad.tolist() == [18.0, 36.0]  # d(9 w^2)/dw
+    assert v.grad.tolist() == [8j, 0]  # of the imaginary part alone
+
+
 def test_empty_and_scalar() -> None:
     assert (flambeau.zeros(0, 3, dtype=flambeau.complex64) * 2j).shape == (0, 3)
     assert (flambeau.tensor(2j) * flambeau.tensor(3.0)).item() == 6j
