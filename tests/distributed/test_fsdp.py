@@ -561,7 +561,8 @@ def test_one_collective_of_a_dtype_gathers_and_sums_a_module() -> None:
                     assert p.grad.dtype is p.dtype
                     found = p.grad.full_tensor().numpy()
                     np.testing.assert_allclose(found, q.grad.numpy(), rtol=1e-5)
-            net.zero_grad(), plain.zero_grad()
+            net.zero_grad()
+            plain.zero_grad()
 
     spawn_local(3, fn)
 
