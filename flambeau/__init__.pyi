@@ -855,7 +855,7 @@ def logit(input: Tensor, eps: _builtins.float | None = None) -> Tensor:
     """log(x / (1 - x)), x first clamped to [eps, 1 - eps] when eps is given."""
 def logit_(input: Tensor, eps: _builtins.float | None = None) -> Tensor:
     """In-place form of `logit`."""
-def logspace(start: Any, end: Any, steps: _builtins.int, base: _builtins.float = ..., *, dtype: _DType | None = None, device: Any = None, requires_grad: _builtins.bool = False) -> Tensor:
+def logspace(start: Any, end: Any, steps: _builtins.int, base: _builtins.float = ..., *, out: Any = None, dtype: _DType | None = None, layout: Any = None, device: Any = None, requires_grad: _builtins.bool = False) -> Tensor:
     """base ** linspace(start, end, steps)."""
 def logsumexp(input: Tensor, dim: Any, keepdim: _builtins.bool = False) -> Tensor:
     """log(sum(exp(input))) over dimensions, shifted by the maximum so that nothing overflows."""

@@ -19,6 +19,7 @@ from flambeau.tape import Handle as _Handle
 
 import ctypes
 import math
+import sys
 import weakref
 from importlib import import_module
 from typing import Any
@@ -32,7 +33,7 @@ from flambeau.layout import layout as Layout
 from flambeau.layout import strided
 from flambeau.overriding import attribute, overridable
 from flambeau.size import Size, contiguous_strides, is_contiguous
-from flambeau.tape import AccumulateGrad, GradFn, Handle, modes
+from flambeau.tape import AccumulateGrad, GradFn, Handle, modes, shown
 
 _new: Any
 class _TensorMeta(type):
@@ -308,6 +309,9 @@ class Tensor(metaclass=_TensorMeta):
         """False."""
     @staticmethod
     def _make_subclass(cls: Any, data: Tensor, require_grad: _builtins.bool = False) -> Any: ...
+    @staticmethod
+    def _make_wrapper_subclass(cls: Any, size: Any, strides: Any = None, storage_offset: _builtins.int | None = None, memory_format: Any = None, dtype: _DType | None = None, layout: Any = None, device: Any = None, pin_memory: _builtins.bool = False, requires_grad: _builtins.bool = False, **options: Any) -> Any:
+        """A tensor of a class with `__torch_dispatch__` that tells of a shape and a dtype and has no"""
     def _typed_storage(self) -> _TypedStorage:
         """The memory this tensor shows, counted in elements."""
     def abs(self) -> Tensor:
@@ -1346,6 +1350,8 @@ class _Memory:
 def _as_array(memory: Any) -> np.ndarray[Any, Any]:
     ...
 def _item(t: Tensor) -> Any:
+    ...
+def put_item(t: Tensor, value: _builtins.float) -> _builtins.float:
     ...
 def _truth(t: Tensor) -> _builtins.bool:
     ...

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from flambeau.ops.updates import Change, adadelta_update
 from flambeau.optim.optimizer import check_options, to_scalar
-from flambeau.optim.update import UpdateOptimizer, as_reals, decayed, kept
+from flambeau.optim.update import UpdateOptimizer, decays
 
 
 class Adadelta(UpdateOptimizer):
@@ -66,14 +67,10 @@ class Adadelta(UpdateOptimizer):
     def _start(self, param: Any, group: dict[str, Any]) -> dict[str, Any]:
         return self._zeros(param, group, "square_avg", "acc_delta")
 
-    def _update(self, param: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]) -> None:
-        rho, eps = group["rho"], group["eps"]
-        state["step"].add_(1)
-        grad = decayed(param, grad, group)
-        param, grad = as_reals(param), as_reals(grad)
-        squares, steps = as_reals(state["square_avg"]), as_reals(state["acc_delta"])
-        squares.mul_(rho).addcmul_(grad, grad, value=1 - rho)
-        recent, size = kept(steps, group), kept(squares, group)
-        step = (recent + eps).sqrt() / (size + eps).sqrt() * grad
-        steps.mul_(rho).addcmul_(step, step, value=1 - rho)
-        param.sub_(step * to_scalar(group["lr"]))
+    def _update(
+        self, param: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]
+    ) -> Change:
+        self._count_step(param, state)
+        targets = (param, state["square_avg"], state["acc_delta"])
+        numbers = (1 - group["rho"], group["eps"], to_scalar(group["lr"]))
+        return Change(adadelta_update, targets, grad, numbers, *decays(group))

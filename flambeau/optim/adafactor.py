@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import flambeau
+from flambeau.ops.updates import Change, adafactor_update
 from flambeau.optim.optimizer import check_options, to_scalar
 from flambeau.optim.update import UpdateOptimizer
 
@@ -83,7 +84,9 @@ class Adafactor(UpdateOptimizer):
             "col_var": param.new_zeros((*rest, 1, columns)),
         }
 
-    def _update(self, param: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]) -> None:
+    def _update(
+        self, param: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]
+    ) -> Change:
         lr = to_scalar(group["lr"])
         count = self._count_step(param, state)
         least, smallest = group["eps"]
@@ -91,17 +94,9 @@ class Adafactor(UpdateOptimizer):
             least = flambeau.finfo(param.dtype).eps
         fresh = count ** group["beta2_decay"]
         relative = min(lr, 1 / count**0.5)
-        size = (param.norm(2).double() / param.numel() ** 0.5).clamp(min=smallest)
-        if group["weight_decay"] != 0:
-            param.mul_(1 - lr * group["weight_decay"])
-        squares = grad * grad
-        if param.dim() > 1:
-            rows, columns = state["row_var"], state["col_var"]
-            rows.lerp_(squares.mean(-1, keepdim=True), fresh)
-            columns.lerp_(squares.mean(-2, keepdim=True), fresh)
-            average = rows @ columns / rows.mean(-2, keepdim=True).clamp(min=least)
-        else:
-            average = state["variance"].lerp_(squares, fresh)
-        step = average.clamp(min=least * least).rsqrt() * grad
-        excess = (step.norm(2).double() / (step.numel() ** 0.5 * group["d"])).clamp(min=1.0)
-        param.sub_(step * (size * relative / excess))
+        shrink = 1 - lr * group["weight_decay"]
+        numbers = (fresh, relative, least, smallest, group["d"], shrink)
+        kept = (
+            (state["row_var"], state["col_var"]) if param.dim() > 1 else (state["variance"], None)
+        )
+        return Change(adafactor_update, (param, *kept), grad, numbers, group["maximize"])

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import flambeau
-from flambeau.ops.updates import adagrad_update, update
+from flambeau.ops.updates import Change, adagrad_update
 from flambeau.optim.optimizer import check_fused, check_options, to_scalar
-from flambeau.optim.update import UpdateOptimizer, decayed
+from flambeau.optim.update import UpdateOptimizer, decays
 
 
 class Adagrad(UpdateOptimizer):
@@ -98,17 +98,19 @@ class Adagrad(UpdateOptimizer):
             for param in group["params"]:
                 self.state[param]["sum"].share_memory_()
 
-    def _update(self, param: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]) -> None:
+    def _update(
+        self, param: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]
+    ) -> Change | None:
         count = self._count_step(param, state)
-        if grad.is_sparse and group["weight_decay"] != 0:
-            raise RuntimeError("weight_decay option is not compatible with sparse gradients")
-        grad = decayed(param, grad, group)
         lr = to_scalar(group["lr"]) / (1 + (count - 1) * group["lr_decay"])
-        if grad.is_sparse:
-            grad = grad.coalesce()
-            values, where = grad.values(), tuple(grad.indices())
-            state["sum"].index_put_(where, values * values, accumulate=True)
-            root = state["sum"][where].sqrt() + group["eps"]
-            param.index_put_(where, values / root * -lr, accumulate=True)
-            return
-        update(adagrad_update, (param, state["sum"]), grad, group["eps"], lr)
+        if not grad.is_sparse:
+            targets, numbers = (param, state["sum"]), (group["eps"], lr)
+            return Change(adagrad_update, targets, grad, numbers, *decays(group))
+        if group["weight_decay"] != 0:
+            raise RuntimeError("weight_decay option is not compatible with sparse gradients")
+        grad = (-grad if group["maximize"] else grad).coalesce()
+        values, where = grad.values(), tuple(grad.indices())
+        state["sum"].index_put_(where, values * values, accumulate=True)
+        root = state["sum"][where].sqrt() + group["eps"]
+        param.index_put_(where, values / root * -lr, accumulate=True)
+        return None

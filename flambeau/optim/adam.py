@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import flambeau
-from flambeau.ops.updates import adam_update, update
+from flambeau.ops.updates import Change, adam_update
 from flambeau.optim.optimizer import check_fused, check_options, to_scalar
-from flambeau.optim.update import UpdateOptimizer
+from flambeau.optim.update import UpdateOptimizer, decays
 
 
 def _check_betas(betas: Any, foreach: bool | None, capturable: bool) -> None:
@@ -113,8 +113,10 @@ class Adam(UpdateOptimizer):
         names = ("exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if group["amsgrad"] else ()))
         return self._zeros(param, group, *names)
 
-    def _update(self, param: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]) -> None:
-        """Update one parameter.
+    def _update(
+        self, param: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]
+    ) -> Change:
+        """What a step does to one parameter.
 
         All factors that change from step to step are Python floats, so that they reach the
         compiled program as arguments.
@@ -125,25 +127,17 @@ class Adam(UpdateOptimizer):
             else beta
             for beta in group["betas"]
         )
-        lr, weight_decay = to_scalar(group["lr"]), group["weight_decay"]
+        lr = to_scalar(group["lr"])
         step: Any = self._count_step(param, state)
         if group["capturable"]:
             step = state["step"]
-        decay = 1.0
-        if weight_decay != 0:
-            if group["decoupled_weight_decay"]:
-                decay = 1 - lr * weight_decay
-            else:
-                grad = grad + param * weight_decay
         # sqrt(v / c) + eps, its correction c taken over to the step size
         correction = (1 - beta2**step) ** 0.5
-        update(
+        step_size = lr * correction / (1 - beta1**step)
+        return Change(
             adam_update,
             (param, state["exp_avg"], state["exp_avg_sq"], state.get("max_exp_avg_sq")),
             grad,
-            decay,
-            1 - beta1,
-            1 - beta2,
-            group["eps"] * correction,
-            lr * correction / (1 - beta1**step),
+            (1 - beta1, 1 - beta2, group["eps"] * correction, step_size),
+            *decays(group),
         )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import flambeau
+from flambeau.ops.updates import Change, adamax_update
 from flambeau.optim.optimizer import check_options, to_scalar
-from flambeau.optim.update import UpdateOptimizer, as_reals, check_betas, decayed, kept
+from flambeau.optim.update import UpdateOptimizer, check_betas, decays
 
 
 class Adamax(UpdateOptimizer):
@@ -65,13 +65,12 @@ class Adamax(UpdateOptimizer):
     def _start(self, param: Any, group: dict[str, Any]) -> dict[str, Any]:
         return self._zeros(param, group, "exp_avg", "exp_inf")
 
-    def _update(self, param: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]) -> None:
+    def _update(
+        self, param: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]
+    ) -> Change:
         beta1, beta2 = group["betas"]
         count = self._count_step(param, state)
-        grad = decayed(param, grad, group)
-        param, grad = as_reals(param), as_reals(grad)
-        mean, largest = as_reals(state["exp_avg"]), as_reals(state["exp_inf"])
-        mean.lerp_(grad, 1 - beta1)
-        largest.copy_(flambeau.maximum(largest * beta2, grad.abs() + group["eps"]))
         rate = to_scalar(group["lr"]) / (1 - beta1**count)
-        param.sub_(kept(mean, group) / kept(largest, group) * rate)
+        targets = (param, state["exp_avg"], state["exp_inf"])
+        numbers = (1 - beta1, beta2, group["eps"], rate)
+        return Change(adamax_update, targets, grad, numbers, *decays(group))

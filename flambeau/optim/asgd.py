@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import flambeau
+from flambeau.ops.updates import Change, asgd_update
 from flambeau.optim.optimizer import check_options, to_scalar
-from flambeau.optim.update import UpdateOptimizer, as_reals, decayed, kept
+from flambeau.optim.update import UpdateOptimizer
 
 
 class ASGD(UpdateOptimizer):
@@ -84,17 +85,24 @@ class ASGD(UpdateOptimizer):
         started["ax"] = flambeau.zeros_like(param)
         return started
 
-    def _update(self, param: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]) -> None:
+    def _update(
+        self, param: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]
+    ) -> Change:
         lambd, lr = group["lambd"], to_scalar(group["lr"])
         count = self._count_step(param, state)
-        grad = decayed(param, grad, group)
-        param, grad, mean = as_reals(param), as_reals(grad), as_reals(state["ax"])
-        eta = state["eta"].double()
-        param.mul_(1 - lambd * eta)
-        param.sub_(grad * eta)
-        if count - 1 - group["t0"] > 1:
-            mean.add_((kept(param, group) - kept(mean, group)) * state["mu"].double())
-        else:
-            mean.copy_(param)
-        state["eta"].copy_(flambeau.as_tensor(lr / (1 + lambd * lr * count) ** group["alpha"]))
-        state["mu"].fill_(1 / max(1, count - group["t0"]))
+        rate = lr / (1 + lambd * lr * count) ** group["alpha"]
+        precision = flambeau.get_default_dtype().numpy.type
+        fresh = {"eta": rate, "mu": 1 / max(1, count - group["t0"])}
+        eta, toward = (
+            self._follow(param, state, name, float(precision(new)), before=True)
+            for name, new in fresh.items()
+        )
+        return Change(
+            asgd_update,
+            (param, state["ax"]),
+            grad,
+            (eta, toward, toward != 1),
+            group["maximize"],
+            group["weight_decay"],
+            1 - lambd * eta,
+        )

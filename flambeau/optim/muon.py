@@ -7,44 +7,11 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import flambeau
+from flambeau.ops.updates import Change, muon_update
 from flambeau.optim.optimizer import check_options, to_scalar
 from flambeau.optim.update import UpdateOptimizer
 
 _ADJUSTMENTS = ("original", "match_rms_adamw")
-
-
-def orthogonalised(
-    matrix: Any, coefficients: tuple[float, float, float], steps: int, eps: float
-) -> Any:
-    """Roughly the nearest orthogonal matrix: singular values go to between 0.7 and 1.2.
-
-    Each step makes ``X <- a X + (b G + c G G) X`` with ``G = X X^T``, in bfloat16.
-
-    Args:
-        matrix: (M, N).
-        coefficients: a, b and c.
-        steps: how many steps, less than 100.
-        eps: least norm that the matrix is divided by at first.
-
-    Returns:
-        (M, N), bfloat16.
-
-    Raises:
-        ValueError: too many steps, or other than three coefficients.
-    """
-    if steps >= 100:
-        raise ValueError("Number of steps must be less than 100 for computational efficiency")
-    if len(coefficients) != 3:
-        raise ValueError("Coefficients must be a tuple of exactly 3 values")
-    a, b, c = coefficients
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.bfloat16()
-    x = x.T if tall else x
-    x = x / x.norm().clamp(min=eps)
-    for _ in range(steps):
-        gram = x @ x.T
-        x = flambeau.addmm(x, flambeau.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.T if tall else x
 
 
 class Muon(UpdateOptimizer):
@@ -58,7 +25,7 @@ class Muon(UpdateOptimizer):
         weight_decay: p is multiplied by ``1 - lr weight_decay`` before each update.
         momentum: of the gradients' average.
         nesterov: whether the average looks ahead.
-        ns_coefficients, eps, ns_steps: see :func:`orthogonalised`.
+        ns_coefficients, eps, ns_steps: see `flambeau.ops.updates.orthogonalised`.
         adjust_lr_fn: how steps depend on the shape (M, N): "original", by
             ``sqrt(max(1, M / N))``, or "match_rms_adamw", by ``0.2 sqrt(max(M, N))``.
 
@@ -117,16 +84,26 @@ class Muon(UpdateOptimizer):
             raise RuntimeError("Muon does not support complex parameters")
         return {"momentum_buffer": flambeau.zeros_like(param)}
 
-    def _update(self, param: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]) -> None:
+    def _update(
+        self, param: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]
+    ) -> Change:
         lr, momentum = to_scalar(group["lr"]), group["momentum"]
-        average = state["momentum_buffer"].lerp_(grad, 1 - momentum)
-        step = grad.lerp(average, momentum) if group["nesterov"] else average
-        step = orthogonalised(step, group["ns_coefficients"], group["ns_steps"], group["eps"])
+        coefficients, steps = tuple(group["ns_coefficients"]), group["ns_steps"]
+        if steps >= 100:
+            raise ValueError("Number of steps must be less than 100 for computational efficiency")
+        if len(coefficients) != 3:
+            raise ValueError("Coefficients must be a tuple of exactly 3 values")
         rows, columns = param.shape
         ratio = (
             0.2 * math.sqrt(max(rows, columns))
             if group["adjust_lr_fn"] == "match_rms_adamw"
             else math.sqrt(max(1, rows / columns))
         )
-        param.mul_(1 - lr * group["weight_decay"])
-        param.sub_(step.to(param.dtype) * (lr * ratio))
+        ahead = momentum if group["nesterov"] else 1.0
+        return Change(
+            muon_update,
+            (param, state["momentum_buffer"]),
+            grad,
+            (1 - momentum, ahead, group["eps"], lr * ratio, coefficients, (steps,)),
+            shrink=1 - lr * group["weight_decay"],
+        )

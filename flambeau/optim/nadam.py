@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import flambeau
+from flambeau.ops.updates import Change, nadam_update
 from flambeau.optim.optimizer import check_options, to_scalar
-from flambeau.optim.update import UpdateOptimizer, as_reals, check_betas, decayed, kept
+from flambeau.optim.update import UpdateOptimizer, check_betas, decays
 
 
 class NAdam(UpdateOptimizer):
@@ -92,20 +93,24 @@ class NAdam(UpdateOptimizer):
         started["mu_product"] = flambeau.ones_like(started["step"])
         return started | {name: flambeau.zeros_like(param) for name in ("exp_avg", "exp_avg_sq")}
 
-    def _update(self, param: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]) -> None:
+    def _update(
+        self, param: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]
+    ) -> Change:
         beta1, beta2 = group["betas"]
         lr = to_scalar(group["lr"])
         count = self._count_step(param, state)
-        grad = decayed(param, grad, group)
-        param, grad = as_reals(param), as_reals(grad)
-        mean, squares = as_reals(state["exp_avg"]), as_reals(state["exp_avg_sq"])
         now, ahead = (
             beta1 * (1.0 - 0.5 * 0.96 ** (k * group["momentum_decay"])) for k in (count, count + 1)
         )
-        state["mu_product"].mul_(now)
-        product = state["mu_product"].double()
-        mean.lerp_(grad, 1 - beta1)
-        squares.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
-        size = (kept(squares, group) / (1 - beta2**count)).sqrt() + group["eps"]
-        param.sub_(grad / size * (lr * (1.0 - now) / (1.0 - product)))
-        param.sub_(kept(mean, group) / size * (lr * ahead / (1.0 - product * ahead)))
+        factor = float(state["mu_product"].dtype.numpy.type(now))  # it is kept in that precision
+        product = self._follow(param, state, "mu_product", factor=factor)
+        numbers = (
+            1 - beta1,
+            1 - beta2,
+            1 - beta2**count,
+            group["eps"],
+            lr * (1.0 - now) / (1.0 - product),
+            lr * ahead / (1.0 - product * ahead),
+        )
+        targets = (param, state["exp_avg"], state["exp_avg_sq"])
+        return Change(nadam_update, targets, grad, numbers, *decays(group))

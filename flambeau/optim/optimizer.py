@@ -17,6 +17,7 @@ from flambeau.nn.hooks import Hook, RemovableHandle, add_hook
 from flambeau.nn.module import reset_grad
 from flambeau.nn.parameter import typename
 from flambeau.runtime import profile
+from flambeau.tensor import put_item
 
 _global_pre_hooks: dict[int, Hook] = OrderedDict()
 _global_post_hooks: dict[int, Hook] = OrderedDict()
@@ -85,21 +86,6 @@ def to_scalar(value: Any) -> Any:
     if isinstance(value, flambeau.Tensor) and value.dim() != 0:
         return value.squeeze()
     return value
-
-
-def subtract_quotient(param: Any, numerator: Any, denominator: Any, factor: Any) -> None:
-    """``param <- param - factor * numerator / denominator``.
-
-    Args:
-        param: changed in place.
-        numerator: of its shape.
-        denominator: of its shape.
-        factor: a number, or a tensor without dimensions.
-    """
-    if isinstance(factor, flambeau.Tensor):
-        param.sub_(numerator / denominator * factor)
-    else:
-        param.addcdiv_(numerator, denominator, value=-factor)
 
 
 def check_options(**options: tuple[Any, str]) -> None:
@@ -214,7 +200,7 @@ class Optimizer:
         """Give the instance its registries and its class a hooked ``step``."""
         for name in _HOOK_REGISTRIES:
             self.__dict__.setdefault(name, OrderedDict())
-        self._step_counts: dict[Any, tuple[Any, int, float]] = {}
+        self._numbers: dict[tuple[Any, str], tuple[Any, int, float]] = {}
         cls = type(self)
         if not getattr(cls.step, "hooked", False):
             cls.step = _hooked(cls.step)  # type: ignore[method-assign]
@@ -360,8 +346,8 @@ class Optimizer:
         double = flambeau.get_default_dtype() == flambeau.float64 and not fused
         dtype = flambeau.float64 if double else flambeau.float32
         on_device = group.get("capturable") or fused
-        step = flambeau.zeros((), dtype=dtype, device=param.device if on_device else "cpu")
-        self._step_counts[param] = (step, step._version, 0.0)  # so that nobody has to read it
+        step = flambeau.tensor(0.0, dtype=dtype, device=param.device if on_device else "cpu")
+        self._numbers[param, "step"] = (step, step._version, 0.0)  # so that nobody has to read it
         return step
 
     def _restore_steps(self) -> None:
@@ -373,24 +359,40 @@ class Optimizer:
                     step = self._new_step(param, group)
                     state["step"] = step.fill_(float(state["step"]))
 
-    def _count_step(self, param: Any, state: dict[str, Any]) -> float:
-        """Add 1 to a parameter's step count.
+    def _follow(
+        self,
+        param: Any,
+        state: dict[str, Any],
+        name: str,
+        term: float = 0.0,
+        factor: float = 0.0,
+        before: bool = False,
+    ) -> float:
+        """Make a number of a parameter's state ``number * factor + term``.
 
-        The tensor in the state is for those who look at it; the count is kept beside it, so that
+        The tensor in the state is for those who look at it; the number is kept beside it, so that
         no step has to wait for its value. It is read only when someone else has changed it.
 
+        Args:
+            name: of the 0-d tensor in the state.
+            before: whether to return the number as it was.
+
         Returns:
-            The count after this step.
+            The new number, as the tensor's dtype has it.
         """
-        step = state["step"]
-        known = self._step_counts.get(param)
-        if known is not None and known[0] is step and known[1] == step._version:
-            count = known[2] + 1
+        tensor = state[name]
+        known = self._numbers.get((param, name))
+        if known is not None and known[0] is tensor and known[1] == tensor._version:
+            old = known[2]
         else:
-            count = step.item() + 1
-        step.add_(1)
-        self._step_counts[param] = (step, step._version, count)
-        return count
+            old = tensor.item()
+        new = put_item(tensor, old * factor + term)
+        self._numbers[param, name] = (tensor, tensor._version, new)
+        return old if before else new
+
+    def _count_step(self, param: Any, state: dict[str, Any]) -> float:
+        """Add 1 to a parameter's step count; -> the count after this step."""
+        return self._follow(param, state, "step", 1.0, 1.0)
 
     def _with_grad(self, group: dict[str, Any]) -> Iterable[tuple[Any, Any]]:
         """Parameters of a group with their gradients, those without left out.
@@ -398,7 +400,7 @@ class Optimizer:
         Raises:
             RuntimeError: a gradient is sparse.
         """
-        fused, maximize = group.get("fused"), group.get("maximize")
+        fused = group.get("fused")
         for param in group["params"]:
             grad = param.grad
             if grad is None:
@@ -412,7 +414,7 @@ class Optimizer:
                     "`fused=True` requires all the params to be floating point Tensors of"
                     f" supported devices but {param.dtype} and {param.device.type}"
                 )
-            yield param, -grad if maximize else grad
+            yield param, grad
 
     # -- use ---------------------------------------------------------------------------------
 

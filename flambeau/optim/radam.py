@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
+from flambeau.ops.updates import Change, radam_update
 from flambeau.optim.optimizer import check_options, to_scalar
-from flambeau.optim.update import UpdateOptimizer, as_reals, check_betas, decayed, kept
+from flambeau.optim.update import UpdateOptimizer, check_betas, decays
 
 
 class RAdam(UpdateOptimizer):
@@ -75,20 +76,19 @@ class RAdam(UpdateOptimizer):
     def _start(self, param: Any, group: dict[str, Any]) -> dict[str, Any]:
         return self._zeros(param, group, "exp_avg", "exp_avg_sq")
 
-    def _update(self, param: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]) -> None:
+    def _update(
+        self, param: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]
+    ) -> Change:
         beta1, beta2 = group["betas"]
         count = self._count_step(param, state)
-        grad = decayed(param, grad, group)
-        param, grad = as_reals(param), as_reals(grad)
-        mean, squares = as_reals(state["exp_avg"]), as_reals(state["exp_avg_sq"])
-        mean.lerp_(grad, 1 - beta1)
-        squares.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
         seen = 1 - beta2**count
         most = 2 / (1 - beta2) - 1
         known = most - 2 * count * beta2**count / seen
-        step = kept(mean, group) / (1 - beta1**count) * to_scalar(group["lr"])
-        if known > 5.0:
+        step_size = to_scalar(group["lr"]) / (1 - beta1**count)
+        adaptive = known > 5.0
+        if adaptive:
             share = (known - 4) * (known - 2) * most / ((most - 4) * (most - 2) * known)
-            root = kept(squares, group).sqrt() + group["eps"]
-            step = step * (seen**0.5 / root) * share**0.5
-        param.sub_(step)
+            step_size = step_size * (seen * share) ** 0.5
+        targets = (param, state["exp_avg"], state["exp_avg_sq"])
+        numbers = (1 - beta1, 1 - beta2, group["eps"], step_size, adaptive)
+        return Change(radam_update, targets, grad, numbers, *decays(group))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from flambeau.ops.updates import rmsprop_update, update
+from flambeau.ops.updates import Change, rmsprop_update
 from flambeau.optim.optimizer import check_options, to_scalar
-from flambeau.optim.update import UpdateOptimizer, decayed
+from flambeau.optim.update import UpdateOptimizer, decays
 
 
 class RMSprop(UpdateOptimizer):
@@ -83,10 +83,11 @@ class RMSprop(UpdateOptimizer):
         centre = ("grad_avg",) if group["centered"] else ()
         return self._zeros(param, group, "square_avg", *momentum, *centre)
 
-    def _update(self, param: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]) -> None:
-        state["step"].add_(1)
-        grad = decayed(param, grad, group)
+    def _update(
+        self, param: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]
+    ) -> Change:
+        self._count_step(param, state)
         kept = (state["square_avg"], state.get("grad_avg"), state.get("momentum_buffer"))
         lr = to_scalar(group["lr"])
         numbers = (1 - group["alpha"], group["momentum"], group["eps"], lr)
-        update(rmsprop_update, (param, *kept), grad, *numbers)
+        return Change(rmsprop_update, (param, *kept), grad, numbers, *decays(group))

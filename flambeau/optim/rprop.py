@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import flambeau
+from flambeau.ops.updates import Change, rprop_update
 from flambeau.optim.optimizer import check_options, to_scalar
-from flambeau.optim.update import UpdateOptimizer, as_reals, kept
+from flambeau.optim.update import UpdateOptimizer, as_reals
 
 
 class Rprop(UpdateOptimizer):
@@ -64,15 +65,10 @@ class Rprop(UpdateOptimizer):
             as_reals(started["step_size"]).add_(to_scalar(group["lr"]))
         return started
 
-    def _update(self, param: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]) -> None:
-        shrink, grow = group["etas"]
-        state["step"].add_(1)
-        param, grad = as_reals(param), as_reals(grad)
-        before, size = as_reals(state["prev"]), as_reals(state["step_size"])
-        same = grad * kept(before, group)
-        ones = flambeau.ones_like(same)
-        factor = flambeau.where(same > 0, grow, flambeau.where(same < 0, shrink, ones))
-        size.mul_(factor).clamp_(*group["step_sizes"])
-        grad = flambeau.where(same < 0, 0.0, grad)
-        param.sub_(grad.sign() * kept(size, group))
-        before.copy_(grad)
+    def _update(
+        self, param: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]
+    ) -> Change:
+        self._count_step(param, state)
+        targets = (param, state["prev"], state["step_size"])
+        numbers = (*group["etas"], *group["step_sizes"])
+        return Change(rprop_update, targets, grad, numbers, group["maximize"])

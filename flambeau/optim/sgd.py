@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, ClassVar
 
 import flambeau
-from flambeau.ops.updates import momentum_update, sgd_update, update
-from flambeau.optim.optimizer import (
-    Optimizer,
-    check_fused,
-    check_options,
-    to_scalar,
-    use_grad_for_differentiable,
-)
+from flambeau.ops.updates import Change, momentum_update, sgd_update
+from flambeau.optim.optimizer import check_fused, check_options, to_scalar
+from flambeau.optim.update import UpdateOptimizer, decays
 
 
-class SGD(Optimizer):
+class SGD(UpdateOptimizer):
     """Gradient descent, optionally with momentum.
 
     ``b <- momentum b + (1 - dampening) g``, ``p <- p - lr b``; with ``nesterov``,
@@ -44,6 +39,13 @@ class SGD(Optimizer):
     """
 
     takes_sparse = True
+    later_options: ClassVar[dict[str, Any]] = {
+        "nesterov": False,
+        "maximize": False,
+        "foreach": None,
+        "differentiable": False,
+        "fused": False,
+    }
 
     def __init__(
         self,
@@ -81,70 +83,35 @@ class SGD(Optimizer):
         super().__init__(params, defaults)
         check_fused(fused, foreach, differentiable)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take the state over; older files lack options."""
-        super().__setstate__(state)
-        for group in self.param_groups:
-            group.setdefault("nesterov", False)
-            group.setdefault("maximize", False)
-            group.setdefault("foreach", None)
-            group.setdefault("differentiable", False)
-            group.setdefault("fused", False)
-
     def _sparse_step(self, param: Any, grad: Any, group: dict[str, Any], lr: Any) -> None:
         """Update a parameter where its gradient has values (and had them, with momentum)."""
         momentum = group["momentum"]
         if momentum != 0:
             state = self.state[param]
-            buf = state.get("momentum_buffer")
+            buf = state["momentum_buffer"]
             buf = grad if buf is None else buf * momentum + grad * (1 - group["dampening"])
             state["momentum_buffer"] = buf = buf.coalesce()
             grad = grad + buf * momentum if group["nesterov"] else buf
         grad.add_into(param, -lr)
 
-    @use_grad_for_differentiable
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update the parameters once.
+    def _start(self, param: Any, group: dict[str, Any]) -> dict[str, Any]:
+        return {} if group["momentum"] == 0 else {"momentum_buffer": None}
 
-        Args:
-            closure: computes the loss and its gradients anew.
-
-        Returns:
-            The closure's loss, or None.
-        """
-        loss = self._evaluate(closure)
-        for group in self.param_groups:
-            lr = to_scalar(group["lr"])
-            momentum = group["momentum"]
-            weight_decay = group["weight_decay"]
-            for param, grad in self._with_grad(group):
-                if weight_decay != 0:
-                    grad = grad.add(param, alpha=weight_decay)
-                if grad.is_sparse:
-                    self._sparse_step(param, grad, group, lr)
-                    continue
-                plain = (
-                    not group["differentiable"]
-                    and type(lr) is float
-                    and param.dtype is grad.dtype
-                    and param.dtype in (flambeau.float32, flambeau.float64)
-                )
-                if momentum != 0:
-                    state = self.state[param]
-                    buf = state.get("momentum_buffer")
-                    toward = 1 - group["dampening"]
-                    if buf is None:
-                        buf = state["momentum_buffer"] = grad.detach().clone()
-                    elif plain and buf.dtype is param.dtype:
-                        nesterov = group["nesterov"]
-                        numbers = (momentum, toward, lr, nesterov)
-                        update(momentum_update, (param, buf), grad, *numbers)
-                        continue
-                    else:
-                        buf.mul_(momentum).add_(grad, alpha=toward)
-                    grad = grad.add(buf, alpha=momentum) if group["nesterov"] else buf
-                if plain:
-                    update(sgd_update, (param,), grad, lr)
-                else:
-                    param.sub_(grad, alpha=lr)
-        return loss
+    def _update(
+        self, param: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]
+    ) -> Change | None:
+        lr, momentum = to_scalar(group["lr"]), group["momentum"]
+        if grad.is_sparse:
+            grad = -grad if group["maximize"] else grad
+            if group["weight_decay"] != 0:
+                grad = grad.add(param, alpha=group["weight_decay"])
+            self._sparse_step(param, grad, group, lr)
+            return None
+        if momentum == 0:
+            return Change(sgd_update, (param,), grad, (lr,), *decays(group))
+        buffer = state["momentum_buffer"]
+        first = buffer is None
+        if first:
+            buffer = state["momentum_buffer"] = flambeau.zeros_like(grad)
+        numbers = (momentum, 1 - group["dampening"], lr, group["nesterov"], first)
+        return Change(momentum_update, (param, buffer), grad, numbers, *decays(group))

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import flambeau
+from flambeau.ops.updates import Change
 from flambeau.optim.optimizer import to_scalar
 from flambeau.optim.update import UpdateOptimizer, check_betas
 
@@ -81,13 +82,15 @@ class SparseAdam(UpdateOptimizer):
             "exp_avg_sq": flambeau.zeros_like(param),
         }
 
-    def _update(self, param: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]) -> None:
+    def _update(
+        self, param: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]
+    ) -> Change | None:
         beta1, beta2 = group["betas"]
         state["step"] += 1
         grad = grad.coalesce()
         values, where = grad.values(), tuple(grad.indices())
         if not values.numel():
-            return
+            return None
         mean = state["exp_avg"][where].lerp(values, 1 - beta1)
         squares = state["exp_avg_sq"][where].lerp(values * values, 1 - beta2)
         state["exp_avg"][where] = mean
@@ -95,3 +98,4 @@ class SparseAdam(UpdateOptimizer):
         scale = math.sqrt(1 - beta2 ** state["step"]) / (1 - beta1 ** state["step"])
         step = mean / (squares.sqrt() + group["eps"]) * (to_scalar(group["lr"]) * scale)
         param.index_put_(where, -step, accumulate=True)
+        return None

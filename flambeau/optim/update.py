@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import flambeau
-from flambeau.optim.optimizer import Optimizer, use_grad_for_differentiable
+from flambeau.ops.updates import Change, update
+from flambeau.optim.optimizer import Optimizer, to_scalar, use_grad_for_differentiable
 
 
 def check_betas(betas: tuple[Any, ...]) -> None:
@@ -53,8 +54,10 @@ class UpdateOptimizer(Optimizer):
         """The state of a parameter that was not updated yet."""
         raise NotImplementedError
 
-    def _update(self, param: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]) -> None:
-        """Update a parameter and its state in place."""
+    def _update(
+        self, param: Any, grad: Any, state: dict[str, Any], group: dict[str, Any]
+    ) -> Change | None:
+        """What a step does to a parameter and its state; None: it is done."""
         raise NotImplementedError
 
     @use_grad_for_differentiable
@@ -68,12 +71,18 @@ class UpdateOptimizer(Optimizer):
             The closure's loss, or None.
         """
         loss = self._evaluate(closure)
+        changes = []
         for group in self.param_groups:
             for param, grad in self._with_grad(group):
-                state = self.state[param]
+                state = self.state.get(param)
                 if not state:
-                    state.update(self._start(param, group))
-                self._update(param, grad, state, group)
+                    state = self._start(param, group)
+                    if state:
+                        self.state[param] = state
+                change = self._update(param, grad, state, group)
+                if change is not None:
+                    changes.append(change)
+        update(changes)
         return loss
 
     def _zeros(self, param: Any, group: dict[str, Any], *names: str) -> dict[str, Any]:
@@ -82,18 +91,9 @@ class UpdateOptimizer(Optimizer):
         return started | {name: flambeau.zeros_like(param) for name in names}
 
 
-def kept(value: Any, group: dict[str, Any]) -> Any:
-    """A part of the state as an update's formula reads it: a copy, if gradients flow through it,
-    for the state itself is overwritten by the next step."""
-    return value.clone() if group["differentiable"] else value
-
-
-def decayed(param: Any, grad: Any, group: dict[str, Any]) -> Any:
-    """The gradient with the decay of weights, or that applied to them where it is decoupled."""
+def decays(group: dict[str, Any]) -> tuple[bool, Any, Any]:
+    """What a group's options do before the rule, as the last attributes of `Change`."""
     rate = group["weight_decay"]
-    if rate == 0:
-        return grad
-    if group.get("decoupled_weight_decay"):
-        param.mul_(1 - group["lr"] * rate)
-        return grad
-    return grad + param * rate
+    if group.get("decoupled_weight_decay") and rate != 0:
+        return group["maximize"], 0.0, 1 - to_scalar(group["lr"]) * rate
+    return group["maximize"], rate, 1.0
