@@ -257,6 +257,8 @@ def argwhere(input: Tensor) -> Tensor:
     """(n, ndim) indices of the nonzero elements, row-major."""
 def as_strided(input: Tensor, size: Any, stride: Any, storage_offset: _builtins.int | None = None) -> Tensor:
     """The storage of `input` read with the given size, strides and offset (in elements)."""
+def as_strided_(input: Tensor, size: Any, stride: Any, storage_offset: _builtins.int | None = None) -> Any:
+    """In-place form of `as_strided`: the same memory, shown otherwise."""
 def as_strided_copy(input: Tensor, size: Any, stride: Any, storage_offset: _builtins.int | None = None) -> Tensor:
     """As `as_strided`, in memory of its own."""
 def as_strided_scatter(input: Tensor, src: Tensor, size: Any, stride: Any, storage_offset: _builtins.int | None = None) -> Tensor:
@@ -415,6 +417,8 @@ def conj(input: Tensor) -> Tensor:
     """The complex conjugate; a real tensor itself."""
 def conj_physical(input: Tensor | _builtins.float) -> Tensor:
     """The complex conjugate, in memory of its own."""
+def conj_physical_(input: Tensor) -> Tensor:
+    """In-place form of `conj_physical`."""
 def constant_pad_nd(input: Tensor, pad: Any, value: Any = 0) -> Tensor:
     """`nn.functional.pad` with a constant."""
 def contiguous(input: Tensor, memory_format: Any = None) -> Tensor:

@@ -410,6 +410,8 @@ class Tensor(metaclass=_TensorMeta):
         """(n, ndim) indices of the nonzero elements, row-major."""
     def as_strided(self, size: Any, stride: Any, storage_offset: _builtins.int | None = None) -> Tensor:
         """The storage of `input` read with the given size, strides and offset (in elements)."""
+    def as_strided_(self, size: Any, stride: Any, storage_offset: _builtins.int | None = None) -> Any:
+        """In-place form of `as_strided`: the same memory, shown otherwise."""
     def as_strided_scatter(self, src: Tensor, size: Any, stride: Any, storage_offset: _builtins.int | None = None) -> Tensor:
         """A copy of input with src where `as_strided` of these arguments reads."""
     def as_subclass(self, cls: Any) -> Any: ...
@@ -525,6 +527,8 @@ class Tensor(metaclass=_TensorMeta):
         """The complex conjugate; a real tensor itself."""
     def conj_physical(self) -> Tensor:
         """The complex conjugate, in memory of its own."""
+    def conj_physical_(self) -> Tensor:
+        """In-place form of `conj_physical`."""
     def contiguous(self, memory_format: Any = None) -> Tensor:
         """The tensor itself if it is row-major, else a copy that is."""
     def copy_(self, src: Any, non_blocking: _builtins.bool = False) -> Tensor:
@@ -751,6 +755,8 @@ class Tensor(metaclass=_TensorMeta):
         """In-place form of `igammac`."""
     @property
     def imag(self) -> Tensor: ...
+    @imag.setter
+    def imag(self, value: Any) -> None: ...
     def index_add(self, dim: _builtins.int, index: Tensor, source: Tensor, *, alpha: Any = 1) -> Tensor:
         """input with alpha * source added at the entries of one dimension that index names."""
     def index_add_(self, dim: _builtins.int, index: Tensor, source: Tensor, *, alpha: Any = 1) -> Tensor:
@@ -1036,6 +1042,7 @@ class Tensor(metaclass=_TensorMeta):
     def pinverse(self, rcond: Any = ...) -> Tensor:
         """Moore-Penrose inverses; torch's older form of `linalg.pinv`."""
     def polygamma(self, n: Any) -> Any: ...
+    def polygamma_(self, n: Any) -> Any: ...
     def positive(self) -> Tensor:
         """The tensor itself."""
     def pow(self, exponent: Tensor | _builtins.float) -> Tensor:
@@ -1064,6 +1071,8 @@ class Tensor(metaclass=_TensorMeta):
         """All elements in one dimension."""
     @property
     def real(self) -> Tensor: ...
+    @real.setter
+    def real(self, value: Any) -> None: ...
     def reciprocal(self) -> Tensor:
         """1 / input."""
     def reciprocal_(self) -> Tensor:

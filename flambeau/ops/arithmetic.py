@@ -739,6 +739,7 @@ for _name in (
 for _name, _method in (
     ("where", lambda self, condition, y: where(condition, self, y)),
     ("polygamma", lambda self, n: polygamma(n, self)),
+    ("polygamma_", lambda self, n: self.copy_(polygamma(n, self.clone()))),
     ("is_nonzero", is_nonzero),
 ):
     setattr(Tensor, _name, _method)

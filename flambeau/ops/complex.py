@@ -28,7 +28,7 @@ from flambeau.tensor import Tensor
 # -- parts -----------------------------------------------------------------------------------------
 
 
-@elementwise(complex=True, jvp="linear", inplace=False)
+@elementwise(complex=True, jvp="linear")
 def conj_physical(input: Tensor) -> Tensor:
     """The complex conjugate, in memory of its own."""
 

@@ -406,7 +406,7 @@ def linalg_inv_ex(A: Tensor, *, check_errors: bool = False) -> Any:
     )
 
 
-@only_in("linalg.lstsq", out=False)
+@only_in("linalg.lstsq")
 def linalg_lstsq(
     A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | None = None
 ) -> Any:

@@ -193,7 +193,7 @@ def _as_strided_vjp(
 
 
 _AS_STRIDED.vjp = _as_strided_vjp
-_finish(_AS_STRIDED, as_strided, as_strided)
+_finish(_AS_STRIDED, as_strided, as_strided, inplace="view")
 
 
 @view(public=False, method=False)

@@ -157,12 +157,13 @@ def segment_reduce(
     number = (place.reshape(*(1,) * d, -1, 1) >= starts.unsqueeze(-2)).sum(-1)
     trailing = (1,) * (data.ndim - 1 - d)
     number = number.reshape(*number._shape, *trailing).expand(*data._shape)
-    shape = (*data._shape[:d], count, *data._shape[d + 1 :])
+    # what lies behind the last segment goes into one that is left out
+    shape = (*data._shape[:d], count + 1, *data._shape[d + 1 :])
     start = _NEUTRAL[reduce] if initial is None else float(initial)
     first = 0.0 if reduce == "mean" and initial is None else start
     base = NAMES["full"](shape, first, dtype=data.dtype, device=data.device)
     kind = {"max": "amax", "min": "amin", "mean": "sum"}.get(reduce, reduce)
-    found = scatter_reduce(base, d, number, data, kind)
+    found = scatter_reduce(base, d, number, data, kind).narrow(d, 0, count)
     if reduce != "mean":
         return found
     sizes = sizes.reshape(*sizes._shape, *trailing)

@@ -272,6 +272,12 @@ def _widened(sample: Any) -> Any:
     return tree_map(leaf, sample)
 
 
+def _repeats(given: torch.Tensor) -> bool:
+    """Whether a value occurs twice, so that it is arbitrary which of its places has the gradient."""
+    values = bridge.array(given).ravel()
+    return bool(np.unique(values).size < values.size)
+
+
 def _drops(sample: Any) -> bool:
     """Whether a call leaves something out at random."""
     return bool(sample.kwargs.get("dropout_p") or sample.kwargs.get("training"))
@@ -304,6 +310,7 @@ class Comparison:
         self.process = sample.output_process_fn_grad
         self.ours_process = None if self.process is None else bridge.translated(self.process)
         self.by_chance = bool(RANDOM.match(op.name)) or _drops(sample)
+        self.underivable = self.by_chance or (op.name in ARBITRARY and _repeats(sample.input))
         self.sides: tuple[Side, Side] | None = None
         self.wrapped: tuple[Side, Side] | None = None
 
@@ -431,7 +438,7 @@ class Comparison:
 
     def gradient(self) -> None:
         """The gradient of the leaves."""
-        if self.by_chance:
+        if self.underivable:
             raise Skipped
         sides = self.derivable()
         # torch's tape is kept for the second derivative
@@ -439,13 +446,13 @@ class Comparison:
 
     def second(self) -> None:
         """The gradient of the gradient."""
-        if self.by_chance:
+        if self.underivable:
             raise Skipped
         self.compare(self.derivable(), _second, 100.0)
 
     def tangent(self) -> None:
         """The tangent for tangents of the leaves."""
-        if self.by_chance:
+        if self.underivable:
             raise Skipped
         self.compare(self.derivable(), Side.tangents, 10.0)
 
