@@ -3,12 +3,14 @@
 `save` writes what `torch.load` reads, and `load` reads what `torch.save` writes. The pickle inside
 a checkpoint is read by a restricted machine (`flambeau.unpickle`) whatever the arguments: only
 tensors, plain containers and the names in a fixed table are made. Classes of your own are admitted
-one by one with `add_safe_globals` or `safe_globals`.
+one by one with `add_safe_globals` or `safe_globals`; `weights_only=False` admits those that are
+filled with attributes and not called, as modules are: Note [Plain classes].
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 import pickle
@@ -116,8 +118,13 @@ def _admitted() -> dict[str, Any]:
     return found
 
 
-def _lookup(names: Names) -> Callable[[str, str], Global]:
-    """What a checkpoint's globals stand for, with the classes admitted now."""
+def _lookup(names: Names, plain: bool = False) -> Callable[[str, str], Global]:
+    """What a checkpoint's globals stand for, with the classes admitted now.
+
+    Args:
+        names: those that every checkpoint may name.
+        plain: admit plain classes as well.
+    """
     admitted = _admitted()
 
     def find(module: str, name: str) -> Global:
@@ -133,6 +140,8 @@ def _lookup(names: Names) -> Callable[[str, str], Global]:
         full = f"{module}.{name}"
         if full in admitted:
             return Global(admitted[full], admitted[full], build=True)
+        if plain and (found := _plain(module, name)) is not None:
+            return found
         shown = full.removeprefix("builtins.")
         raise pickle.UnpicklingError(
             f"Unsupported global: GLOBAL {shown} was not an allowed global by default. Please use "
@@ -142,6 +151,32 @@ def _lookup(names: Names) -> Callable[[str, str], Global]:
         )
 
     return find
+
+
+def _plain(module: str, name: str) -> Global | None:
+    """A plain class, to be filled, or an operation of ours, to be mentioned; None: it is neither.
+
+    Note [Plain classes]
+    ~~~~~~~~~~~~~~~~~~~~
+    A whole model is saved as the names of its classes and the attributes of its objects. An object
+    whose class has Python's own `__new__`, no `__setstate__` (or ours, of modules) and no
+    `__del__` is made again without calling anything of that class, so `weights_only=False` admits
+    such classes of modules that the program has imported itself: what a file says is still never
+    run. Functions may only be mentioned, and only operations (an activation that is an attribute).
+    """
+    if module.startswith("torch.nn.modules."):  # of a model that PyTorch saved
+        module = "flambeau.nn"
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if not isinstance(found, type):
+        ours = module.startswith(("flambeau.ops.", "flambeau.nn.functional"))
+        return Global(found) if ours and callable(found) else None
+    restore = getattr(found, "__setstate__", None)
+    mine = restore is None or restore.__module__.startswith("flambeau.nn.")
+    if found.__new__ is not object.__new__ or hasattr(found, "__del__") or not mine:
+        return None
+    return Global(found, functools.partial(object.__new__, found), build=True)
 
 
 def get_unsafe_globals_in_checkpoint(f: Any) -> list[str]:
@@ -342,8 +377,10 @@ def load(
             others, or a function (storage, location) -> storage or None. By default where they
             were.
         pickle_module: not supported; None.
-        weights_only: both values read with the same restricted unpickler. False changes nothing:
-            flambeau never runs what a file says. Admit classes with `add_safe_globals`.
+        weights_only: False also makes objects of plain classes that the program has imported,
+            such as whole models (Note [Plain classes]). Both values read with the same restricted
+            unpickler: flambeau never runs what a file says. Admit other classes with
+            `add_safe_globals`.
         mmap: let tensors alias the mapped file (private: writes stay in memory). Paths only.
         pickle_load_args: accepted for torch's sake, unused.
 
@@ -369,11 +406,12 @@ def load(
                 "supported. Use a device string or torch.device instead."
             )
         return safetensors_format.load_file(f, device=map_location or "cpu")
+    plain = weights_only is False
     with _opened(f) as source:
         try:
             if _is_zip(source):
                 mapped = np.memmap(f, np.uint8, mode="c") if mmap else None
-                return _Loading(map_location).archive(ArchiveReader(source), mapped)
+                return _Loading(map_location, plain).archive(ArchiveReader(source), mapped)
             if mmap:
                 raise RuntimeError(
                     "mmap can only be used with files saved with "
@@ -381,7 +419,7 @@ def load(
                     "torch.save your checkpoint with this option in order to use "
                     "mmap."
                 )
-            return _Loading(map_location).legacy(source)
+            return _Loading(map_location, plain).legacy(source)
         except pickle.UnpicklingError as error:
             raise pickle.UnpicklingError(_explained(str(error), weights_only)) from error
 
@@ -391,7 +429,8 @@ def _explained(message: str, weights_only: bool | None) -> str:
     if weights_only is False:
         head += (
             "flambeau reads every checkpoint with a restricted unpickler; weights_only=False "
-            "does not change that, because unpickling freely runs code from the file. "
+            "admits classes that are filled and not called, as modules are, because unpickling "
+            "freely runs code from the file. "
         )
     return f"{head}{message}"
 
@@ -425,11 +464,11 @@ def _is_zip(source: Any) -> bool:
 class _Loading:
     """One call of `load`: which storages were read, and where they go."""
 
-    def __init__(self, map_location: Any) -> None:
+    def __init__(self, map_location: Any, plain: bool) -> None:
         self._map_location = map_location
         # key in the file -> the storage as the pickle sees it, with its type and its size
         self._storages: dict[str, tuple[Any, Any, int]] = {}
-        self._find = _lookup(Names())
+        self._find = _lookup(Names(), plain)
 
     def archive(self, reader: ArchiveReader, mapped: np.ndarray | None) -> Any:
         """The object in a zip checkpoint."""

@@ -364,6 +364,38 @@ class Config:
         self.size = size
 
 
+class Activated(flambeau.nn.Module):
+    """A module with an operation among its attributes."""
+
+    def __init__(self, act: Any) -> None:
+        super().__init__()
+        self.act = act
+
+    def forward(self, x: Any) -> Any:
+        return self.act(x)
+
+
+class Finalised:
+    """A class whose objects run something when they die."""
+
+    def __del__(self) -> None:
+        raise AssertionError("it was made")
+
+
+class Restored:
+    """A class that runs something when it is given state."""
+
+    def __setstate__(self, state: Any) -> None:
+        raise AssertionError("it was called")
+
+
+class Made:
+    """A class that runs something when an object is made."""
+
+    def __new__(cls) -> Made:
+        raise AssertionError("it was called")
+
+
 class Slotted:
     """A user's class with slots."""
 
@@ -430,12 +462,42 @@ class TestAdmitting:
         with serialization.safe_globals([(Config, 3)]), pytest.raises(TypeError, match="to be str"):
             again(1)
 
-    def test_weights_only_false_changes_nothing_and_says_so(self) -> None:
+    def test_whole_models_are_plain_classes(self) -> None:
         buffer = io.BytesIO()
-        flambeau.save(Config(3), buffer)
+        model = flambeau.nn.Sequential(
+            flambeau.nn.Linear(3, 4), flambeau.nn.BatchNorm1d(4), Activated(flambeau.relu)
+        )
+        x = flambeau.randn(5, 3)
+        model(x)
+        flambeau.save({"model": model.eval(), "config": Config(3)}, buffer)
+        for admitted in (True, None):
+            buffer.seek(0)
+            with pytest.raises(pickle.UnpicklingError, match="Unsupported global"):
+                flambeau.load(buffer, weights_only=admitted)
         buffer.seek(0)
-        with pytest.raises(pickle.UnpicklingError, match="weights_only=False does not change that"):
-            flambeau.load(buffer, weights_only=False)
+        found = flambeau.load(buffer, weights_only=False)
+        assert found["config"].size == 3
+        assert not found["model"].training
+        assert flambeau.equal(found["model"](x), model(x))
+        found["model"].train()(x).sum().backward()
+        assert found["model"][0].weight.grad is not None
+        assert model[0].weight.grad is None
+
+    @pytest.mark.parametrize("kind", ["Finalised", "Restored", "Made", "subprocess.Popen"])
+    def test_classes_that_run_something_are_not_plain(self, kind: str) -> None:
+        module, _, name = kind.rpartition(".")
+        module = module or __name__
+        text = f"\x80\x02c{module}\n{name}\n)\x81}}X\x01\x00\x00\x00aK\x01sb."
+        with pytest.raises(pickle.UnpicklingError, match=f"admits classes that.*{kind} was not"):
+            flambeau.load(checkpoint(text.encode("latin1")), weights_only=False)
+
+    def test_nothing_is_imported_to_find_a_class(self) -> None:
+        module = "this" if "this" not in sys.modules else "antigravity"
+        with pytest.raises(pickle.UnpicklingError, match=f"{module}.Thing"):
+            flambeau.load(
+                checkpoint(f"\x80\x02c{module}\nThing\n)\x81.".encode("latin1")), weights_only=False
+            )
+        assert module not in sys.modules
 
     def test_the_operating_system_cannot_be_admitted(self) -> None:
         with serialization.safe_globals([os.system]):
