@@ -54,7 +54,7 @@ def floats_only(name: str, *tensors: Tensor) -> None:
 # -- rectifiers ------------------------------------------------------------------------------------
 
 
-@composite(inplace=True, functional=True)
+@composite(keep=True, inplace=True, functional=True)
 def relu(input: Tensor) -> Tensor:
     """max(input, 0); NaN stays."""
     if input.dtype.category == 0:
@@ -62,6 +62,7 @@ def relu(input: Tensor) -> Tensor:
     return maximum(input, 0)
 
 
+relu.batch(())
 relu.vjp(lambda g, out, x: (select_where(out > 0, g, 0.0),), saves="out")
 
 
@@ -285,17 +286,18 @@ def _softplus_vjp(
 softplus.vjp(_softplus_vjp, saves="input")
 
 
-@composite(method=False, public=False, functional=True, out=True)
+@composite(keep=True, method=False, public=False, functional=True, out=True)
 def logsigmoid(input: Tensor) -> Tensor:
     """log(sigmoid(x)) = -log(1 + exp(-x))."""
     floats_only("log_sigmoid_cpu", input)
     return cast(-_log1p_exp(-widen(input)), input.dtype)
 
 
+logsigmoid.batch(())
 logsigmoid.vjp(lambda g, out, x: (cast(widen(g) * sigmoid(-widen(x)), g.dtype),), saves="input")
 
 
-@composite(inplace=True, method=False, public=False, functional=True)
+@composite(keep=True, inplace=True, method=False, public=False, functional=True)
 def mish(input: Tensor) -> Tensor:
     """x * tanh(log(1 + exp(x))).
 
@@ -313,13 +315,14 @@ def _mish_vjp(g: Any, out: Any, input: Any) -> tuple[Any, ...]:
     return (cast(wide * (t + x * sigmoid(x) * (1.0 - t * t)), g.dtype),)
 
 
+mish.batch(())
 mish.vjp(_mish_vjp, saves="input")
 
 
 # -- piecewise linear and shrinking ----------------------------------------------------------------
 
 
-@composite(inplace=True, method=False, public=False, functional=True)
+@composite(keep=True, inplace=True, method=False, public=False, functional=True)
 def hardsigmoid(input: Tensor) -> Tensor:
     """min(max(x + 3, 0), 6) / 6."""
     floats_only("hardsigmoid", input)
@@ -327,12 +330,13 @@ def hardsigmoid(input: Tensor) -> Tensor:
     return cast(minimum(maximum(x + 3.0, 0.0), 6.0) / 6.0, input.dtype)
 
 
+hardsigmoid.batch(())
 hardsigmoid.vjp(
     lambda g, out, x: (select_where((x > -3.0) & (x < 3.0), g / 6.0, 0.0),), saves="input"
 )
 
 
-@composite(inplace=True, method=False, public=False, functional=True)
+@composite(keep=True, inplace=True, method=False, public=False, functional=True)
 def hardswish(input: Tensor) -> Tensor:
     """x * min(max(x + 3, 0), 6) / 6.
 
@@ -350,6 +354,7 @@ def _hardswish_vjp(g: Any, out: Any, input: Any) -> tuple[Any, ...]:
     return (cast(select_where(x > -3.0, middle, 0.0), g.dtype),)
 
 
+hardswish.batch(())
 hardswish.vjp(_hardswish_vjp, saves="input")
 
 
@@ -390,7 +395,7 @@ def tanhshrink(input: Tensor) -> Tensor:
     return input - tanh(input)
 
 
-@composite(method=False, public=False, functional=True)
+@composite(keep=True, method=False, public=False, functional=True)
 def softsign(input: Tensor) -> Tensor:
     """x / (1 + |x|)."""
     x = widen(input)
@@ -410,6 +415,7 @@ def _softsign_vjp(g: Any, out: Any, input: Any) -> tuple[Any, ...]:
     return (cast(widen(g) / (below * below), g.dtype),)
 
 
+softsign.batch(())
 softsign.vjp(_softsign_vjp, saves="input")
 
 

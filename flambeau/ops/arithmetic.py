@@ -171,7 +171,7 @@ def clamp_max(input: Tensor, max: Any) -> Tensor:
 # -- fused multiply forms --------------------------------------------------------------------------
 
 
-@composite(inplace=True, out=True)
+@composite(keep=True, inplace=True, out=True)
 def square(input: Tensor) -> Tensor:
     """input * input; bools become int64."""
     if input.dtype.category == 0:
@@ -179,6 +179,7 @@ def square(input: Tensor) -> Tensor:
     return record_elementwise(_MUL, (input, input))
 
 
+square.batch(())
 square.vjp(lambda g, out, x: (g * (x * 2.0),), saves="input")
 
 

@@ -196,7 +196,7 @@ def _probabilities(x: Tensor, name: str) -> Tensor:
     return x + index_leading(NAMES["arange"](1, device=x.device), wrong, fault=_UNLIKELY[name])
 
 
-@composite(method=False, public=False)
+@composite(keep=True, method=False, public=False)
 def bernoulli_nll(input: Tensor, target: Tensor) -> Tensor:
     """-(t log x + (1 - t) log(1 - x)), each logarithm at least -100."""
     input, target = _probabilities(input, "input"), _probabilities(target, "target")
@@ -242,7 +242,7 @@ def binary_cross_entropy(
     return _finish(loss, reduction, input)
 
 
-@composite(method=False, public=False)
+@composite(keep=True, method=False, public=False)
 def logit_nll(input: Tensor, target: Tensor) -> Tensor:
     """-(t log sigmoid(x) + (1 - t) log(1 - sigmoid(x))), without overflow."""
     return (1.0 - target) * input - logsigmoid(input)

@@ -32,7 +32,7 @@ from flambeau.ops.conversion import to_dtype
 from flambeau.ops.generator import Generator
 from flambeau.ops.ordering import ranked
 from flambeau.ops.rows import NAMES, ROWS
-from flambeau.ops.table import elementwise, emit, primitive
+from flambeau.ops.table import composite, elementwise, emit, primitive
 from flambeau.tensor import Tensor, make
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
@@ -218,6 +218,85 @@ def _wide(dtype: DType) -> DType:
     return dtype if dtype.itemsize >= 4 and dtype.category == 2 else dtypes.float32
 
 
+# -- values from random bits -----------------------------------------------------------------------
+# Rows of their own, so that a draw is recorded as two or three nodes.
+
+
+@composite(keep=True, method=False, public=False)
+def uniform_of_bits(bits: Tensor, mantissa: int, middle: bool) -> Tensor:
+    """Values in [0, 1) from 64 random bits each.
+
+    Args:
+        bits: int64, any shape.
+        mantissa: the values are multiples of 2**-mantissa; float64 from 25 on, else float32.
+        middle: half of that is added, so that they are in (0, 1).
+    """
+    wide = dtypes.float64 if mantissa > 24 else dtypes.float32
+    found = to_dtype((bits >> (64 - mantissa)) & ((1 << mantissa) - 1), wide) * 2.0**-mantissa
+    return found + 2.0 ** -(mantissa + 1) if middle else found
+
+
+@composite(keep=True, method=False, public=False)
+def normal_of_bits(bits: Tensor, more: Tensor | None) -> Tensor:
+    """Standard normal values by Box and Muller.
+
+    Args:
+        bits: int64, any shape, 64 random bits for each value.
+        more: as many again for values of float64; None for float32.
+    """
+    if more is not None:
+        u = to_dtype((bits >> 11) & ((1 << 53) - 1), dtypes.float64) * 2.0**-53 + 2.0**-54
+        v = to_dtype((more >> 11) & ((1 << 53) - 1), dtypes.float64) * 2.0**-53
+        most = 1.0
+    else:
+        # u in (0, 1) with a fine grid near 0, so that the tail reaches 6.6 sigma
+        u = to_dtype((bits >> 32) & 0xFFFFFFFF, dtypes.float32) * 2.0**-32 + 2.0**-33
+        v = to_dtype(bits & 0xFFFFFF, dtypes.float32) * 2.0**-24
+        most = 1.0 - 2.0**-24
+    radius = NAMES["sqrt"](NAMES["log"](NAMES["clamp_max"](u, most)) * -2.0)
+    return radius * NAMES["cos"](v * (2.0 * math.pi))
+
+
+@composite(keep=True, method=False, public=False)
+def uniform_of_words(words: Tensor) -> Tensor:
+    """float32 values in [0, 1) from 24 bits of an int64 word each, any shape."""
+    return to_dtype(words & 0xFFFFFF, dtypes.float32) * 2.0**-24
+
+
+@composite(keep=True, method=False, public=False)
+def uniform_of_pairs(words: Tensor) -> Tensor:
+    """float64 values in [0, 1) from 53 bits of two int64 words each, (..., 2) -> (...)."""
+    high, low = NAMES["unbind"](words, -1)
+    upper = to_dtype(high & 0x1FFFFF, dtypes.float64) * 2.0**-21
+    return upper + to_dtype(low, dtypes.float64) * 2.0**-53
+
+
+@composite(keep=True, method=False, public=False)
+def normal_of_uniform(u: Tensor, n: int, start: int) -> Tensor:
+    """(n,) standard normal values from uniform ones in [0, 1) by blocks of 16, of which the first 8
+    give radii and the others angles.
+
+    Args:
+        u: (n // 16 * 16,), and more where 16 does not divide n.
+        n: at least 16.
+        start: where the 16 values of the last block begin, if 16 does not divide n.
+    """
+    whole = n // 16 * 16
+    found = _blocks(u[:whole])
+    if n != whole:
+        found = NAMES["cat"]([found[: n - 16], _blocks(u[start:])])
+    return found
+
+
+def _blocks(u: Tensor) -> Tensor:
+    """Normal values from uniform ones in blocks of 16."""
+    pairs = u.reshape(-1, 2, 8)
+    radius = NAMES["sqrt"](NAMES["log"](1.0 - pairs[:, 0]) * -2.0)
+    angle = pairs[:, 1] * (2.0 * math.pi)
+    parts = [radius * NAMES["cos"](angle), radius * NAMES["sin"](angle)]
+    return NAMES["stack"](parts, 1).reshape(u._shape)
+
+
 class Threefry:
     """Draws from 64 bits at each place of the stream."""
 
@@ -235,17 +314,14 @@ class Threefry:
         """Values in [0, 1), in a dtype of at least 4 bytes: multiples of 2**-24 (2**-53 for
         float64, fewer for halves)."""
         mantissa = {"float64": 53, "float32": 24, "float16": 11, "bfloat16": 8}[dtype.name]
-        raw = (self.bits(shape, generator, device) >> (64 - mantissa)) & ((1 << mantissa) - 1)
-        return to_dtype(raw, _wide(dtype)) * 2.0**-mantissa
+        return uniform_of_bits(self.bits(shape, generator, device), mantissa, False)
 
     def open(
         self, shape: tuple[int, ...], dtype: DType, generator: Generator, device: Any
     ) -> Tensor:
         """Values in (0, 1), in at least float32: the middles of equal cells."""
-        wide = _wide(dtype)
-        mantissa = 52 if wide is dtypes.float64 else 23
-        raw = (self.bits(shape, generator, device) >> (64 - mantissa)) & ((1 << mantissa) - 1)
-        return to_dtype(raw, wide) * 2.0**-mantissa + 2.0 ** -(mantissa + 1)
+        mantissa = 52 if _wide(dtype) is dtypes.float64 else 23
+        return uniform_of_bits(self.bits(shape, generator, device), mantissa, True)
 
     def normal(
         self,
@@ -257,19 +333,10 @@ class Threefry:
     ) -> Tensor:
         """Standard normal values, in a dtype of at least 4 bytes, by Box and Muller from one
         64-bit draw each (two for float64)."""
-        wide = _wide(dtype)
         raw = self.bits(shape, generator, device)
-        if wide is dtypes.float64:
-            second = self.bits(shape, generator, device)
-            u = to_dtype((raw >> 11) & ((1 << 53) - 1), wide) * 2.0**-53 + 2.0**-54
-            v = to_dtype((second >> 11) & ((1 << 53) - 1), wide) * 2.0**-53
-        else:
-            # u in (0, 1) with a fine grid near 0, so that the tail reaches 6.6 sigma
-            u = to_dtype((raw >> 32) & 0xFFFFFFFF, wide) * 2.0**-32 + 2.0**-33
-            v = to_dtype(raw & 0xFFFFFF, wide) * 2.0**-24
-        most = 1.0 if wide is dtypes.float64 else 1.0 - 2.0**-24
-        radius = NAMES["sqrt"](NAMES["log"](NAMES["clamp_max"](u, most)) * -2.0)
-        return radius * NAMES["cos"](v * (2.0 * math.pi))
+        if _wide(dtype) is dtypes.float64:
+            return normal_of_bits(raw, self.bits(shape, generator, device))
+        return normal_of_bits(raw, None)
 
     def integers(
         self,
@@ -310,15 +377,11 @@ class Twister:
         of two."""
         if _wide(dtype) is dtypes.float64:
             return self._unit(shape, generator, device)
-        raw = self._words(shape, generator, device) & 0xFFFFFF
-        return to_dtype(raw, dtypes.float32) * 2.0**-24
+        return uniform_of_words(self._words(shape, generator, device))
 
     def _unit(self, shape: tuple[int, ...], generator: Generator, device: Any) -> Tensor:
         """float64 values in [0, 1)."""
-        raw = self._words((*shape, 2), generator, device)
-        high, low = NAMES["unbind"](raw, -1)
-        upper = to_dtype(high & 0x1FFFFF, dtypes.float64) * 2.0**-21
-        return upper + to_dtype(low, dtypes.float64) * 2.0**-53
+        return uniform_of_pairs(self._words((*shape, 2), generator, device))
 
     def open(
         self, shape: tuple[int, ...], dtype: DType, generator: Generator, device: Any
@@ -347,10 +410,7 @@ class Twister:
         whole = n // 16 * 16
         skipped = n - whole if dtype.itemsize >= 4 else 0
         u = self.uniform((whole + (skipped + 16 if n != whole else 0),), dtype, generator, device)
-        found = _blocks(u[:whole])
-        if n != whole:
-            found = NAMES["cat"]([found[: n - 16], _blocks(u[whole + skipped :])])
-        return found.reshape(shape)
+        return normal_of_uniform(u, n, whole + skipped).reshape(shape)
 
     def integers(
         self,
@@ -383,15 +443,6 @@ class Twister:
     def permutation(self, n: int, generator: Generator, device: Any) -> Tensor:
         """0 .. n - 1 in random order, int64."""
         return twister_permutation(n, *generator.take(max(n - 1, 0)), device)
-
-
-def _blocks(u: Tensor) -> Tensor:
-    """Normal values from uniform ones in blocks of 16."""
-    pairs = u.reshape(-1, 2, 8)
-    radius = NAMES["sqrt"](NAMES["log"](1.0 - pairs[:, 0]) * -2.0)
-    angle = pairs[:, 1] * (2.0 * math.pi)
-    parts = [radius * NAMES["cos"](angle), radius * NAMES["sin"](angle)]
-    return NAMES["stack"](parts, 1).reshape(u._shape)
 
 
 STREAMS: dict[str, Any] = {"threefry": Threefry(), "torch": Twister()}

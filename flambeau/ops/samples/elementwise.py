@@ -69,6 +69,21 @@ SAMPLES: dict[str, Samples] = {
     "rsqrt": unary(0.3, 2.0),
     "sqrt": unary(0.3, 4.0),
     "true_div": lambda r: apart(r),
+    "uniform_of_bits": lambda r: [
+        (r(3, 4, dtype=int64, low=-9, high=9), 24, False),
+        (r(dtype=int64, low=-(1 << 62), high=1 << 62), 53, False),
+        (r(5, dtype=int64, low=-(1 << 62), high=1 << 62), 23, True),
+    ],
+    "normal_of_bits": lambda r: [
+        (r(3, 4, dtype=int64, low=-(1 << 62), high=1 << 62), None),
+        (r(dtype=int64, low=0, high=1 << 62), r(dtype=int64, low=0, high=1 << 62)),
+    ],
+    "uniform_of_words": lambda r: [(r(3, 4, dtype=int64, low=0, high=1 << 32),)],
+    "uniform_of_pairs": lambda r: [(r(3, 2, dtype=int64, low=0, high=1 << 32),)],
+    "normal_of_uniform": lambda r: [
+        (r(32, low=0.0, high=0.9), 32, 32),
+        (r(32, low=0.0, high=0.9), 21, 16),
+    ],
     "random_at": lambda r: [
         (r(3, 4, dtype=int64, low=0, high=99), r(dtype=int64, low=0, high=9)),
         (r(5, dtype=int64, low=-9, high=9), r(5, dtype=int64, low=0, high=9)),
