@@ -121,7 +121,8 @@ class Op:
         batch: how a batch of calls becomes one call (`passes.batch`): the positions of attributes
             that are dimensions, which shift by one where sources get a dimension in front;
             "rows": the first source is any number of rows, the others are the same for all;
-            "draw": each element is a random number of its own place; or a rule (node, sources,
+            "draw": each element is a random number of its own place; "steps": its graph is applied
+            step after step; or a rule (node, sources,
             which of them have the dimension, size) -> node or None. None: it follows from the kind;
             composites are taken apart, library calls made one example after another.
         effects: whether it is one, or stands for some: Note [Effects] in `record.py`.

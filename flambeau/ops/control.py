@@ -97,6 +97,7 @@ def _scan_results(
 
 _scan.results(_scan_results)
 _scan.row.calls = True
+_scan.batch("steps")
 
 
 def _once(node: Node, body: Body) -> int:

@@ -13,12 +13,13 @@ no row says it are made one example after another.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flambeau import dtypes
+from flambeau.ir.body import Body
 from flambeau.ir.fault import PLAIN, Fault
-from flambeau.ir.graph import ASSIGN, COPY, EMPTY, PICK, Node
+from flambeau.ir.graph import ASSIGN, COPY, EMPTY, PICK, Node, below
 from flambeau.ir.recorded import Recorded
 from flambeau.ops.rows import ROWS
 from flambeau.ops.table import expand_composite, specs_of
@@ -84,8 +85,7 @@ class Batch:
             if isinstance(whole, tuple):
                 return whole[which]
             return Node(PICK, (whole,), node.attrs, (self.size, *node.shape), node.dtype)
-        if any(isinstance(f, tuple) for f in forms):  # a result that is not picked is the first
-            forms = [f[0] if isinstance(f, tuple) else f for f in forms]
+        forms = [f if f is None else _first(f) for f in forms]
         src = tuple(s if f is None else f for s, f in zip(node.src, forms, strict=True))
         has = tuple(f is not None for f in forms)
         rule = node.op.batch
@@ -97,6 +97,8 @@ class Batch:
             if self.differing:
                 return _again(node, [led(s, h, self.size) for s, h in _pairs(src, has)], self.size)
             return _one_by_one(self, node, src, has)
+        elif rule == "steps":
+            return _steps(self, node, src, has)
         elif rule == "rows":
             if not any(has[1:]):
                 return _shifted(node, list(src), ())
@@ -251,6 +253,68 @@ def _composite(batch: Batch, node: Node, src: Any, has: Any) -> Form:
 def _or_led(batch: Batch, node: Node) -> Node:
     form = batch.of(node)
     return led(node, False, batch.size) if form is None else form
+
+
+def _over_examples(batch: Batch, body: Body, has: Sequence[bool]) -> tuple[list[Node], list[Form]]:
+    """A graph's inputs, with the batch in front where they have one, and its results' forms."""
+    size, given = batch.size, body.given
+    led_inputs = {
+        n: Node(n.op, (), n.attrs, (size, *n.shape), n.dtype)
+        for n, h in zip(given, has, strict=True)
+        if h
+    }
+    inner = Batch(size, 0, batch.differing, led_inputs.get)
+    return [led_inputs.get(n, n) for n in given], [inner.of(n) for n in body.outputs]
+
+
+def _steps(batch: Batch, node: Node, src: Any, has: Any) -> Form:
+    """A scan whose steps are those of all examples; what is carried has the batch where a step
+    makes it differ between them."""
+    body, count, carries, slices, kept = node.attrs[:5]
+    size, inside = batch.size, list(has)
+    while True:
+        inputs, forms = _over_examples(batch, body, inside)
+        more = [k for k in range(carries) if forms[k] is not None and not inside[k]]
+        if not more:
+            break
+        for k in more:
+            inside[k] = True
+    outputs = [
+        _first(f) if f is not None else n if k < carries and not inside[k] else led(n, False, size)
+        for k, (n, f) in enumerate(zip(body.outputs, forms, strict=True))
+    ]
+    nodes = [*inputs, *(n for n in below(outputs, set(inputs)) if n not in inputs)]
+    whole = Body(nodes, outputs, body.inputs)
+    sources = [led(s, h, size) if i else s for s, h, i in zip(src, has, inside, strict=True)]
+    for k in range(carries, carries + slices):
+        sources[k] = _exchanged(sources[k]) if inside[k] else sources[k]
+    columns = [*range(carries, len(outputs)), *kept]
+    specs = [
+        *whole.specs[:carries],
+        *(((count, *whole.specs[k][0]), whole.specs[k][1]) for k in columns),
+    ]
+    made = Node(node.op, tuple(sources), (whole, *node.attrs[1:-1], tuple(specs)), *specs[0])
+    found = []
+    for at, k in enumerate([*range(carries), *columns]):
+        pick = Node(PICK, (made,), (at,), *specs[at])
+        if k < carries and not inside[k]:
+            found.append(led(pick, False, size))
+        else:
+            found.append(pick if at < carries else _exchanged(pick))
+    return tuple(found)
+
+
+def _first(form: Form) -> Node:
+    """The node of a form; of several results the first."""
+    found: Node = form[0] if isinstance(form, tuple) else form
+    return found
+
+
+def _exchanged(x: Node) -> Node:
+    """A node with its first two dimensions exchanged."""
+    first, second, *rest = x.shape
+    step, wide, *inner = contiguous_strides(x.shape)
+    return view_node(x, (second, first, *rest), (wide, step, *inner), 0)
 
 
 def _one_by_one(batch: Batch, node: Node, src: Any, has: Any) -> Form:

@@ -205,7 +205,9 @@ def corpus() -> list[Any]:
     """Files that are exchanged: entries of archives, and bytes of models."""
     programs = [exported(net) for net in (Tagger, Control)]
     models = [onnx.export(p).model_proto.SerializeToString() for p in programs]
-    return [*map(entries_of, programs), *models]
+    tagger, control = map(entries_of, programs)
+    often = [tagger, control, models[1]]
+    return [*often * 5, models[0]]  # which takes as long as all the others
 
 
 def _chunk(path: str, first: int, count: int) -> None:
