@@ -306,17 +306,35 @@ def unique_consecutive(
 # -- positions -------------------------------------------------------------------------------------
 
 
-def _places(input: Tensor) -> Any:
-    return np.argwhere(input.detach()._array() != 0).astype(np.int64)
+_BLOCK = 1 << 14  # places taken apart at a time, in cache
+
+
+def _places(input: Tensor, apart: bool = False) -> Any:
+    """(n, ndim) indices of the nonzero elements: places in memory order, taken apart; with `apart`
+    each column is contiguous."""
+    array = input.detach()._array()
+    places = np.flatnonzero(array)
+    n, ndim = places.size, array.ndim
+    if ndim == 1:
+        return places.reshape(n, 1)
+    found = np.empty((ndim, n), np.int64).T if apart else np.empty((n, ndim), np.int64)
+    for start in range(0, n, _BLOCK):
+        block = places[start : start + _BLOCK]
+        rows = found[start : start + _BLOCK]
+        for d in range(ndim - 1, 0, -1):
+            above = block // array.shape[d]
+            np.subtract(block, above * array.shape[d], out=rows[:, d])
+            block = above
+        rows[:, :1] = block.reshape(-1, 1)
+    return found
 
 
 @composite(out="exact")
 def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
     """(n, ndim) indices of the nonzero elements, row-major; as a tuple of columns on request."""
     if as_tuple:
-        array = input.detach()._array()
-        columns = np.nonzero(array.reshape(1) if array.ndim == 0 else array)
-        return tuple(_given(c, dtypes.int64, input) for c in columns)
+        places = _places(input.reshape(1) if input.ndim == 0 else input, apart=True)
+        return tuple(_given(column, dtypes.int64, input) for column in places.T)
     return _given(_places(input), dtypes.int64, input)
 
 
