@@ -273,7 +273,7 @@ def _widened(sample: Any) -> Any:
 
 
 def _repeats(given: torch.Tensor) -> bool:
-    """Whether a value occurs twice, so that it is arbitrary which of its places has the gradient."""
+    """Whether a value occurs twice: which of its places has the gradient is arbitrary."""
     values = bridge.array(given).ravel()
     return bool(np.unique(values).size < values.size)
 
