@@ -199,7 +199,11 @@ class Inline:
                 n,
             )
 
-        raw = either_way(b, pointer, memory, offset, n, near, far)
+        def one(place: str) -> Value:
+            x = b.set(f"load {memory}, ptr {place}, align {_size(memory)}", memory, 1)
+            return b.splat(x, n)
+
+        raw = by_offsets(b, pointer, memory, offset, near, one, far)
         assert raw is not None
         return self.widened(raw, compute)
 
@@ -208,36 +212,53 @@ def _size(memory: str) -> int:
     return max(BITS[memory] // 8, 1)
 
 
-def either_way(
+def by_offsets(
     b: Writer,
     pointer: str,
     memory: str,
     offset: Value,
-    n: int,
     near: Callable[[str], Value | None],
+    one: Callable[[str], Value | None],
     far: Callable[[], Value | None],
 ) -> Value | None:
-    """`near(first address)` where lanes' offsets follow one another, else `far()`; -> the value."""
-    f = b.f
+    """`near(first address)` where lanes' offsets follow one another, `one(address)` where they are
+    all the same, else `far()`; -> the value."""
+    n = offset.lanes
     first = b.set(f"extractelement {offset}, i64 0", "i64", 1)
+    equal = b.splat(first, n)
     steps = Value("<" + ", ".join(f"i64 {k}" for k in range(n)) + ">", "i64", n)
-    same = b.compare("eq", offset, b.op("add", b.splat(first, n), steps))
+
+    def at(take: Callable[[str], Value | None]) -> Value | None:
+        return take(
+            b.set(f"getelementptr {memory}, ptr {pointer}, i64 {first.name}", "ptr", 1).name
+        )
+
+    def apart() -> Value | None:
+        return _either(b, b.compare("eq", offset, equal), lambda: at(one), far)
+
+    return _either(b, b.compare("eq", offset, b.op("add", equal, steps)), lambda: at(near), apart)
+
+
+def _either(
+    b: Writer, lanes: Value, yes: Callable[[], Value | None], no: Callable[[], Value | None]
+) -> Value | None:
+    """`yes()` where every lane is True, else `no()`."""
+    f, n = b.f, lanes.lanes
     b.declared.add(f"declare i1 @llvm.vector.reduce.and.v{n}i1(<{n} x i1>)")
-    every = b.set(f"call i1 @llvm.vector.reduce.and.v{n}i1({same})", "i1", 1)
-    tag = f.fresh("near")
+    every = b.set(f"call i1 @llvm.vector.reduce.and.v{n}i1({lanes})", "i1", 1)
+    tag = f.fresh("lanes")
     f.branch(every.name, f"{tag}.yes", f"{tag}.no")
-    f.label(f"{tag}.yes")
-    place = b.set(f"getelementptr {memory}, ptr {pointer}, i64 {first.name}", "ptr", 1)
-    x = near(place.name)
-    yes = f.block
-    f.jump(f"{tag}.end")
-    f.label(f"{tag}.no")
-    y = far()
-    no = f.block
+    ends, found = [], []
+    for name, way in (("yes", yes), ("no", no)):
+        f.label(f"{tag}.{name}")
+        found.append(way())
+        ends.append(f.block)
+        f.jump(f"{tag}.end")
     f.label(f"{tag}.end")
+    x, y = found
     if x is None or y is None:
         return None
-    return b.set(f"phi {x.full} [{x.name}, %{yes}], [{y.name}, %{no}]", x.type, x.lanes)
+    return b.set(f"phi {x.full} [{x.name}, %{ends[0]}], [{y.name}, %{ends[1]}]", x.type, x.lanes)
 
 
 class Sums:
@@ -293,14 +314,17 @@ class Sums:
         """Add lanes to memory."""
         f, b = self.f, self.inline.b
         offset = self.inline.offset(self.table, self.indices, "d")
-        if offset.lanes == 1:
+
+        def one(place: str) -> None:
             total = f.op(
                 f"call reassoc float @llvm.vector.reduce.fadd.v{self.lanes}f32(float 0.0, "
                 f"{self.vec} {value})"
             )
-            place = f.gep("float", self.place, offset.name)
             old = f.load("float", place, 4)
             f.store("float", f.op(f"fadd float {old}, {total}"), place, 4)
+
+        if offset.lanes == 1:
+            one(f.gep("float", self.place, offset.name))
             return
         bits = f"<{self.lanes} x i1>"
 
@@ -325,4 +349,4 @@ class Sums:
                 old = f.load("float", place, 4)
                 f.store("float", f.op(f"fadd float {old}, {x}"), place, 4)
 
-        either_way(b, self.place, "float", offset, self.lanes, near, far)
+        by_offsets(b, self.place, "float", offset, near, one, far)
