@@ -84,21 +84,27 @@ def update(changes: Iterable[Change]) -> None:
     """
     alike: dict[Any, list[Change]] = {}
     cells: set[Any] = set()
+    changes = [_of_reals(c) if c.grad.dtype.is_complex else c for c in changes]
     apart = modes.grad or overriding.on or record.thread.watcher is not None
-    changes = [_of_reals(change) for change in changes]
     count = 0
     for change in changes:
-        present = [t for t in change.targets if t is not None]
-        count += len(present)
-        cells.update([t._cell for t in present])
-        numbers = (*change.numbers, change.decay, change.shrink)
-        apart = apart or not all(map(_is_whole, present))
-        apart = apart or any(isinstance(n, Tensor) for n in numbers)
         if apart:
             break
-        there = tuple([t is not None for t in change.targets])
-        key = (change.rule, there, numbers, change.maximize, present[0]._cell.device)
-        alike.setdefault(key, []).append(change)
+        rule, targets, _, numbers, maximize, decay, shrink = change
+        there = []
+        for t in targets:
+            there.append(t is not None)
+            if t is not None:
+                count += 1
+                cells.add(t._cell)
+                apart = apart or not _is_whole(t)
+        device = targets[0]._cell.device  # type: ignore[union-attr]
+        key = (rule, *there, numbers, maximize, decay, shrink, device)
+        some = alike.get(key)
+        if some is None:
+            some = alike[key] = []
+            apart = apart or any(isinstance(n, Tensor) for n in (*numbers, decay, shrink))
+        some.append(change)
     if apart or len(cells) < count:
         for change in changes:
             _write(change)
@@ -109,8 +115,6 @@ def update(changes: Iterable[Change]) -> None:
 
 def _of_reals(change: Change) -> Change:
     """A change of complex tensors as that of pairs of real numbers over the same memory."""
-    if not change.grad.dtype.is_complex:
-        return change
     reals = NAMES["view_as_real"]
     targets = tuple([t if t is None else reals(t) for t in change.targets])
     return change._replace(targets=targets, grad=reals(change.grad))
