@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import functools
 import math
 from builtins import type as type_of  # `type` is a row below
 from collections.abc import Sequence
@@ -398,7 +399,9 @@ def eye(
 def _copy_array(array: np.ndarray[Any, Any], dtype: DType, device: Device) -> Tensor:
     """A tensor with its own copy of an array of the same dtype."""
     from_memory = ALLOCATE[0]
-    return from_memory(np.ascontiguousarray(array).reshape(array.shape), dtype, device)
+    if not array.flags.c_contiguous:
+        array = np.ascontiguousarray(array).reshape(array.shape)
+    return from_memory(array, dtype, device)
 
 
 #: (array, dtype, device) -> tensor over a copy; set by the runtime's memory module.
@@ -431,12 +434,19 @@ def tensor(
     return _leaf(_from_data(data, dtype, resolve(device)), requires_grad)
 
 
+@functools.cache
+def _bounds(dtype: DType) -> tuple[int, int]:
+    """The least and the greatest number that an integer dtype is made from."""
+    info = np.iinfo(dtype.numpy)
+    return -info.max if info.min == 0 else int(info.min), int(info.max)
+
+
 def _check_fits(value: Any, dtype: DType) -> None:
     """Raise where an integer dtype cannot hold a number; unsigned ones wrap negative numbers."""
     if dtype.category != 1 or symbolic(value):
         return
-    info = np.iinfo(dtype.numpy)
-    if not (-info.max if info.min == 0 else info.min) <= value <= info.max:
+    low, high = _bounds(dtype)
+    if not low <= value <= high:
         raise RuntimeError(f"value cannot be converted to type {dtype.name} without overflow")
 
 

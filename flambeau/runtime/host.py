@@ -39,7 +39,9 @@ def address_of(array: np.ndarray[Any, Any]) -> int:
 def copy_in(array: np.ndarray[Any, Any], dtype: DType, device: Device) -> tensors.Tensor:
     """A tensor over a new buffer with an array's values."""
     buffer = Buffer(array.nbytes)
-    if array.nbytes:
+    if array.flags.c_contiguous and array.flags.writeable:
+        ctypes.memmove(buffer.ptr, address_of(array), array.nbytes)
+    elif array.nbytes:
         array_of(buffer.ptr, array.shape, dtype)[...] = array
     return tensors.from_buffer(buffer, tuple(array.shape), dtype, device)
 
