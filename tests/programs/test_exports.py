@@ -1,4 +1,5 @@
-"""Other people's models, exported with open sizes: saved and loaded, and as ONNX in onnxruntime."""
+"""Other people's models and the examples', exported with open sizes: saved and loaded, and as ONNX
+in onnxruntime."""
 
 from __future__ import annotations
 
@@ -31,17 +32,26 @@ def test_models_are_the_same_when_exported(names: tuple[str, ...], tmp_path: Pat
     pytest.importorskip("onnxruntime")
     if CHOICE == "none":
         pytest.skip("FLAMBEAU_TEST_PROGRAMS=none")
-    found = [str(ROOT)]
+    found: list[str] = []
     for which in ("main", "vision"):
         where, reason = installed(which)
         if where is None:
             pytest.skip(reason)
         found.append(str(where))
-    quiet = {"HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(found)}
+    check("exported_models.py", names, tmp_path, *found)
+
+
+def test_examples_are_the_same_when_exported(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    names = tuple(p.stem for p in sorted((ROOT / "examples").glob("*.py")) if p.stem != "ddp")
+    check("exported_examples.py", names, tmp_path)
+
+
+def check(script: str, names: tuple[str, ...], cwd: Path, *paths: str) -> None:
+    """Run a script that says how far exported models are from theirs."""
+    quiet = {"HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), *paths])}
     done = run_flambeau(
-        *("run", str(FOLDER / "exported_models.py"), *names),
-        cwd=tmp_path,
-        env={**environment(), **quiet},
+        *("run", str(FOLDER / script), *names), cwd=cwd, env={**environment(), **quiet}
     )
     assert done.returncode == 0, done.stderr
     lines = words(done.stdout)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 import flambeau
+from flambeau.control import without_value
 from flambeau.ops.bounds import Bounds, bounds
 from flambeau.ops.mods import Mod
 from flambeau.ops.reach import outside, strays
@@ -47,8 +48,13 @@ def block_states(
         most: how many places may be evaluated.
 
     Returns:
-        (B, H, rows, columns) int8, or None where more places would have to be evaluated.
+        (B, H, rows, columns) int8, or None where more places would have to be evaluated. Of a mask
+        that captures what has no value yet, such as an input of a program that is traced, every
+        block may show something.
     """
+    if any(map(without_value, captured)):
+        rows, columns = (-(-n // size) for n, size in zip(sizes[2:], block, strict=True))
+        return np.full((*sizes[:2], rows, columns), SOME, np.int8)
     tables = [t.detach().numpy() for t in captured]
     digest = hashlib.blake2b()
     for table in tables:
