@@ -18,12 +18,14 @@ from __future__ import annotations
 
 import argparse
 import collections
+import functools
 import json
 import os
 import pickle
 import re
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 from torch.testing._internal.common_methods_invocations import op_db
 
+from flambeau import record
+from tests.parity import test_module_db, test_optim_db, test_refusals
 from tests.parity.opinfo.calls import STAGES, Outcome, full_name, outcome
 from tests.parity.opinfo.reasons import reason
 
@@ -61,11 +65,15 @@ def compared(dtype: str, chosen: argparse.Namespace) -> Table:
     stages = STAGES if chosen.deep else ("forward", "gradient")
     named = set(filter(None, chosen.ops.split(",")))
     table: Table = {}
-    for op in op_db:
+    ops = [
+        op
+        for op in op_db
+        if re.search(chosen.only, full_name(op)) and (not named or full_name(op) in named)
+    ]
+    for op, found in zip(
+        ops, outcomes(ops, getattr(torch, dtype), chosen.limit, stages), strict=True
+    ):
         name = full_name(op)
-        if not re.search(chosen.only, name) or (named and name not in named):
-            continue
-        found = apart(op, getattr(torch, dtype), chosen.limit, stages)
         entry = {"absent": found.absent, "compared": found.compared, "failed": found.failed}
         why = reason(name, dtype)
         if why is not None:
@@ -78,25 +86,50 @@ def compared(dtype: str, chosen: argparse.Namespace) -> Table:
     return table
 
 
-def apart(op: Any, dtype: Any, limit: int | None, stages: tuple[str, ...]) -> Outcome:
-    """`outcome` in a process of its own: some calls of torch with `out=` write where they must not,
-    and end it. Then it is asked again without them."""
+def outcomes(
+    ops: list[Any], dtype: Any, limit: int | None, stages: tuple[str, ...]
+) -> Iterator[Outcome]:
+    """`outcome` of each, found in another process: some calls of torch with `out=` write where they
+    must not, and end it. Then that operator is asked without them."""
+    while ops:
+        done = 0
+        for found in _beside(ops, dtype, limit, stages):
+            done += 1
+            yield found
+        if done < len(ops):
+            last, less = ops[done], tuple(stage for stage in stages if stage != "out")
+            if less != stages:
+                yield from outcomes([last], dtype, limit, less)
+            else:
+                yield Outcome(failed={"forward": "0: the process ended"}, compared={"forward": 1})
+            done += 1
+        ops = ops[done:]
+
+
+def _beside(
+    ops: list[Any], dtype: Any, limit: int | None, stages: tuple[str, ...]
+) -> Iterator[Outcome]:
+    """The outcomes up to where the process that finds them ends."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reading)
         with os.fdopen(writing, "wb") as pipe:
-            pickle.dump(outcome(op, dtype, limit, stages), pipe)
+            for op in ops:
+                pickle.dump(outcome(op, dtype, limit, stages), pipe)
+                pipe.flush()
+                record.flush()
+                record.clear_programs()
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
-        said = pipe.read()
-    if os.waitpid(child, 0)[1] == 0:
-        found: Outcome = pickle.loads(said)
-        return found
-    if "out" not in stages:
-        return Outcome(failed={"forward": "0: the process ended"}, compared={"forward": 1})
-    return apart(op, dtype, limit, tuple(stage for stage in stages if stage != "out"))
+        while True:
+            try:
+                found: Outcome = pickle.load(pipe)
+            except (EOFError, pickle.UnpicklingError):
+                break
+            yield found
+    os.waitpid(child, 0)
 
 
 def counts(table: Table, dtype: str) -> dict[str, tuple[int, int, int]]:
@@ -142,6 +175,9 @@ def page(table: Table) -> str:
         f"    --dtype {' '.join(dtypes)} --json parity.json --page",
         "```",
         "",
+        "All samples of float32 are compared, the first six of each operator in other dtypes",
+        "(`--limit 6`).",
+        "",
         "| dtype | " + " | ".join(STAGES) + " | calls |",
         "|---|" + "---|" * (len(STAGES) + 1),
     ]
@@ -150,7 +186,7 @@ def page(table: Table) -> str:
         calls = sum(n for _, _, n in found.values())
         cells = [share(agree, of) for agree, of, _ in found.values()]
         lines.append(f"| {dtype} | {' | '.join(cells)} | {calls} |")
-    lines += ["", "## What does not agree", ""]
+    lines += [*others(), "", "## What does not agree", ""]
     lines += ["| operator | dtype | stage | what, or why |", "|---|---|---|---|"]
     for name, row in table.items():
         whys: dict[tuple[str, str], list[str]] = collections.defaultdict(list)
@@ -163,6 +199,50 @@ def page(table: Table) -> str:
         for (stage, why), given in whys.items():
             lines.append(f"| `{name}` | {', '.join(given)} | {stage} | {why} |")
     return "\n".join(lines) + "\n"
+
+
+def others() -> list[str]:
+    """Lines on PyTorch's databases of modules, of optimizers and of wrong calls."""
+    checks: dict[str, dict[str, Callable[[], Any]]] = {
+        "modules (`module_db`: values, gradients, state, representation)": {
+            name: functools.partial(_none, test_module_db.problem, name)
+            for name in test_module_db.INFOS
+        },
+        "optimizers (`optim_db`: 20 steps with each set of options, refusals)": {
+            name: functools.partial(_optimizer, name) for name in test_optim_db.INFOS
+        },
+        "operators whose wrong calls (`error_inputs`) raise PyTorch's class": {
+            given.id: functools.partial(
+                test_refusals.test_wrong_calls_raise_torchs_class, given.values[0]
+            )
+            for given in test_refusals.wrong_calls()
+        },
+    }
+    lines = ["", "## Modules, optimizers, refusals", "", "| what | agree |", "|---|---|"]
+    failed = []
+    for what, named in checks.items():
+        agree = 0
+        for name, check in named.items():
+            try:
+                check()
+                agree += 1
+            except Exception as error:
+                failed.append(f"- `{name}`: {' '.join(str(error).split())[:120]}")
+        lines.append(f"| {what} | {share(agree, len(named))} |")
+    return [*lines, *(["", *failed] if failed else [])]
+
+
+def _none(check: Callable[[str], Any], name: str) -> None:
+    problem = check(name)
+    assert problem is None, problem
+
+
+def _optimizer(name: str) -> None:
+    if name in test_optim_db.SPARSE:
+        test_optim_db.test_sparse_gradients()
+    else:
+        test_optim_db.test_trajectories(name)
+    test_optim_db.test_refusals(name)
 
 
 def _short(problem: str) -> str:

@@ -528,6 +528,8 @@ def batch_norm(
     Reference:
         Ioffe and Szegedy, Batch Normalization (arXiv:1502.03167), algorithm 1.
     """
+    if input._shape == (0,):  # no batch, and no channels
+        return NAMES["clone"](input)
     if input.ndim < 2:
         raise RuntimeError(
             f"Expected at least 2 dimensions for input tensor but received {input.ndim}"

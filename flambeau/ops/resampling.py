@@ -363,6 +363,10 @@ def _declare_avg_pool(dims: int) -> None:
         count_include_pad: bool,
         divisor_override: int | None,
     ) -> Tensor:
+        if input.dtype is dtypes.int64:  # means of integers are cut off
+            options = (kernel_size, stride, padding, ceil_mode, count_include_pad)
+            means = pooled(input.to(dtypes.float64), *options, divisor_override)
+            return NAMES["trunc"](means).to(dtypes.int64)
         _floats(name, input)
         found = windows(name, input, dims, kernel_size, stride, padding, 1, ceil_mode)
         if dims == 3 and any(w[0] < w[2] for w in found):

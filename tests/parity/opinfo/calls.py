@@ -56,7 +56,7 @@ UP_TO_SIGNS = {"svd", "linalg.svd", "linalg.eig", "linalg.eigh"}
 PLAIN = OpInfo.__dataclass_fields__["gradcheck_wrapper"].default
 
 #: Operators that find one of several equal elements: their indices are not compared.
-ARBITRARY = {"argsort", "kthvalue", "median", "mode", "nanmedian", "sort", "topk"}
+ARBITRARY = {"argsort", "kthvalue", "median", "mode", "msort", "nanmedian", "sort", "topk"}
 
 
 #: What can be compared of a call, in order.
@@ -350,9 +350,16 @@ class Comparison:
         return self.wrapped
 
     def compare(
-        self, sides: tuple[Side, Side], of: Callable[[Side], list[Any]], factor: float
+        self,
+        sides: tuple[Side, Side],
+        of: Callable[[Side], list[Any]],
+        factor: float,
+        wider: Any = None,
     ) -> None:
         """What is found of two calls.
+
+        Args:
+            wider: torch's function as it is called in the wider dtype, if another.
 
         Raises:
             Differs: what does.
@@ -365,7 +372,7 @@ class Comparison:
             raise Skipped from error
 
         def exact() -> Any:
-            wide = Side(torch, there.function, _widened(self.call), self.process)
+            wide = Side(torch, wider or there.function, _widened(self.call), self.process)
             try:
                 wide.run()
                 return of(wide)
@@ -384,7 +391,7 @@ class Comparison:
             results = [t for t in results if t.dtype is side.sample[0].dtype][:1]
         return results
 
-    def results(self, sides: tuple[Side, Side]) -> None:
+    def results(self, sides: tuple[Side, Side], wider: Any = None) -> None:
         """The results, or the shapes of what is random."""
         here, there = sides
         if self.by_chance:
@@ -392,7 +399,7 @@ class Comparison:
             if shapes[0] != shapes[1]:
                 raise Differs(f"shapes {shapes[0]}, torch {shapes[1]}")
             return
-        self.compare(sides, self.values, 1.0)
+        self.compare(sides, self.values, 1.0, wider)
         got, want = here.result, there.result
         if isinstance(want, (bool, int, str)) and want != got:
             raise Differs(f"{got!r}, torch {want!r}")
@@ -434,7 +441,7 @@ class Comparison:
             written, plain = (map(bridge.array, self.values(s)) for s in (sides[1], there))
             same = all(np.array_equal(w, p, True) for w, p in zip(written, plain, strict=True))
             if self.by_chance or same:  # else torch itself writes something else
-                self.results(sides)
+                self.results(sides, self.op.op)
 
     def gradient(self) -> None:
         """The gradient of the leaves."""
