@@ -268,12 +268,12 @@ def record_elementwise(op: Op, args: tuple[Any, ...]) -> Any:
 
 def binary(op: Op) -> Callable[[Any, Any], Any]:
     """The call of a two-argument row, with the common case written out: tensors of one shape and
-    dtype, or a float tensor and a Python number. Everything else goes the general way."""
+    dtype, or one and a number of its kind. Everything else goes the general way."""
     if op.result == "integral":
         return lambda a, b: record_elementwise(op, (a, b))
     to_bool = op.result == "bool"
-    needs_float = op.result not in ("same", "bool")
-    general = frozenset(d for d in ALL if d.is_complex or (needs_float and d.category != 2))
+    least = {"same": 0, "bool": 0, "number": 1}.get(op.result, 2)
+    general = frozenset(d for d in ALL if d.is_complex or d.category < least)
     differentiable = op.differentiable
     pending = record._pending
     new, cell_of, node_of = _new, record.Cell, Node
@@ -298,9 +298,12 @@ def binary(op: Op) -> Callable[[Any, Any], Any]:
             track_b = b._rg if b._base is None else b._tracked()
         else:
             kind = type(b)
-            if dtype.category != 2 or (kind is not float and kind is not int):
+            if dtype.category == 2 and (kind is float or kind is int):
+                second = float(b)
+            elif kind is int and dtype.category == 1:
+                second = b
+            else:
                 return record_elementwise(op, (a, b))
-            second = float(b)
             track_b = False
         if cell.exposed is not None or dtype in general:
             return record_elementwise(op, (a, b))
@@ -774,10 +777,10 @@ def expand_composite(node: Node) -> tuple[Node, ...]:
     for a in attrs:
         if a is HOLE or a == HOLE:
             s = next(sources)
-            args.append(over(record.Cell(s, _cpu()), s.shape, s.dtype))
+            args.append(over(record.Cell(s, record_device()), s.shape, s.dtype))
         elif a is NUMBER or a == NUMBER:
             s = Node(ROWS["fill_value"], (next(numbers),), (), (), float64)
-            args.append(over(record.Cell(s, _cpu()), (), float64))
+            args.append(over(record.Cell(s, record_device()), (), float64))
         else:
             args.append(a)
     was, modes.grad = modes.grad, False
@@ -794,7 +797,3 @@ def expand_composite(node: Node) -> tuple[Node, ...]:
         o._node() if o.dtype is d else Node(CAST, (o._node(),), (), o._shape, d)
         for o, (_, d) in zip(outs, wanted, strict=True)
     )
-
-
-def _cpu() -> Any:
-    return record_device()
