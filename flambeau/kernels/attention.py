@@ -33,9 +33,11 @@ _ROWS = 128
 _PARTS = 32
 _LEAST_KEYS = 512
 _DTYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
-#: parallel units that a backward pass is cut into where heads are few
+#: parallel units that a backward pass is cut into where heads are few, by shares of their keys,
+#: each of which has a gradient of the queries: how many, and about how many bytes
 _UNITS = 16
-_MOST_SHARES = 8
+_LEAST_SHARES, _MOST_SHARES = 4, 8
+_COPIES = 1 << 26
 #: how many copies of captured tensors' gradients are summed side by side, and their bytes in all
 _GROUPS = 16
 _MOST_SUMS = 1 << 28
@@ -164,7 +166,8 @@ def words(program: Any, node: Node, problem: Problem) -> list[Any]:
         known["chunks"] = shares(node)
     if problem.direction == "backward":
         heads = k[0] * k[1]
-        parts = min(-(-_UNITS // heads), -(-k[2] // KEYS), _MOST_SHARES)
+        copies = max(_COPIES // (4 * math.prod(q)), _LEAST_SHARES)
+        parts = min(-(-_UNITS // heads), -(-k[2] // KEYS), _MOST_SHARES, copies)
         known.update(chunks=parts, units=heads * parts, groups=heads * parts)
         if problem.needs:
             known["groups"] = min(heads * parts, _GROUPS)
