@@ -36,6 +36,7 @@ from flambeau.distributed.collectives import (
     send,
     send_object_list,
 )
+from flambeau.distributed.ddp import GradBucket
 from flambeau.distributed.groups import (
     Backend,
     DebugLevel,
@@ -92,6 +93,7 @@ __all__ = [
     "DistTimeoutError",
     "FileStore",
     "Future",
+    "GradBucket",
     "GroupMember",
     "HashStore",
     "P2POp",

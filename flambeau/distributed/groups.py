@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import enum
+import functools
 import importlib.util
 import os
 import sys
@@ -16,6 +18,7 @@ from flambeau.distributed import rendezvous
 from flambeau.distributed.transport import mpi
 from flambeau.distributed.transport.base import Call, Transport, Work
 from flambeau.distributed.transport.local import alone, own, team
+from flambeau.runtime import cpuinfo
 
 #: How long a collective may take, as in torch.
 default_pg_timeout = timedelta(minutes=30)
@@ -292,9 +295,19 @@ def init_process_group(
                 "start the program with `flambeau launch -n N` or mpiexec"
             )
     transport.timeout = timeout.total_seconds()
+    if isinstance(transport, mpi.MPI):
+        _do_all_before_exit()
     name = group_name or "0"
     _world.default = ProcessGroup(transport, range(transport.size), name, backend or "")
     _world.groups[name] = _world.default
+
+
+@functools.cache
+def _do_all_before_exit() -> None:
+    """Have a program that ends run what it has recorded: others wait for its part of collectives
+    whose results it never read."""
+    cpuinfo.llvm()  # whose own end has to come after that
+    atexit.register(record.flush)
 
 
 def destroy_process_group(group: ProcessGroup | None = None) -> None:

@@ -75,7 +75,7 @@ CAUSES = {
     "exit": r"rank 1 left with exit code 4 ",
     "hang": r"ranks 0, 2 waited in all_reduce sum float32\[8\] \(call 3 of world\) for more than"
     r" 2 s, but rank 1 did not come",
-    "mismatch": "rank 1 waited in .* did not come",
+    "mismatch": r"rank 1 raised .*DistError: .* \(call 4\) cannot end: ranks? .* ended without",
     "stop": "rank 1 gave no sign of life for 2 s",
 }
 

@@ -40,3 +40,18 @@ def test_what_is_under_way_goes_on_after_an_error_that_is_caught() -> None:
     ended = mpiexec(2, "leaves_work.py", "caught", seconds=40)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout == "caught\n2.0\n"
+
+
+@pytest.mark.parametrize("way", ["exit", "return"])
+def test_ranks_do_not_wait_for_one_that_left(way: str) -> None:
+    """Neither with an exit code nor without, and MPI's own end does not hang either."""
+    ended = mpiexec(3, "fails.py", way, seconds=30)
+    assert ended.returncode != 0
+    assert "all_reduce sum float32[8] (call 3) cannot end: rank 1 of the job" in ended.stderr
+
+
+def test_ranks_may_leave_when_they_did_their_part() -> None:
+    """Which they do before they leave, though they never read a result of it."""
+    ended = mpiexec(3, "leaves_early.py", seconds=40)
+    assert ended.returncode == 0, ended.stderr
+    assert (ended.stdout, ended.stderr) == ("6.0\n", "")

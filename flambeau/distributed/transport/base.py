@@ -315,15 +315,18 @@ class Transport(abc.ABC):
     def _part(
         self, call: Call, name: str, sources: Sequence[Array], targets: Sequence[Array], **how: Any
     ) -> Work:
-        return self.issue(Call(name, sources, targets, told=call.signature(), **how))
+        return self.issue(
+            Call(name, sources, targets, sequence=call.sequence, told=call.signature(), **how)
+        )
 
     def _strings(self, data: bytes) -> list[bytes]:
         length = np.array([len(data)], np.int64)
         lengths = np.empty((self.size, 1), np.int64)
-        self.issue(Call("all_gather", (length,), list(lengths))).wait()
+        sequence = self._count - 1
+        self.issue(Call("all_gather", (length,), list(lengths), sequence=sequence)).wait()
         parts = [np.empty(int(n), np.uint8) for n in lengths[:, 0]]
         source = np.frombuffer(data, np.uint8)
-        self.issue(Call("all_gather", (source,), parts)).wait()
+        self.issue(Call("all_gather", (source,), parts, sequence=sequence)).wait()
         return [p.tobytes() for p in parts]
 
     def _all_gather(self, call: Call) -> Work:

@@ -7,19 +7,29 @@ few thousand times a second, so that communication goes on while programs comput
 up the processor each time, which is what lets ranks outnumber cores; a blocking `MPI_Wait` could
 neither time out nor be interrupted.
 
+Note [Leaving]
+A rank that ends while others wait for it would leave them waiting, and wait for them itself when
+MPI ends. So a process that ends tells all others how many collectives of each communicator it has
+started. Who waits looks for such a message now and then: a collective that a rank left before will
+never end, and neither will a message to or from a rank that left, once what is on its way has
+arrived. That is an error like any other, and ends the job. Ranks that did their part may leave.
+
 Numbers of two bytes and less are reduced as float32, because MPI implementations reduce float16
 slowly and bfloat16 not at all, but for MPICH's bfloat16 sum.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
+import itertools
 import os
 import sys
 import threading
 import time
-from collections import deque
+import weakref
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
@@ -55,6 +65,8 @@ _OF_BOOLS = {
 _MPICH_BFLOAT16 = 0x4C00024C  # MPIX_BFLOAT16 in mpi.h of MPICH 5
 _EAGER_SECONDS = 0.02  # that a wait polls without pause
 _PAUSE_SECONDS = 1e-4  # between polls after that
+_LOOK_SECONDS = 0.2  # between looks for ranks that left
+_ARRIVE_SECONDS = 2.0  # in which what a rank sent before it left arrives
 _BACKGROUND_SECONDS = 2e-4  # between polls while nobody waits
 
 
@@ -105,6 +117,7 @@ class _Request(Work):
                 if waited < _EAGER_SECONDS:
                     os.sched_yield()
                 else:
+                    self.transport.check_left(self.call, waited)
                     time.sleep(_PAUSE_SECONDS)
 
     def abandon(self, memory: Any, seconds: float) -> None:
@@ -149,6 +162,63 @@ class _Background:
 _background = _Background()
 
 
+class _Farewells:
+    """Which ranks of the job have left: Note [Leaving].
+
+    Args:
+        communicator: of all ranks; a duplicate of it carries the messages.
+
+    Attributes:
+        left: rank -> the number of collectives that it has started, by communicator.
+    """
+
+    def __init__(self, communicator: Any) -> None:
+        from mpi4py import MPI as mpi
+
+        self.mpi = mpi
+        self.communicator = communicator.Dup()
+        self.left: dict[int, dict[Any, int]] = {}
+        self._open: weakref.WeakSet[MPI] = weakref.WeakSet()
+        self._closed: dict[Any, int] = {}
+        self._alike: defaultdict[Any, Any] = defaultdict(itertools.count)
+        self._next = 0.0
+        self._sent: list[Any] = []
+        atexit.register(self.tell)
+
+    def enter(self, transport: MPI) -> tuple[tuple[int, ...], int]:
+        """The name of a communicator on all its ranks: they, and how many such there were."""
+        self._open.add(transport)
+        group, whole = transport.communicator.Get_group(), self.communicator.Get_group()
+        ranks = tuple(group.Translate_ranks(None, whole))
+        group.Free()
+        whole.Free()
+        return ranks, next(self._alike[ranks])
+
+    def close(self, transport: MPI) -> None:
+        """Note how far a communicator came that is given back."""
+        self._open.discard(transport)
+        self._closed[transport.key] = transport._count
+
+    def tell(self) -> None:
+        """Tell the other ranks that this one leaves."""
+        if self.mpi.Is_finalized():
+            return
+        counts = self._closed | {t.key: t._count for t in self._open}
+        own = self.communicator.Get_rank()
+        for rank in range(self.communicator.Get_size()):
+            if rank != own:
+                self._sent.append(self.communicator.isend(counts, rank))
+
+    def look(self) -> None:
+        """Note who has left, if nobody has looked for some time."""
+        if (now := time.monotonic()) < self._next:
+            return
+        self._next = now + _LOOK_SECONDS
+        status = self.mpi.Status()
+        while (message := self.communicator.improbe(status=status)) is not None:
+            self.left[status.Get_source()] = message.recv()
+
+
 class MPI(Transport):
     """An MPI communicator.
 
@@ -166,6 +236,38 @@ class MPI(Transport):
         super().__init__(communicator.Get_rank(), communicator.Get_size(), timeout)
         self.mpi = mpi
         self.communicator = communicator
+        self.key = _farewells().enter(self)
+
+    def check_left(self, call: Call, waited: float) -> None:
+        """Raise where a rank has left without doing its part of a call: Note [Leaving].
+
+        Args:
+            waited: seconds for which the call has been waited for.
+        """
+        farewells = _farewells()
+        farewells.look()
+        if not farewells.left:
+            return
+        ranks, _ = self.key
+        between_two = call.name in ("send", "recv")
+        if not between_two:
+            gone = [
+                r
+                for r in ranks
+                if farewells.left.get(r, {}).get(self.key, call.sequence + 1) <= call.sequence
+            ]
+        elif waited < _ARRIVE_SECONDS:
+            return
+        elif call.peer >= 0:
+            gone = [ranks[call.peer]] if ranks[call.peer] in farewells.left else []
+        else:  # from any other rank
+            others = [r for r in ranks if r != ranks[self.rank]]
+            gone = others if all(r in farewells.left for r in others) else []
+        if gone:
+            which = f"rank{'s' * (len(gone) > 1)} {', '.join(map(str, gone))}"
+            raise DistError(
+                f"{self.describe(call)} cannot end: {which} of the job ended without taking part"
+            )
 
     def describe(self, call: Call) -> str:
         """A call as messages show it."""
@@ -187,6 +289,7 @@ class MPI(Transport):
 
     def close(self) -> None:
         """Free the communicator, where MPI still runs."""
+        _farewells().close(self)
         if not self.mpi.Is_finalized():
             self.communicator.Free()
 
@@ -423,8 +526,16 @@ def world(timeout: float = 1800.0) -> MPI:
             f"WORLD_SIZE is {wanted}, but this process was not started by MPI; start the program "
             f"with `flambeau launch -n {wanted}` or mpiexec"
         )
+    _farewells()
     _end_together()
     return MPI(mpi.COMM_WORLD.Dup(), timeout)
+
+
+@functools.cache
+def _farewells() -> _Farewells:
+    from mpi4py import MPI as mpi
+
+    return _Farewells(mpi.COMM_WORLD)
 
 
 @functools.cache
