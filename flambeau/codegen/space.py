@@ -47,6 +47,9 @@ def member_reads(region: Region, node: Node, free: set[Node]) -> list[Node]:
     return found
 
 
+SHORT = 8  # elements of an innermost dimension that are too few for a loop of their own
+
+
 class Space:
     """The loops of a region, and what is computed in which."""
 
@@ -70,8 +73,8 @@ class Space:
             n: self.gathered(n, region.maps[n]) for n in region.members if n.op.kind == "index"
         }
         self.collapse()
-        if self.form != "map" and inner is None:
-            self.turn()
+        if inner is None and self.dims:
+            (self.lengthen if self.form == "map" else self.turn)()
         self.lanes = lanes_for(region, self.dims, self.reduced, vector_bytes)
         self.band = False
         self.tile = self.tile_dim()
@@ -130,11 +133,36 @@ class Space:
             and all(c[d] in (0, 1) for c in walked)
         ]
         if found and any(c[found[-1]] for c in walked):
-            order = [*(d for d in range(last + 1) if d != found[-1]), found[-1]]
-            self.last = [self.last[d] for d in order]
-            self.dims = tuple(self.dims[d] for d in order)
-            self.reduced = frozenset(k for k, d in enumerate(order) if d in self.reduced)
+            self.run_along(found[-1])
             self.form = "columns" if rows else "rows"
+
+    def lengthen(self) -> None:
+        """Let lanes of a map run along a longer dimension where the last one is a few elements.
+
+        That is where a view has put channels or neighbours last, which are far apart in memory, and
+        pixels lie near one another in all that is read and written.
+        """
+        last = len(self.dims) - 1
+        if self.dims[last] >= SHORT:
+            return
+        folded = [self.fold(m).coefficients for m in self.memory]
+        apart = lambda d: sum(abs(c[d]) > 1 for c in folded)
+        found = [
+            d
+            for d in range(last)
+            if self.dims[d] >= 2 * SHORT and all(abs(c[d]) <= 2 * SHORT for c in folded)
+        ]
+        if found and apart(last):
+            best = min(found, key=apart)
+            if apart(best) <= apart(last):
+                self.run_along(best)
+
+    def run_along(self, dim: int) -> None:
+        """Make a dimension the innermost one."""
+        order = [*(d for d in range(len(self.dims)) if d != dim), dim]
+        self.last = [self.last[d] for d in order]
+        self.dims = tuple(self.dims[d] for d in order)
+        self.reduced = frozenset(k for k, d in enumerate(order) if d in self.reduced)
 
     def banded(self) -> bool:
         """Whether rows are walked along, many columns at once.

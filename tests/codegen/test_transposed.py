@@ -8,6 +8,7 @@ import flambeau as fl
 RNG = np.random.default_rng(0)
 DTYPES = [np.float32, np.float64, np.float16, np.int64, np.int32, np.int16, np.int8, np.bool_]
 SHAPES = [(64, 48), (33, 70), (16, 16), (300, 130), (5, 7), (100, 256), (1, 40), (40, 1)]
+SHAPES += [(2, 33), (3, 300), (7, 16), (300, 3)]
 
 
 def values(shape, dtype):
@@ -25,6 +26,25 @@ def test_a_matrix_is_transposed(shape, dtype):
 def test_dimensions_of_a_batch_are_permuted(order):
     x = values((6, 40, 50), np.float32)
     assert np.array_equal(fl.tensor(x).permute(*order).contiguous().numpy(), x.transpose(order))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int8, np.float64])
+def test_few_neighbours_that_a_view_has_put_last(dtype):
+    """Lanes run along pixels, not along channels; indices and random numbers keep their places."""
+    x = values((2, 3, 20, 35), dtype)
+    t = fl.tensor(x)
+    assert np.array_equal(t.permute(0, 2, 3, 1).contiguous().numpy(), x.transpose(0, 2, 3, 1))
+    pairs = fl.stack([t, t + t], -1).flatten(-2)
+    assert np.array_equal(pairs.numpy(), np.stack([x, x + x], -1).reshape(2, 3, 20, 70))
+    y = values((2, 12, 9, 17), dtype)
+    shuffled = y.reshape(2, 3, 2, 2, 9, 17).transpose(0, 1, 4, 2, 5, 3).reshape(2, 3, 18, 34)
+    assert np.array_equal(fl.nn.functional.pixel_shuffle(fl.tensor(y), 2).numpy(), shuffled)
+    rows = RNG.integers(0, 3, (40, 3))
+    wide = values((3, 40), dtype)
+    got = fl.tensor(wide).t().gather(1, fl.tensor(rows))
+    assert np.array_equal(got.numpy(), np.take_along_axis(wide.T, rows, 1))
+    places = fl.arange(120).view(3, 40).t() + fl.tensor(wide).t().long()
+    assert np.array_equal(places.numpy(), np.arange(120).reshape(3, 40).T + wide.T.astype(int))
 
 
 def test_transposed_reads_take_part_in_a_region():
