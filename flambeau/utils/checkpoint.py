@@ -136,12 +136,11 @@ class _Recomputed:
 
     def run(self) -> None:
         """Run the function again, on arguments apart from those of the first run."""
-        args = list(self.args)
-        for k, a in enumerate(args):
-            if type(a) is Saved:
-                args[k] = _again(a.read(_OWNER))
-                if self.wanting[k]:
-                    args[k].requires_grad_()
+        args: list[Any] = []
+        for a, wants in zip(self.args, self.wanting, strict=True):
+            args.append(_again(a.read(_OWNER)) if type(a) is Saved else a)
+            if wants:
+                args[-1].requires_grad_()
         count = 0
 
         def fill(tensor: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Functions whose saved tensors are computed again run as often, and call hooks as often, as torch's."""
+"""Functions whose saved tensors are computed again run and call hooks as often as torch's."""
 
 from __future__ import annotations
 
