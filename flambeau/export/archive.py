@@ -45,6 +45,8 @@ def save(
     f: str | os.PathLike[str] | io.BytesIO,
     *,
     extra_files: dict[str, Any] | None = None,
+    opset_version: dict[str, int] | None = None,
+    pickle_protocol: int = 2,
 ) -> None:
     """Write an exported program; a file that is there is replaced at once or not at all.
 
@@ -52,6 +54,7 @@ def save(
         ep: the program.
         f: a path (by custom ending in `.pt2`), or a file object.
         extra_files: names and texts that are stored beside it.
+        opset_version, pickle_protocol: accepted; nothing is pickled.
 
     Raises:
         ExportError: the program holds something that has no text.
@@ -166,12 +169,14 @@ def load(
     f: str | os.PathLike[str] | io.BytesIO,
     *,
     extra_files: dict[str, Any] | None = None,
+    expected_opset_version: dict[str, int] | None = None,
 ) -> ExportedProgram:
     """Read what `save` wrote.
 
     Args:
         f: a path or a file object.
         extra_files: names whose values are set to the texts stored beside the program.
+        expected_opset_version: accepted; the format has one version.
 
     Raises:
         ExportError: the file is no exported program, is damaged, or was made by a later version.

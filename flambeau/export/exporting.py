@@ -14,13 +14,20 @@ from flambeau import record
 from flambeau.export.dims import ExportError, Sizes, dimensions
 from flambeau.export.graph import Traced
 from flambeau.export.program import ExportedProgram, Input, Joint
+from flambeau.export.shapes import AdditionalInputs, ShapesCollection, loosened
 from flambeau.export.text import graph_text
 from flambeau.export.trace import Found, placeholder, trace
 from flambeau.ir.graph import PICK, Node, below, draws
 from flambeau.ir.symbol import Guard
 from flambeau.nn.module import Module
 from flambeau.ops.branches import NoGradient
-from flambeau.pytree import keystr, tree_flatten, tree_flatten_with_path, tree_unflatten
+from flambeau.pytree import (
+    GetAttrKey,
+    keystr,
+    tree_flatten,
+    tree_flatten_with_path,
+    tree_unflatten,
+)
 from flambeau.tensor import Tensor
 
 #: What a program may raise for sizes that it was not written for.
@@ -123,6 +130,7 @@ def export(
     dynamic_shapes: Any = None,
     strict: bool = False,
     preserve_module_call_signature: tuple[str, ...] = (),
+    prefer_deferred_runtime_asserts_over_guards: bool = False,
 ) -> ExportedProgram:
     """Trace a module into a program that runs without its Python.
 
@@ -132,9 +140,10 @@ def export(
         kwargs: example inputs by name.
         dynamic_shapes: which sizes may change: by parameter name (a dict) or position (a tuple or
             list), in the structure of the inputs; for each tensor None, {dimension: `Dim`}, or an
-            entry per dimension. Everything else is fixed.
-        strict: accepted; there is one way of tracing.
-        preserve_module_call_signature: accepted.
+            entry per dimension. Everything else is fixed. Or a `ShapesCollection`, or
+            `AdditionalInputs`.
+        strict, preserve_module_call_signature, prefer_deferred_runtime_asserts_over_guards:
+            accepted; there is one way of tracing.
 
     Returns:
         The program. Its parameters and buffers are those of the module.
@@ -157,7 +166,30 @@ def export(
             f"Expecting `args` to be a tuple of example positional inputs, got {type(args)}"
         )
     line = partial(record.calling_trace, 1)
+    if isinstance(dynamic_shapes, (ShapesCollection, AdditionalInputs)):
+        dynamic_shapes = dynamic_shapes.dynamic_shapes(mod, args, kwargs)
     return program_of(mod, args, dict(kwargs or {}), dynamic_shapes, line)
+
+
+def draft_export(
+    mod: Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any] | None = None,
+    *,
+    dynamic_shapes: Any = None,
+    preserve_module_call_signature: tuple[str, ...] = (),
+    strict: bool = False,
+    prefer_deferred_runtime_asserts_over_guards: bool = False,
+) -> ExportedProgram:
+    """As `export`, but a size that the program fixes is fixed with a warning, not refused.
+
+    Args:
+        mod, args, kwargs, dynamic_shapes, preserve_module_call_signature, strict,
+            prefer_deferred_runtime_asserts_over_guards: as there; every `Dim` is `Dim.AUTO`.
+    """
+    if isinstance(dynamic_shapes, (ShapesCollection, AdditionalInputs)):
+        dynamic_shapes = dynamic_shapes.dynamic_shapes(mod, args, kwargs)
+    return export(mod, args, kwargs, dynamic_shapes=loosened(dynamic_shapes))
 
 
 def program_of(
@@ -268,9 +300,12 @@ def _specs(mod: Module, args: Any, named: dict[str, Any], given: Any) -> dict[An
             continue
         part = tree
         for key in path:
-            if part is None or not isinstance(part, (tuple, list, dict)):
+            if isinstance(key, GetAttrKey) and isinstance(part, dict):
+                part = part.get(key.name)  # of a dataclass, whose own kind is taken too
+            elif isinstance(part, (tuple, list, dict)) or isinstance(key, GetAttrKey):
+                part = None if part is None else key.get(part)
+            else:
                 break
-            part = key.get(part)
         found[path] = part
     return found
 
@@ -387,4 +422,4 @@ def _renumbered(
     return Traced(order, [made[n] for n in outputs], len(inputs), graph.symbols, count)
 
 
-__all__ = ["export", "program_of"]
+__all__ = ["draft_export", "export", "program_of"]

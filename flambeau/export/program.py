@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from flambeau import record
 from flambeau.autograd import Function, no_grad
@@ -67,6 +67,13 @@ class Joint:
     backward: Traced
     cotangents: list[int]
     gradients: list[int]
+
+
+class CallSpec(NamedTuple):
+    """The structures of a program's inputs and of its result."""
+
+    in_spec: TreeSpec
+    out_spec: TreeSpec
 
 
 class ExportedProgram:
@@ -184,6 +191,16 @@ class ExportedProgram:
     def constants(self) -> dict[str, Tensor]:
         """Tensors of the program itself."""
         return {f"constant_{k}": t for k, t in enumerate(self._constants)}
+
+    @property
+    def tensor_constants(self) -> dict[str, Tensor]:
+        """Tensors of the program itself."""
+        return self.constants
+
+    @property
+    def call_spec(self) -> CallSpec:
+        """The structures of (args, kwargs) and of the result."""
+        return CallSpec(self.in_spec, self.out_spec)
 
     def named_parameters(self) -> list[tuple[str, Tensor]]:
         """Parameters by qualified name."""
@@ -333,6 +350,8 @@ class ExportedProgram:
             state = self._states[name]
             if node.shape != state._shape or node.dtype is not state.dtype:
                 raise ExportError(f"the new value of {name} is of another shape or dtype")
+
+    validate = verify
 
     # -- running ----------------------------------------------------------------------------------
 

@@ -135,6 +135,25 @@ class ExportGraphSignature:
             if s.kind is OutputKind.BUFFER_MUTATION
         }
 
+    @property
+    def parameters_to_mutate(self) -> dict[str, str]:
+        """Name of an output -> the parameter that is given its value."""
+        return {
+            s.arg.name: str(s.target)
+            for s in self.output_specs
+            if s.kind is OutputKind.PARAMETER_MUTATION
+        }
+
+    @property
+    def user_inputs_to_mutate(self) -> dict[str, str]:
+        """Programs do not write to their inputs."""
+        return {}
+
+    @property
+    def non_persistent_buffers(self) -> tuple[str, ...]:
+        """Qualified names of the buffers that are not part of the state dict."""
+        return tuple(str(s.target) for s in self.input_specs if s.persistent is False)
+
     def __str__(self) -> str:
         lines = ["# inputs"]
         for i in self.input_specs:

@@ -16,9 +16,9 @@ import numpy as np
 from flambeau.export.dims import Dim, always
 from flambeau.export.exporting import export as export_program
 from flambeau.export.onnx import control, elementwise, indexing, layers, quantized, recurrent
-from flambeau.export.onnx.builder import Builder, OnnxExporterError, library
+from flambeau.export.onnx.builder import Builder, OnnxExporterError, element, library
 from flambeau.export.onnx.cells import cell_of, reason
-from flambeau.export.onnx.running import check, run
+from flambeau.export.onnx.running import check, run, session
 from flambeau.export.program import ExportedProgram, identifier, linear_size
 from flambeau.export.trace import Value
 from flambeau.ir.graph import INPUT, PICK, Node, below, origin_of, unwatch_nodes, watch_nodes
@@ -72,6 +72,7 @@ class ONNXProgram:
     def __init__(self, model: Any, exported_program: ExportedProgram) -> None:
         self.model = model
         self.exported_program = exported_program
+        self._session: Any = None
 
     @property
     def model_proto(self) -> Any:
@@ -84,6 +85,45 @@ class ONNXProgram:
 
         common.CommonSubexpressionEliminationPass()(self.model)
         common.RemoveUnusedNodesPass()(self.model)
+        self.release()
+
+    def rename_axes(self, rename_mapping: Mapping[Any, str]) -> None:
+        """Give open sizes of inputs and results other names: {name: its new one}."""
+        ir = library()
+        names = {getattr(k, "value", k): v for k, v in rename_mapping.items()}
+        for value in (*self.model.graph.inputs, *self.model.graph.outputs):
+            if value.shape is not None:
+                sizes = [d if isinstance(d, int) else d.value for d in value.shape]
+                value.shape = ir.Shape([names.get(d, d) for d in sizes])
+        self.release()
+
+    def apply_weights(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Replace weights by their names.
+
+        Raises:
+            ValueError: one of another shape or dtype, or that the model has not.
+        """
+        ir, initializers = library(), self.model.graph.initializers
+        for name, t in state_dict.items():
+            old = initializers[name].const_value if name in initializers else None
+            given = t.detach().contiguous()
+            if old is None or tuple(old.shape) != given._shape or old.dtype != element(t.dtype):
+                raise ValueError(f"the model has no weight {name!r} like {t.type()} {t._shape}")
+            array = np.array(given._array())
+            initializers[name].const_value = ir.Tensor(array, dtype=element(t.dtype), name=name)
+        self.release()
+
+    def initialize_inference_session(self, initializer: Callable[[bytes], Any] = session) -> None:
+        """Make the session that calls run in.
+
+        Args:
+            initializer: the model's bytes -> a session of onnxruntime.
+        """
+        self._session = initializer(library().to_proto(self.model).SerializeToString())
+
+    def release(self) -> None:
+        """Let go of the session; a call makes another."""
+        self._session = None
 
     def save(
         self,
@@ -131,7 +171,9 @@ class ONNXProgram:
         Returns:
             The results, as tensors.
         """
-        return run(self.model, args, kwargs)
+        if self._session is None:
+            self.initialize_inference_session()
+        return run(self._session, args, kwargs)
 
     def __repr__(self) -> str:
         return str(self.model)

@@ -14,8 +14,8 @@ from flambeau.pytree import tree_leaves
 from flambeau.tensor import Tensor
 
 
-def session(model: Any) -> Any:
-    """A session of onnxruntime for onnx_ir's model.
+def session(data: bytes) -> Any:
+    """A session of onnxruntime for a model's bytes.
 
     Raises:
         ImportError: onnxruntime is not installed.
@@ -26,16 +26,15 @@ def session(model: Any) -> Any:
         raise ImportError(
             "running an ONNX model here needs onnxruntime: pip install onnxruntime"
         ) from None
-    data = library().to_proto(model).SerializeToString()
     return onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
 
 
-def run(model: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
-    """The model's results for a program's inputs."""
+def run(session: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
+    """What a session gives for a program's inputs."""
     given = [x for x in tree_leaves((tuple(args), dict(kwargs))) if isinstance(x, Tensor)]
-    names = [v.name for v in model.graph.inputs]
+    names = [v.name for v in session.get_inputs()]
     feeds = {n: x.detach().contiguous().numpy() for n, x in zip(names, given, strict=True)}
-    return [flambeau.from_numpy(np.array(x)) for x in session(model).run(None, feeds)]
+    return [flambeau.from_numpy(np.array(x)) for x in session.run(None, feeds)]
 
 
 def check(model: Any, program: ExportedProgram) -> None:
@@ -48,7 +47,8 @@ def check(model: Any, program: ExportedProgram) -> None:
         raise OnnxExporterError("a program that was loaded has no example inputs to verify with")
     args, kwargs = program.example_inputs
     wanted = [x for x in tree_leaves(program.module()(*args, **kwargs)) if isinstance(x, Tensor)]
-    for k, (got, want) in enumerate(zip(run(model, args, kwargs), wanted, strict=False)):
+    made = session(library().to_proto(model).SerializeToString())
+    for k, (got, want) in enumerate(zip(run(made, args, kwargs), wanted, strict=False)):
         if not flambeau.allclose(got.double(), want.detach().double(), rtol=1e-3, atol=1e-4):
             raise OnnxExporterError(f"result {k} of the ONNX model differs from the program's")
 
