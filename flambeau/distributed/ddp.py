@@ -290,11 +290,11 @@ class DistributedDataParallel(Module, Joinable):
         for p in self._trained:
             p.register_post_accumulate_grad_hook(self._arrived)
         self._delayed = delayed
-        self._delayed_reduced = False
+        self._delayed_due = self._delayed_reduced = False
         for p in delayed:
             p.register_post_accumulate_grad_hook(self._arrived_delayed)
         if delayed:
-            param_to_hook_all_reduce.register_post_accumulate_grad_hook(self._reduce_delayed)
+            param_to_hook_all_reduce.register_post_accumulate_grad_hook(self._may_reduce_delayed)
 
     def _check_parameters(self) -> None:
         """Refuse models that differ between ranks."""
@@ -345,7 +345,8 @@ class DistributedDataParallel(Module, Joinable):
 
     def _expect(self, result: Any) -> None:
         """Get ready for the gradients of a step."""
-        self._next, self._begun, self._delayed_reduced = 0, False, False
+        self._next, self._begun = 0, False
+        self._delayed_due = self._delayed_reduced = False
         for bucket in self._bucket_list:
             bucket.missing = {id(p) for p in bucket.parameters}
         if self.find_unused_parameters or self.static_graph:
@@ -396,11 +397,18 @@ class DistributedDataParallel(Module, Joinable):
             self._reduce(self._bucket_list[self._next].parameters, self._next, last)
             self._next += 1
         self._begun = self._next < len(self._bucket_list)
+        self._reduce_delayed()
 
-    def _reduce_delayed(self, _: Tensor) -> None:
-        """Average the gradients that wait for that of another parameter."""
-        if self.require_backward_grad_sync:
-            self._delayed_reduced = True
+    def _may_reduce_delayed(self, _: Tensor) -> None:
+        """The gradient is there that the delayed ones wait for."""
+        self._delayed_due = self.require_backward_grad_sync
+        self._reduce_delayed()
+
+    def _reduce_delayed(self) -> None:
+        """Average the gradients that wait for that of another parameter, after all buckets: a rank
+        without inputs has to know when."""
+        if self._delayed_due and self._next >= len(self._bucket_list):
+            self._delayed_due, self._delayed_reduced = False, True
             self._reduce(self._delayed, len(self._bucket_list), True)
 
     def _arrived_delayed(self, _: Tensor) -> None:
@@ -488,6 +496,8 @@ class DistributedDataParallel(Module, Joinable):
             for index, bucket in enumerate(self._bucket_list):
                 last = index == len(self._bucket_list) - 1
                 self._reduce(bucket.parameters, index, last)
+            if self._delayed:
+                self._reduce(self._delayed, len(self._bucket_list), True)
 
     def _end_together(self, is_last_joiner: bool) -> None:
         """Have all ranks go on with the parameters of one that took most steps."""
@@ -524,10 +534,6 @@ class DistributedDataParallel(Module, Joinable):
         Args:
             kwargs: divide_by_initial_world_size: see `join`.
         """
-        if self._delayed:
-            raise NotImplementedError(
-                "DistributedDataParallel: uneven inputs with delay_all_reduce_named_params"
-            )
         self._by_initial_size = kwargs.get("divide_by_initial_world_size", True)
         return _TakePart(self)
 

@@ -392,6 +392,29 @@ def test_gradients_that_wait_for_another() -> None:
         )
 
 
+def test_gradients_that_wait_and_uneven_inputs() -> None:
+    def fn(rank: int) -> Any:
+        net = Branches()
+        named = dict(net.named_parameters())
+        ddp = DistributedDataParallel(
+            net,
+            delay_all_reduce_named_params=[("b.weight", named["b.weight"])],
+            param_to_hook_all_reduce=net.a.weight,
+        )
+        optimizer = optim.SGD(ddp.parameters(), lr=1.0)
+        start = [p.tolist() for p in net.parameters()]
+        with ddp.join(divide_by_initial_world_size=False):
+            for _ in range(1 + rank):
+                optimizer.zero_grad()
+                ddp(flambeau.ones(1, 2) * (rank + 1), "abc").sum().backward()
+                optimizer.step()
+        return [np.array(p.tolist()) - q for p, q in zip(net.parameters(), start, strict=True)]
+
+    for found in spawn_local(2, fn):
+        for change in found:  # 1.5 by both, then 2 by rank 1
+            np.testing.assert_allclose(change, np.full((2, 2), -3.5), rtol=1e-6)
+
+
 def test_calls_and_reductions_in_other_dtypes() -> None:
     rng = np.random.default_rng(0)
     x = flambeau.tensor(rng.normal(size=(4, 3)).astype(np.float32))
