@@ -36,11 +36,32 @@ if TYPE_CHECKING:
 Arrival = tuple[GradFn, int, Tensor, Node]
 
 #: Form -> its recipe, or None where the pass cannot be repeated; the least recently used go first.
-_recipes: OrderedDict[tuple[Any, ...], _Recipe | None] = OrderedDict()
+_recipes: OrderedDict[_Key, _Recipe | None] = OrderedDict()
 _MAX_RECIPES = 256
+_UNKNOWN: Any = object()
 #: Hashes of the forms that were met once, in the order in which they came.
 _met: OrderedDict[int, None] = OrderedDict()
 _MAX_MET = 4096
+
+
+class _Key:
+    """A form's key, whose hash is computed once.
+
+    Raises:
+        TypeError: a static argument cannot be compared.
+    """
+
+    __slots__ = ("hash", "parts")
+
+    def __init__(self, parts: tuple[Any, ...]) -> None:
+        self.parts = parts
+        self.hash = hash(parts)
+
+    def __hash__(self) -> int:
+        return self.hash
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is _Key and self.parts == other.parts
 
 
 class Form:
@@ -238,30 +259,32 @@ def run(task: _Task, edges: Sequence[tuple[GradFn, int]], grads: Sequence[Tensor
     """
     form = form_of(task, edges, grads)
     try:
-        key = None if form is None else (tuple(form.key), hash(tuple(form.key)))
-    except TypeError:  # a static argument that cannot be compared
+        key = None if form is None else _Key(tuple(form.key))
+    except TypeError:
         key = None
     if form is None or key is None:
         task.run(edges, grads)
-    elif key[0] in _recipes:
-        _recipes.move_to_end(key[0])
-        recipe = _recipes[key[0]]
-        if recipe is None:
+        return
+    found = _recipes.get(key, _UNKNOWN)
+    if found is not _UNKNOWN:
+        if len(_recipes) > _MAX_RECIPES // 2:
+            _recipes.move_to_end(key)
+        if found is None:
             task.run(edges, grads)
         else:
-            recipe.run(form, task)
-    elif key[1] in _met:
-        del _met[key[1]]
+            found.run(form, task)
+    elif key.hash in _met:
+        del _met[key.hash]
         task.arrived = []
         first, flushes = placeholder((), float32, "").order, record.counters.flushes
         task.run(edges, grads)
         read = record.counters.flushes != flushes  # a rule may have asked what a value is
         known = not read and _may_repeat(form, task.arrived, first)
-        _recipes[key[0]] = _Recipe(form, task.arrived) if known else None
+        _recipes[key] = _Recipe(form, task.arrived) if known else None
         if len(_recipes) > _MAX_RECIPES:
             _recipes.popitem(last=False)
     else:
-        _met[key[1]] = None
+        _met[key.hash] = None
         if len(_met) > _MAX_MET:
             _met.popitem(last=False)
         task.run(edges, grads)
