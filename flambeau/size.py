@@ -137,6 +137,19 @@ def shape_of(sizes: Sequence[Any] | Iterable[Any]) -> tuple[int, ...]:
         ) from None
 
 
+def no_negative(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The sizes of a new tensor, none of which is negative.
+
+    Raises:
+        RuntimeError: one is.
+    """
+    if any(n < 0 for n in shape):
+        raise RuntimeError(
+            f"Trying to create tensor with negative dimension {min(shape)}: {list(shape)}"
+        )
+    return shape
+
+
 @lru_cache(maxsize=8192)
 def view_strides(
     shape: tuple[int, ...], strides: tuple[int, ...], new: tuple[int, ...]

@@ -24,7 +24,7 @@ from flambeau.ops.movement import broadcast_to
 from flambeau.ops.rows import NAMES, ROWS, published
 from flambeau.ops.table import composite, elementwise
 from flambeau.ops.writing import check_writable, store, write_out
-from flambeau.size import broadcast_shapes, contiguous_strides, shape_of
+from flambeau.size import broadcast_shapes, contiguous_strides, no_negative, shape_of
 from flambeau.tensor import FROM_ARRAY, LEGACY, Tensor, as_subclass, make
 
 table._default_device[0] = get_default_device
@@ -82,10 +82,7 @@ def _factory(
     requires_grad: bool,
     out: Any = None,
 ) -> Tensor:
-    if any(n < 0 for n in shape):
-        raise RuntimeError(
-            f"Trying to create tensor with negative dimension {min(shape)}: {list(shape)}"
-        )
+    no_negative(shape)
     if out is not None:
         return write_out(out, filled(shape, value, out.dtype, out.device))
     return _leaf(filled(shape, value, dtype or get_default_dtype(), resolve(device)), requires_grad)

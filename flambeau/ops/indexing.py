@@ -9,6 +9,7 @@ import numpy as np
 
 from flambeau import dtypes, overriding
 from flambeau.ir.fault import PLAIN, Fault
+from flambeau.ops.conversion import to_dtype
 from flambeau.ops.elementwise import select_where
 from flambeau.ops.movement import (
     expand_to,
@@ -358,6 +359,18 @@ _COPIED = Fault("index_copy_(): " + PLAIN.message)
 _FLAT = Fault(
     "out of range: tried to access index {index} on a tensor of {size} elements.", wraps=True
 )
+
+
+def held(x: Tensor, right: Tensor, fault: Fault) -> Tensor:
+    """The tensor itself, where all of its values are right.
+
+    Args:
+        right: a bool for each element.
+        fault: the error when it runs and one is False, as the element is then looked up where
+            there is nothing.
+    """
+    wrong = to_dtype(right.logical_not(), dtypes.int64)
+    return x + index_leading(NAMES["arange"](1, device=x.device), wrong, fault=fault)
 
 
 def _check_index(index: Any, name: str) -> None:

@@ -19,7 +19,7 @@ from flambeau.ops.entries import attach, tracks
 from flambeau.ops.movement import slice_dim, unsqueeze, view_as_shape
 from flambeau.ops.rows import NAMES, ROWS
 from flambeau.ops.table import composite, primitive
-from flambeau.size import Size, contiguous_strides, wrap_dim
+from flambeau.size import Size, contiguous_strides, no_negative, wrap_dim
 from flambeau.size import broadcast_shapes as common_shape
 from flambeau.tensor import Tensor, make, over
 
@@ -76,10 +76,7 @@ def broadcast_shapes(*shapes: Any) -> Size:
     Raises:
         RuntimeError: shapes that do not fit.
     """
-    given = [(s,) if isinstance(s, int) else tuple(s) for s in shapes]
-    for s in given:
-        if any(n < 0 for n in s):
-            raise RuntimeError(f"Trying to create tensor with negative dimension {min(s)}: {s}")
+    given = [no_negative((s,) if isinstance(s, int) else tuple(s)) for s in shapes]
     return Size(common_shape(*given))
 
 

@@ -6,14 +6,13 @@ import math
 import warnings
 from typing import Any
 
-from flambeau import dtypes
 from flambeau.dtype import promote_types
 from flambeau.ir.fault import Fault
 from flambeau.ops.activation import logsigmoid
 from flambeau.ops.arithmetic import clamp_min, xlogy
 from flambeau.ops.conversion import to_dtype
 from flambeau.ops.elementwise import abs, exp, log, log1p, maximum, select_where, sigmoid, sign
-from flambeau.ops.indexing import index_leading
+from flambeau.ops.indexing import held, index_leading
 from flambeau.ops.linear import pairwise_distance
 from flambeau.ops.loss import reduced, reduction_of
 from flambeau.ops.movement import view_as_shape
@@ -190,10 +189,7 @@ def huber_loss(
 
 
 def _probabilities(x: Tensor, name: str) -> Tensor:
-    """The tensor itself; an element that is no probability is an error when it runs, as it is
-    looked up where there is nothing."""
-    wrong = to_dtype((x >= 0.0).logical_and(x <= 1.0).logical_not(), dtypes.int64)
-    return x + index_leading(NAMES["arange"](1, device=x.device), wrong, fault=_UNLIKELY[name])
+    return held(x, (x >= 0.0).logical_and(x <= 1.0), _UNLIKELY[name])
 
 
 @composite(keep=True, method=False, public=False)

@@ -20,6 +20,7 @@ from flambeau.size import (
     Size,
     broadcast_shapes,
     contiguous_strides,
+    no_negative,
     shape_of,
     view_strides,
     wrap_dim,
@@ -139,7 +140,7 @@ ASSIGN.vjp = _assign_vjp
 
 def _strided(input: Tensor, size: Any, stride: Any, storage_offset: int | None = None) -> Any:
     """The storage of `input` read with the given size, strides and offset (in elements)."""
-    size, stride = tuple(size), tuple(stride)
+    size, stride = no_negative(tuple(size)), tuple(stride)
     offset = input.storage_offset() if storage_offset is None else storage_offset
     if len(size) != len(stride):
         raise RuntimeError(

@@ -11,15 +11,20 @@ import numpy as np
 from flambeau import dtypes
 from flambeau.device import resolve
 from flambeau.dtype import dtype as DType
+from flambeau.ir.fault import Fault
 from flambeau.ops.conversion import to_dtype
 from flambeau.ops.generator import Generator, default_generator
+from flambeau.ops.indexing import held
 from flambeau.ops.ordering import some_largest
 from flambeau.ops.rows import NAMES, published
 from flambeau.ops.streams import stream
 from flambeau.ops.table import composite, emit, primitive
 from flambeau.ops.writing import check_writable, store, write_out
-from flambeau.size import broadcast_shapes, shape_of
+from flambeau.size import broadcast_shapes, no_negative, shape_of
 from flambeau.tensor import Tensor
+
+_PROBABILITY = Fault("Expected p_in >= 0 && p_in <= 1 to be true, but got false.", RuntimeError)
+_DEVIATION = Fault("normal expects all elements of std >= 0.0", RuntimeError)
 
 
 def _wide_uniform(
@@ -73,7 +78,7 @@ def normal_values(
 
 def _finish(t: Tensor, requires_grad: bool, out: Any) -> Tensor:
     if out is not None:
-        return write_out(out, t)  # type: ignore[no-any-return]
+        return write_out(out, t)
     if requires_grad:
         t.requires_grad = True
     return t
@@ -92,7 +97,9 @@ def rand(
 ) -> Tensor:
     """Uniform values in [0, 1)."""
     return _finish(
-        uniform01(shape_of(size), dtype or dtypes.get_default_dtype(), generator, device),
+        uniform01(
+            no_negative(shape_of(size)), dtype or dtypes.get_default_dtype(), generator, device
+        ),
         requires_grad,
         out,
     )
@@ -111,7 +118,9 @@ def randn(
 ) -> Tensor:
     """Standard normal values."""
     return _finish(
-        normal_values(shape_of(size), dtype or dtypes.get_default_dtype(), generator, device),
+        normal_values(
+            no_negative(shape_of(size)), dtype or dtypes.get_default_dtype(), generator, device
+        ),
         requires_grad,
         out,
     )
@@ -192,7 +201,8 @@ def randint(
     """Uniform integers in [low, high): `randint(high, size)` or `randint(low, high, size)`."""
     if size is None:
         low, high, size = 0, low, high
-    found = integers(tuple(size), int(low), int(high), dtype or dtypes.int64, generator, device)
+    shape = no_negative(tuple(size))
+    found = integers(shape, int(low), int(high), dtype or dtypes.int64, generator, device)
     return _finish(found, requires_grad, out)
 
 
@@ -361,7 +371,9 @@ def _chosen(shape: tuple[int, ...], p: Any, generator: Generator | None, device:
     if not isinstance(p, Tensor):
         return keep_mask(shape, 1.0 - p, generator, device)
     kind = dtypes.float64 if p.dtype is dtypes.float64 else dtypes.float32
-    return _wide_uniform(shape, kind, generator, device) < p.detach()
+    p = p.detach()
+    p = held(p, (p >= 0.0).logical_and(p <= 1.0), _PROBABILITY)
+    return _wide_uniform(shape, kind, generator, device) < p
 
 
 def _bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Generator | None = None) -> Tensor:
@@ -390,12 +402,14 @@ def normal(
     if not isinstance(std, Tensor) and std < 0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
     if size is not None:
-        shape = tuple(size)
+        shape = no_negative(tuple(size))
     elif given:
         shape = broadcast_shapes(*(t._shape for t in given))
     else:
         raise TypeError("normal() of numbers needs a size")
     chosen = dtype or (given[0].dtype if given else dtypes.get_default_dtype())
+    if isinstance(std, Tensor):
+        std = held(std, std >= 0.0, _DEVIATION)
     found = normal_values(shape, chosen, generator, device, mean, std)
     return _finish(found.detach(), requires_grad, out)
 

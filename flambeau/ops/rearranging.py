@@ -7,6 +7,8 @@ import itertools
 import math
 from typing import Any
 
+import numpy as np
+
 from flambeau import dtypes
 from flambeau.ops.elementwise import select_where
 from flambeau.ops.indexing import ALONG, _grid, combine_leading, put_leading
@@ -24,7 +26,7 @@ from flambeau.ops.movement import (
 )
 from flambeau.ops.rows import NAMES
 from flambeau.ops.table import composite
-from flambeau.size import contiguous_strides, shape_of, wrap_dim, wrap_dims
+from flambeau.size import contiguous_strides, no_negative, shape_of, wrap_dim, wrap_dims
 from flambeau.tensor import Tensor
 
 _put = functools.partial(put_leading, fault=ALONG)
@@ -358,13 +360,11 @@ def _zero(input: Tensor) -> Any:
 
 
 def _triangle(row: int, col: int, keep: Any, dtype: Any, device: Any) -> Tensor:
-    places = [(i, j) for i in range(row) for j in range(col) if keep(j - i)]
-    flat = [[i for i, _ in places], [j for _, j in places]]
-    return NAMES["tensor"](
-        flat,
-        dtype=dtype or dtypes.int64,
-        device=device,
-    ).reshape(2, len(places))
+    for name, n in (("row", row), ("col", col)):
+        if n < 0:
+            raise RuntimeError(f"{name} must be non-negative, got{n}")
+    places = np.nonzero(keep(np.arange(col) - np.arange(row)[:, None]))
+    return NAMES["tensor"](np.stack(places), dtype=dtype or dtypes.int64, device=device)
 
 
 @composite(method=False)
@@ -463,15 +463,11 @@ builtin_sum = sum
 @composite(public=False)
 def repeat(input: Tensor, *repeats: Any) -> Tensor:
     """The tensor laid side by side a number of times along each dimension."""
-    counts = shape_of(repeats)
+    counts = no_negative(shape_of(repeats))
     if len(counts) < input.ndim:
         raise RuntimeError(
             "Number of dimensions of repeat dims can not be smaller than number of "
             "dimensions of tensor"
-        )
-    if any(n < 0 for n in counts):
-        raise RuntimeError(
-            f"Trying to create tensor with negative dimension {min(counts)}: {list(counts)}"
         )
     shape = (1,) * (len(counts) - input.ndim) + input._shape
     spread = [n for c, s in zip(counts, shape, strict=True) for n in (c, s)]

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from flambeau import dtypes
+from flambeau.ir.fault import Fault
 from flambeau.ops.elementwise import select_where
-from flambeau.ops.indexing import index_leading
+from flambeau.ops.indexing import held, index_leading
 from flambeau.ops.rows import FUNCTIONAL, NAMES
 from flambeau.ops.scan import widened
 from flambeau.ops.table import composite, emit_many, primitive
@@ -121,6 +122,9 @@ def ctc_loss(
         target_lengths: (N) labels that count.
         reduction: "none", "mean" (each divided by its length first) or "sum".
         zero_infinity: count targets that do not fit their input as 0.
+
+    Raises:
+        RuntimeError: lengths that do not fit; those that are longer than there is, when it runs.
     """
     if reduction in (0, 1, 2):
         reduction = ("none", "mean", "sum")[reduction]
@@ -137,6 +141,10 @@ def ctc_loss(
     for name, v in zip(("input_lengths", "target_lengths"), lengths, strict=True):
         if v._shape[0] != x._shape[1]:
             raise RuntimeError(f"{name} must be of size batch_size")
+    room = targets.numel() if targets.ndim == 1 else targets._shape[1]
+    for k, (name, most) in enumerate((("input_lengths", x._shape[0]), ("target_lengths", room))):
+        fault = Fault(f"Expected {name} to have value at most {most}", RuntimeError)
+        lengths[k] = held(lengths[k], lengths[k] <= most, fault)
     labels = _padded(targets.unsqueeze(0) if single and targets.ndim == 1 else targets, lengths[1])
     losses = alignment_loss(x, labels.to(dtypes.int64), *lengths, blank)[0]
     if zero_infinity:

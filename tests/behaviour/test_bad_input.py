@@ -330,6 +330,50 @@ def test_what_is_no_probability_is_named(which: str, value: float) -> None:
     assert beside.tolist() == [3.0, 3.0]
 
 
+DRAWS: dict[str, tuple[str, Call]] = {
+    "rand": ("negative dimension -1", lambda t: t.rand(-1)),
+    "randn": ("negative dimension -2", lambda t: t.randn(3, -2)),
+    "randint": ("negative dimension -1", lambda t: t.randint(0, 3, (-1, 2))),
+    "normal": ("negative dimension -1", lambda t: t.normal(0.0, 1.0, (-1,))),
+    "zeros": ("negative", lambda t: t.zeros(2, -1)),
+    "repeat": ("negative dimension", lambda t: t.ones(2).repeat(-1)),
+    "as_strided": (r"negative dimension|sizes=\[-1\]", lambda t: t.ones(2).as_strided((-1,), (1,))),
+    "tril_indices": ("row must be non-negative", lambda t: t.tril_indices(-1, 2)),
+    "bernoulli": ("p_in >= 0 && p_in <= 1", lambda t: t.bernoulli(t.tensor([0.5, 1.5]))),
+    "bernoulli of nan": ("p_in <= 1", lambda t: t.bernoulli(t.tensor([float("nan")]))),
+    "bernoulli_": ("p_in <= 1", lambda t: t.ones(2).bernoulli_(t.tensor([-0.5, 0.5]))),
+    "a deviation": (
+        "expects all elements of std >= 0.0",
+        lambda t: t.normal(t.zeros(2), t.tensor([1.0, -1.0])),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_draws_that_cannot_be_made(name: str) -> None:
+    message, call = DRAWS[name]
+    with pytest.raises(RuntimeError, match=message):
+        call(flambeau).tolist()
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("name", DRAWS)
+def test_draws_in_torch(name: str) -> None:
+    message, call = DRAWS[name]
+    with pytest.raises(RuntimeError, match=message):
+        call(importlib.import_module("torch"))
+
+
+@pytest.mark.parametrize(("steps", "labels"), [(9, 2), (4, 3)])
+def test_lengths_longer_than_their_sequences(steps: int, labels: int) -> None:
+    ctc = flambeau.nn.functional.ctc_loss
+    scores = flambeau.zeros(4, 1, 3).log_softmax(-1)
+    loss = ctc(scores, flambeau.tensor([[1, 2]]), (steps,), (labels,))
+    name, most = ("input_lengths", 4) if steps > 4 else ("target_lengths", 2)
+    with pytest.raises(RuntimeError, match=f"Expected {name} to have value at most {most}"):
+        loss.item()
+
+
 def test_a_computed_index_is_named() -> None:
     index = (flambeau.arange(3) * 2 + 1).long()
     with pytest.raises(IndexError, match="index 5 is out of bounds for dimension 0 with size 5"):
