@@ -394,7 +394,8 @@ def trace(function: Callable[..., Any], score: DType, of_score: bool) -> tuple[M
 
     Raises:
         NotImplementedError: it does what cannot be inlined; the message says what.
-        RuntimeError: its result has the wrong dtype or shape.
+        RuntimeError: its result has the wrong shape, or is no number where it is a score.
+        AssertionError: a mask is not bool.
     """
     what = "score_mod" if of_score else "mask_mod"
     with recording() as seen:
@@ -412,7 +413,7 @@ def trace(function: Callable[..., Any], score: DType, of_score: bool) -> tuple[M
                 f"{what} must return a scalar for each score, got shape {list(result.shape)}"
             )
         if not of_score and result.dtype is not dtypes.bool:
-            raise RuntimeError(f"mask_mod must return a bool tensor, got {result.dtype}")
+            raise AssertionError(f"mask_mod must return a bool tensor, got {result.dtype}")
         if of_score and result.dtype.category != 2:
             raise RuntimeError(f"score_mod must return a floating point score, got {result.dtype}")
         if any(t._cell.version != version for t, version in versions):

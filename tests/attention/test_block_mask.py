@@ -147,8 +147,29 @@ def test_mods_that_cannot_be_inlined_are_refused(mod: Any, error: Any, words: st
     ],
 )
 def test_masks_that_are_none_are_refused(mod: Any, words: str) -> None:
-    with pytest.raises(RuntimeError, match=words):
+    with pytest.raises((AssertionError, RuntimeError), match=words):
         create_block_mask(mod, None, None, 8, 8)
+
+
+@pytest.mark.parametrize("falling", [False, True])
+def test_write_orders_are_those_of_pytorch(falling: bool) -> None:
+    torch = pytest.importorskip("torch")
+    theirs = pytest.importorskip("torch.nn.attention.flex_attention")
+    made = [
+        make(
+            lambda b, h, q, k: (q >= k) & (q - k < 40 + 30 * h), None, 2, 150, 130, device="cpu",
+            BLOCK_SIZE=16, compute_dq_write_order=True, dq_kv_order=falling,
+        )
+        for make in (create_block_mask, theirs.create_block_mask)
+    ]  # fmt: skip
+    for a, b in zip(*(mask.as_tuple()[2:14] for mask in made), strict=True):
+        np.testing.assert_array_equal(a, b.numpy() if isinstance(b, torch.Tensor) else b)
+    again = pytree.tree_map(lambda t: t, made[0])
+    for x, y in zip(again.as_tuple(), made[0].as_tuple(), strict=True):
+        assert x is y or x == y
+    kept = flex.BlockMask.from_kv_blocks(*made[0].as_tuple()[2:6], 16, dq_kv_order=falling)
+    assert kept.dq_kv_order_spt is falling
+    assert kept.dq_kv_order is None
 
 
 def test_noop_mask_and_numbers_that_change_compile_nothing_anew() -> None:
@@ -169,8 +190,8 @@ def test_noop_mask_and_numbers_that_change_compile_nothing_anew() -> None:
 def test_a_mask_is_a_tree_of_tensors() -> None:
     mask = create_block_mask(causal, None, None, 40, 40, BLOCK_SIZE=16)
     leaves, spec = pytree.tree_flatten(mask)
-    assert len(leaves) == 8
-    again = pytree.tree_unflatten([t.clone() for t in leaves], spec)
+    assert len(leaves) == 11  # as torch's, of which three orders are None
+    again = pytree.tree_unflatten([t if t is None else t.clone() for t in leaves], spec)
     assert again.mask_mod is causal
     assert again.to_string() == mask.to_string()
     found = {str(path[0]) for path, _ in pytree.tree_flatten_with_path(mask)[0]}

@@ -33,6 +33,8 @@ _TENSORS = (
     "full_q_num_blocks",
     "full_q_indices",
 )
+_ORDERS = ("dq_write_order", "dq_write_order_full", "dq_kv_order", "dq_kv_order_spt")
+_LEAVES = (*_TENSORS, *_ORDERS[:3])
 
 
 def noop_mask(batch: Tensor, head: Tensor, token_q: Tensor, token_kv: Tensor) -> Tensor:
@@ -123,6 +125,12 @@ class BlockMask:
             keys and values.
         BLOCK_SIZE: queries and keys of a block.
         mask_mod: (b, h, q_idx, kv_idx) -> bool.
+        dq_write_order, dq_write_order_full: the place of each listed block of `q_indices` and
+            `full_q_indices` among those that add to the same queries' gradient, in the order of
+            their keys: what torch's deterministic kernels go by. The gradients here are
+            deterministic without.
+        dq_kv_order: torch's order of blocks of keys, a tensor.
+        dq_kv_order_spt: whether that order is the falling one.
 
     Raises:
         RuntimeError: kv_indices has fewer than 2 dimensions.
@@ -142,6 +150,11 @@ class BlockMask:
         full_q_indices: Tensor | None,
         BLOCK_SIZE: tuple[int, int] = (_DEFAULT_SPARSE_BLOCK_SIZE, _DEFAULT_SPARSE_BLOCK_SIZE),
         mask_mod: MaskMod = noop_mask,
+        *,
+        dq_write_order: Tensor | None = None,
+        dq_write_order_full: Tensor | None = None,
+        dq_kv_order: Tensor | None = None,
+        dq_kv_order_spt: bool | None = None,
     ) -> None:
         """Hold the lists as they are."""
         if kv_indices.dim() < 2:
@@ -166,6 +179,10 @@ class BlockMask:
         self.full_q_indices = full_q_indices
         self.BLOCK_SIZE = BLOCK_SIZE
         self.mask_mod = mask_mod
+        self.dq_write_order = dq_write_order
+        self.dq_write_order_full = dq_write_order_full
+        self.dq_kv_order = dq_kv_order
+        self.dq_kv_order_spt = dq_kv_order_spt
 
     @classmethod
     def from_kv_blocks(
@@ -178,12 +195,17 @@ class BlockMask:
         mask_mod: MaskMod | None = None,
         seq_lengths: tuple[int, int] | None = None,
         compute_q_blocks: bool = True,
+        *,
+        dq_write_order: Tensor | None = None,
+        dq_write_order_full: Tensor | None = None,
+        dq_kv_order: Tensor | bool | None = None,
     ) -> BlockMask:
         """A block mask from the blocks of keys of each block of queries.
 
         Raises:
             RuntimeError: kv_indices has fewer than 2 dimensions.
             AssertionError: only one of the full_kv arguments is given.
+            ValueError: dq_kv_order is neither a bool nor a tensor.
         """
         if kv_indices.dim() < 2:
             raise RuntimeError("BlockMask must have at least 2 dimensions")
@@ -203,11 +225,21 @@ class BlockMask:
             seq_lengths = (kv_indices.shape[-2] * size[0], kv_indices.shape[-1] * size[1])
         mod = mask_mod if mask_mod is not None else noop_mask
         lists = (kv_num_blocks, kv_indices, full_kv_num_blocks, full_kv_indices, *of_queries)
-        return cls(seq_lengths, **dict(zip(_TENSORS, lists, strict=True)), **_last(size, mod))
+        if dq_kv_order is not None and not isinstance(dq_kv_order, (bool, Tensor)):
+            raise ValueError("dq_kv_order must be a bool, Tensor, or None")
+        return cls(
+            seq_lengths,
+            **dict(zip(_TENSORS, lists, strict=True)),
+            **_last(size, mod),
+            dq_write_order=dq_write_order,
+            dq_write_order_full=dq_write_order_full,
+            dq_kv_order=dq_kv_order if isinstance(dq_kv_order, Tensor) else None,
+            dq_kv_order_spt=dq_kv_order if isinstance(dq_kv_order, bool) else None,
+        )
 
     def as_tuple(self, flatten: bool = True) -> tuple[Any, ...]:
         """Lengths, tensors, block sizes and mask_mod; pairs are taken apart if asked."""
-        lists = tuple(getattr(self, name) for name in _TENSORS)
+        lists = tuple(getattr(self, name) for name in (*_TENSORS, *_ORDERS))
         if flatten:
             return (*self.seq_lengths, *lists, *self.BLOCK_SIZE, self.mask_mod)
         return (self.seq_lengths, *lists, self.BLOCK_SIZE, self.mask_mod)
@@ -314,9 +346,9 @@ class BlockMask:
     def to(self, device: Any) -> BlockMask:
         """The same mask with its tensors on a device."""
         moved: dict[str, Any] = {}
-        for name in _TENSORS:
+        for name in (*_TENSORS, *_ORDERS):
             t = getattr(self, name)
-            moved[name] = None if t is None else t.to(device)
+            moved[name] = t.to(device) if isinstance(t, Tensor) else t
         return BlockMask(self.seq_lengths, **moved, **_last(self.BLOCK_SIZE, self.mask_mod))
 
     def __str__(self) -> str:
@@ -336,14 +368,17 @@ class BlockMask:
 
 def _children(mask: BlockMask) -> tuple[list[tuple[GetAttrKey, Any]], Any]:
     """The tensors of a block mask, as trees name them, and the rest."""
-    rest = (mask.seq_lengths, mask.BLOCK_SIZE, mask.mask_mod)
-    return [(GetAttrKey(name), getattr(mask, name)) for name in _TENSORS], rest
+    rest = (
+        mask.seq_lengths,
+        {**_last(mask.BLOCK_SIZE, mask.mask_mod), _ORDERS[3]: mask.dq_kv_order_spt},
+    )
+    return [(GetAttrKey(name), getattr(mask, name)) for name in _LEAVES], rest
 
 
 register_pytree_node(
     BlockMask,
-    lambda mask: ([getattr(mask, name) for name in _TENSORS], _children(mask)[1]),
-    lambda tensors, rest: BlockMask(rest[0], *tensors, *rest[1:]),
+    lambda mask: ([getattr(mask, name) for name in _LEAVES], _children(mask)[1]),
+    lambda tensors, rest: BlockMask(rest[0], **dict(zip(_LEAVES, tensors, strict=True)), **rest[1]),
     flatten_with_keys_fn=_children,
 )
 
@@ -427,8 +462,8 @@ def create_block_mask(
         device: where the lists go.
         BLOCK_SIZE: of a block; both sizes, or (queries, keys).
         separate_full_blocks: list blocks that are seen whole apart.
-        compute_dq_write_order, dq_kv_order: torch's, for kernels that would not be deterministic
-            without; nothing follows from them here.
+        compute_dq_write_order: also give the mask its `dq_write_order`; see `BlockMask`.
+        dq_kv_order: whether that order is the falling one.
 
     Raises:
         AssertionError: `mask_mod` is no mask_mod.
@@ -453,7 +488,28 @@ def create_block_mask(
     found = BlockMask(
         (Q_LEN, KV_LEN), **dict(zip(_TENSORS, lists, strict=True)), **_last(size, mask_mod)
     )
+    if compute_dq_write_order:
+        found.dq_kv_order_spt = dq_kv_order
+        found.dq_write_order, found.dq_write_order_full = _write_orders(found, dq_kv_order)
     return found if device is None else found.to(device)
+
+
+def _write_orders(mask: BlockMask, falling: bool) -> tuple[Tensor, Tensor | None]:
+    """The numbers of the blocks that `q_indices` and `full_q_indices` list among those of their row
+    of queries, by their keys."""
+    dense = mask.to_dense()
+    before = dense.cumsum(-1)
+    rank = before - dense
+    rank = before[..., -1:] - 1 - rank if falling else rank
+    columns = rank.transpose(-2, -1)
+
+    def listed(indices: Tensor) -> Tensor:
+        places = indices.long().expand(columns.shape)
+        return columns.gather(-1, places).to(flambeau.int32)
+
+    assert mask.q_indices is not None
+    whole = mask.full_q_indices
+    return listed(mask.q_indices), None if whole is None else listed(whole)
 
 
 __all__ = [
