@@ -24,6 +24,9 @@ module's parameters gathered anew. Each gather also starts the one that comes af
 or before it in backward, so that it is under way while this module computes: what was started is
 read, and so waited for, by the module that needs it.
 
+With a number of ranks for `reshard_after_forward`, what forward gathered is cut again over as many
+neighbours, and backward gathers from them alone: fewer and nearer ranks for more memory.
+
 References:
     Rajbhandari et al., ZeRO: Memory Optimizations Toward Training Trillion Parameter Models
     (arXiv:1910.02054): its third stage.
@@ -33,7 +36,6 @@ References:
 from __future__ import annotations
 
 import contextlib
-import math
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -41,9 +43,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import flambeau
-import flambeau.nn.functional as F
 from flambeau.autograd.function import Function
-from flambeau.distributed.groups import default_group, group_of
+from flambeau.distributed.cuts import Cut, alike
+from flambeau.distributed.groups import ProcessGroup, default_group, group_of
 from flambeau.distributed.mesh import DeviceMesh, init_device_mesh
 from flambeau.distributed.moves import part_sizes
 from flambeau.distributed.precision import cast
@@ -87,79 +89,6 @@ class CPUOffloadPolicy(OffloadPolicy):
 
 
 Place = Callable[[Parameter], Shard | None]
-
-
-@dataclass(frozen=True)
-class _Cut:
-    """How one parameter is cut.
-
-    Attributes:
-        dim: the dimension.
-        sizes: of the ranks' parts along it, the longest first.
-        rest: the other dimensions of what is cut.
-        before: mesh and placements of the parameter where it was a `DTensor` before.
-        shape: of the whole.
-    """
-
-    dim: int
-    sizes: tuple[int, ...]
-    rest: tuple[int, ...]
-    before: tuple[DeviceMesh, tuple[Placement, ...]] | None
-    shape: tuple[int, ...]
-
-    @property
-    def length(self) -> int:
-        """Of the row that a part is: Note [Together]."""
-        return self.sizes[0] * math.prod(self.rest)
-
-    def row(self, part: Tensor) -> Tensor:
-        """A rank's part as a row, (length,)."""
-        return _filled(_moved(part, self.dim, 0), self.sizes[0]).reshape(self.length)
-
-    def part(self, row: Tensor, rank: int) -> Tensor:
-        """The part of a rank from its row, (length,)."""
-        found = _begin(row.view(self.sizes[0], *self.rest), self.sizes[rank])
-        return _moved(found, 0, self.dim)
-
-    def rows(self, whole: Tensor) -> Tensor:
-        """All parts as rows, (ranks, length)."""
-        ranks = len(self.sizes)
-        moved = _filled(_moved(whole, self.dim, 0), ranks * self.sizes[0])
-        return moved.reshape(ranks, self.length)
-
-    def whole(self, rows: Tensor) -> Tensor:
-        """What was cut, from its parts as rows, (ranks, length)."""
-        found = rows.reshape(len(self.sizes) * self.sizes[0], *self.rest)
-        return _moved(_begin(found, sum(self.sizes)), 0, self.dim)
-
-    def handed_out(self, whole: Tensor) -> Tensor:
-        """A gathered parameter as the module had it."""
-        if self.before is None:
-            return whole
-        mesh, placements = self.before
-        return DTensor.from_local(whole, mesh, placements, shape=self.shape)
-
-
-def _moved(t: Tensor, source: int, destination: int) -> Tensor:
-    return t if source == destination else t.movedim(source, destination)
-
-
-def _filled(t: Tensor, size: int) -> Tensor:
-    """A tensor with zeros behind it along dimension 0, `size` in all."""
-    return F.pad(t, (0, 0) * (t.dim() - 1) + (0, size - len(t))) if len(t) < size else t
-
-
-def _begin(t: Tensor, size: int) -> Tensor:
-    """The beginning of a tensor along dimension 0."""
-    return t[:size] if size < len(t) else t
-
-
-def _alike(values: dict[int, Tensor]) -> list[list[int]]:
-    """The keys of tensors that can be sent together: of one dtype."""
-    found: dict[Any, list[int]] = {}
-    for k, t in values.items():
-        found.setdefault(t.dtype, []).append(k)
-    return list(found.values())
 
 
 class _Gathering:
@@ -230,6 +159,7 @@ class Shards:
         mesh: the ranks that have its parts, along the last axis, and those that have the same.
         policy: dtypes.
         reshard: whether gathered parameters are let go of after forward.
+        near: the neighbours over which they are cut again then, if there are any.
         place: along which dimension a parameter is cut; None for the first.
     """
 
@@ -239,23 +169,25 @@ class Shards:
         mesh: DeviceMesh,
         policy: MixedPrecisionPolicy,
         reshard: bool,
+        near: ProcessGroup | None = None,
         place: Place | None = None,
     ) -> None:
         groups = [group_of(mesh.get_group(axis)) for axis in range(mesh.ndim)]
         self.places, self.mesh = places, mesh
         self.shard = shard = groups[-1]
         self.replicate = replicate = groups[0] if len(groups) == 2 else None
-        self.policy, self.reshard = policy, reshard
+        self.policy, self.reshard, self.near = policy, reshard, near
         self.sync = True
         self.all_reduce = True
         self.divide = float(shard.size() * (1 if replicate is None else replicate.size()))
-        self.cuts: list[_Cut] = []
+        self.cuts: list[Cut] = []
         #: what comes after in forward and before in backward, as seen in the last call, or as told
         self.following: list[Shards] = []
         self.preceding: list[Shards] = []
         self.told_following = self.told_preceding = False
         self._ahead: _Gathering | None = None
         self._again: _Gathering | None = None
+        self._held: _Gathering | None = None  # rows that were cut again over the neighbours
         self._parts: list[Tensor] | None = None  # of the parameters, while they are whole
         self._inside = False
         self._awaited = False  # whether gradients are still to come
@@ -291,7 +223,7 @@ class Shards:
             whole, rest = tuple(given.shape), (*local.shape[:dim], *local.shape[dim + 1 :])
             cut = DTensor.from_local(part, mesh, placements, shape=whole)
         made = Parameter(cut, given.requires_grad)
-        self.cuts.append(_Cut(dim, sizes, rest, before, whole))
+        self.cuts.append(Cut(dim, sizes, rest, before, whole))
         for owner, attribute in self.places[k]:
             owner._parameters[attribute] = made
 
@@ -327,7 +259,7 @@ class Shards:
         """
         given = {k: cast(part, self.policy.param_dtype) for k, part in enumerate(parts)}
         ranks, found = self.shard.size(), []
-        for members in _alike(given):
+        for members in alike(given):
             row = flambeau.cat([self.cuts[k].row(given[k]) for k in members])
             rows = collective.all_gather(row, self.shard, (row.numel(),) * ranks)
             found.append((members, rows.view(ranks, row.numel())))
@@ -364,7 +296,18 @@ class Shards:
             other.ahead()
         self._again = None
         self._awaited = flambeau.is_grad_enabled()
+        if self.near is not None and self._awaited:
+            self._hold(ahead, self.near)
         return self._whole(ahead)
+
+    def _hold(self, gathering: _Gathering, near: ProcessGroup) -> None:
+        """Keep this rank's part of gathered rows, cut over its neighbours."""
+        with flambeau.no_grad():
+            kept = [
+                (members, rows.reshape(near.size(), -1)[near.rank()].clone())
+                for members, rows in gathering.started
+            ]
+        self._held = _Gathering(gathering.stamp, kept)
 
     def gather_again(self) -> list[Tensor]:
         """The whole parameters, for backward: Note [Gathered again]."""
@@ -376,8 +319,20 @@ class Shards:
         return self._whole(self._again)
 
     def _start_again(self) -> None:
-        if self._again is None or self._again.stamp != self._stamp():
+        stamp = self._stamp()
+        if self._again is not None and self._again.stamp == stamp:
+            return
+        held, near = self._held, self.near
+        if held is None or near is None or held.stamp != stamp:
             self._again = self._gathering()
+            return
+        with flambeau.no_grad():
+            started = [
+                (members, collective.all_gather(part, near, (part.numel(),) * near.size()))
+                for members, part in held.started
+            ]
+            ranks = self.shard.size()
+            self._again = _Gathering(stamp, [(m, row.view(ranks, -1)) for m, row in started])
 
     # -- gradients -------------------------------------------------------------------------------
 
@@ -391,7 +346,7 @@ class Shards:
             The gradients of this rank's parts; without a reduction there are none, and what was
             given is kept for a pass that has one.
         """
-        self._again, self._awaited = None, False
+        self._again, self._held, self._awaited = None, None, False
         given = dict(self._kept)
         for k, g in enumerate(grads):
             if g is not None:
@@ -401,7 +356,7 @@ class Shards:
         if not self.sync:
             return found
         parts = self.shards()
-        for members in _alike(given):
+        for members in alike(given):
             rows = flambeau.cat([self.cuts[k].rows(given[k]) for k in members], 1)
             sizes = (rows.shape[1],) * self.shard.size()
             sent = cast(rows, self.policy.reduce_dtype).reshape(-1) / self.divide
@@ -432,7 +387,7 @@ class Shards:
 
     def forget(self) -> None:
         """Drop what a step left that was broken off."""
-        self._ahead = self._again = None
+        self._ahead = self._again = self._held = None
         self._awaited = False
         self._kept.clear()
         self._summed.clear()
@@ -569,7 +524,7 @@ class FSDPModule:
     def set_reshard_after_forward(self, reshard_after_forward: bool, recurse: bool = True) -> None:
         """Whether whole parameters are let go of after forward."""
         for shards in self._each(recurse):
-            shards.reshard = reshard_after_forward
+            shards.reshard, shards.near = reshard_after_forward, None
 
     def set_requires_all_reduce(self, requires_all_reduce: bool, *, recurse: bool = True) -> None:
         """Whether, on a mesh of two axes, gradients are summed over the ranks that have the same
@@ -704,7 +659,8 @@ def fully_shard(
         mesh: of one axis, over which it is cut, or of two (replicate, shard); by default all ranks.
         reshard_after_forward: let go of whole parameters after forward and gather them again for
             backward; by default so for all but the outermost, which backward begins with. A number
-            of ranks may be 1, which is False, or all of them, which is True.
+            of ranks, which divides that of all, lets go of all but a part that so many neighbours
+            gather from each other; 1 is False.
         shard_placement_fn: parameter -> along which dimension it is cut, None for the first.
         mp_policy: dtypes.
         offload_policy: accepted.
@@ -714,7 +670,8 @@ def fully_shard(
         The module.
 
     Raises:
-        ValueError: a parameter is a scalar, or the mesh has more than two axes.
+        ValueError: a parameter is a scalar, the mesh has more than two axes, or the number of
+            neighbours does not divide that of ranks.
         RuntimeError: a parameter lies on a mesh that has no common one with `mesh`.
     """
     if mesh is None:
@@ -730,8 +687,9 @@ def fully_shard(
                 places.setdefault(id(p), []).append((member, name))
     reshard = not inside
     if reshard_after_forward is not None:
-        reshard = _whether(reshard_after_forward, mesh.size(mesh.ndim - 1))
-    shards = Shards(list(places.values()), mesh, mp_policy, reshard, shard_placement_fn)
+        reshard = reshard_after_forward is True or reshard_after_forward > 1
+    near = _neighbours(reshard_after_forward, mesh) if reshard else None
+    shards = Shards(list(places.values()), mesh, mp_policy, reshard, near, shard_placement_fn)
     cls = type(module)
     if cls not in _classes:
         _classes[cls] = type(f"FSDP{cls.__name__}", (FSDPModule, cls), {"__module__": __name__})
@@ -740,16 +698,19 @@ def fully_shard(
     return module
 
 
-def _whether(reshard: bool | int, ranks: int) -> bool:
-    """What `reshard_after_forward` means."""
-    if isinstance(reshard, bool):
-        return reshard
-    if reshard not in (1, ranks):
-        raise NotImplementedError(
-            f"fully_shard: reshard_after_forward={reshard} would cut parameters again over some of "
-            f"the {ranks} ranks, which is not there: give True or False"
+def _neighbours(reshard: bool | int | None, mesh: DeviceMesh) -> ProcessGroup | None:
+    """The ranks that gather for backward where `reshard_after_forward` is a number of those along
+    the last axis of a mesh; None for all."""
+    ranks = mesh.size(mesh.ndim - 1)
+    if reshard is None or isinstance(reshard, bool) or reshard == ranks:
+        return None
+    if ranks % reshard:
+        raise ValueError(
+            f"If reshard_after_forward is an int, it should be a factor of {ranks}, the shard mesh "
+            f"size, but got {reshard}"
         )
-    return reshard != 1
+    shape = (*mesh.mesh.shape[:-1], ranks // reshard, reshard)
+    return group_of(DeviceMesh(mesh.device_type, mesh.mesh.reshape(shape)).get_group(-1))
 
 
 def register_fsdp_forward_method(module: Any, method_name: str) -> None:

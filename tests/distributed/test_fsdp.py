@@ -12,7 +12,7 @@ import flambeau
 import flambeau.nn.functional as F
 from flambeau import Tensor, nn, optim
 from flambeau.autograd import forward_ad
-from flambeau.distributed import checkpoint
+from flambeau.distributed import checkpoint, recorder
 from flambeau.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_state_dict,
@@ -77,6 +77,23 @@ def test_training_without_resharding() -> None:
 
 def test_training_with_resharding_everywhere() -> None:
     training.check(2, lambda rank: train(rank, sharded(reshard_after_forward=True)))
+
+
+def test_training_with_parts_at_neighbours() -> None:
+    """After forward two ranks keep a half each, and gather for backward from each other."""
+    training.check(4, lambda rank: train(rank, sharded(reshard_after_forward=2)))
+
+    def fn(rank: int) -> None:
+        net = fully_shard(nn.Linear(8, 8, bias=False), reshard_after_forward=2)
+        x = flambeau.ones(2, 8, requires_grad=True)
+        net(x).square().sum().backward()
+        net.weight.grad.to_local().tolist()
+
+    spawn_local(4, fn)
+    gathers = [e.group for e in recorder.flight_record()[-12:] if e.call == "all_gather"]
+    assert gathers.count("world") == 4  # entries, of one call on four ranks
+    assert len(gathers) == 8
+    assert len(set(gathers)) == 3
 
 
 def test_gradients_are_accumulated_whole() -> None:
@@ -210,8 +227,8 @@ def test_what_cannot_be_cut_is_refused() -> None:
 
     with pytest.raises(ValueError, match="support scalar parameters"):
         spawn_local(1, lambda rank: fully_shard(Scaled()))
-    with pytest.raises(NotImplementedError, match="reshard_after_forward=2"):
-        spawn_local(1, lambda rank: fully_shard(nn.Linear(1, 1), reshard_after_forward=2))
+    with pytest.raises(ValueError, match="should be a factor of 3"):
+        spawn_local(3, lambda rank: fully_shard(nn.Linear(1, 1), reshard_after_forward=2))
 
 
 def test_a_checkpoint_is_read_by_other_numbers_of_ranks(tmp_path: Any) -> None:
