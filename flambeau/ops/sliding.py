@@ -86,6 +86,13 @@ def col2im(
     """
     n, places = input._shape[0], output_sizes(sizes, kernel, stride, padding, dilation)
     c = input._shape[1] // math.prod(kernel)
+    blocks = widen(input.reshape(n, c, *kernel, *places))
+    if all(1 in steps for steps in zip(dilation, stride, strict=True)):
+        ends: Sizes = ()
+        out = _overlapped(blocks, dilation, stride)
+        for s, p, have in zip(sizes, padding, out._shape[2:], strict=True):
+            ends = (-p, p + s - have, *ends)
+        return cast(pad(out, ends), input.dtype).contiguous()
     shape = (n, c, *(s + 2 * p for s, p in zip(sizes, padding, strict=True)))
     steps = contiguous_strides(shape)
     strides = (
@@ -93,12 +100,35 @@ def col2im(
         *(s * d for s, d in zip(steps[2:], dilation, strict=True)),
         *(s * t for s, t in zip(steps[2:], stride, strict=True)),
     )
-    blocks = input.reshape(n, c, *kernel, *places)
-    flat = scatter_storage(widen(blocks), strides, 0, math.prod(shape))
+    flat = scatter_storage(blocks, strides, 0, math.prod(shape))
     out = flat.view(*shape)
     for d, p in enumerate(padding):
         out = slice_dim(out, 2 + d, p, p + sizes[d], 1)
     return cast(out, input.dtype).contiguous()
+
+
+def _overlapped(blocks: Tensor, dilation: Sizes, stride: Sizes) -> Tensor:
+    """(N, C, KH, KW, PH, PW) blocks added up; of each dimension dilation or stride is 1.
+
+    A sum of shifted images: with zeros around the places, the place that kernel element i adds to
+    an output is i places before that output, so all of them are one view of the blocks, its strides
+    smaller by the shift. With a stride, kernel element i = q * stride + r adds to every stride-th
+    output from r on, shifted by q.
+    """
+    n, c, *kernel = blocks._shape[:4]
+    counts = [-(-k // s) for k, s in zip(kernel, stride, strict=True)]
+    rest = [q * s - k for k, s, q in zip(kernel, stride, counts, strict=True)]
+    reach = [(q - 1) * d for q, d in zip(counts, dilation, strict=True)]
+    ends = (reach[1], reach[1], reach[0], reach[0], 0, rest[1], 0, rest[0])
+    x = (pad(blocks, ends) if any(ends) else blocks).contiguous()
+    high, wide = x._shape[4:]
+    steps = list(contiguous_strides((n, c, counts[0], stride[0], counts[1], stride[1], high, wide)))
+    steps[2] -= dilation[0] * wide
+    steps[4] -= dilation[1]
+    shape = (n, c, counts[0], stride[0], counts[1], stride[1], high - reach[0], wide - reach[1])
+    seen = x.as_strided(shape, tuple(steps), reach[0] * wide + reach[1])
+    added = seen.sum((2, 4)).permute(0, 1, 4, 2, 5, 3)
+    return added.reshape(n, c, *(shape[6 + d] * stride[d] for d in range(2)))
 
 
 im2col.vjp(
