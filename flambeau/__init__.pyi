@@ -197,6 +197,8 @@ def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Any = 1, alpha: Any
     """beta * input + alpha * outer(vec1, vec2)."""
 def addr_(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
     """In-place form of `addr`."""
+def adjoint(input: Tensor) -> Tensor:
+    """Matrices transposed and conjugated."""
 def alias_copy(input: Tensor) -> Tensor:
     """The values in memory of their own."""
 def all(input: Tensor, dim: Any = None, keepdim: _builtins.bool = False) -> Tensor:
@@ -429,6 +431,8 @@ def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: An
     """Convolution of images: as `conv1d`, with (N, C, H, W) and (M, C / groups, KH, KW)."""
 def conv3d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: _builtins.int = 1) -> Tensor:
     """Convolution of volumes: as `conv1d`, with (N, C, D, H, W) and (M, C / groups, KD, KH, KW)."""
+def conv_tbc(input: Tensor, weight: Tensor, bias: Tensor, pad: _builtins.int = 0) -> Tensor:
+    """Convolution of sequences with the time in front."""
 def conv_transpose1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: _builtins.int = 1, dilation: Any = 1) -> Tensor:
     """Transposed convolution along one dimension."""
 def conv_transpose2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: _builtins.int = 1, dilation: Any = 1) -> Tensor:
@@ -633,6 +637,8 @@ def frac_(input: Tensor) -> Tensor:
     """In-place form of `frac`."""
 def frexp(input: Tensor) -> Any:
     """(mantissa, exponent) with input = mantissa * 2^exponent and 0.5 <= |mantissa| < 1."""
+def frobenius_norm(input: Tensor, dim: Any, keepdim: _builtins.bool = False) -> Tensor:
+    """The root of the sum of squares over dimensions; over all of them where there are none."""
 def from_numpy(ndarray: Any) -> Tensor:
     """A tensor over a NumPy array's own memory: each sees the other's writes."""
 def frombuffer(buffer: Any, *, dtype: _DType, count: _builtins.int = -1, offset: _builtins.int = 0, requires_grad: _builtins.bool = False) -> Tensor:
@@ -989,12 +995,16 @@ def nonzero_static(input: Tensor, *, size: _builtins.int, fill_value: _builtins.
     """The first `size` indices of nonzero elements, filled up with fill_value: (size, ndim)."""
 def norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: _builtins.bool = False, out: Any = None, dtype: _DType | None = None) -> Tensor:
     """Norm of all elements or over dimensions: a p-norm, "fro" (2) or "nuc"."""
+def norm_except_dim(v: Tensor, pow: _builtins.int = 2, dim: _builtins.int = 0) -> Tensor:
+    """The norm over all dimensions but one, which are kept; over all of them with `dim` -1."""
 def normal(mean: Any, std: Any = ..., size: Any = None, *, generator: _Generator | None = None, out: Any = None, dtype: _DType | None = None, layout: Any = None, device: Any = None, requires_grad: _builtins.bool = False, pin_memory: _builtins.bool = False) -> Tensor:
     """Normal values; mean and std are tensors that broadcast, or numbers with a size."""
 def normal_(self: Tensor, mean: _builtins.float = 0, std: _builtins.float = 1, *, generator: _Generator | None = None) -> Tensor:
     """Fill with normal values of the given mean and standard deviation; -> self."""
 def not_equal(input: Tensor | _builtins.float, other: Tensor | _builtins.float) -> Tensor:
     """input != other."""
+def nuclear_norm(input: Tensor, dim: Any = None, keepdim: _builtins.bool = False) -> Tensor:
+    """The sum of the singular values of a matrix, or of matrices over two dimensions."""
 def numel(input: Tensor) -> Any:
     """Number of elements."""
 def ones(*size: Any, out: Any = None, dtype: _DType | None = None, layout: Any = None, device: Any = None, pin_memory: _builtins.bool = False, requires_grad: _builtins.bool = False) -> Tensor:
@@ -1071,6 +1081,8 @@ def random_(self: Tensor, low: _builtins.int = 0, high: _builtins.int | None = N
     """Fill with uniform integers in [low, high), by default all the dtype can hold; -> self."""
 def randperm(n: _builtins.int, *, generator: _Generator | None = None, out: Any = None, dtype: _DType | None = None, layout: Any = None, device: Any = None, requires_grad: _builtins.bool = False, pin_memory: _builtins.bool = False) -> Tensor:
     """A random permutation of 0 .. n - 1, int64 by default."""
+def range(start: _builtins.float = 0, end: _builtins.float | None = None, step: _builtins.float = 1, *, out: Any = None, dtype: _DType | None = None, layout: Any = None, device: Any = None, requires_grad: _builtins.bool = False) -> Tensor:
+    """start, start + step, ... up to end, which is included; `arange` leaves it out."""
 def ravel(input: Tensor) -> Tensor:
     """All elements in one dimension."""
 def real(input: Tensor) -> Tensor:
@@ -1361,6 +1373,8 @@ def unsqueeze_(input: Tensor, dim: _builtins.int) -> Tensor:
     """In-place form of `unsqueeze`: the same memory, shown otherwise."""
 def unsqueeze_copy(input: Tensor, dim: _builtins.int) -> Tensor:
     """As `unsqueeze`, in memory of its own."""
+def vander(x: Tensor, N: _builtins.int | None = None, increasing: _builtins.bool = False) -> Tensor:
+    """Powers of each element of a vector, (n, N): x^(N-1) ... x, 1, or from 1 on."""
 def var(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: _builtins.bool = False, *, correction: Any = None) -> Tensor:
     """Variance over dimensions, divided by count - correction (default 1)."""
 def var_mean(input: Tensor, dim: Any = None, unbiased: Any = None, keepdim: _builtins.bool = False, *, correction: Any = None) -> Any:

@@ -358,6 +358,8 @@ class Tensor(metaclass=_TensorMeta):
         """beta * input + alpha * outer(vec1, vec2)."""
     def addr_(self, vec1: Tensor, vec2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
         """In-place form of `addr`."""
+    def adjoint(self) -> Tensor:
+        """Matrices transposed and conjugated."""
     def all(self, dim: Any = None, keepdim: _builtins.bool = False) -> Tensor:
         """Whether every element is nonzero, of all or over dimensions."""
     def allclose(self, other: Tensor, rtol: _builtins.float = ..., atol: _builtins.float = ..., equal_nan: _builtins.bool = False) -> _builtins.bool:
@@ -372,6 +374,8 @@ class Tensor(metaclass=_TensorMeta):
         """The angle of each number; for real ones 0, or pi below 0."""
     def any(self, dim: Any = None, keepdim: _builtins.bool = False) -> Tensor:
         """Whether any element is nonzero, of all or over dimensions."""
+    def apply_(self, callable: Any) -> Tensor:
+        """Replace each element by what a Python function gives for it. Slow, and without gradient."""
     def arccos(self) -> Tensor:
         """Inverse cosine."""
     def arccos_(self) -> Tensor:
@@ -591,6 +595,8 @@ class Tensor(metaclass=_TensorMeta):
         """Derivative of lgamma."""
     def digamma_(self) -> Tensor:
         """In-place form of `digamma`."""
+    def dim_order(self) -> _builtins.tuple[_builtins.int, ...]:
+        """The dimensions as they lie in memory, outermost first."""
     def dist(self, other: Tensor, p: Any = 2) -> Tensor:
         """The p-norm of input - other."""
     def div(self, other: Any, *, rounding_mode: _builtins.str | None = None) -> Tensor:
@@ -645,6 +651,8 @@ class Tensor(metaclass=_TensorMeta):
         """Fill with exponential values of the given rate; -> self."""
     def fill_(self, value: Any) -> Tensor:
         """Set every element to one value; -> self."""
+    def fill_diagonal_(self, fill_value: Any, wrap: _builtins.bool = False) -> Tensor:
+        """Write a number on the main diagonal, where all indices are equal."""
     def fix(self) -> Tensor:
         """The integer part, towards zero."""
     def fix_(self) -> Tensor:
@@ -913,6 +921,10 @@ class Tensor(metaclass=_TensorMeta):
     def mH(self) -> Tensor: ...
     @property
     def mT(self) -> Tensor: ...
+    def map2_(self, x: Tensor, y: Tensor, callable: Any) -> Tensor:
+        """Replace each element by a Python function of it and of two other tensors'."""
+    def map_(self, tensor: Tensor, callable: Any) -> Tensor:
+        """Replace each element by a Python function of it and of another tensor's."""
     def masked_fill(self, mask: Tensor, value: Any) -> Tensor:
         """input with one value where the mask holds."""
     def masked_fill_(self, mask: Tensor, value: Any) -> Tensor:

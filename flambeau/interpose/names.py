@@ -118,8 +118,20 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 ROOTS = frozenset(
     {
         *("accelerator", "amp", "autograd", "backends", "compiler", "cpu", "cuda", "distributed"),
-        *("distributions", "export", "fft", "func", "functional", "fx", "hub", "jit", "library"),
-        *("linalg", "mps", "multiprocessing", "nested", "nn", "onnx", "optim", "overrides"),
+        *(
+            "distributions",
+            "export",
+            "fft",
+            "func",
+            "functional",
+            "futures",
+            "fx",
+            "hub",
+            "jit",
+            "library",
+        ),
+        *("linalg", "masked", "mps", "multiprocessing", "nested", "nn", "onnx", "optim"),
+        "overrides",
         *("profiler", "quantization", "random", "serialization", "signal", "sparse", "special"),
         *(
             "storage",

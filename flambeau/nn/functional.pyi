@@ -68,6 +68,8 @@ def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: An
     """Convolution of images: as `conv1d`, with (N, C, H, W) and (M, C / groups, KH, KW)."""
 def conv3d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: _builtins.int = 1) -> Tensor:
     """Convolution of volumes: as `conv1d`, with (N, C, D, H, W) and (M, C / groups, KD, KH, KW)."""
+def conv_tbc(input: Tensor, weight: Tensor, bias: Tensor, pad: _builtins.int = 0) -> Tensor:
+    """Convolution of sequences with the time in front."""
 def conv_transpose1d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: _builtins.int = 1, dilation: Any = 1) -> Tensor:
     """Transposed convolution along one dimension."""
 def conv_transpose2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: _builtins.int = 1, dilation: Any = 1) -> Tensor:

@@ -29,6 +29,7 @@ from flambeau.ops import (  # noqa: F401  (importing declares the rows)
     movement,
     normalization,
     norms,
+    older,
     operators,
     ordering,
     placing,

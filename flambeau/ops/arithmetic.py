@@ -43,8 +43,6 @@ from flambeau.tensor import Tensor
 
 _PLUS, _MINUS, _MUL = ROWS["plus"], ROWS["minus"], ROWS["mul"]
 _TRUE_DIV = ROWS["true_div"]
-_TRUE_DIV.shown = lambda *_: div
-ROWS["select_where"].shown = lambda *_: where
 
 
 def dtype_word(d: dtypes.dtype) -> str:
@@ -736,6 +734,8 @@ for _name in (
     "greater_equal",
 ):
     setattr(Tensor, _name + "_", inplace_form(NAMES[_name].row, NAMES[_name], _name))
+
+_TRUE_DIV.shown, ROWS["select_where"].shown = lambda *_: div, lambda *_: where
 
 for _name, _method in (
     ("where", lambda self, condition, y: where(condition, self, y)),

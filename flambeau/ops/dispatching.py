@@ -132,7 +132,7 @@ def dispatch(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     Raises:
         TypeError: all who were asked gave NotImplemented.
     """
-    row = getattr(func, "row", None)
+    row: Any = getattr(func, "row", None)
     if not (getattr(func, "whole", False) if row is None else row.whole):
         return UNCLAIMED
     given = (*args, *kwargs.values()) if kwargs else args

@@ -10,6 +10,7 @@ from flambeau.dtype import dtype as DType
 from flambeau.ops.elementwise import select_where
 from flambeau.ops.factorization import inverse_of
 from flambeau.ops.linalg import linalg_svdvals, matrices
+from flambeau.ops.precision import cast, widen
 from flambeau.ops.reduction import _axes
 from flambeau.ops.rows import NAMES
 from flambeau.ops.spaces import only_in
@@ -49,6 +50,8 @@ def vector_norm(
 ) -> Tensor:
     """(sum |x|^ord)^(1/ord) over dimensions; inf, -inf and 0 as limits."""
     x = _numbers("linalg.vector_norm", x, dtype)
+    if x.dtype.itemsize < 4:  # powers of halves overflow where the norm does not
+        return cast(vector_norm(widen(x), ord, dim, keepdim), x.dtype)
     axes = _axes(dim, x)
     if not axes:  # a number is a vector of one
         return vector_norm(x.reshape(1), ord, 0)

@@ -111,6 +111,7 @@ def unravel_index(indices: Tensor, shape: Any) -> tuple[Tensor, ...]:
     """The places in a tensor of a shape that indices into its elements, in order, stand for."""
     if indices.dtype.category != 1:
         raise TypeError("expected 'indices' to be integer dtype, but got " + str(indices.dtype))
+    indices = indices.to(dtypes.int64)
     sizes = (shape,) if isinstance(shape, int) else tuple(shape)
     if any(n < 0 for n in sizes):
         raise ValueError(f"'shape' cannot have negative values, but got {sizes}")

@@ -196,7 +196,7 @@ def addbmm(
     input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1
 ) -> Tensor:
     """beta * input + alpha * the sum over the batch of batch1 @ batch2."""
-    return _scaled(input, bmm(batch1, batch2).sum(0), beta, alpha)
+    return _scaled(input, bmm(batch1, batch2).sum(0, dtype=batch1.dtype), beta, alpha)
 
 
 @composite(method=False, out="exact")
@@ -216,9 +216,9 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
         raise RuntimeError("both dimension lists should have same length")
     for i, j in zip(left, right, strict=True):
         if a._shape[i] == 1 != b._shape[j]:  # as torch: one of size 1 stands for all
-            b = b.sum(j, keepdim=True)
+            b = b.sum(j, keepdim=True, dtype=b.dtype)
         elif b._shape[j] == 1 != a._shape[i]:
-            a = a.sum(i, keepdim=True)
+            a = a.sum(i, keepdim=True, dtype=a.dtype)
         elif a._shape[i] != b._shape[j]:
             raise RuntimeError(
                 f"contracted dimensions need to match, but first has size "

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 ABSENT: dict[str, str] = {
-    "torch": "PyTorchFileReader PyTorchFileWriter",
+    "torch": "Event PyTorchFileReader PyTorchFileWriter Stream",
     "torch._C": "Graph Value",
     "torch._dynamo._trace_wrapped_higher_order_op": "TransformGetItemToIndex",
     "torch._subclasses": "FakeTensor FakeTensorMode",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
+
+from flambeau.interpose.standins.futures import Future as Future
 
 
 def is_scripting() -> bool:
@@ -60,3 +63,43 @@ def load(*args: Any, **options: Any) -> NoReturn:
 def save(*args: Any, **options: Any) -> NoReturn:
     """Raises: TorchScript archives cannot be written."""
     raise NotImplementedError("torch.jit.save is not in flambeau yet")
+
+
+def freeze(mod: Any, preserved_attrs: Any = None, optimize_numerics: bool = True) -> Any:
+    """The module itself: what it computes is compiled with its weights as they are."""
+    return mod
+
+
+def optimize_for_inference(mod: Any, other_methods: Any = None) -> Any:
+    """The module itself."""
+    return mod
+
+
+def isinstance(obj: Any, target_type: Any) -> bool:
+    """As Python's."""
+    return builtins.isinstance(obj, target_type)
+
+
+def fork(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Future:
+    """A future of a call, which is made at once."""
+    found = Future()
+    found.set_result(func(*args, **kwargs))
+    return found
+
+
+def wait(future: Future) -> Any:
+    """The result of a future."""
+    return future.wait()
+
+
+def set_fusion_strategy(strategy: Any) -> None:
+    """Accepted: fusing is not up to scripts here."""
+
+
+def enable_onednn_fusion(enabled: bool) -> None:
+    """Accepted: oneDNN is not used."""
+
+
+def onednn_fusion_enabled() -> bool:
+    """False."""
+    return False

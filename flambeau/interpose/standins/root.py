@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable
 from typing import Any
 
 import flambeau
+from flambeau.interpose.standins.futures import Future as Future
 from flambeau.interpose.standins.jit import ScriptModule as ScriptModule
 from flambeau.interpose.standins.version import TorchVersion
 from flambeau.interpose.standins.version import __version__ as _version
+from flambeau.ir.symbol import SymFloat as SymFloat
+from flambeau.ir.symbol import SymInt as SymInt
 from flambeau.library import ops as ops
 
 __version__ = TorchVersion(_version)
@@ -89,3 +93,93 @@ def get_device_module(device: Any = None) -> Any:
     """The module of a device type, such as ``torch.cpu``."""
     kind = flambeau.device("cpu" if device is None else device).type
     return importlib.import_module(f"torch.{kind}")
+
+
+SymBool = bool
+has_lapack = has_mkl = has_openmp = has_spectral = True
+"""What a build of PyTorch may lack; linear algebra, threads and FFT are there."""
+
+
+def get_device(input: flambeau.Tensor) -> int:
+    """The number of a tensor's device; -1 for the CPU."""
+    return input.get_device()
+
+
+def embedding(
+    weight: flambeau.Tensor,
+    indices: flambeau.Tensor,
+    padding_idx: int = -1,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> flambeau.Tensor:
+    """`nn.functional.embedding` with the table in front, and -1 for no padding."""
+    found: flambeau.Tensor = flambeau.nn.functional.embedding(
+        indices,
+        weight,
+        None if padding_idx < 0 else padding_idx,
+        scale_grad_by_freq=scale_grad_by_freq,
+        sparse=sparse,
+    )
+    return found
+
+
+def instance_norm(
+    input: flambeau.Tensor,
+    weight: flambeau.Tensor | None,
+    bias: flambeau.Tensor | None,
+    running_mean: flambeau.Tensor | None,
+    running_var: flambeau.Tensor | None,
+    use_input_stats: bool,
+    momentum: float,
+    eps: float,
+    cudnn_enabled: bool,
+) -> flambeau.Tensor:
+    """`nn.functional.instance_norm` with its parameters in another order."""
+    found: flambeau.Tensor = flambeau.nn.functional.instance_norm(
+        input, running_mean, running_var, weight, bias, use_input_stats, momentum, eps
+    )
+    return found
+
+
+def smm(input: flambeau.Tensor, mat: flambeau.Tensor) -> flambeau.Tensor:
+    """The product of a sparse and a dense matrix."""
+    found: flambeau.Tensor = flambeau.sparse.mm(input, mat)
+    return found
+
+
+spmm = dsmm = smm
+
+
+def sym_int(a: Any) -> Any:
+    """A number without its fraction, as an int."""
+    return math.trunc(a)
+
+
+def sym_float(a: Any) -> Any:
+    """A number as a float."""
+    return a if isinstance(a, float) else float(a)
+
+
+def sym_not(a: Any) -> bool:
+    """The negation."""
+    return not a
+
+
+def sym_max(a: Any, b: Any) -> Any:
+    """The larger of two sizes."""
+    return max(a, b)
+
+
+def sym_min(a: Any, b: Any) -> Any:
+    """The smaller of two sizes."""
+    return min(a, b)
+
+
+def sym_sum(args: Any) -> Any:
+    """The sum of sizes."""
+    return sum(args)
+
+
+def sym_ite(b: Any, t: Any, f: Any) -> Any:
+    """One of two values, by a condition."""
+    return t if b else f
