@@ -1,10 +1,11 @@
 """Causal attention kernels, forward and backward, beside PyTorch's: GFLOP/s and share of the limit.
 
-    python -m bench.kernels_attention [--dtype f32] [--threads 2]
+    python -m bench.kernels_attention [--dtype f32] [--threads 2] [--decoding]
 
 Contenders are interleaved; times are the thread's CPU time on one thread, wall time on several; the
 best of the rounds counts. The work counts the keys that are seen; the backward pass is what the
-gradients take beyond the forward pass.
+gradients take beyond the forward pass. With --decoding it is one query of each of 8 heads that
+share their keys, beside what reading the keys and values takes and what the multiplications take.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 
 import flambeau
+from bench.limits.decoding import reading
 from flambeau import record
 from flambeau.kernels.limit import fma_limit
 from flambeau.nn import functional as F
@@ -71,17 +73,49 @@ def contenders(shape: tuple[int, int, int, int], dtype: str) -> list[Callable[[]
     return found
 
 
+def decoding(dtype: str, rounds: int, clock: Callable[[], float], limit: float) -> None:
+    """Print a line a number of keys."""
+    rng = np.random.default_rng(0)
+    for keys, e, batch in ((4096, 64, 1), (16384, 64, 1), (65536, 64, 1), (65536, 64, 2)):
+        q, k, v = (
+            flambeau.from_numpy(rng.standard_normal((batch, h, n, e), np.float32)).to(
+                getattr(flambeau, DTYPES[dtype])
+            )
+            for h, n in ((8, 1), (1, keys), (1, keys))
+        )
+        record.flush()
+
+        def attend(q: Any = q, k: Any = k, v: Any = v) -> None:
+            with flambeau.no_grad():
+                kept = F.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+            record.flush()
+            del kept
+
+        size = 2 * batch * keys * e * (4 if dtype == "f32" else 2)
+        ours, read = best([attend, reading(size)], 4 * rounds, clock)
+        multiply = 4 * batch * 8 * keys * e / limit / 1e9
+        bound = max(read, multiply)
+        print(
+            f"{batch} x {keys:6} keys of {e}: {ours * 1e6:6.0f} us; reading {read * 1e6:6.0f}, "
+            f"multiplying {multiply * 1e6:6.0f}: {ours / bound:4.2f}x the longer", flush=True
+        )  # fmt: skip
+
+
 def main() -> None:
     """Print a line a shape."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dtype", choices=list(DTYPES), default="bf16")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--decoding", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     flambeau.set_num_threads(given.threads)
     clock = time.thread_time if given.threads == 1 else time.perf_counter
     limit = fma_limit("bf16" if given.dtype == "bf16" else "f32") * given.threads
+    if given.decoding:
+        decoding(given.dtype, given.rounds, clock, limit)
+        return
     print(f"limit {limit:.0f} GFLOP/s; flambeau (share of it) / torch, GFLOP/s")
     for shape in SHAPES:
         b, h, n, e = shape
