@@ -6,6 +6,7 @@ The program sees what it would see under ``python SCRIPT``: ``sys.argv``, ``sys.
 
 from __future__ import annotations
 
+import gc
 import importlib.machinery
 import importlib.util
 import io
@@ -69,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     sys.argv[:] = arguments
     sys.modules["__main__"] = module
+    gc.freeze()  # what is here stays: the collector of cycles need not walk the library
     if folder is None:
         return _execute(code, module)
     return _profiled(Path(folder), code, module)
