@@ -92,6 +92,17 @@ def test_options_of_recurrent_layers(options: dict[str, Any]) -> None:
     agree(session(export(layer, (flambeau.randn(5, 2, 3),)).model), layer, flambeau.randn(5, 2, 3))
 
 
+@pytest.mark.parametrize("opset", [18, 21, 22, 28])
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_recurrent_layers_of_narrow_dtypes(kind: str, opset: int) -> None:
+    layer = getattr(nn, kind)(3, 4, 2, bidirectional=True).eval()
+    x = flambeau.randn(5, 2, 3)
+    half, given = layer.to(flambeau.float16), x.to(flambeau.float16)
+    agree(session(export(half, (given,), opset_version=opset).model), half, given, atol=5e-3)
+    brain, given = layer.to(flambeau.bfloat16), x.to(flambeau.bfloat16)
+    checked(export(brain, (given,), opset_version=opset).model)  # which no runtime here has
+
+
 def test_first_states_and_projections() -> None:
     layer = nn.LSTM(3, 5, 2, proj_size=2, bidirectional=True)
     given = flambeau.randn(6, 2, 3), (flambeau.randn(4, 2, 2), flambeau.randn(4, 2, 5))

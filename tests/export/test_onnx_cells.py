@@ -5,6 +5,7 @@ The tests name no operation: what ONNX has nothing for stands in `UNSUPPORTED`.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +21,7 @@ from flambeau.export.onnx.exporting import DEFAULT_OPSET, build
 from flambeau.ir.graph import AGAIN, ASSIGN, VIEW
 from flambeau.ops.rows import ROWS
 from flambeau.pytree import tree_leaves
-from tests.export.runtime import results
+from tests.export.runtime import checked, results
 from tests.table import cases
 
 pytest.importorskip("onnx_ir")
@@ -74,6 +75,21 @@ def test_samples_are_the_same_in_onnxruntime(name: str) -> None:
     done = [compare(c, DEFAULT_OPSET) for c in cases.calls(name, cases.Draw(flambeau.float32))]
     if name in CELLS:
         assert any(done), "a row with a cell has no sample that is exported"
+
+
+@pytest.mark.parametrize("dtype", [flambeau.float16, flambeau.bfloat16])
+@pytest.mark.parametrize("name", sorted(CELLS.keys() & set(cases.SAMPLED)))
+def test_samples_of_narrow_floats_are_valid(name: str, dtype: flambeau.dtype) -> None:
+    for call in list(cases.calls(name, cases.Draw(dtype)))[:2]:
+        try:
+            program = export(Of(call.row.call), call.args, call.kwargs)
+        except (ExportError, RuntimeError, TypeError):
+            continue  # not of this dtype, or what it does depends on values
+        for opset in (18, DEFAULT_OPSET):
+            with contextlib.suppress(ExportError):
+                model = build(program, opset)
+                if program.traced.outputs:
+                    checked(model)
 
 
 @pytest.mark.parametrize("name", VERSIONED)

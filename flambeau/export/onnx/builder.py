@@ -32,6 +32,20 @@ ELEMENTS = {
 _SHORT = 64
 
 
+#: Operators that take no narrow floats before an opset: element type -> that opset; and which of
+#: their results are of the type of their inputs.
+_LATER: dict[str, tuple[dict[str, int], tuple[int, ...]]] = {
+    **dict.fromkeys(
+        ("Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Cos", "Cosh", "Sin", "Sinh", "Tan",
+         "Round", "Softplus", "Softsign", "Elu", "Mish", "HardSwish", "HardSigmoid", "Conv",
+         "ConvTranspose", "AveragePool", "GlobalAveragePool", "MaxPool", "InstanceNormalization",
+         "GridSample"), ({"BFLOAT16": 22}, (0,))),
+    **dict.fromkeys(("LSTM", "GRU", "RNN"), ({"BFLOAT16": 22}, (0, 1, 2))),
+    "IsInf": ({"BFLOAT16": 20, "FLOAT16": 20}, ()),
+    "TopK": ({"BFLOAT16": 24}, (0,)),
+}  # fmt: skip
+
+
 class OnnxExporterError(ExportError):
     """A program that cannot be written as ONNX."""
 
@@ -62,6 +76,18 @@ def element(dtype: DType) -> Any:
     if name is None:
         raise OnnxExporterError(f"ONNX models have no tensors of {dtype} that operations take")
     return library().DataType[name]
+
+
+def _element_of(value: Any) -> Any:
+    """A value's element type, from what it is made of where nothing says it."""
+    while value.dtype is None:
+        node = value.producer()
+        if node is None or not node.inputs:
+            return None
+        if node.op_type == "Cast":
+            return library().DataType(node.attributes["to"].value)
+        value = node.inputs[1 if node.op_type == "Where" else 0]
+    return value.dtype
 
 
 def expression_of(n: Any) -> Any:
@@ -205,6 +231,21 @@ class Builder:
         Returns:
             The result, or a tuple of several.
         """
+        since, of_type = _LATER.get(kind, ({}, ()))
+        narrow = _element_of(inputs[0]) if since else None
+        if narrow is not None and since.get(narrow.name, 0) > self.opset:
+            wide = self.ir.DataType.FLOAT
+            inputs = tuple(
+                self.op("Cast", v, to=int(wide))
+                if v is not None and _element_of(v) == narrow
+                else v
+                for v in inputs
+            )
+            found = self.op(kind, *inputs, outputs=outputs, called=called, **attributes)
+            parts = [found] if outputs == 1 else list(found)
+            for k in of_type[:outputs]:
+                parts[k] = self.op("Cast", parts[k], to=int(narrow))
+            return parts[0] if outputs == 1 else tuple(parts)
         given = {k: v for k, v in attributes.items() if v is not None}
         named = called or self.row.strip("_") or kind.lower()
         values = [self.ir.Value(name=self.name(named)) for _ in range(outputs)]
