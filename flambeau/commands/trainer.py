@@ -31,6 +31,8 @@ from flambeau.commands.chart import Line, line_chart
 from flambeau.commands.corpus import Corpus
 from flambeau.commands.gpt import GPT, GPTConfig
 from flambeau.commands.progress import Display, Status, duration, megabytes
+from flambeau.device import device as Device
+from flambeau.device import resolve
 from flambeau.tensorboard import SummaryWriter
 
 try:
@@ -166,6 +168,18 @@ def warm_up_cosine(step: int, steps: int) -> float:
     return 0.1 + 0.45 * (1.0 + math.cos(math.pi * done))
 
 
+def _usable(name: str) -> Device:
+    """The device of a name.
+
+    Raises:
+        ValueError: there is none here, or the name is no device's.
+    """
+    try:
+        return resolve(name)
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error
+
+
 class Trainer:
     """One run, from its first or from a restored step to its end.
 
@@ -183,7 +197,7 @@ class Trainer:
         display: where progress goes; a display of its own when None.
 
     Raises:
-        RuntimeError, ValueError: the device or the dtype is not available.
+        ValueError: the device is not there.
     """
 
     def __init__(
@@ -206,7 +220,7 @@ class Trainer:
         self.sample_bytes = sample_bytes
         self.display = display or Display(settings.steps)
         flambeau.manual_seed(settings.seed)
-        self.device = flambeau.device(settings.device)
+        self.device = _usable(settings.device)
         self.mixed = settings.dtype == "bfloat16"
         kept = flambeau.float32 if self.mixed else getattr(flambeau, settings.dtype)
         self.model = GPT(config).to(self.device, kept)

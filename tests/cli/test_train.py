@@ -261,6 +261,8 @@ def test_a_file_size_limit_is_met_by_the_real_writer(text: str, tmp_path: Path) 
         (["--resume"], "--resume needs the path"),
         (["--width", "10", "--heads", "3"], "width 10 and 3 heads"),
         (["--out", "text/run"], "text"),
+        (["--device", "cuda"], "no cuda device can be used here"),
+        (["--device", "toaster"], "device type at start of device string: toaster"),
     ],
 )
 def test_what_cannot_start_says_why(
