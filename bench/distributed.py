@@ -4,10 +4,11 @@
 
 The step of a small GPT is timed on ranks of one thread each, with `DistributedDataParallel` and
 with `fully_shard`, and on one process of two threads that has all their sequences, in turns, in the
-same processes (started by mpiexec). What the plan predicts comes from one rank's step and from two
-sizes of all_reduce, measured in the same run; where there are more ranks than processors, each has
-its share of one. A prediction is right within a quarter of what was measured. Memory is what the
-ranks hold between steps: parameters, and states of the optimizer, on 4 ranks.
+same processes (started by mpiexec). What the plan predicts comes from the step of ranks that
+compute at the same time and say nothing to each other, each with its share of the processors, and
+from two sizes of all_reduce, measured in the same run. A prediction is right within a quarter of
+what was measured. Memory is what the ranks hold between steps: parameters, and states of the
+optimizer, on 4 ranks.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ BATCH, LENGTH = 8, 128  # of one rank
 #: How far a prediction may be from what was measured, as a share of that.
 NEAR = 0.25
 ALONE = "1 process of 2 threads"
-ONE = "1 process of 1 thread, 1 rank's share"
+APART = "every rank by itself, its share"
 
 
 class Loss(nn.Module):
@@ -164,31 +165,27 @@ def time_steps(folder: Path, rounds: int) -> None:
     """What each rank runs."""
     distributed.init_process_group("mpi")
     rank, ranks = distributed.get_rank(), distributed.get_world_size()
-    both = {form: stepper(form, BATCH)[0] for form in ("ddp", "fsdp")}
-    alone = {
-        ALONE: (stepper("alone", ranks * BATCH)[0], 2),
-        ONE: (stepper("alone", BATCH)[0], 1),
-    }
+    forms = {form: stepper(form, BATCH)[0] for form in ("ddp", "fsdp")}
+    forms[APART] = stepper("alone", BATCH)[0]
+    alone = stepper("alone", ranks * BATCH)[0]
     times: dict[str, list[float]] = {}
     for turn in range(rounds + 2):
-        for name, step in both.items():
+        for name, step in forms.items():
             default_group().barrier()
             times.setdefault(name, []).append(timed(step))
         # the other ranks sleep meanwhile; a barrier would keep their processors busy
         mark = folder / f"turn {turn}"
         if rank == 0:
-            for name, (step, threads) in alone.items():
-                flambeau.set_num_threads(threads)
-                times.setdefault(name, []).append(timed(step))
-                flambeau.set_num_threads(1)
+            flambeau.set_num_threads(2)
+            times.setdefault(ALONE, []).append(timed(alone))
+            flambeau.set_num_threads(1)
             mark.touch()
         while not mark.exists():
             time.sleep(0.002)
     link = measured_link(rounds)
     if rank == 0:
         seconds = {name: statistics.median(t[2:]) for name, t in times.items()}
-        shared = max(1.0, ranks / processors())
-        predicted = predictions(seconds[ONE] * shared, ranks, link)
+        predicted = predictions(seconds[APART], ranks, link)
         text = json.dumps({"seconds": seconds, "predicted": predicted})
         (folder / "measured.json").write_text(text)
     distributed.destroy_process_group()

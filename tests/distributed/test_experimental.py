@@ -99,6 +99,41 @@ def test_a_plain_program_in_parts(method: str, ranks: int, balanced: bool, heads
         _cp_options.enable_load_balance = True
 
 
+@pytest.mark.parametrize("method", ["allgather", "alltoall"])
+@pytest.mark.parametrize("shape", [(16, 16), (3, 16, 16), (2, 1, 16, 16)])
+def test_masks_inside_context_parallel(method: str, shape: tuple[int, ...]) -> None:
+    """Of bools where they are of all batches, else of numbers; over the whole sequence."""
+
+    def program(rank: int) -> None:
+        flambeau.manual_seed(0)
+        x = flambeau.randn(2, 3, 16, 8, dtype=flambeau.float64)
+        mask = flambeau.randn(*shape, dtype=flambeau.float64)
+        if len(shape) < 4:
+            mask = (mask > 0) | flambeau.eye(16, dtype=flambeau.bool)
+        whole = x.clone().requires_grad_()
+        wanted = F.scaled_dot_product_attention(whole, whole, whole, mask)
+        wanted.square().sum().backward()
+        mesh = init_device_mesh("cpu", (2,))
+        with context_parallel(mesh, buffers=[x], buffer_seq_dims=[2]):
+            x.requires_grad_()
+            part = F.scaled_dot_product_attention(x, x, x, mask)
+            part.square().sum().backward()
+            found = context_parallel_unshard(mesh, [part.detach(), x.grad], [2, 2])
+            with pytest.raises(RuntimeError, match="over the whole sequence"):
+                F.scaled_dot_product_attention(x, x, x, mask[..., :8, :8])
+            with pytest.raises(RuntimeError, match="when is_causal=True"):
+                F.scaled_dot_product_attention(x, x, x, mask, is_causal=True)
+            x.requires_grad_(False)
+        for a, b in zip(found, (wanted.detach(), whole.grad), strict=True):
+            np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-9, atol=1e-9)
+
+    set_rotate_method(method)
+    try:
+        spawn_local(2, program)
+    finally:
+        set_rotate_method("allgather")
+
+
 def test_what_context_parallel_refuses() -> None:
     def program(rank: int) -> None:
         mesh = init_device_mesh("cpu", (2,))

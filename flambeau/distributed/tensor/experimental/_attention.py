@@ -19,6 +19,7 @@ from flambeau.distributed.context_parallel import (
     shard_sequence,
     unshard_sequence,
 )
+from flambeau.distributed.groups import group_of
 from flambeau.distributed.mesh import DeviceMesh
 from flambeau.nn import functional as F
 from flambeau.nn.attention.variants import causal
@@ -100,32 +101,66 @@ class _Attending(TorchFunctionMode):
     ) -> Tensor:
         """`scaled_dot_product_attention` of this rank's queries over the keys of all ranks.
 
+        Args:
+            attn_mask: over the whole sequence, (..., L, L), the same on every rank: not one of the
+                buffers, of which each has a part.
+
         Raises:
-            NotImplementedError: with a mask, dropout, or parts that are not of one sequence.
+            RuntimeError: with a mask and `is_causal`, or a mask that is not of the whole sequence.
+            NotImplementedError: with dropout, or parts that are not of one sequence.
         """
-        if attn_mask is not None or dropout_p:
-            what = "attn_mask" if attn_mask is not None else "dropout_p"
+        if dropout_p:
             raise NotImplementedError(
-                f"scaled_dot_product_attention with {what} inside context_parallel; "
-                "distributed.context_parallel.ring_attention takes any mask_mod"
+                "scaled_dot_product_attention with dropout_p inside context_parallel: a rank would "
+                "have to draw the numbers of all positions for what it drops to be what one "
+                "process drops"
             )
         if query.dim() != 4 or query.shape[-2] != key.shape[-2]:
             raise NotImplementedError(
                 "context_parallel takes queries and keys (B, H, L, E) of one sequence, got "
                 f"{list(query.shape)} and {list(key.shape)}"
             )
+        score_mod = None
+        if attn_mask is not None:
+            if is_causal:
+                raise RuntimeError("Explicit attn_mask should not be set when is_causal=True")
+            score_mod = _masked(attn_mask, query.shape[-2] * group_of(self.group).size())
         method = _METHODS[_cp_options.rotate_method]
         return method(
             query,
             key,
             value,
-            None,
+            score_mod,
             causal().mask if is_causal else None,
             scale,
             enable_gqa,
             group=self.group,
             balanced=self.balanced,
         )
+
+
+def _masked(mask: Tensor, length: int) -> Callable[..., Tensor]:
+    """What a mask does to scores, by their positions in the whole sequence.
+
+    Args:
+        mask: bool, False where there is no attention, or what is added; (..., L, L).
+        length: of the whole sequence.
+    """
+    if tuple(mask.shape[-2:]) != (length, length):
+        raise RuntimeError(
+            f"context_parallel takes an attn_mask over the whole sequence, (..., {length}, "
+            f"{length}), got {list(mask.shape)}"
+        )
+    mask = mask.reshape((1,) * (4 - mask.dim()) + tuple(mask.shape))
+    batches, heads = mask.shape[:2]
+
+    def score_mod(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        at = mask[b if batches > 1 else 0, h if heads > 1 else 0, i, j]
+        if mask.dtype == flambeau.bool:
+            return flambeau.where(at, score, -float("inf"))
+        return score + at
+
+    return score_mod
 
 
 @contextmanager
