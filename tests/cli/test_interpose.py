@@ -96,6 +96,10 @@ def test_uninstall_undoes_everything(monkeypatch: pytest.MonkeyPatch) -> None:
         ("torch.jit", "script is_scripting"),
         ("torch.accelerator", "is_available current_accelerator"),
         ("torch.types", "Device Number"),
+        ("torch.export", "export Dim ShapesCollection draft_export register_dataclass"),
+        ("torch.export.dynamic_shapes", "Dim ShapesCollection AdditionalInputs"),
+        ("torch.export.exported_program", "ExportedProgram"),
+        ("torch.export.graph_signature", "InputKind OutputKind TensorArgument ConstantArgument"),
     ],
 )
 def test_modules_have_their_names(torch: Any, path: str, names: str) -> None:
