@@ -77,11 +77,8 @@ class ASGD(UpdateOptimizer):
 
     def _start(self, param: Any, group: dict[str, Any]) -> dict[str, Any]:
         started = self._zeros(param, group)
-        rate = to_scalar(group["lr"])
-        started["eta"] = flambeau.zeros_like(started["step"])
-        with flambeau.no_grad():
-            started["eta"].add_(rate)
-        started["mu"] = flambeau.ones_like(started["step"])
+        started["eta"] = self._new_number(param, group, "eta", float(group["lr"]))
+        started["mu"] = self._new_number(param, group, "mu", 1.0)
         started["ax"] = flambeau.zeros_like(param)
         return started
 

@@ -90,7 +90,7 @@ class NAdam(UpdateOptimizer):
 
     def _start(self, param: Any, group: dict[str, Any]) -> dict[str, Any]:
         started = self._zeros(param, group)
-        started["mu_product"] = flambeau.ones_like(started["step"])
+        started["mu_product"] = self._new_number(param, group, "mu_product", 1.0)
         return started | {name: flambeau.zeros_like(param) for name in ("exp_avg", "exp_avg_sq")}
 
     def _update(

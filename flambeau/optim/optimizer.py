@@ -340,15 +340,19 @@ class Optimizer:
         for hook in self._optimizer_load_state_dict_post_hooks.values():
             hook(self)
 
-    def _new_step(self, param: Any, group: dict[str, Any]) -> Any:
-        """The 0-d step count of a parameter that was not updated yet."""
+    def _new_number(self, param: Any, group: dict[str, Any], name: str, value: float) -> Any:
+        """A 0-d tensor of a parameter's state, with a value that nobody has to read."""
         fused = group.get("fused")
         double = flambeau.get_default_dtype() == flambeau.float64 and not fused
         dtype = flambeau.float64 if double else flambeau.float32
         on_device = group.get("capturable") or fused
-        step = flambeau.tensor(0.0, dtype=dtype, device=param.device if on_device else "cpu")
-        self._numbers[param, "step"] = (step, step._version, 0.0)  # so that nobody has to read it
-        return step
+        number = flambeau.tensor(value, dtype=dtype, device=param.device if on_device else "cpu")
+        self._numbers[param, name] = (number, number._version, float(dtype.numpy.type(value)))
+        return number
+
+    def _new_step(self, param: Any, group: dict[str, Any]) -> Any:
+        """The step count of a parameter that was not updated yet."""
+        return self._new_number(param, group, "step", 0.0)
 
     def _restore_steps(self) -> None:
         """Make tensors of step counts that older files hold as numbers."""
