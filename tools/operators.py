@@ -76,9 +76,10 @@ def compared(dtype: str, chosen: argparse.Namespace) -> Table:
         name = full_name(op)
         entry = {"absent": found.absent, "compared": found.compared, "failed": found.failed}
         why = reason(name, dtype)
-        if why is not None:
-            entry["reason"] = why
         for stage, problem in found.failed.items():
+            why = reason(name, dtype) or reason(name, stage)
+            if why is not None:
+                entry["reason"] = why
             print(f"  {stage:9} {name}: {f'[{why}] ' if why else ''}{problem}", flush=True)
         if found.absent not in ("", "no dtype"):
             print(f"  {found.absent:9} {name}: {why or found.why}", flush=True)
@@ -195,7 +196,8 @@ def page(table: Table) -> str:
             if entry["absent"] == "missing":
                 failed["forward"] = "not there"
             for stage, problem in failed.items():
-                whys[stage, entry.get("reason") or _short(problem)].append(dtype)
+                known = reason(name, dtype) or reason(name, stage)
+                whys[stage, known or _short(problem)].append(dtype)
         for (stage, why), given in whys.items():
             lines.append(f"| `{name}` | {', '.join(given)} | {stage} | {why} |")
     return "\n".join(lines) + "\n"

@@ -257,9 +257,9 @@ def _singular_vjp(g: Any, outs: Any, x: Any, full: bool) -> tuple[Any, ...]:
     inner: Any = 0.0 if gs is None else on_diagonal(gs.to(u.dtype))
     gaps = _gaps(s * s)
     if gu is not None:
-        turned = matmul(adjoint(u), gu)
-        inner = inner + _skew(turned) / gaps * s.unsqueeze(-2)
-        if gv is not None and u.dtype.is_complex:
+        turned = _skew(matmul(adjoint(u), gu))
+        inner = inner + turned / gaps * s.unsqueeze(-2)
+        if gv is not None and u.dtype.is_complex:  # the phases, which u and v have in common
             inner = inner + on_diagonal(turned.diagonal(0, -2, -1) / (s * 2.0))
     if gv is not None:
         inner = inner + s.unsqueeze(-1) * (_skew(matmul(v, adjoint(gv))) / gaps)

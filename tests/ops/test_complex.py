@@ -145,3 +145,22 @@ def test_running_log_sum_exps(shape: tuple[int, ...], dim: int, rng: np.random.G
     large = flambeau.logcumsumexp(t.detach() + 800, dim)  # exp(800) is infinite
     np.testing.assert_allclose(large.numpy() - 800, found.detach().numpy(), atol=1e-9)
     assert flambeau.autograd.gradcheck(lambda v: flambeau.logcumsumexp(v, dim), (t,))
+
+
+def test_singular_values_of_complex_matrices_have_second_derivatives(
+    rng: np.random.Generator,
+) -> None:
+    at, direction = rng.standard_normal((2, 4, 4)) + 1j * rng.standard_normal((2, 4, 4))
+    weights = flambeau.tensor([1.0, 2.0, 3.0, 4.0], dtype=flambeau.float64)
+
+    def slope(values: Any, again: bool) -> tuple[flambeau.Tensor, flambeau.Tensor]:
+        a = flambeau.tensor(values, requires_grad=True)
+        total = (flambeau.linalg.svdvals(a) * weights).sum()
+        return a, flambeau.autograd.grad(total, a, create_graph=again)[0]
+
+    a, first = slope(at, True)
+    along = (first * flambeau.tensor(direction).conj()).real.sum()
+    found = flambeau.autograd.grad(along, a)[0].numpy()
+    step = 1e-5
+    ends = [slope(at + s * direction, False)[1].numpy() for s in (step, -step)]
+    np.testing.assert_allclose(found, (ends[0] - ends[1]) / (2 * step), rtol=1e-5, atol=1e-7)

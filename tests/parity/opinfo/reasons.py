@@ -9,13 +9,13 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-#: Operator -> dtype, or "all" -> why it does not agree.
+#: Operator -> dtype, stage (of `calls.STAGES`), or "all" -> why it does not agree.
 REASONS: dict[str, dict[str, str]] = tomllib.loads(
     (Path(__file__).parent / "reasons.toml").read_text()
 )
 
 
-def reason(name: str, dtype: str) -> str | None:
-    """Why an operator does not agree in a dtype; None where it must."""
+def reason(name: str, key: str) -> str | None:
+    """Why an operator does not agree in a dtype or a stage; None where it must."""
     found = REASONS.get(name, {})
-    return found.get("all") or found.get(dtype)
+    return found.get("all") or found.get(key)
