@@ -249,6 +249,7 @@ class GradFn:
     released = False
     metadata: dict[Any, Any] | None = None
     named = False  # whether its class has torch's name for it
+    title: str | None = None  # torch's name of the composite that it ends
 
     def __init__(
         self,
@@ -267,7 +268,11 @@ class GradFn:
 
     def name(self) -> str:
         """torch's spelling, e.g. `MulBackward0`."""
+        if self.title is not None:
+            return self.title + "Backward0"
         row = self.op.name
+        if row == "minus" and type(self.args[0]) not in (Saved, Spec):
+            return "RsubBackward1"
         if row == "permute_dims":
             dims = self.args[1] if self.args else ()
             moved = sum(d != k for k, d in enumerate(dims))

@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from flambeau import record
 from flambeau.ir.graph import Op
 from flambeau.tape import GradFn, Saved, Spec, _sequence, edge_of, modes, spec_of
 from flambeau.tensor import Tensor, _new
+
+
+def called(title: str) -> Callable[[Any], Any]:
+    """Give the last entry of a composite torch's name, where the body's last row has another.
+
+    A body that records no entry (it returns its argument) names none.
+
+    Args:
+        title: torch's name, without "Backward0".
+    """
+
+    def declare(body: Any) -> Any:
+        @functools.wraps(body)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            before = _sequence()
+            found = body(*args, **kwargs)
+            entry = found._grad_fn
+            if entry is not None and entry.order > before:
+                entry.title = title
+            return found
+
+        return run
+
+    return declare
 
 
 def attach(op: Op, args: tuple[Any, ...], kwargs: dict[str, Any], outs: tuple[Any, ...]) -> None:

@@ -11,6 +11,7 @@ from flambeau import dtypes, overriding
 from flambeau.ir.fault import PLAIN, Fault
 from flambeau.ops.conversion import to_dtype
 from flambeau.ops.elementwise import select_where
+from flambeau.ops.entries import called
 from flambeau.ops.movement import (
     expand_to,
     permute_dims,
@@ -611,6 +612,7 @@ def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = Fa
 
 
 @composite(inplace=True)
+@called("MaskedFill")
 def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
     """input with one value where the mask holds."""
     if mask.dtype is not dtypes.bool:

@@ -15,7 +15,7 @@ import numpy as np
 from flambeau import record
 from flambeau.dtype import int64
 from flambeau.ir.graph import ASSIGN, EMPTY, VIEW, Node
-from flambeau.ops.entries import attach, tracks
+from flambeau.ops.entries import attach, called, tracks
 from flambeau.ops.movement import slice_dim, unsqueeze, view_as_shape
 from flambeau.ops.rows import NAMES, ROWS
 from flambeau.ops.table import composite, primitive
@@ -250,6 +250,7 @@ def cat(tensors: Any, dim: int = 0) -> Tensor:
 
 
 @composite(method=False, out=True, autocast="promote")
+@called("Stack")
 def stack(tensors: Any, dim: int = 0) -> Tensor:
     """Tensors of one shape joined along a new dimension."""
     if isinstance(tensors, Tensor):

@@ -14,6 +14,7 @@ from flambeau.ir.fault import Fault
 from flambeau.ops.activation import _log_softmax, floats_only
 from flambeau.ops.arithmetic import dtype_word
 from flambeau.ops.elementwise import exp, log, select_where
+from flambeau.ops.entries import called
 from flambeau.ops.indexing import index_leading
 from flambeau.ops.movement import view_as_shape
 from flambeau.ops.precision import cast, widen
@@ -286,6 +287,7 @@ def _by_probabilities(
 
 
 @composite(method=False, public=False, functional=True, autocast="float32")
+@called("NllLoss")
 def nll_loss(
     input: Tensor,
     target: Tensor,

@@ -12,6 +12,7 @@ from flambeau.ops.activation import logsigmoid
 from flambeau.ops.arithmetic import clamp_min, xlogy
 from flambeau.ops.conversion import to_dtype
 from flambeau.ops.elementwise import abs, exp, log, log1p, maximum, select_where, sigmoid, sign
+from flambeau.ops.entries import called
 from flambeau.ops.indexing import held, index_leading
 from flambeau.ops.linear import pairwise_distance
 from flambeau.ops.loss import reduced, reduction_of
@@ -91,6 +92,7 @@ def square_of(x: Tensor) -> Tensor:
 
 
 @composite(method=False, public=False, functional=True, autocast="float32")
+@called("MseLoss")
 def mse_loss(
     input: Tensor,
     target: Tensor,
@@ -143,6 +145,7 @@ smooth_absolute.vjp(_smooth_absolute_vjp, saves="input")
 
 
 @composite(method=False, public=False, functional=True, autocast="float32")
+@called("SmoothL1Loss")
 def smooth_l1_loss(
     input: Tensor,
     target: Tensor,
@@ -165,6 +168,7 @@ def smooth_l1_loss(
 
 
 @composite(method=False, public=False, functional=True, autocast="float32")
+@called("HuberLoss")
 def huber_loss(
     input: Tensor,
     target: Tensor,
@@ -211,6 +215,7 @@ bernoulli_nll.vjp(_bernoulli_vjp, saves="input target")
 
 
 @composite(method=False, public=False, functional=True, autocast="float32")
+@called("BinaryCrossEntropy")
 def binary_cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -250,6 +255,7 @@ logit_nll.vjp(
 
 
 @composite(method=False, functional=True, autocast="float32")
+@called("BinaryCrossEntropyWithLogits")
 def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,

@@ -8,6 +8,7 @@ from typing import Any
 from flambeau import dtypes
 from flambeau.dtype import dtype as DType
 from flambeau.ops.elementwise import select_where
+from flambeau.ops.entries import called
 from flambeau.ops.factorization import inverse_of
 from flambeau.ops.linalg import linalg_svdvals, matrices
 from flambeau.ops.precision import cast, widen
@@ -182,6 +183,7 @@ def linalg_norm(
 
 
 @composite()
+@called("LinalgVectorNorm")
 def norm(
     input: Tensor,
     p: Any = "fro",

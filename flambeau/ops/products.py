@@ -11,6 +11,7 @@ import numpy as np
 from flambeau.dtype import int8, int32, promote_types
 from flambeau.ops.arithmetic import dtype_word
 from flambeau.ops.contraction import matmul, matmul_batched, matmul_biased
+from flambeau.ops.entries import called
 from flambeau.ops.precision import cast, doubled
 from flambeau.ops.rows import NAMES
 from flambeau.ops.table import composite
@@ -100,6 +101,7 @@ def mv(input: Tensor, vec: Tensor) -> Tensor:
 
 
 @composite(out="exact", autocast="exempt")
+@called("Dot")
 def dot(input: Tensor, tensor: Tensor) -> Tensor:
     """Sum of the products of two vectors' elements."""
     if input.ndim != 1 or tensor.ndim != 1:

@@ -9,6 +9,7 @@ import numpy as np
 
 from flambeau import dtypes
 from flambeau.dtype import dtype as DType
+from flambeau.ops.entries import called
 from flambeau.ops.movement import expand_to, sum_to, view_as_shape
 from flambeau.ops.rows import NAMES
 from flambeau.ops.table import composite, emit, primitive
@@ -159,6 +160,7 @@ def _axes(dim: Any, input: Tensor) -> tuple[int, ...]:
 
 
 @composite(out=True)
+@called("Mean")
 def mean(
     input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType | None = None
 ) -> Tensor:

@@ -13,6 +13,7 @@ from flambeau.dtype import dtype as DType
 from flambeau.ir.symbol import as_float
 from flambeau.ops.creation import from_numpy
 from flambeau.ops.elementwise import maximum, minimum, select_where
+from flambeau.ops.entries import called
 from flambeau.ops.indexing import gather
 from flambeau.ops.movement import expand_to
 from flambeau.ops.precision import doubled
@@ -245,6 +246,7 @@ def _correction(dim: Any, unbiased: Any, correction: Any) -> tuple[Any, Any]:
 
 
 @composite(out=True)
+@called("Var")
 def var(
     input: Tensor,
     dim: Any = None,
@@ -259,6 +261,7 @@ def var(
 
 
 @composite(out=True)
+@called("Std")
 def std(
     input: Tensor,
     dim: Any = None,

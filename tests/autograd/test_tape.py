@@ -365,3 +365,38 @@ def test_what_a_users_rule_returns_fits_its_input(change: Any, result: Any, leav
     else:
         assert x.grad.dtype is x.dtype
         assert x.grad.tolist() == [result] * 3
+
+
+NAMED_ENTRIES: dict[str, Any] = {
+    "MeanBackward0": lambda t, x: x.mean(),
+    "MseLossBackward0": lambda t, x: t.nn.functional.mse_loss(x, t.zeros(3)),
+    "NllLossBackward0": lambda t, x: t.nn.functional.cross_entropy(x, t.tensor(1)),
+    "BinaryCrossEntropyBackward0": lambda t, x: t.nn.functional.binary_cross_entropy(
+        x.sigmoid(), t.ones(3)
+    ),
+    "RsubBackward1": lambda t, x: 1 - x,
+    "SubBackward0": lambda t, x: x - 1,
+    "StackBackward0": lambda t, x: t.stack([x, x]),
+    "StdBackward0": lambda t, x: x.std(),
+    "DotBackward0": lambda t, x: x.dot(x),
+    "MaskedFillBackward0": lambda t, x: (x * 1).masked_fill_(x > 1, 0.0),
+    "LinalgVectorNormBackward0": lambda t, x: x.norm(),
+    "MulBackward0": lambda t, x: t.stack([x, x]) * 2,
+}
+
+
+@pytest.mark.parametrize("name", NAMED_ENTRIES)
+def test_what_is_printed_of_composites(name: str) -> None:
+    x = flambeau.ones(3, requires_grad=True)
+    found = NAMED_ENTRIES[name](flambeau, x)
+    assert f"grad_fn=<{name}>" in repr(found)
+    found.sum().backward()
+    assert x.grad is not None
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("name", NAMED_ENTRIES)
+def test_what_torch_prints_of_composites(name: str) -> None:
+    torch = pytest.importorskip("torch")
+    found = NAMED_ENTRIES[name](torch, torch.ones(3, requires_grad=True))
+    assert f"grad_fn=<{name}>" in repr(found)
