@@ -174,7 +174,8 @@ def _plain(module: str, name: str) -> Global | None:
         return Global(found) if ours and callable(found) else None
     restore = getattr(found, "__setstate__", None)
     mine = restore is None or restore.__module__.startswith("flambeau.nn.")
-    if found.__new__ is not object.__new__ or hasattr(found, "__del__") or not mine:
+    make: Any = found.__new__
+    if make is not object.__new__ or hasattr(found, "__del__") or not mine:
         return None
     return Global(found, functools.partial(object.__new__, found), build=True)
 

@@ -347,7 +347,8 @@ def shown(entry: GradFn) -> GradFn:
     """An entry as a user gets it: of a class with torch's name, which programs that draw a tape
     read (`type(t.grad_fn).__name__`). Entries that nobody looks at need none."""
     if not entry.named:
-        entry.__class__ = _named(type(entry), entry.name())
+        kind: Any = type(entry)
+        entry.__class__ = _named(kind, entry.name())
     return entry
 
 
