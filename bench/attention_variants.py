@@ -76,20 +76,20 @@ def calls(
     if mods.mask is not None:
         mask = create_block_mask(mods.mask, None, None, queries, LENGTH)
         blocks = float(mask.to_dense().sum())
-    leaves = [flambeau.tensor(x, requires_grad=True) for x in drawn]
-    leaves[0] = leaves[0].detach()[:, :, :queries].requires_grad_()
+    q = flambeau.tensor(drawn[0][:, :, :queries], requires_grad=True)
+    k, v = (flambeau.tensor(x, requires_grad=True) for x in drawn[1:3])
     g = flambeau.tensor(drawn[3][:, :, :queries])
     record.flush()
 
     def forward() -> None:
         with flambeau.no_grad():
-            kept = flex_attention(*leaves[:3], mods.score, mask)
+            kept = flex_attention(q, k, v, mods.score, mask)
         record.flush()
         del kept
 
     def train() -> None:
-        out = flex_attention(*leaves[:3], mods.score, mask)
-        kept = flambeau.autograd.grad(out, [*leaves[:3], *learned], g)
+        out = flex_attention(q, k, v, mods.score, mask)
+        kept = flambeau.autograd.grad(out, [q, k, v, *learned], g)
         record.flush()
         del kept
 
