@@ -534,7 +534,8 @@ class Tensor(metaclass=_TensorMeta):
         """The same memory, cut off from the tape."""
         return alias(self)
 
-    detach.whole = True  # it is an operator to a `__torch_dispatch__`
+    # it is an operator to a `__torch_dispatch__`
+    detach.whole = True  # type: ignore[attr-defined]
 
     @overridable
     def detach_(self) -> Tensor:
@@ -697,7 +698,7 @@ def _item(t: Tensor) -> Any:
     return array.item() if array.dtype.isbuiltin == 1 else float(array)
 
 
-def put_item(t: Tensor, value: float) -> float:
+def put_item(t: Any, value: float) -> float:
     """Give a tensor without dimensions a value: at once where its memory is there and nothing that
     is recorded will read it, else as `fill_` does; -> the value as its dtype has it."""
     kind = _SCALARS.get(t.dtype)
