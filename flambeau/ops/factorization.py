@@ -406,13 +406,10 @@ exchanges.reference(lambda pivots, m: exchanged(pivots.astype(np.int64) - 1, m))
 
 
 @primitive("host", linear=((1,),))
-def solution(row: Any, a: Tensor, b: Tensor) -> Tensor:
-    """X with a X = b, for matrices of one batch.
-
-    Raises:
-        LinAlgError: a singular matrix, when the result is computed.
-    """
-    return emit(row, (a, b), (), b._shape, b.dtype)
+def solution(row: Any, a: Tensor, b: Tensor, checked: bool) -> Tensor:
+    """X with a X = b, for matrices of one batch; of singular ones NaN, or with `checked` an
+    error (`LinAlgError`)."""
+    return emit(row, (a, b), (checked,), b._shape, b.dtype)
 
 
 def _singular_error(name: str, a: Any) -> LinAlgError:
@@ -428,20 +425,29 @@ def _singular_error(name: str, a: Any) -> LinAlgError:
             "completed because the input matrix is singular."
         )
     return LinAlgError(
-        f"linalg.solve: {batch}The solver failed because the input matrix is singular."
+        f"torch.linalg.solve: {batch}The solver failed because the input matrix is singular."
     )
 
 
-def _solution(a: Any, b: Any) -> Any:
+def _solution(a: Any, b: Any, checked: bool) -> Any:
     try:
         return np.linalg.solve(a, b)
     except np.linalg.LinAlgError:
-        raise _singular_error("solve", a) from None
+        if checked:
+            raise _singular_error("solve", a) from None
+        return _batched(_one_solution, a, b)[0]
 
 
-def _solution_vjp(g: Any, out: Any, a: Any, b: Any) -> tuple[Any, ...]:
-    found = solution(a.mT, g)
-    return -matmul(found, out.mT), found
+def _one_solution(a: Any, b: Any) -> tuple[Any]:
+    try:
+        return (np.linalg.solve(a, b),)
+    except np.linalg.LinAlgError:
+        return (np.full_like(b, np.nan),)
+
+
+def _solution_vjp(g: Any, out: Any, a: Any, b: Any, checked: bool) -> tuple[Any, ...]:
+    found = solution(a.mT, g, checked)
+    return -matmul(found, out.mT), found, None
 
 
 solution.reference(_solution)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from flambeau import dtypes, return_types
+from flambeau import dtypes, record, return_types
 from flambeau.ops.contraction import matmul
 from flambeau.ops.entries import tracks
 from flambeau.ops.factorization import (
@@ -22,6 +22,7 @@ from flambeau.ops.factorization import (
     singular_values,
     solution,
     spectrum,
+    triangular_factors,
 )
 from flambeau.ops.precision import cast, widen
 from flambeau.ops.products import cross
@@ -74,13 +75,21 @@ def batched_alike(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     )
 
 
+def _now(found: Any) -> Any:
+    """Run what was recorded, so that a matrix without what is asked for is an error here, where
+    programs catch it and go on (with more on the diagonal, say); -> what was given."""
+    record.settle()
+    return found
+
+
 # -- Cholesky --------------------------------------------------------------------------------------
 
 
 def _cholesky(name: str, a: Tensor, upper: bool, checked: bool) -> tuple[Tensor, Tensor]:
     matrices(name, a, square=True)
     factor, info = lower_factor(a, checked, upper)
-    return (adjoint(factor) if upper else factor), info
+    found = (adjoint(factor) if upper else factor), info
+    return _now(found) if checked else found
 
 
 @only_in("linalg.cholesky")
@@ -88,7 +97,7 @@ def linalg_cholesky(A: Tensor, *, upper: bool = False) -> Tensor:
     """L with A = L L^H of positive-definite Hermitian matrices; `upper`: L^H.
 
     Raises:
-        LinAlgError: a matrix that is not positive-definite, when the result is computed.
+        LinAlgError: a matrix that is not positive-definite.
     """
     return _cholesky("linalg.cholesky", A, upper, True)[0]
 
@@ -307,7 +316,7 @@ def _rows_fit(name: str, a: Tensor, b: Tensor, left: bool = True) -> None:
         )
 
 
-def _solve(name: str, a: Tensor, b: Tensor, left: bool) -> Tensor:
+def _solve(name: str, a: Tensor, b: Tensor, left: bool, checked: bool = True) -> Tensor:
     matrices(name, a, square=True)
     one_dtype(name, a, b)
     vector = b.ndim == 1 or (a.ndim - 1 == b.ndim and b._shape == a._shape[:-1])
@@ -321,7 +330,9 @@ def _solve(name: str, a: Tensor, b: Tensor, left: bool) -> Tensor:
     _rows_fit(name, a, right, left)
     if not left:
         a, right = a.mT, right.mT
-    found = solution(*batched_alike(a, right))
+    found = solution(*batched_alike(a, right), checked)
+    if checked:
+        _now(found)
     return found.squeeze(-1) if vector else found if left else found.mT
 
 
@@ -330,16 +341,17 @@ def linalg_solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
     """X with A X = B (X A = B without `left`); B may be a vector or a batch of vectors.
 
     Raises:
-        LinAlgError: a singular matrix, when the result is computed.
+        LinAlgError: a singular matrix.
     """
     return _solve("linalg.solve", A, B, left)
 
 
 @only_in("linalg.solve_ex")
 def linalg_solve_ex(A: Tensor, B: Tensor, *, left: bool = True, check_errors: bool = False) -> Any:
-    """(result, info) of `linalg.solve`; info is 0 where the matrix could be factored."""
-    found = _solve("linalg.solve", A, B, left)
-    return return_types.linalg_solve_ex(found, NAMES["zeros"](A._shape[:-2], dtype=dtypes.int32))
+    """(result, info) of `linalg.solve`: info is 0 where there is a solution, elsewhere which
+    pivot is 0, and the result is NaN."""
+    found = _solve("linalg.solve_ex", A, B, left, check_errors)
+    return return_types.linalg_solve_ex(found, triangular_factors(A.detach(), True)[3])
 
 
 @only_in("linalg.solve_triangular")
@@ -384,7 +396,8 @@ def triangular_solve(
 
 def _inv(a: Tensor, checked: bool) -> Tensor:
     matrices("linalg.inv", a, square=True)
-    return inverse_of(a, checked)
+    found = inverse_of(a, checked)
+    return _now(found) if checked else found
 
 
 @composite(out=True, autocast="float32", aliases=("linalg.inv",))
@@ -392,7 +405,7 @@ def inverse(A: Tensor) -> Tensor:
     """Inverses of square matrices.
 
     Raises:
-        LinAlgError: a singular matrix, when the result is computed.
+        LinAlgError: a singular matrix.
     """
     return _inv(A, True)
 

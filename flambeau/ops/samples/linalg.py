@@ -143,8 +143,8 @@ SAMPLES: dict[str, Samples] = {
         *((regular(r, 3, 3), p) for p in (None, -2, "fro", "nuc", 1, math.inf)),
     ],
     "solution": lambda r: [
-        (regular(r, 3, 3), drawn(r, 3, 2)),
-        (regular(r, 2, 3, 3), drawn(r, 2, 3, 1)),
+        (regular(r, 3, 3), drawn(r, 3, 2), True),
+        (regular(r, 2, 3, 3), drawn(r, 2, 3, 1), False),
     ],
     "linalg_solve": lambda r: [
         (regular(r, 3, 3), drawn(r, 3, 2)),
