@@ -35,7 +35,9 @@ def test_what_is_singular(matrix: Any) -> None:
         linalg.solve(a, flambeau.ones(2, 1))
     found, info = linalg.solve_ex(a, flambeau.ones(2, 1))
     assert info.tolist() == ([0, 2] if a.ndim == 3 else 2)
-    assert flambeau.isnan(found).any(-1).any(-1).tolist() == ([False, True] if a.ndim == 3 else True)
+    assert flambeau.isnan(found).any(-1).any(-1).tolist() == (
+        [False, True] if a.ndim == 3 else True
+    )
 
 
 def test_work_beside_a_factorization_that_fails_is_kept() -> None:
