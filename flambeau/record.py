@@ -40,6 +40,7 @@ from flambeau.ir.graph import (
     ASSIGN,
     COPY,
     INPUT,
+    PICK,
     VIEW,
     Argument,
     Constant,
@@ -491,16 +492,16 @@ def canonical(
                     continue
             stack += node.src  # what has memory has no sources
     nodes = sorted(seen, key=_order)
-    index: dict[Node, int] = {}
+    index = {node: i for i, node in enumerate(nodes)}
     # flat: an entry begins with an operation, or with None where it is an input, and no source is
     # either of them
     key: list[Any] = []
+    add = key.append
     inputs: list[Node] = []
     numbers: list[Any] = []
     # the first input over each memory; windows are over memory that nothing here writes
     first: dict[int, int] = {}
-    for i, node in enumerate(nodes):
-        index[node] = i
+    for node in nodes:
         if node.buffer is not None:
             first.setdefault(id(node.buffer), len(inputs))
             inputs.append(node)
@@ -514,14 +515,17 @@ def canonical(
             continue
         if op is FAILED:
             raise _again(node)
+        if op is PICK:  # the rest is said by what it takes from
+            key += (op, node.attrs, index[node.src[0]])
+            continue
         key += (op, node.attrs, node.shape, node.dtype)
         for at, s in enumerate(node.src):
             if type(s) is Node:
-                key.append(index[s])
+                add(index[s])
             elif specialised(op, at, s):
-                key.append((type(s) is int, s))
+                add((type(s) is int, s))
             else:
-                key.append("f" if isinstance(s, float) else "i")
+                add("f" if isinstance(s, float) else "i")
                 numbers.append(s)
     homes: list[tuple[int, int | None]] = []
     extra = 0

@@ -327,10 +327,12 @@ class GradFn:
 
     def release(self) -> None:
         """Drop what was saved; going backwards a second time raises."""
-        if any(type(a) is Saved for a in (*self.args, *self.out)):
-            self.released = True
-            self.args = ()
-            self.out = ()
+        for a in (*self.args, *self.out):
+            if type(a) is Saved:
+                self.released = True
+                self.args = ()
+                self.out = ()
+                break
 
     def register_hook(self, hook: Any) -> Any:
         """Call `hook(grad_inputs, grad_outputs)` after this entry ran."""

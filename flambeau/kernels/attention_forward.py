@@ -362,9 +362,9 @@ def operands(f: Function, machine: Machine, t: Words, room: Room) -> list[tuple[
     return [(k, f.select(direct, k_row, room.k_row), 4), (room.v, room.v_row, 4)]
 
 
-def block(machine: Machine, problem: Problem) -> str:
-    """void block(t, room, k, v, first, count, key, keys, b, h, masked, factor, scale): a block of
-    keys for all panels of a unit. k and v point at the head's key 0."""
+def block_of_keys(problem: Problem) -> tuple[Function, Words]:
+    """void block(..), a block of keys for all rows of a unit, and the words it reads: to be
+    written. k and v point at the head's key 0."""
     f = Function(
         "block",
         [("ptr", "t"), ("ptr", "room"), ("ptr", "k"), ("ptr", "v"), ("i64", "first"),
@@ -375,6 +375,12 @@ def block(machine: Machine, problem: Problem) -> str:
     )  # fmt: skip
     t = problem.words(f)
     t.preload("E", "V", "k_s", "k_e", "v_s", "v_v")
+    return f, t
+
+
+def block(machine: Machine, problem: Problem) -> str:
+    """The block of keys by panels of queries."""
+    f, t = block_of_keys(problem)
     room = Room(f, machine, "%room", t["E"], t["V"])
     panel, wide = machine.panel, machine.panel * 4
     (k, k_row, k_col), (v, v_row, v_col) = operands(f, machine, t, room)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from flambeau.kernels import attention_pack as pack
 from flambeau.kernels import attention_tiles as tiles
-from flambeau.kernels.attention_forward import apply_mods
+from flambeau.kernels.attention_forward import apply_mods, block_of_keys
 from flambeau.kernels.attention_problem import KEYS, Problem
 from flambeau.kernels.attention_tiles import NEGATIVE_INFINITY, Machine
 from flambeau.kernels.emit import Function, Value, Words
@@ -161,17 +161,8 @@ def operands(
 
 
 def block(machine: Machine, problem: Problem) -> str:
-    """void block(..): as that of `attention_forward`, for the rows of a unit."""
-    f = Function(
-        "block",
-        [("ptr", "t"), ("ptr", "room"), ("ptr", "k"), ("ptr", "v"), ("i64", "first"),
-         ("i64", "count"), ("i64", "key"), ("i64", "keys"), ("i64", "b"), ("i64", "h"),
-         ("i1", "masked"), ("float", "factor"), ("float", "scale")],
-        "void",
-        "nounwind noinline",
-    )  # fmt: skip
-    t = problem.words(f)
-    t.preload("E", "V", "k_s", "k_e", "v_s", "v_v")
+    """The block of keys (`attention_forward`) for the few rows of a unit."""
+    f, t = block_of_keys(problem)
     room = Room(f, machine, "%room", t["E"], t["V"])
     width, fold = machine.width, machine.fold
     rows, nv = machine.score_tile
