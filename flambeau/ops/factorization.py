@@ -228,7 +228,7 @@ def _spectrum_vjp(g: Any, outs: Any, x: Any) -> tuple[Any, ...]:
         inner = inner / NAMES["conj"](_gaps(values))
     if gl is not None:
         inner = inner + on_diagonal(gl)
-    found = solution(adjoint(vectors), matmul(inner, adjoint(vectors)))
+    found = solution(adjoint(vectors), matmul(inner, adjoint(vectors)), True)
     return (found if x.dtype.is_complex else NAMES["real"](found),)
 
 

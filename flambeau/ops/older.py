@@ -100,7 +100,7 @@ def norm_except_dim(v: Tensor, pow: int = 2, dim: int = 0) -> Tensor:
     return NAMES["norm"](v, pow, others, True)
 
 
-@composite(method=False, functional=True)
+@composite(method=False, functional=True, autocast="lower")
 def conv_tbc(input: Tensor, weight: Tensor, bias: Tensor, pad: int = 0) -> Tensor:
     """Convolution of sequences with the time in front.
 
