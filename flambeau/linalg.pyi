@@ -85,7 +85,7 @@ def slogdet(A: Tensor) -> Any:
 def solve(A: Tensor, B: Tensor, *, left: _builtins.bool = True) -> Tensor:
     """X with A X = B (X A = B without `left`); B may be a vector or a batch of vectors."""
 def solve_ex(A: Tensor, B: Tensor, *, left: _builtins.bool = True, check_errors: _builtins.bool = False) -> Any:
-    """(result, info) of `linalg.solve`; info is 0 where the matrix could be factored."""
+    """(result, info) of `linalg.solve`: info is 0 where there is a solution, elsewhere which"""
 def solve_triangular(A: Tensor, B: Tensor, *, upper: _builtins.bool, left: _builtins.bool = True, unitriangular: _builtins.bool = False) -> Tensor:
     """X with A X = B (X A = B without `left`) for the triangle `upper` says of A."""
 def svd(A: Tensor, full_matrices: _builtins.bool = True, *, driver: _builtins.str | None = None) -> Any:
