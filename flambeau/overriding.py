@@ -124,6 +124,15 @@ def dispatches() -> bool:
     return bool(state.dispatching) or dispatching_types
 
 
+def concerns(tensors: Iterable[Any]) -> bool:
+    """Whether a mode, or the type of one of the tensors, is asked about calls with them."""
+    if not on:
+        return False
+    if state.modes or state.dispatching:
+        return True
+    return any(overrides(type(t)) or hasattr(type(t), "__torch_dispatch__") for t in tensors)
+
+
 def handle(
     func: Callable[..., Any], found: list[Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:

@@ -85,12 +85,13 @@ def update(changes: Iterable[Change]) -> None:
     alike: dict[Any, list[Change]] = {}
     cells: set[Any] = set()
     changes = [_of_reals(c) if c.grad.dtype.is_complex else c for c in changes]
-    apart = modes.grad or overriding.on or record.thread.watcher is not None
+    apart = modes.grad or record.thread.watcher is not None
     count = 0
     for change in changes:
         if apart:
             break
-        rule, targets, _, numbers, maximize, decay, shrink = change
+        rule, targets, grad, numbers, maximize, decay, shrink = change
+        apart = overriding.concerns((grad, *targets))
         there = []
         for t in targets:
             there.append(t is not None)
