@@ -26,6 +26,9 @@ from flambeau.size import contiguous_strides
 
 #: rows that kernels for few of them are made for
 _ROWS_HELD = (1, 2, 4, 8, 16)
+#: keys from which on they pay; tiles round scores as the backward pass does, which makes few keys'
+#: derivatives closer
+_HELD_KEYS = 64
 #: queries of a head up to which heads that share keys are packed into tiles together
 _FEW = 64
 #: rows of a tile, units that a forward pass with few queries is cut into, and a unit's least keys
@@ -94,6 +97,8 @@ def few(node: Node) -> int:
             return 0
     rows = heads // shared * length
     if rows <= _ROWS_HELD[-1] or (length <= _FEW and heads > shared) or shares(node) > 1:
+        if node.src[1].shape[2] < _HELD_KEYS:
+            return _FEW
         return next((n for n in _ROWS_HELD if rows <= n), _FEW)
     return 0
 
