@@ -555,7 +555,7 @@ _BLOCK = 1 << 14  # elements counted at a time, in cache
 def _count_between(x: Any, edges: Any, weight: Any = None) -> Any:
     bins = edges.size - 1
     kept = x.dtype
-    if kept.itemsize == 2:
+    if kept.itemsize <= 2:  # halves and bools have no arithmetic to speak of
         x, edges = x.astype(np.float32), edges.astype(np.float32)
     counts = np.zeros(bins + 1, np.int64 if weight is None else np.float64)
     with np.errstate(all="ignore"):
