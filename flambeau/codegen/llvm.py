@@ -15,6 +15,14 @@ memory is read in order, with their reductions on the stack.
 Values of one region that need a reduction's result are computed in a later loop over the same row
 (a phase); what an earlier phase made is loaded again, computed again, or kept in a row buffer.
 
+Note [Stores around the caches]
+A loop that reads and writes more than the last cache holds leaves nothing there for whoever reads
+its results, and each line that it writes is read first. So such results are stored around the
+caches, which leaves the bus to what is read, and the cache to the sources. Sizes and places are
+known when a program is linked: the word ("around", key) is LINE - 1 then, and what begins at a
+multiple of LINE is stored so, or -1, and nothing is. Other threads see the stores in order, for a
+loop ends with a locked instruction of each of its threads.
+
 Note [Levels]
 An SSA value has a level: 0 depends on nothing that changes, 1 on the unit's coordinates, 2 on the
 loop. Lines go to the outermost place their level allows.
@@ -59,7 +67,7 @@ class Kernel:
     """A region's code: `text` defines `@{name}(ptr table)`, `slots` say what the table holds.
 
     Slots are tuples: ("error",) ("size", d) ("units",) ("grain",) ("address", key, offset)
-    ("stride", n) ("number", Argument). An address key is a node (its memory).
+    ("stride", n) ("number", Argument) ("around", key). An address key is a node (its memory).
     """
 
     name: str
@@ -433,6 +441,37 @@ class Emitter(Space):
             return self.b.convert("zext", v, memory)
         return self.b.convert("fptrunc", v, memory)
 
+    def store_vector(self, raw: Value, place: Value, size: int) -> None:
+        """Store neighbours of `size` bytes at `place`, without those that the mask leaves out."""
+        if self.mask is None:
+            self.b.emit(f"store {raw}, ptr {place.name}, align {size}")
+            return
+        n, kind = raw.lanes, f"v{raw.lanes}{_short(raw.type)}"
+        self.b.declared.add(
+            f"declare void @llvm.masked.store.{kind}.p0({raw.full}, ptr, <{n} x i1>)"
+        )
+        self.b.emit(
+            f"call void @llvm.masked.store.{kind}.p0({raw}, ptr align {size} "
+            f"{place.name}, {self.mask})"
+        )
+
+    def store_around(self, key: Any, raw: Value, place: Value, size: int) -> None:
+        """Store whole lines around the caches where the word of the result's memory says so."""
+        word = self.slot(("around", key))
+        self.at(2)
+        address = self.b.set(f"ptrtoint ptr {place.name} to i64", "i64", 1)
+        aligned = self.b.compare("eq", self.b.op("and", address, word), self.b.const(0, "i64", 1))
+        around, through, out = (self.label(k) for k in ("around", "through", "stored"))
+        self.b.emit(f"br i1 {aligned.name}, label %{around}, label %{through}")
+        self.loop.append(f"{around}:")
+        self.b.emit(f"store {raw}, ptr {place.name}, align {LINE}, !nontemporal !0")
+        self.b.emit(f"br label %{out}")
+        self.loop.append(f"{through}:")
+        self.store_vector(raw, place, size)
+        self.b.emit(f"br label %{out}")
+        self.loop.append(f"{out}:")
+        self.b.declared.add("!0 = !{i32 1}")
+
     def write(self, key: Any, m: Map, dtype_name: str, value: Value, level: int) -> None:
         """Store at a map."""
         memory, _ = TYPES[dtype_name]
@@ -451,17 +490,10 @@ class Emitter(Space):
                 "ptr",
                 1,
             )
-            if self.mask is None:
-                self.b.emit(f"store {raw}, ptr {place.name}, align {size}")
-                return
-            kind = f"v{n}{_short(memory)}"
-            self.b.declared.add(
-                f"declare void @llvm.masked.store.{kind}.p0({raw.full}, ptr, <{n} x i1>)"
-            )
-            self.b.emit(
-                f"call void @llvm.masked.store.{kind}.p0({raw}, ptr align {size} "
-                f"{place.name}, {self.mask})"
-            )
+            if self.mask is None and level == 2 and n * size % LINE == 0 and self.lasting(size):
+                self.store_around(key, raw, place, size)
+            else:
+                self.store_vector(raw, place, size)
             return
         places = self.lane_pointers(pointer, along, memory, level)
         name = f"llvm.masked.scatter.v{n}{_short(memory)}.v{n}p0"
@@ -754,19 +786,9 @@ class Emitter(Space):
         stored = "i8" if element == "i1" else element
         self.at(2)
         raw = self.b.splat(self.narrow(value, stored), self.lanes)
-        size = max(BITS[stored] // 8, 1)
-        if self.mask is None or self.form == "columns":
-            self.b.emit(f"store {raw}, ptr {pointer.name}, align {size}")
-            return
-        n = self.lanes
-        kind = f"v{n}{_short(stored)}"
-        self.b.declared.add(
-            f"declare void @llvm.masked.store.{kind}.p0({raw.full}, ptr, <{n} x i1>)"
-        )
-        self.b.emit(
-            f"call void @llvm.masked.store.{kind}.p0({raw}, ptr align {size} "
-            f"{pointer.name}, {self.mask})"
-        )
+        mask, self.mask = self.mask, self.mask if self.form == "rows" else None
+        self.store_vector(raw, pointer, max(BITS[stored] // 8, 1))
+        self.mask = mask
 
 
 def _short(memory: str) -> str:

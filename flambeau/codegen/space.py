@@ -47,6 +47,7 @@ def member_reads(region: Region, node: Node, free: set[Node]) -> list[Node]:
     return found
 
 
+LASTING = 4 << 20  # bytes of a result that may be more than the last cache has for it
 SHORT = 8  # elements of an innermost dimension that are too few for a loop of their own
 
 
@@ -227,6 +228,10 @@ class Space:
             if node.op.kind == "index":
                 found.add(self.rest[node][1])
         return list(found)
+
+    def lasting(self, size: int) -> bool:
+        """Whether elements of `size` bytes all over the loops may fill the last cache."""
+        return not all(type(n) is int for n in self.dims) or math.prod(self.dims) * size >= LASTING
 
     def sources(self, node: Node, m: Map) -> list[tuple[Node, Map | None]]:
         """A node's sources with the maps they are read by; members are not entered."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.codegen.llvm import STRETCH, TILE, Kernel
+from flambeau.codegen.llvm import LINE, STRETCH, TILE, Kernel
 from flambeau.codegen.loops import launch_words
 from flambeau.ir.graph import Argument, Node
 from flambeau.ir.interpret import evaluate, view_array
@@ -26,7 +26,7 @@ from flambeau.kernels.emit import float_bits
 from flambeau.kernels.epilogue import Carried, streams
 from flambeau.kernels.gemm_epilogue import EPILOGUE, RECORD, WITH_EPILOGUE
 from flambeau.passes.fuse import Plan, Step, base_of
-from flambeau.runtime import kernels, profile, runner
+from flambeau.runtime import cpuinfo, kernels, profile, runner
 from flambeau.runtime.fault import wrong_index
 from flambeau.runtime.generation import Generated, generate
 from flambeau.runtime.host import array_of
@@ -208,11 +208,34 @@ class Program(Planning):
                 entries.append(len(self.codes))
             elif kind == "number":
                 entries.append((None, self.number_slot + slot[1].index))
+            elif kind == "around":
+                entries.append(self.around(kernel, self.destination(slot[1])))
             else:
-                key, offset = slot[1], slot[2]
-                node = key if isinstance(key, Node) else self.plan.writes.get(key[1], key[1])
-                entries.append((self.storage(node), offset * node.dtype.itemsize))
+                node = self.destination(slot[1])
+                entries.append((self.storage(node), slot[2] * node.dtype.itemsize))
         self.add_words(entries, table, patches)
+
+    def destination(self, key: Any) -> Node:
+        """The node whose memory a kernel's address key stands for."""
+        return key if isinstance(key, Node) else self.plan.writes.get(key[1], key[1])
+
+    def around(self, kernel: Kernel, node: Node) -> int:
+        """The word for a result's stores; see Note [Stores around the caches] in codegen/llvm.py.
+
+        What fits in the last cache goes through it, and what lies where the loop reads.
+        """
+        into = self.storage(node)
+        keys = {s[1] for s in kernel.slots if s[0] == "address"}
+        used = {self.storage(self.destination(key)) for key in keys}
+        read = {self.storage(self.destination(key)) for key in kernel.reads}
+        overlaps = any(
+            s.slot == into.slot
+            and s.offset < into.offset + into.nbytes
+            and into.offset < s.offset + s.nbytes
+            for s in read
+        )
+        last = cpuinfo.cache_sizes()[2] or cpuinfo.cache_sizes()[1]
+        return -1 if overlaps or sum(s.nbytes for s in used) <= last else LINE - 1
 
     def epilogue_words(
         self, step: Step, carried: Carried, table: list[int], patches: list[int]
