@@ -407,7 +407,7 @@ class Attempt:
 
     def _accesses(self, own: Map) -> bool:
         node = self.node
-        self.loads: set[Any] = set()
+        self.loads: dict[tuple[Node, Map], None] = {}  # in order, as the reads
         for s in node.src[:1] if node.op.kind == "index" else ():
             if not self._memory(s):
                 return False
@@ -468,19 +468,19 @@ class Attempt:
             return True
         if s.op is AGAIN:  # from memory, and so in no region that computes the source
             self.reads[base_of(s)] = None
-            self.loads.add((s, m))
+            self.loads[s, m] = None
             return True
         if s.op.kind == "view":
             inner = through_view(m, s, self.shadow.dims)
             return inner is not None and self._read(s.src[0], inner, depth)
         if s in self.fuser.free:
             if s not in self.shadow.forced:
-                saved = (dict(self.pulled), dict(self.reads), set(self.loads))
+                saved = (dict(self.pulled), dict(self.reads), dict(self.loads))
                 if self._free(s, m, depth):
                     return True
                 self.pulled, self.reads, self.loads = saved
             self.forced[s] = None
-            self.loads.add((s, m))
+            self.loads[s, m] = None
             return True
         if (
             s in self.pulled
@@ -489,7 +489,7 @@ class Attempt:
             or not self._pull(s, m, depth)
         ):
             self.reads[s] = None
-            self.loads.add((s, m))
+            self.loads[s, m] = None
         return True
 
     def _free(self, s: Node, m: Map, depth: int) -> bool:
@@ -511,7 +511,7 @@ class Attempt:
             or s in self.fuser.outputs
         ):
             return False
-        saved = (dict(self.pulled), dict(self.reads), set(self.loads))
+        saved = (dict(self.pulled), dict(self.reads), dict(self.loads))
         before = len(self.loads)
         full = [x for x in s.src if type(x) is Node]
         for x in full:

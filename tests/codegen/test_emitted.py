@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -75,6 +78,39 @@ def test_layers_share_their_kernels(generated) -> None:
     network(9, x)
     # what is new: sums over another number of parameters' gradients, at most
     assert len(generated) - few <= few // 2
+
+
+PROGRAM = """
+import sys
+kept = [bytearray(k % 700) for k in range(int(sys.argv[1]))]  # so that objects lie elsewhere
+import flambeau as fl
+from flambeau.codegen import emitted
+from flambeau.runtime import generation
+from tests.codegen.test_emitted import network
+kernel_of, found = emitted.kernel_of, []
+def noted(*args):
+    found.append(kernel_of(*args).name)
+    return kernel_of(*args)
+generation.kernel_of = noted
+network(3, fl.linspace(-1, 1, 10 * 24).reshape(10, 24))
+print(*found)
+"""
+
+
+def test_every_process_makes_the_same_kernels(tmp_path) -> None:
+    """What is fused depends on the program alone, not on where its objects lie."""
+
+    def kernels(n: int) -> str:
+        environment = os.environ | {"FLAMBEAU_CACHE_DIR": str(tmp_path / str(n))}
+        command = [sys.executable, "-c", PROGRAM, str(n)]
+        return subprocess.run(
+            command, env=environment, stdout=subprocess.PIPE, text=True, check=True
+        ).stdout
+
+    wanted = kernels(0)
+    assert len(wanted.split()) > 10
+    assert kernels(5000) == wanted
+    assert kernels(20000) == wanted
 
 
 def test_another_process_finds_them_on_disk(generated) -> None:
