@@ -11,6 +11,8 @@ import functools
 import itertools
 import threading
 import weakref
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from flambeau import overriding
@@ -241,6 +243,7 @@ class GradFn:
     """
 
     # what few entries have is kept in the class until it is set: making entries is a hot path
+    kwargs: Mapping[str, Any] = MappingProxyType({})
     out: tuple[Any, ...] = ()
     hooks: dict[int, Any] | None = None
     prehooks: dict[int, Any] | None = None
@@ -256,7 +259,7 @@ class GradFn:
         op: Op,
         edges: tuple[Any, ...],
         args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        kwargs: Mapping[str, Any],
         metas: tuple[Any, ...],
     ) -> None:
         self.op = op

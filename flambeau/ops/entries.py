@@ -97,8 +97,8 @@ def attach(op: Op, args: tuple[Any, ...], kwargs: dict[str, Any], outs: tuple[An
         modes.seen += [a for a in args if isinstance(a, Tensor) and a._rg]
 
 
-#: The Spec that `attach_two` used last: chains of one shape need no look-up.
-_last = Spec((), None, None, True)
+#: The only Spec of the entry that `attach_two` made last: chains of one shape need no look-up.
+_last = (Spec((), None, None, True),)
 
 
 def attach_two(op: Op, a: Any, b: Any, out: Any, track_a: bool, track_b: bool) -> None:
@@ -106,16 +106,28 @@ def attach_two(op: Op, a: Any, b: Any, out: Any, track_a: bool, track_b: bool) -
     global _last
     shape, dtype = out._shape, out.dtype
     device = out._cell.device
-    spec = _last
+    metas = _last
+    spec = metas[0]
     if spec.shape is not shape or spec.dtype is not dtype or spec.device is not device:
-        spec = _last = spec_of(shape, dtype, device, True)
+        spec = spec_of(shape, dtype, device, True)
+        metas = _last = (spec,)
     edge_a = edge_b = None
     if track_a:
         fn = a._grad_fn
-        edge_a = (fn, a._output_nr) if fn is not None else edge_of(a)
+        if fn is not None:
+            edge_a = (fn, a._output_nr)
+        else:
+            known = a._accumulator
+            fn = known() if known is not None and a._base is None else None
+            edge_a = (fn, 0) if fn is not None else edge_of(a)
     if track_b:
         fn = b._grad_fn
-        edge_b = (fn, b._output_nr) if fn is not None else edge_of(b)
+        if fn is not None:
+            edge_b = (fn, b._output_nr)
+        else:
+            known = b._accumulator
+            fn = known() if known is not None and b._base is None else None
+            edge_b = (fn, 0) if fn is not None else edge_of(b)
     saves = op.saves
     kept_a: Any = spec
     kept_b: Any = spec if isinstance(b, Tensor) else b
@@ -130,8 +142,7 @@ def attach_two(op: Op, a: Any, b: Any, out: Any, track_a: bool, track_b: bool) -
     entry.op = op
     entry.edges = (edge_a, edge_b)
     entry.args = (kept_a, kept_b)
-    entry.kwargs = {}
-    entry.metas = (spec,)
+    entry.metas = metas
     entry.order = _sequence()
     out._rg = True
     if "out" in saves:

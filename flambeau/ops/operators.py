@@ -107,12 +107,14 @@ for _symbol, _row_name in {
     "rshift": "bitwise_right_shift",
     "add": "plus",
 }.items():
-    _fast = binary(ROWS[_row_name])
+    _row = ROWS[_row_name]
+    _fast = binary(_row)
     _public = {"true_div": "div", "plus": "add"}.get(_row_name, _row_name)
-    setattr(Tensor, f"__{_symbol}__", _operator(_fast, _public))
+    setattr(Tensor, f"__{_symbol}__", binary(_row, _operator(_fast, _public)))
     setattr(Tensor, f"__r{_symbol}__", _operator(_fast, _public, reflected=True))
 for _symbol in ("eq", "ne", "lt", "le", "gt", "ge"):
-    setattr(Tensor, f"__{_symbol}__", _operator(binary(ROWS[_symbol]), _symbol))
+    _row = ROWS[_symbol]
+    setattr(Tensor, f"__{_symbol}__", binary(_row, _operator(binary(_row), _symbol)))
 
 
 setattr(Tensor, "__sub__", _operator(sub, "sub"))

@@ -266,21 +266,22 @@ def record_elementwise(op: Op, args: tuple[Any, ...]) -> Any:
     return t
 
 
-def binary(op: Op) -> Callable[[Any, Any], Any]:
+def binary(op: Op, general: Callable[..., Any] | None = None) -> Callable[[Any, Any], Any]:
     """The call of a two-argument row, with the common case written out: tensors of one shape and
-    dtype, or one and a number of its kind. Everything else goes the general way."""
+    dtype, or one and a number of its kind. Everything else goes the `general` way."""
+    general = general or (lambda a, b: record_elementwise(op, (a, b)))
     if op.result == "integral":
-        return lambda a, b: record_elementwise(op, (a, b))
+        return general
     to_bool = op.result == "bool"
     least = {"same": 0, "bool": 0, "number": 1}.get(op.result, 2)
-    general = frozenset(d for d in ALL if d.is_complex or d.category < least)
+    unusual = frozenset(d for d in ALL if d.is_complex or d.category < least)
     differentiable = op.differentiable
     pending = record._pending
     new, cell_of, node_of = _new, record.Cell, Node
 
     def call(a: Any, b: Any) -> Any:
         if not isinstance(a, Tensor) or overriding.on:
-            return record_elementwise(op, (a, b))
+            return general(a, b)
         dtype = a.dtype
         shape = a._shape
         cell = a._cell
@@ -293,7 +294,7 @@ def binary(op: Op) -> Callable[[Any, Any], Any]:
                 or other.device is not device
                 or other.exposed is not None
             ):
-                return record_elementwise(op, (a, b))
+                return general(a, b)
             second: Any = other.node if b._map is None else b._node()
             track_b = b._rg if b._base is None else b._tracked()
         else:
@@ -303,10 +304,10 @@ def binary(op: Op) -> Callable[[Any, Any], Any]:
             elif kind is int and dtype.category == 1:
                 second = b
             else:
-                return record_elementwise(op, (a, b))
+                return general(a, b)
             track_b = False
-        if cell.exposed is not None or dtype in general:
-            return record_elementwise(op, (a, b))
+        if cell.exposed is not None or dtype in unusual:
+            return general(a, b)
         t: Any = new(Tensor)
         t.dtype = dtype = bool_dtype if to_bool else dtype
         t._shape = shape
