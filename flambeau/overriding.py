@@ -133,6 +133,15 @@ def concerns(tensors: Iterable[Any]) -> bool:
     return any(overrides(type(t)) or hasattr(type(t), "__torch_dispatch__") for t in tensors)
 
 
+def by_innermost(modes: list[Any], method: str, *call: Any) -> Any:
+    """What the innermost of some modes makes of a call; it is not active meanwhile."""
+    mode = modes.pop()
+    try:
+        return getattr(mode, method)(*call)
+    finally:
+        modes.append(mode)
+
+
 def handle(
     func: Callable[..., Any], found: list[Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
@@ -141,11 +150,7 @@ def handle(
         found = []
     types = tuple(type(a) for a in found)
     if state.modes:
-        mode = state.modes.pop()
-        try:
-            result = mode.__torch_function__(func, types, args, kwargs)
-        finally:
-            state.modes.append(mode)
+        result = by_innermost(state.modes, "__torch_function__", func, types, args, kwargs)
         if result is not NotImplemented:
             return result
     elif not found:

@@ -111,6 +111,9 @@ class ExportGraphSignature:
     def _inputs_to(self, kind: InputKind) -> dict[str, str]:
         return {s.arg.name: str(s.target) for s in self.input_specs if s.kind is kind}
 
+    def _mutated(self, kind: OutputKind) -> dict[str, str]:
+        return {s.arg.name: str(s.target) for s in self.output_specs if s.kind is kind}
+
     @property
     def inputs_to_parameters(self) -> dict[str, str]:
         """Name in the graph -> the parameter's qualified name."""
@@ -129,20 +132,12 @@ class ExportGraphSignature:
     @property
     def buffers_to_mutate(self) -> dict[str, str]:
         """Name of an output -> the buffer that is given its value."""
-        return {
-            s.arg.name: str(s.target)
-            for s in self.output_specs
-            if s.kind is OutputKind.BUFFER_MUTATION
-        }
+        return self._mutated(OutputKind.BUFFER_MUTATION)
 
     @property
     def parameters_to_mutate(self) -> dict[str, str]:
         """Name of an output -> the parameter that is given its value."""
-        return {
-            s.arg.name: str(s.target)
-            for s in self.output_specs
-            if s.kind is OutputKind.PARAMETER_MUTATION
-        }
+        return self._mutated(OutputKind.PARAMETER_MUTATION)
 
     @property
     def user_inputs_to_mutate(self) -> dict[str, str]:

@@ -17,7 +17,7 @@ from flambeau.dtype import dtype as DType
 from flambeau.ir.graph import Op
 from flambeau.ops.entries import attach, tracks
 from flambeau.ops.rows import NAMES
-from flambeau.overriding import UNCLAIMED, state
+from flambeau.overriding import UNCLAIMED, by_innermost, state
 from flambeau.tape import modes
 from flambeau.tensor import Tensor, as_subclass
 
@@ -145,11 +145,9 @@ def dispatch(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return UNCLAIMED  # its parts have the derivatives
     operator = overload_of(func if row is None or row.shown is None else row.shown(*args))
     if state.dispatching:
-        mode = state.dispatching.pop()
-        try:
-            result = mode.__torch_dispatch__(operator, types, args, kwargs)
-        finally:
-            state.dispatching.append(mode)
+        result = by_innermost(
+            state.dispatching, "__torch_dispatch__", operator, types, args, kwargs
+        )
         if result is not NotImplemented:
             return result
     elif not types:

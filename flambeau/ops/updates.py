@@ -15,6 +15,7 @@ updated one after another by calls of the rule.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -229,12 +230,14 @@ def _record(changes: Sequence[Change]) -> None:
 # -- rules -----------------------------------------------------------------------------------------
 
 
-@composite(
-    keep=True,
-    method=False,
-    public=False,
-    numbers=("toward", "toward_square", "eps", "step_size"),
-)
+def update_row(body: Rule) -> Rule:
+    """A row of one rule: kept whole; its floats are numbers that are passed when a program runs."""
+    parameters = inspect.signature(body).parameters.values()
+    numbers = [p.name for p in parameters if p.annotation == "float"]
+    return composite(keep=True, method=False, public=False, numbers=numbers)(body)
+
+
+@update_row
 def adam_update(
     param: Tensor,
     grad: Tensor,
@@ -267,9 +270,7 @@ def adam_update(
     return (param, first, second) if greatest is None else (param, first, second, squares)
 
 
-@composite(
-    keep=True, method=False, public=False, numbers=("toward", "momentum", "eps", "step_size")
-)
+@update_row
 def rmsprop_update(
     param: Tensor,
     grad: Tensor,
@@ -308,7 +309,7 @@ def rmsprop_update(
     return (param - along * step_size, *kept)
 
 
-@composite(keep=True, method=False, public=False, numbers=("eps", "step_size"))
+@update_row
 def adagrad_update(
     param: Tensor, grad: Tensor, total: Tensor, eps: float, step_size: float
 ) -> tuple[Tensor, Tensor]:
@@ -327,7 +328,7 @@ def adagrad_update(
     return param - grad / (sqrt(total) + eps) * step_size, total
 
 
-@composite(keep=True, method=False, public=False, numbers=("step_size",))
+@update_row
 def sgd_update(param: Tensor, grad: Tensor, step_size: float) -> Tensor:
     """One step of gradient descent: ``param - step_size grad``.
 
@@ -338,12 +339,7 @@ def sgd_update(param: Tensor, grad: Tensor, step_size: float) -> Tensor:
     return param - grad * step_size
 
 
-@composite(
-    keep=True,
-    method=False,
-    public=False,
-    numbers=("momentum", "toward", "step_size"),
-)
+@update_row
 def momentum_update(
     param: Tensor,
     grad: Tensor,
@@ -373,12 +369,7 @@ def momentum_update(
     return param - along * step_size, buffer
 
 
-@composite(
-    keep=True,
-    method=False,
-    public=False,
-    numbers=("toward", "toward_square", "correction", "eps", "grad_size", "step_size"),
-)
+@update_row
 def nadam_update(
     param: Tensor,
     grad: Tensor,
@@ -409,12 +400,7 @@ def nadam_update(
     return param - grad / size * grad_size - first / size * step_size, first, second
 
 
-@composite(
-    keep=True,
-    method=False,
-    public=False,
-    numbers=("toward", "toward_square", "eps", "step_size"),
-)
+@update_row
 def radam_update(
     param: Tensor,
     grad: Tensor,
@@ -445,7 +431,7 @@ def radam_update(
     return param - along * step_size, first, second
 
 
-@composite(keep=True, method=False, public=False, numbers=("toward", "beta2", "eps", "step_size"))
+@update_row
 def adamax_update(
     param: Tensor,
     grad: Tensor,
@@ -473,7 +459,7 @@ def adamax_update(
     return param - first / largest * step_size, first, largest
 
 
-@composite(keep=True, method=False, public=False, numbers=("toward", "eps", "step_size"))
+@update_row
 def adadelta_update(
     param: Tensor,
     grad: Tensor,
@@ -500,7 +486,7 @@ def adadelta_update(
     return param - along * step_size, square_avg, acc_delta
 
 
-@composite(keep=True, method=False, public=False, numbers=("shrink", "grow", "least", "most"))
+@update_row
 def rprop_update(
     param: Tensor,
     grad: Tensor,
@@ -529,7 +515,7 @@ def rprop_update(
     return param - sign(grad) * size, grad, size
 
 
-@composite(keep=True, method=False, public=False, numbers=("step_size", "toward"))
+@update_row
 def asgd_update(
     param: Tensor, grad: Tensor, ax: Tensor, step_size: float, toward: float, averaged: bool
 ) -> tuple[Tensor, Tensor]:
@@ -549,12 +535,7 @@ def asgd_update(
     return param, ax + (param - ax) * toward if averaged else param.clone()
 
 
-@composite(
-    keep=True,
-    method=False,
-    public=False,
-    numbers=("toward", "relative", "least", "smallest", "most", "shrink"),
-)
+@update_row
 def adafactor_update(
     param: Tensor,
     grad: Tensor,
