@@ -47,9 +47,12 @@ def _averaged(self: Tensor, name: str, size: int) -> Tensor:
     return self / size if self.dtype.category >= 2 else self.div(size, rounding_mode="floor")
 
 
-def _check_bits(self: Tensor, name: str) -> None:
+def _check_dtype(self: Tensor, name: str) -> None:
+    """Raise where numbers of a dtype have no such reduction."""
     if name.startswith("b") and self.dtype.category >= 2:
         raise RuntimeError(f"Cannot use ReduceOp.{name.upper()} with {self.dtype.word}")
+    if name in ("min", "max") and self.dtype.is_complex:
+        raise ValueError(f"ReduceOp.{name.upper()} does not support complex tensors: no order")
 
 
 def _in_front(self: Tensor, dim: int) -> tuple[Tensor, int]:
@@ -102,7 +105,7 @@ def all_reduce(self: Tensor, reduceOp: Any, group: Any = None, tag: str = "") ->
     """
     group = group_of(group)
     name, factor = _reduction(reduceOp)
-    _check_bits(self, name)
+    _check_dtype(self, name)
     if name in _OTHERS:
         return rows.all_reduce_by(self, group, name)
     return _averaged(rows.all_reduce(_scaled(self, factor), group), name, group.size())
@@ -143,7 +146,7 @@ def reduce_scatter_tensor(
     """
     group = group_of(group)
     name, factor = _reduction(reduceOp)
-    _check_bits(self, name)
+    _check_dtype(self, name)
     moved, dim = _in_front(self, scatter_dim)
     total = moved._shape[0]
     parts = (
@@ -211,7 +214,7 @@ def reduce(self: Tensor, reduceOp: Any, dst: int, group: Any = None, tag: str = 
     """
     group = group_of(group)
     name, factor = _reduction(reduceOp)
-    _check_bits(self, name)
+    _check_dtype(self, name)
     root = _rank(dst, group)
     if name in _OTHERS:
         found = rows.all_reduce_by(self, group, name)

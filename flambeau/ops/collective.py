@@ -317,3 +317,4 @@ def _product_without(whole: Tensor, rank: int) -> Tensor:
 
 all_reduce_by.vjp(_all_reduced, saves="input, out")
 reduce_scatter_by.vjp(_reduce_scattered, saves="input, out")
+all_reduce_by.row.complex = reduce_scatter_by.row.complex = True

@@ -180,29 +180,48 @@ def loss_of(y: Any, w: Any) -> Any:
     return (w * (y + y * y + y * y * y / 3)).sum()
 
 
-def values(shape: tuple[int, ...], rank: int, rng: np.random.Generator) -> Array:
-    """From 0.4 to 1.6, each rank's apart from the others', so that a step changes no extreme."""
-    count = int(np.prod(shape))
-    grid = rng.permutation(np.linspace(0.4, 1.6, count + 1))[:count]
-    return (grid + 0.01 * rank).reshape(shape)
+def values(shapes: list[tuple[int, ...]], rng: np.random.Generator) -> list[Array]:
+    """For each shape numbers from 0.375 to 1.5. All are different, so that a step changes no
+    extreme, and bfloat16 has them."""
+    every = (np.arange(0x3EC0, 0x3FC0, dtype=np.uint32) << 16).view(np.float32).astype(np.float64)
+    counts = [int(np.prod(shape)) for shape in shapes]
+    parts = cut(rng.choice(every, sum(counts), replace=False), counts)
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 class Whole:
-    """The program of all ranks in NumPy: all their values, and directions to differentiate in."""
+    """The program of all ranks in NumPy: all their values, and directions to differentiate in.
 
-    def __init__(self, case: Case, size: int, rng: np.random.Generator) -> None:
+    Args:
+        imaginary: whether values are complex; the loss is the real part then.
+    """
+
+    def __init__(
+        self, case: Case, size: int, rng: np.random.Generator, imaginary: bool = False
+    ) -> None:
+        def drawn(draw: Callable[[list[tuple[int, ...]]], list[Array]], like: Any) -> list[Array]:
+            shapes = [np.shape(x) for x in like]
+            real = draw(shapes)
+            if not imaginary:
+                return real
+            return [r + 1j * i for r, i in zip(real, draw(shapes), strict=True)]
+
+        def direction(shapes: list[tuple[int, ...]]) -> list[Array]:
+            return [rng.uniform(-1, 1, shape) for shape in shapes]
+
         self.case = case
-        self.xs = [values(case.shape(r, size), r, rng) for r in range(size)]
-        self.d = [rng.standard_normal(x.shape) for x in self.xs]
-        self.v = [rng.standard_normal(x.shape) for x in self.xs]
+        self.xs = drawn(
+            lambda shapes: values(shapes, rng), [np.empty(case.shape(r, size)) for r in range(size)]
+        )
+        self.d, self.v = drawn(direction, self.xs), drawn(direction, self.xs)
         self.ys = case.meaning(self.xs)
-        self.ws = [rng.standard_normal(y.shape) for y in self.ys]
+        self.ws = drawn(direction, self.ys)
 
     def loss(self, a: float, b: float) -> float:
         """At xs + a d + b v."""
         at = [x + a * d + b * v for x, d, v in zip(self.xs, self.d, self.v, strict=True)]
         return float(
-            sum(loss_of(y, w) for y, w in zip(self.case.meaning(at), self.ws, strict=True))
+            sum(loss_of(y, w).real for y, w in zip(self.case.meaning(at), self.ws, strict=True))
         )
 
     def first(self, h: float = 1e-4) -> float:
@@ -215,30 +234,99 @@ class Whole:
         return (plus - self.loss(-h, h) + self.loss(-h, -h)) / (4 * h * h)
 
 
-def rank_program(rank: int, whole: Whole, size: int) -> tuple[Any, float, float]:
-    """-> (what this rank gets, <its gradient, d>, <its gradient of <gradient, v>, d>)."""
-    x = flambeau.tensor(whole.xs[rank], requires_grad=True)
-    y = whole.case.call(x, rank, size)
-    loss = loss_of(y, flambeau.tensor(whole.ws[rank]))
-    (g,) = flambeau.autograd.grad(loss, x, create_graph=True)
-    (h,) = flambeau.autograd.grad((g * flambeau.tensor(whole.v[rank])).sum(), x)
-    d = whole.d[rank]
-    return (
-        y.detach().numpy().copy(),
-        float((g.detach().numpy() * d).sum()),
-        float((h.numpy() * d).sum()),
-    )
+#: The smallest difference between numbers of a type around 1, of those it computes with.
+PRECISIONS = {
+    "float64": 2.0**-52,
+    "complex128": 2.0**-52,
+    "float32": 2.0**-23,
+    "complex64": 2.0**-23,
+    "float16": 2.0**-10,
+    "bfloat16": 2.0**-7,
+}
+
+
+def rank_program(
+    rank: int, wholes: dict[str, Whole], size: int
+) -> dict[str, tuple[Array, Array, Array]]:
+    """By type: what this rank gets, the terms of <its gradient, d>, and those of <its gradient of
+    <gradient, v>, d>."""
+    found = {}
+    for name, whole in wholes.items():
+        wide = flambeau.promote_types(getattr(flambeau, name), flambeau.float32)
+
+        def tensor(array: Array, name: str = name, **how: Any) -> Any:
+            return flambeau.tensor(array, dtype=getattr(flambeau, name), **how)
+
+        x = tensor(whole.xs[rank], requires_grad=True)
+        y = whole.case.call(x, rank, size)
+        loss = loss_of(y.to(wide), tensor(whole.ws[rank]).to(wide)).real
+        (g,) = flambeau.autograd.grad(loss, x, create_graph=True)
+        along = (g.to(wide).conj() * tensor(whole.v[rank]).to(wide)).real.sum()
+        (h,) = flambeau.autograd.grad(along, x)
+        found[name] = y.detach(), g.detach(), h
+    widest = {n: flambeau.promote_types(getattr(flambeau, n), flambeau.float64) for n in found}
+    arrays = {n: [t.to(widest[n]).numpy().copy() for t in ts] for n, ts in found.items()}
+    return {
+        name: (y, (g.conj() * wholes[name].d[rank]).real, (h.conj() * wholes[name].d[rank]).real)
+        for name, (y, g, h) in arrays.items()
+    }
+
+
+def compare(found: list[dict[str, Any]], wholes: dict[str, Whole]) -> None:
+    """That what all ranks found (`rank_program`) is what their program means."""
+    for name, whole in wholes.items():
+        precision, size = PRECISIONS[name], len(found)
+        ys, firsts, seconds = zip(*(one[name] for one in found), strict=True)
+        for y, expected in zip(ys, whole.ys, strict=True):
+            np.testing.assert_allclose(y, expected, rtol=4 * size * precision, err_msg=name)
+        for terms, wanted, near in ((firsts, whole.first(), 1e-6), (seconds, whole.second(), 1e-4)):
+            scale = sum(np.abs(t).sum() for t in terms)
+            atol = near + (near + 4 * precision) * scale
+            got = sum(t.sum() for t in terms)
+            np.testing.assert_allclose(got, wanted, rtol=0, atol=atol, err_msg=name)
+
+
+def wholes_of(name: str, size: int, rng: np.random.Generator) -> dict[str, Whole]:
+    """A collective's program by type; complex numbers have no extremes."""
+    kinds = {False: Whole(CASES[name], size, rng)}
+    if not {"min", "max"} & set(name.split()):
+        kinds[True] = Whole(CASES[name], size, rng, imaginary=True)
+    imaginary = {dtype: dtype.startswith("complex") for dtype in PRECISIONS}
+    return {dtype: kinds[kind] for dtype, kind in imaginary.items() if kind in kinds}
 
 
 @pytest.mark.parametrize("size", [2, 3, 4, 7])
 @pytest.mark.parametrize("name", CASES)
 def test_values_and_gradients(name: str, size: int, rng: np.random.Generator) -> None:
-    whole = Whole(CASES[name], size, rng)
-    found = dist.spawn_local(size, rank_program, whole, size)
-    for (y, _, _), expected in zip(found, whole.ys, strict=True):
-        np.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(sum(g for _, g, _ in found), whole.first(), rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(sum(h for _, _, h in found), whole.second(), rtol=1e-4, atol=1e-4)
+    wholes = {"float64": Whole(CASES[name], size, rng)}
+    compare(dist.spawn_local(size, rank_program, wholes, size), wholes)
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 7])
+@pytest.mark.parametrize("name", CASES)
+def test_values_and_gradients_of_every_type(
+    name: str, size: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without compiling; some of them are compiled in `programs/collectives.py`, on MPI."""
+    monkeypatch.setenv("FLAMBEAU_TARGET", "interpret")
+    wholes = wholes_of(name, size, rng)
+    compare(dist.spawn_local(size, rank_program, wholes, size), wholes)
+
+
+@pytest.mark.parametrize("op", ["min", "max"])
+def test_complex_numbers_have_no_extremes(op: str) -> None:
+    def program(rank: int) -> None:
+        x = flambeau.ones(2, dtype=flambeau.complex64)
+        for call in (
+            lambda: f.all_reduce(x, op),
+            lambda: f.reduce(x, op, 0),
+            lambda: f.reduce_scatter_tensor(x, op, 0),
+            lambda: dist.all_reduce(x, getattr(dist.ReduceOp, op.upper())),
+        ):
+            with pytest.raises(ValueError, match=rf"{op.upper()} does not support complex"):
+                call()
+
+    dist.spawn_local(2, program)
 
 
 def test_ties_share_the_gradient_of_an_extreme() -> None:
@@ -277,20 +365,25 @@ def test_products_with_zeros(zeros: tuple[int, ...]) -> None:
         assert found[rank][1] == pytest.approx(sum(rest))
 
 
-@pytest.mark.parametrize(
-    "name", ["all_reduce sum", "all_gather uneven", "all_reduce max", "broadcast"]
-)
-def test_forward_mode(name: str, rng: np.random.Generator) -> None:
-    whole = Whole(CASES[name], 3, rng)
+@pytest.mark.parametrize("name", CASES)
+def test_forward_mode(name: str, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLAMBEAU_TARGET", "interpret")
+    every = wholes_of(name, 3, rng)
+    wholes = [every[dtype] for dtype in ("float64", "complex128") if dtype in every]
 
-    def program(rank: int) -> Any:
-        def step(x: Any) -> Any:
-            return loss_of(whole.case.call(x, rank, 3), flambeau.tensor(whole.ws[rank]))
+    def program(rank: int) -> list[float]:
+        def tangent(whole: Whole) -> Any:
+            def step(x: Any) -> Any:
+                y = whole.case.call(x, rank, 3)
+                return loss_of(y, flambeau.tensor(whole.ws[rank])).real
 
-        x, d = flambeau.tensor(whole.xs[rank]), flambeau.tensor(whole.d[rank])
-        return flambeau.func.jvp(step, (x,), (d,))[1].item()
+            x, d = flambeau.tensor(whole.xs[rank]), flambeau.tensor(whole.d[rank])
+            return flambeau.func.jvp(step, (x,), (d,))[1].item()
 
-    assert sum(dist.spawn_local(3, program)) == pytest.approx(whole.first(), rel=1e-6)
+        return [tangent(whole) for whole in wholes]
+
+    found = np.sum(dist.spawn_local(3, program), 0)
+    np.testing.assert_allclose(found, [whole.first() for whole in wholes], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", CASES)

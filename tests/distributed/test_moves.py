@@ -19,7 +19,9 @@ pytestmark = pytest.mark.timeout(60)
 WAYS = [
     (verb, Type(src), Type(dst)) for verb, src, dst in moves._DUALS  # every way there is
 ]  # fmt: skip
-SHAPE = (6, 3)
+#: By the number of ranks: the sizes of parts that are not alike.
+UNEVEN = {2: (1, 5), 3: (2, 0, 4), 4: (1, 0, 2, 1), 7: (1, 0, 2, 0, 3, 1, 0)}
+COLUMNS = 3
 
 
 def apply(verb: str, src: Type, dst: Type, x: Any, sizes: tuple[int, ...] | None) -> Any:
@@ -78,7 +80,7 @@ def leaves(src: Type, count: int, sizes: tuple[int, ...], verb: str) -> list[np.
     for rank in range(count):
         rng = np.random.default_rng(rank if src in (V, P) else 0)
         parts = src == V and verb in ("all_gather", "convert")
-        made.append(rng.uniform(-1, 1, (sizes[rank], *SHAPE[1:]) if parts else SHAPE))
+        made.append(rng.uniform(-1, 1, (sizes[rank] if parts else sum(sizes), COLUMNS)))
     return made
 
 
@@ -105,11 +107,12 @@ def loss_of(dst: Type, y: Any, rank: int) -> Any:
     return (w * y).sum() if dst == P else (w * y**3).sum()
 
 
-@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("count", UNEVEN)
 @pytest.mark.parametrize("even", [True, False])
 @pytest.mark.parametrize(("verb", "src", "dst"), WAYS)
 def test_derivatives(verb: str, src: Type, dst: Type, even: bool, count: int) -> None:
-    sizes = (SHAPE[0] // count,) * count if even else ((1, 5), (2, 0, 4))[count - 2]
+    uneven = UNEVEN[count]
+    sizes = (sum(uneven) // count,) * count if even else uneven
     given = None if even or verb in ("all_reduce", "reinterpret", "all_to_all") else sizes
     if (src, dst) in ((I, R), (R, P)):
         given = None
