@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from flambeau import record
 from flambeau.distributed import rendezvous
-from flambeau.distributed.transport import mpi
+from flambeau.distributed.transport import mpi, nccl
 from flambeau.distributed.transport.base import Call, Transport, Work
 from flambeau.distributed.transport.local import alone, own, team
 from flambeau.runtime import cpuinfo
@@ -196,16 +196,26 @@ def is_gloo_available() -> bool:
 
 
 def is_nccl_available() -> bool:
+    """Whether the NCCL transport's package is installed."""
+    return importlib.util.find_spec("nccl") is not None
+
+
+def is_ucc_available() -> bool:
     """False."""
     return False
 
 
-is_ucc_available = is_xccl_available = is_nccl_available
+is_xccl_available = is_ucc_available
 
 
 def is_backend_available(backend: str) -> bool:
     """Whether a program that asks for a backend of this name is served."""
-    known = {"mpi": is_mpi_available, "gloo": is_gloo_available, "local": is_available}
+    known = {
+        "mpi": is_mpi_available,
+        "gloo": is_gloo_available,
+        "local": is_available,
+        "nccl": is_nccl_available,
+    }
     return backend.lower() in known and known[backend.lower()]()
 
 
@@ -274,12 +284,15 @@ def init_process_group(
 
     Args:
         backend: a name by which the group is called afterwards; the ranks are reached as they were
-            launched.
+            launched. With "nccl" the arrays go by way of the ranks' GPUs (`transport/nccl.py`).
         timeout: how long a collective may take.
         world_size, rank: checked, where they are given.
+        device_id: with "nccl" this rank's GPU: a device or its number. None takes that of
+            LOCAL_RANK.
 
     Raises:
         ValueError: there is a default group, or the launcher says otherwise.
+        RuntimeError: "nccl" without nccl4py or a GPU.
     """
     if _world.default is not None:
         raise ValueError("trying to initialize the default process group twice!")
@@ -297,6 +310,8 @@ def init_process_group(
     transport.timeout = timeout.total_seconds()
     if isinstance(transport, mpi.MPI):
         _do_all_before_exit()
+    if backend is not None and Backend(backend) == Backend.NCCL:
+        transport = nccl.over(transport, getattr(device_id, "index", device_id))
     name = group_name or "0"
     _world.default = ProcessGroup(transport, range(transport.size), name, backend or "")
     _world.groups[name] = _world.default
@@ -317,7 +332,7 @@ def destroy_process_group(group: ProcessGroup | None = None) -> None:
         groups = [g for g in _world.groups.values() if g is not _world.default]
         for other in groups:
             other.transport.close()
-        if _world.default is not None and _world.given is None:
+        if _world.default is not None and _world.default.transport is not _world.given:
             _world.default.transport.close()
         _world.groups.clear()
         _world.default = None

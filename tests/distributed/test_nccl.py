@@ -1,165 +1,54 @@
-"""The NCCL transport over a fake of nccl4py's documented interface: ranks are threads, the memory
-is NumPy's. What it is called with is checked as the library does; no GPU is asked."""
+"""The NCCL transport over a fake of nccl4py's and cuda.core's documented calls (`fake_nccl.py`):
+ranks are threads, the GPUs' memory is NumPy's. Last, on GPUs where there are any."""
 
 from __future__ import annotations
 
+import importlib.util
 import sys
-import types
-from collections.abc import Iterator
-from contextlib import contextmanager
-from enum import IntEnum
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import pytest
 
+import flambeau
 import flambeau.distributed as dist
-from flambeau.distributed import groups
-from flambeau.distributed.transport.base import REDUCTIONS, Call, DistError, DistTimeoutError
+from flambeau.distributed import functional, groups
+from flambeau.distributed.transport import nccl
+from flambeau.distributed.transport.base import (
+    REDUCTIONS,
+    DistError,
+    DistTimeoutError,
+    reduce_arrays,
+)
 from flambeau.distributed.transport.nccl import NCCL
+from tests.distributed import fake_nccl
+from tests.distributed.mpi import mpiexec, needs_mpi
 
 pytestmark = pytest.mark.timeout(60)
 
-#: What ncclDataType_t has.
-KNOWN = {
-    *("int8", "uint8", "int32", "uint32", "int64", "uint64"),
-    *("float16", "float32", "float64", "bfloat16", "float8_e4m3fn", "float8_e5m2"),
-}
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """nccl4py and cuda.core, as far as the transport uses them."""
+    for name, module in fake_nccl.modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(fake_nccl.Buffer, "on_gpus", {})
 
 
-class RedOp(IntEnum):
-    """nccl4py's NcclRedOp."""
-
-    SUM, PROD, MAX, MIN, AVG = range(5)
-
-
-class Stream:
-    """A stream of cuda.core that runs what it is given at once."""
-
-    late = False  # whether events never happen
-
-    def record(self) -> Any:
-        return types.SimpleNamespace(is_done=not self.late)
-
-    def sync(self) -> None:
-        """There is nothing to wait for."""
-
-
-class UniqueId:
-    """nccl4py's UniqueId."""
-
-    def __init__(self, data: bytes) -> None:
-        self.as_bytes = data
-
-    @staticmethod
-    def from_bytes(data: bytes) -> UniqueId:
-        assert len(data) == 128
-        return UniqueId(data)
-
-
-class Communicator:
-    """nccl4py's Communicator. Calls of a group run at its end, sends before the rest."""
-
-    grouped: list[Any] | None = None
-
-    def __init__(self, side: Any) -> None:
-        self.side = side  # moves what the GPUs would
-        self.error = 0
-        self.ended = ""
-
-    @classmethod
-    def init(cls, nranks: int, rank: int, unique_id: UniqueId) -> Communicator:
-        world = groups._world.given
-        assert world is not None
-        assert (world.size, world.rank) == (nranks, rank)
-        assert set(world.exchange(unique_id.as_bytes)) == {unique_id.as_bytes}
-        return cls(world.split(range(nranks)))
-
-    def split(self, color: int | None = None, key: int = 0) -> Communicator:
-        given = [eval(t) for t in self.side.exchange(repr((color, key)).encode())]
-        chosen = sorted((k, r) for r, (c, k) in enumerate(given) if c is not None)
-        return Communicator(self.side.split([r for _, r in chosen]))
-
-    def _run(self, call: Call, *buffers: Any, stream: Any) -> None:
-        assert isinstance(stream, Stream)
-        for b in buffers:
-            assert b.flags.c_contiguous
-            assert b.dtype.name in KNOWN
-            assert b.dtype == buffers[0].dtype
-            assert b.size
-        if Communicator.grouped is None:
-            self.side.issue(call).wait()
-        else:
-            Communicator.grouped.append((self.side, call))
-
-    def allreduce(self, send: Any, recv: Any, op: RedOp, *, stream: Any) -> None:
-        assert recv.size >= send.size
-        self._run(Call("all_reduce", (send,), (recv,), _word(op)), send, recv, stream=stream)
-
-    def reduce(self, send: Any, recv: Any, op: RedOp, root: int, *, stream: Any) -> None:
-        targets = (recv,) if self.side.rank == root else ()
-        self._run(Call("reduce", (send,), targets, _word(op), root), send, *targets, stream=stream)
-
-    def broadcast(self, send: Any, recv: Any, root: int, *, stream: Any) -> None:
-        own = self.side.rank == root
-        call = Call("broadcast", (send,) if own else (), () if own else (recv,), root=root)
-        self._run(call, send, recv, stream=stream)
-
-    def send(self, buffer: Any, peer: int, *, stream: Any) -> None:
-        self._run(Call("send", (buffer,), (), peer=peer), buffer, stream=stream)
-
-    def recv(self, buffer: Any, peer: int, *, stream: Any) -> None:
-        self._run(Call("recv", (), (buffer,), peer=peer), buffer, stream=stream)
-
-    def get_async_error(self) -> int:
-        return self.error
-
-    def abort(self) -> None:
-        self.ended = "aborted"
-
-    def destroy(self) -> None:
-        self.ended = "destroyed"
-
-
-def _word(op: RedOp) -> str:
-    return {"PROD": "product"}.get(op.name, op.name.lower())
-
-
-@contextmanager
-def group() -> Iterator[None]:
-    """nccl4py's group."""
-    assert Communicator.grouped is None
-    Communicator.grouped = []
-    yield
-    calls, Communicator.grouped = Communicator.grouped, None
-    for side, call in sorted(calls, key=lambda pair: pair[1].name != "send"):
-        side.issue(call).wait()
-
-
-@pytest.fixture(autouse=True)
-def library(monkeypatch: pytest.MonkeyPatch) -> None:
-    """nccl4py, as far as the transport uses it."""
-    core: Any = types.ModuleType("nccl.core")
-    core.Communicator, core.NcclRedOp, core.group, core.UniqueId = (
-        *(Communicator, RedOp, group, UniqueId),
-    )
-    core.get_unique_id = lambda: UniqueId(bytes(range(128)))
-    core.get_error_string = lambda code: f"error {code}"
-    package: Any = types.ModuleType("nccl")
-    package.core = core
-    monkeypatch.setitem(sys.modules, "nccl", package)
-    monkeypatch.setitem(sys.modules, "nccl.core", core)
+needs_fake = pytest.mark.usefixtures("fake")
 
 
 def ranks(count: int, program: Any) -> list[Any]:
     """A program on ranks with the transport."""
 
     def run(rank: int) -> Any:
-        assert groups._world.given is not None
-        return program(NCCL(groups._world.given, Stream()))
+        dist.init_process_group("nccl")
+        transport = groups.default_group().transport
+        assert isinstance(transport, NCCL)
+        return program(transport)
 
-    return dist.spawn_local(count, run)
+    return dist.spawn_local(count, run, init=False)
 
 
 def values(rank: int, count: int, dtype: Any) -> Any:
@@ -168,54 +57,61 @@ def values(rank: int, count: int, dtype: Any) -> Any:
     return found.astype(dtype)
 
 
-TYPES = ("float32", "float64", "float16", ml_dtypes.bfloat16, "int32", "uint8", "bool", "complex64")
+TYPES = (
+    *("float32", "float64", "float16", ml_dtypes.bfloat16, "int32", "uint8", "bool", "complex64"),
+    "int16",  # which NCCL does not know
+)
 
 
+def words(kind: np.dtype[Any]) -> list[str]:
+    """What reductions there are of a type."""
+    if kind.kind in "biu":
+        return list(REDUCTIONS)
+    return ["sum", "product"] if kind.kind == "c" else ["sum", "product", "min", "max"]
+
+
+@needs_fake
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("count", [2, 3])
 def test_reductions_are_numpys(count: int, dtype: Any) -> None:
     kind = np.dtype(dtype)
-    words = {"bool": ["sum", "product", "min", "max", "band", "bor"], "complex64": ["sum"]}
 
     def program(t: NCCL) -> None:
-        sizes = [(r + 1) % 3 for r in range(count)]
-        for op in words.get(kind.name, ["sum", "product", "min", "max"]):
-            parts = [values(r, sum(sizes), kind) for r in range(count)]
-            function = REDUCTIONS[op]
-            if kind == np.bool_:
-                function = {"sum": np.logical_or, "product": np.logical_and}.get(op, function)
-            wanted = parts[0]
-            for part in parts[1:]:
-                wanted = function(wanted, part)
-            own, target = parts[t.rank], np.empty_like(wanted)
-            t.all_reduce(own.copy(), target, op).wait()
-            assert target.tobytes() == wanted.tobytes()
-            target = np.empty_like(wanted)
-            t.reduce(own.copy(), target, op, root=count - 1).wait()
-            assert t.rank < count - 1 or target.tobytes() == wanted.tobytes()
-            ends = np.cumsum(sizes)[:-1]
-            target = np.empty(sizes[t.rank], kind)
-            t.reduce_scatter(np.split(own, ends), target, op).wait()
-            assert target.tobytes() == np.split(wanted, ends)[t.rank].tobytes()
+        for op in words(kind):
+            for sizes in ([2] * count, [(r + 1) % 3 for r in range(count)]):
+                parts = [values(r, sum(sizes), kind) for r in range(count)]
+                wanted = np.empty_like(parts[0])
+                reduce_arrays(parts, op, wanted)
+                own, target = parts[t.rank], np.empty_like(wanted)
+                t.all_reduce(own.copy(), target, op).wait()
+                assert target.tobytes() == wanted.tobytes()
+                target = np.empty_like(wanted)
+                t.reduce(own.copy(), target, op, root=count - 1).wait()
+                assert t.rank < count - 1 or target.tobytes() == wanted.tobytes()
+                ends = np.cumsum(sizes)[:-1]
+                target = np.empty(sizes[t.rank], kind)
+                t.reduce_scatter(np.split(own, ends), target, op).wait()
+                assert target.tobytes() == np.split(wanted, ends)[t.rank].tobytes()
 
     ranks(count, program)
 
 
+@needs_fake
 @pytest.mark.parametrize("dtype", ["float32", "bool", ml_dtypes.bfloat16, "int16"])
 @pytest.mark.parametrize("count", [2, 3])
 def test_what_moves_arrives(count: int, dtype: Any) -> None:
     def program(t: NCCL) -> None:
-        sizes = [2 * r for r in range(count)]
-        everyones = [values(r, n, dtype) for r, n in enumerate(sizes)]
-        found = [np.empty_like(x) for x in everyones]
-        t.all_gather(everyones[t.rank], found).wait()
-        assert b"".join(x.tobytes() for x in found) == np.concatenate(everyones).tobytes()
-        found = [np.empty_like(x) for x in everyones] if t.rank == 0 else []
-        t.gather(everyones[t.rank], found, 0).wait()
-        assert t.rank or [x.tobytes() for x in found] == [x.tobytes() for x in everyones]
-        target = np.empty_like(everyones[t.rank])
-        t.scatter(everyones if t.rank == 1 else [], target, 1).wait()
-        assert target.tobytes() == everyones[t.rank].tobytes()
+        for sizes in ([2 * r for r in range(count)], [3] * count, [0] * count):
+            everyones = [values(r, n, dtype) for r, n in enumerate(sizes)]
+            found = [np.empty_like(x) for x in everyones]
+            t.all_gather(everyones[t.rank], found).wait()
+            assert [x.tobytes() for x in found] == [x.tobytes() for x in everyones]
+            found = [np.empty_like(x) for x in everyones] if t.rank == 0 else []
+            t.gather(everyones[t.rank], found, 0).wait()
+            assert t.rank or [x.tobytes() for x in found] == [x.tobytes() for x in everyones]
+            target = np.empty_like(everyones[t.rank])
+            t.scatter(everyones if t.rank == 1 else [], target, 1).wait()
+            assert target.tobytes() == everyones[t.rank].tobytes()
         sent = [values(10 * t.rank + r, t.rank + r, dtype) for r in range(count)]
         found = [np.empty(t.rank + r, sent[0].dtype) for r in range(count)]
         t.all_to_all(sent, found).wait()
@@ -224,19 +120,39 @@ def test_what_moves_arrives(count: int, dtype: Any) -> None:
         array = values(t.rank, 5, dtype)
         t.broadcast(array, count - 1).wait()
         assert array.tobytes() == values(count - 1, 5, dtype).tobytes()
-        sending = t.send(values(t.rank, 3, dtype), (t.rank + 1) % count)
-        got = values(99, 3, dtype)
-        t.recv(got, (t.rank - 1) % count).wait()
-        sending.wait()
-        assert got.tobytes() == values((t.rank - 1) % count, 3, dtype).tobytes()
 
     ranks(count, program)
 
 
+@needs_fake
+@pytest.mark.parametrize("tag", [0, 3])
+@pytest.mark.parametrize("count", [2, 3])
+def test_messages_cross_each_other_and_collectives(count: int, tag: int) -> None:
+    def program(t: NCCL) -> None:
+        following, before = (t.rank + 1) % count, (t.rank - 1) % count
+        sending = t.send(values(t.rank, 3, "int16"), following, tag)  # each before it takes one
+        x = np.ones(2, np.float32)
+        if t.rank:
+            t.all_reduce(x, x).wait()
+        got = values(99, 3, "int16")
+        taking = t.recv(got, before, tag)
+        if not t.rank:
+            t.all_reduce(x, x).wait()
+        taking.wait()
+        sending.wait()
+        assert got.tobytes() == values(before, 3, "int16").tobytes()
+        assert x.tolist() == [count, count]
+
+    ranks(count, program)
+
+
+@needs_fake
 def test_what_is_said_on_the_host_and_parts_of_the_ranks() -> None:
     def program(t: NCCL) -> Any:
         t.barrier().wait()
         assert t.exchange(b"%d" % t.rank) == [b"0", b"1", b"2"]
+        before = np.zeros(1, np.float32)
+        t.all_reduce(before, before)  # under way
         part = t.split([2, 0])
         if part is None:
             return None
@@ -244,39 +160,110 @@ def test_what_is_said_on_the_host_and_parts_of_the_ranks() -> None:
         part.all_reduce(x, x).wait()
         place = part.rank
         part.close()
-        assert part.communicator.ended == "destroyed"
+        assert part.collective.communicator.ended == ["finalized", "destroyed"]
+        assert part.messages.communicator.ended == ["finalized", "destroyed"]
+        with pytest.raises(DistError, match="the group was destroyed"):
+            part.all_reduce(x, x)
         return place, x.tolist()
 
     assert ranks(3, program) == [(1, [2.0, 2.0]), None, (0, [2.0, 2.0])]
 
 
-def test_what_nccl_does_not_have_is_refused() -> None:
+def everything(backend: str) -> list[Any]:
+    """What programs get from collectives, groups and training over a backend."""
+
+    def run(rank: int) -> Any:
+        dist.init_process_group(backend)
+        assert dist.get_backend() == backend
+        found: list[Any] = []
+        x = flambeau.arange(4.0, requires_grad=True) + rank
+        for op in (*dist.ReduceOp.RedOpType, dist._make_nccl_premul_sum(rank + 0.5)):
+            y = x.detach().clone() if not str(op).startswith("b") else flambeau.arange(4) + rank
+            dist.all_reduce(y, op)
+            found.append(y.tolist())
+        gathered = functional.all_gather_tensor(x[: rank + 1], 0, sizes=[1, 2, 3])
+        (g,) = flambeau.autograd.grad((gathered * gathered).sum(), x)
+        found += [gathered.tolist(), g.tolist()]
+        objects: list[Any] = [None] * 3
+        dist.all_gather_object(objects, {"rank": rank})
+        group = dist.new_group([2, 0])
+        if rank != 1:
+            z = flambeau.full((2,), float(rank))
+            dist.all_reduce(z, dist.ReduceOp.AVG, group=group)
+            found.append(z.tolist())
+        flambeau.manual_seed(0)
+        model = flambeau.nn.parallel.DistributedDataParallel(flambeau.nn.Linear(4, 2))
+        optimizer = flambeau.optim.SGD(model.parameters(), lr=0.1)
+        for _ in range(2):
+            optimizer.zero_grad()
+            loss = model(x.detach()).square().sum()
+            loss.backward()
+            optimizer.step()
+            found.append(loss.item())
+        dist.barrier()
+        dist.destroy_process_group()
+        return found, objects
+
+    return dist.spawn_local(3, run, init=False)
+
+
+@needs_fake
+def test_programs_get_what_they_get_over_other_transports() -> None:
+    assert everything("nccl") == everything("gloo")
+
+
+@needs_fake
+def test_a_message_from_any_rank_is_refused() -> None:
     def program(t: NCCL) -> None:
-        x, c = np.ones(2, np.int32), np.ones(2, np.complex64)
-        for array, op in ((x, "band"), (x, "bxor"), (c, "product"), (c > 0, "bxor")):
-            with pytest.raises(DistError, match=f"NCCL has no reduction '{op}' of"):
-                t.all_reduce(array, array, op)
         with pytest.raises(DistError, match="no messages from any rank"):
-            t.recv(x, -1)
-        with pytest.raises(DistError, match="NCCL has no tags"):
-            t.send(x, 0, tag=3)
+            t.recv(np.ones(2, np.int32), -1)
 
     ranks(2, program)
 
 
+@needs_fake
 def test_errors_and_late_ranks_are_told() -> None:
     def program(t: NCCL) -> None:
         x = np.ones(2, np.float32)
-        t.stream.late = True
+        t.collective.stream.late = True
+        late = t.all_reduce(x, x)
         with pytest.raises(DistTimeoutError, match=r"all_reduce sum float32\[2\] \(call 0\)"):
-            t.all_reduce(x, x).wait(0.01)
-        t.communicator.error = 6
-        with pytest.raises(DistError, match="failed: error 6"):
-            t.all_reduce(x, x).wait()
+            late.wait(0.01)
+        late.abandon(None, 0.01)
+        assert t.abandoned == [late]  # with the GPU's memory
+        t.messages.communicator.error = 6
+        with pytest.raises(DistError, match=r"call 0.*failed: error 6"):
+            late.wait()
+        with pytest.raises(DistError, match=r"call 1.*failed: error 6"):
+            t.all_reduce(x, x)
 
     ranks(2, program)
 
 
+@needs_fake
+def test_what_the_library_refuses_names_the_call() -> None:
+    def program(t: NCCL) -> None:
+        with pytest.raises(DistError, match=r"all_gather \(call 0\) failed: Buffer count mismatch"):
+            t.all_gather(np.ones(3, np.float32), [np.ones(2, np.float32)] * 2)
+
+    ranks(2, program)
+
+
+@needs_fake
+def test_abort_ends_the_communicators_and_the_other_ranks() -> None:
+    def program(t: NCCL) -> Any:
+        x = np.ones(2, np.float32)
+        if t.rank == 0:
+            t.abort("rank 0 gave up")
+            t.abort("again")
+            assert t.collective.communicator.ended == t.messages.communicator.ended == ["aborted"]
+        with pytest.raises(DistError, match="rank 0 gave up"):
+            t.barrier().wait() if t.rank else t.all_reduce(x, x)
+
+    ranks(2, program)
+
+
+@needs_fake
 def test_ranks_that_call_different_things_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLAMBEAU_COLLECTIVES", "check")
 
@@ -288,7 +275,54 @@ def test_ranks_that_call_different_things_are_named(monkeypatch: pytest.MonkeyPa
     ranks(2, program)
 
 
+@needs_fake
+def test_each_rank_takes_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+
+    class Gpu(nccl.Gpu):
+        def __init__(self, cuda: Any, number: int) -> None:
+            super().__init__(cuda, number)
+            taken.append(number)
+
+    monkeypatch.setattr(nccl, "Gpu", Gpu)
+    monkeypatch.setattr(fake_nccl.Device, "count", 2)
+    ranks(3, lambda t: None)
+    assert sorted(taken) == [0, 0, 1]
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    ranks(1, lambda t: None)
+    assert taken[3:] == [1]
+    device = flambeau.device("cuda", 0)
+    dist.spawn_local(1, lambda r: dist.init_process_group("nccl", device_id=device), init=False)
+    assert taken[4:] == [0]
+
+
+@needs_fake
+def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fake_nccl.Device, "count", 0)
+    with pytest.raises(RuntimeError, match="no GPUs found"):
+        ranks(2, lambda t: None)
+
+
 def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "nccl.core", None)
-    with pytest.raises(ImportError, match=r"pip install 'flambeau\[nccl\]'"):
+    with pytest.raises(RuntimeError, match=r"doesn't have NCCL.*pip install 'flambeau\[nccl\]'"):
         ranks(2, lambda t: None)
+
+
+def gpus() -> int:
+    """How many GPUs nccl4py could use here."""
+    if not all(importlib.util.find_spec(name) for name in ("nccl", "cuda")):
+        return 0
+    try:
+        return len(nccl._libraries()[1].Device.get_all_devices())
+    except RuntimeError:  # no driver
+        return 0
+
+
+@needs_mpi
+@pytest.mark.skipif(not gpus(), reason="needs a GPU of NVIDIA's and the nccl extra")
+def test_on_gpus() -> None:
+    count = min(gpus(), 2)
+    done = mpiexec(count, "nccl.py")
+    assert done.returncode == 0, done.stderr
+    assert f"NCCL on {count}" in done.stdout
