@@ -10,8 +10,8 @@ list refers to it, which CPython's reference count tells exactly; what is dead i
 Note [Homes]
 A realised cell keeps its buffer (its home): NumPy arrays alias it. Writing to such a cell makes a
 pending node whose result the flush writes back into the home, after earlier readers of the old
-value. A cell whose memory is visible outside (`exposed`) is never left pending: an operation that
-reads or writes it flushes at once, so that both sides always see each other's writes. A write of
+value. Where memory is visible outside (`exposed`), a write flushes at once, and so does what reads
+it, or has a copy (`snapshots.py`): both sides always see each other's writes. A write of
 what was computed from the old value is recorded `together` with it, so that it is done in place.
 
 Note [Effects]
@@ -51,7 +51,7 @@ from flambeau.ir.graph import (
     reachable,
     specialised,
 )
-from flambeau.recovery import FAILED, begun, salvage
+from flambeau.recovery import FAILED, again, as_pending, begun, fail, salvage
 from flambeau.runtime import profile
 
 #: Flush by itself past this many recorded cells, or (checked now and then) this many bytes of
@@ -80,7 +80,7 @@ class Cell:
         self.home: Any = None
         self.exposed: Any = None
         self.device = device
-        self.before: Node | None = None  # without a home: the value before pending writes
+        self.before: list[Node] | None = None  # what pending writes replaced, oldest first
 
 
 class Counters:
@@ -245,8 +245,8 @@ def write(cell: Cell, node: Node, region: tuple[Any, ...] | None = None) -> None
     if thread.watcher is not None:
         thread.watcher.writes(cell)
     old = cell.node
-    if cell.home is None and cell.before is None:
-        cell.before = old
+    if cell.home is None or old.buffer is None:
+        _remember(cell, old)
     if region is not None:
         node = Node(ASSIGN, (old, node), region, old.shape, old.dtype)
     cell.node = node
@@ -256,6 +256,14 @@ def write(cell: Cell, node: Node, region: tuple[Any, ...] | None = None) -> None
         settle_exposed()
     elif sync or len(_pending) >= _next_check:
         _bound()
+
+
+def _remember(cell: Cell, value: Node) -> None:
+    """Keep a value that is not in the cell's home: should a later one fail, this one is it again."""
+    if cell.before is None:
+        cell.before = [value]
+    else:
+        cell.before.append(value)
 
 
 def known_at(mark: int, cell: Cell) -> bool:
@@ -295,8 +303,8 @@ def place(made: list[Cell], written: list[tuple[Cell, Node]]) -> None:
     with _lock:
         _pending.extend(made)
         for cell, node in written:
-            if cell.home is None and cell.before is None:
-                cell.before = cell.node
+            if cell.home is None or cell.node.buffer is None:
+                _remember(cell, cell.node)
             cell.node = node
             cell.version += 1
             _pending.append(cell)
@@ -415,55 +423,56 @@ def _hold_back(by_device: dict[str, list[Cell]]) -> None:
         del by_device[kind]
 
 
-def _fail(live: list[Cell], nodes: list[Node], error: BaseException) -> bool:
-    """Mark cells whose computation raised: a write that did not happen is taken back, another
-    result raises whenever it is used. Programs write homes after every step that may raise.
-    Returns whether a write was lost."""
-    lost = False
-    for cell, node in zip(live, nodes, strict=True):
-        if cell.home is not None:
-            lost = True
-            fresh = Node(INPUT, (), (), node.shape, node.dtype)
-            fresh.buffer = cell.home
-            cell.version -= 1
-        elif cell.before is not None:
-            fresh, cell.before = cell.before, None
-            cell.version -= 1
-            lost = True
-            _pending.append(cell)
-        else:
-            fresh = Node(FAILED, (), (str(error), type(error)), node.shape, node.dtype)
-        if cell.node is node:
-            cell.node = fresh
-    return lost
-
-
 def _salvage(kind: str, live: list[Cell], wanted: list[Node], error: BaseException) -> bool:
     """After a program failed: compute what does not depend on the failure, mark the rest.
 
     All is computed into new memory before any home is written, so that it reads the old values.
     Returns whether a write was lost.
     """
-    if len(live) == 1 or not isinstance(error, Exception) or begun(wanted, error):
-        return _fail(live, wanted, error)
+    alone = len(live) == 1 and not live[0].before
+    if alone or not isinstance(error, Exception) or begun(wanted, error):
+        return _interrupted(live, wanted, error)
 
     def run(nodes: list[Node]) -> list[Any]:
         return _execute(kind, [Cell(node, live[0].device) for node in nodes], nodes)
 
+    earlier = [[as_pending(n) for n in cell.before or ()] for cell in live]
     try:
-        buffers, errors = salvage(wanted, error, run)
+        saved = salvage(wanted, earlier, error, run)
     except BaseException:  # somebody interrupts
-        _fail(live, wanted, error)
+        _interrupted(live, wanted, error)
         raise
     lost = False
-    for cell, node, failure in zip(live, wanted, errors, strict=True):
-        if failure is not None:
-            lost |= _fail([cell], [node], failure)
-    for cell, node, buffer, failure in zip(live, wanted, buffers, errors, strict=True):
-        if failure is None:
+    for cell, node, found in zip(live, wanted, saved, strict=True):
+        if found.value is None:
+            lost |= fail(cell, node, found.error)
+    for cell, node, found in zip(live, wanted, saved, strict=True):
+        if found.value is not None:
+            if found.value is not node:
+                lost = True
+                cell.version -= found.writes
+                if cell.node is node:
+                    cell.node = found.value
             if cell.home is not None:
-                import_module(EXECUTORS[kind]).overwrite(cell.home, buffer)
-            _settle(cell, node, buffer if cell.home is None else cell.home)
+                import_module(EXECUTORS[kind]).overwrite(cell.home, found.buffer)
+            _settle(cell, found.value, found.buffer if cell.home is None else cell.home)
+    return lost
+
+
+def _interrupted(live: list[Cell], wanted: list[Node], error: BaseException) -> bool:
+    """After a program failed of which nothing can be run again: take the last writes back, mark
+    what has no earlier value. Returns whether a write was lost."""
+    lost = False
+    for cell, node in zip(live, wanted, strict=True):
+        if cell.home is None and cell.before:
+            value, cell.before = cell.before.pop(), cell.before or None
+            if cell.node is node:
+                cell.node = value
+            cell.version -= 1
+            _pending.append(cell)
+            lost = True
+        else:
+            lost |= fail(cell, node, error)
     return lost
 
 
@@ -514,7 +523,7 @@ def canonical(
             key += (None, node.shape, node.dtype, node.attrs[0])
             continue
         if op is FAILED:
-            raise _again(node)
+            raise again(node)
         if op is PICK:  # the rest is said by what it takes from
             key += (op, node.attrs, index[node.src[0]])
             continue
@@ -582,14 +591,6 @@ class Window:
 def memory_of(node: Node) -> Any:
     """The memory of an input of a program, as `canonical` gives it."""
     return node.buffer if node.buffer is not None else Window(node)
-
-
-def _again(node: Node) -> BaseException:
-    """The error of a failed value, for another use of it."""
-    message, kind = node.attrs
-    found: BaseException = kind(message)
-    found.inherited = True  # type: ignore[attr-defined]
-    return found
 
 
 def lift(key: tuple[Any, ...], nodes: list[Node], inputs: list[Node]) -> Graph:
@@ -741,7 +742,7 @@ def realise(cell: Cell) -> Any:
                 raise RuntimeError(
                     "the value of an argument is looked at in a function that is being recorded"
                 )
-            raise _again(failed)
+            raise again(failed)
     return cell.node.buffer
 
 

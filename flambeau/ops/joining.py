@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from flambeau import record
+from flambeau import record, snapshots
 from flambeau.dtype import int64
 from flambeau.ir.graph import ASSIGN, EMPTY, VIEW, Node
 from flambeau.ops.entries import attach, called, tracks
@@ -174,7 +174,7 @@ def join(row: Any, dim: int, *tensors: Tensor) -> Tensor:
     first = tensors[0]
     node = Node(EMPTY, (), (), total, first.dtype)
     start = 0
-    exposed = False
+    exposed = [x._cell for x in tensors if record.is_exposed(x._cell)]
     for x in tensors:
         if x.numel():
             node = Node(
@@ -185,10 +185,9 @@ def join(row: Any, dim: int, *tensors: Tensor) -> Tensor:
                 first.dtype,
             )
         start += x._shape[dim]
-        exposed = exposed or record.is_exposed(x._cell)
     found = make(node, first._cell.device)
     if exposed:
-        record.settle_exposed()
+        snapshots.settle(exposed)
     return found
 
 

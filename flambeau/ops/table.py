@@ -21,7 +21,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from flambeau import overriding, record
+from flambeau import overriding, record, snapshots
 from flambeau.dtype import ALL, float64, get_default_dtype, result_type, scalar_dtype
 from flambeau.dtype import bool as bool_dtype
 from flambeau.dtype import dtype as DType
@@ -212,7 +212,7 @@ def record_elementwise(op: Op, args: tuple[Any, ...]) -> Any:
     dtype: Any = None
     device: Any = None
     simple = True
-    track = exposed = False
+    track, exposed = False, []
     src: list[Any] = []
     for a in args:
         if isinstance(a, Tensor):
@@ -226,7 +226,7 @@ def record_elementwise(op: Op, args: tuple[Any, ...]) -> Any:
             if a._rg or (a._base is not None and a._tracked()):
                 track = True
             if cell.exposed is not None and record.is_exposed(cell):
-                exposed = True
+                exposed.append(cell)
             src.append(cell.node if a._map is None else a._node())
         else:
             kind = type(a)
@@ -260,7 +260,7 @@ def record_elementwise(op: Op, args: tuple[Any, ...]) -> Any:
     if track and modes.grad and op.differentiable and t.dtype.category >= 2:
         attach(op, args, {}, (t,))
     if exposed:
-        record.settle_exposed()
+        snapshots.settle(exposed)
     if modes.inference:
         t._inference = True
     return t
@@ -279,35 +279,35 @@ def binary(op: Op, general: Callable[..., Any] | None = None) -> Callable[[Any, 
     pending = record._pending
     new, cell_of, node_of = _new, record.Cell, Node
 
-    def call(a: Any, b: Any) -> Any:
+    def call(a: Any, other: Any) -> Any:
         if not isinstance(a, Tensor) or overriding.on:
-            return general(a, b)
+            return general(a, other)
         dtype = a.dtype
         shape = a._shape
         cell = a._cell
         device = cell.device
-        if isinstance(b, Tensor):
-            other = b._cell
+        if isinstance(other, Tensor):
+            beside = other._cell
             if (
-                b.dtype is not dtype
-                or b._shape != shape
-                or other.device is not device
-                or other.exposed is not None
+                other.dtype is not dtype
+                or other._shape != shape
+                or beside.device is not device
+                or beside.exposed is not None
             ):
-                return general(a, b)
-            second: Any = other.node if b._map is None else b._node()
-            track_b = b._rg if b._base is None else b._tracked()
+                return general(a, other)
+            second: Any = beside.node if other._map is None else other._node()
+            track_b = other._rg if other._base is None else other._tracked()
         else:
-            kind = type(b)
+            kind = type(other)
             if dtype.category == 2 and (kind is float or kind is int):
-                second = float(b)
+                second = float(other)
             elif kind is int and dtype.category == 1:
-                second = b
+                second = other
             else:
-                return general(a, b)
+                return general(a, other)
             track_b = False
         if cell.exposed is not None or dtype in unusual:
-            return general(a, b)
+            return general(a, other)
         t: Any = new(Tensor)
         t.dtype = dtype = bool_dtype if to_bool else dtype
         t._shape = shape
@@ -320,7 +320,7 @@ def binary(op: Op, general: Callable[..., Any] | None = None) -> Callable[[Any, 
             record._bound()
         track_a = a._rg if a._base is None else a._tracked()
         if (track_a or track_b) and differentiable and dtype.category >= 2 and modes.grad:
-            attach_two(op, a, b, t, track_a, track_b)
+            attach_two(op, a, other, t, track_a, track_b)
         if modes.inference:
             t._inference = True
         return t
@@ -519,12 +519,12 @@ def emit(
 ) -> Tensor:
     """Record one node over tensors (then numbers) and return its tensor, without a tape entry."""
     src: list[Any] = []
-    exposed = False
+    exposed: list[record.Cell] = []
     for t in tensors:
         cell = t._cell
         src.append(cell.node if t._map is None else t._node())
         if cell.exposed is not None and record.is_exposed(cell):
-            exposed = True
+            exposed.append(cell)
         if device is None:
             device = cell.device
         elif cell.device is not device and cell.device != device:
@@ -535,7 +535,7 @@ def emit(
     src.extend(numbers)
     found = make(Node(op, tuple(src), attrs, shape, dtype), device or record_device())
     if exposed:
-        record.settle_exposed()
+        snapshots.settle(exposed)
     if modes.inference:
         found._inference = True
     return found
@@ -560,8 +560,8 @@ def emit_many(
     ]
     outs = tuple([over(c, shape, d) for c, (shape, d) in zip(cells, specs, strict=True)])
     record.place(cells, [])
-    if any(record.is_exposed(t._cell) for t in tensors):
-        record.settle()
+    if exposed := [t._cell for t in tensors if record.is_exposed(t._cell)]:
+        snapshots.settle(exposed)
     return outs
 
 

@@ -19,7 +19,7 @@ import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from flambeau import overriding, record
+from flambeau import overriding, record, snapshots
 from flambeau.ir.graph import PICK, Node, Op
 from flambeau.ops.elementwise import abs, maximum, minimum, select_where, sign, sqrt
 from flambeau.ops.products import addmm
@@ -196,13 +196,14 @@ def _record(changes: Sequence[Change]) -> None:
     )
     src: list[Any] = []
     written: list[Tensor] = []
-    seen = False
+    exposed: list[record.Cell] = []
     for change in changes:
         present = [t for t in change.targets if t is not None]
         written += present
         src += [t._cell.node for t in present]
         src.append(change.grad._node())
-        seen = seen or record.is_exposed(change.grad._cell)
+        if record.is_exposed(change.grad._cell):
+            exposed.append(change.grad._cell)
     attrs: list[Any] = [form, *(HOLE,) * len(src)]
     if form.decays:
         numbers = (decay, shrink, *numbers) if form.shrinks else (decay, *numbers)
@@ -223,8 +224,8 @@ def _record(changes: Sequence[Change]) -> None:
         whole = Node(op, tuple(src), (*attrs, specs), shape, dtype)
         values = [Node(PICK, (whole,), (k,), *spec) for k, spec in enumerate(specs)]
     record.place([], [(t._cell, value) for t, value in zip(written, values, strict=True)])
-    if seen:
-        record.settle_exposed()
+    if exposed:
+        snapshots.settle(exposed)
 
 
 # -- rules -----------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from flambeau import overriding, record
+from flambeau import overriding, record, snapshots
 from flambeau.ir.graph import ASSIGN, CAST, COPY, VIEW, Node, Op
 from flambeau.ops.entries import attach, tracks
 from flambeau.ops.rows import NAMES, ROWS
@@ -91,7 +91,7 @@ def store(t: Tensor, value: Tensor) -> None:
     if (t if t._base is None else t._base)._unseen:
         t._cell.version -= 1
     if exposed:
-        record.settle_exposed()
+        snapshots.settle([value._cell])
 
 
 def _through_bits(t: Tensor, value: Node) -> Node:

@@ -15,7 +15,7 @@ from tests.house.tree import module_name, parse, python_files
 LAYERS = (
     "dtype dtypes device size version layout pytree return_types",
     "ir",
-    "record recovery tensor tape storage dlpack printing overriding",
+    "record recovery snapshots tensor tape storage dlpack printing overriding",
     "ops",
     "autograd",
     "passes",

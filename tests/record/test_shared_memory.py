@@ -95,13 +95,55 @@ class TestNumPy:
         del row
         assert not record.is_exposed(t._cell)
 
-    def test_operations_on_exposed_tensors_are_not_left_pending(self) -> None:
-        a = np.ones(3)
+    def test_operations_on_large_exposed_tensors_are_not_left_pending(self) -> None:
+        a = np.ones(100_000)
         y = flambeau.from_numpy(a) + 1.0
         flushes = record.counters.flushes
         a[:] = 7.0
-        assert y.tolist() == [2.0, 2.0, 2.0]
+        assert (y.numpy() == 2.0).all()
         assert record.counters.flushes == flushes
+
+    def test_operations_on_small_exposed_tensors_see_what_was_there(self) -> None:
+        a = np.ones((3, 2))
+        t = flambeau.from_numpy(a)
+        flushes = record.counters.flushes
+        first = t + 1.0
+        a[0] = 7.0
+        second = flambeau.cat([t[0], t[1] * t[1]])
+        a[:] = np.nan
+        third = first + t.isnan()
+        parts = t.split(1)
+        a[:] = 3.0
+        same = flambeau.stack([t, t]).sum() + flambeau.empty(3, 2).copy_(t).sum()
+        assert record.counters.flushes == flushes
+        a[:] = -1.0
+        assert first.tolist() == [[2.0, 2.0]] * 3
+        assert second.tolist() == [7.0, 7.0, 1.0, 1.0]
+        assert third.tolist() == [[3.0, 3.0]] * 3
+        assert same.item() == 54.0
+        assert parts[1].tolist() == [[-1.0, -1.0]]  # a view
+
+    def test_gradients_through_exposed_tensors(self) -> None:
+        """What a rule reads is the memory itself, as in PyTorch: it was not copied to be saved."""
+        a = np.array([1.0, 2.0], "float32")
+        x = flambeau.from_numpy(a).requires_grad_()
+        w = flambeau.tensor([3.0, 4.0], requires_grad=True)
+        loss = (x * w).sum()
+        a[:] = 5.0
+        loss.backward()
+        assert loss.item() == 11.0
+        assert x.grad.tolist() == [3.0, 4.0]
+        assert w.grad.tolist() == [5.0, 5.0]
+
+    def test_writes_among_reads_of_exposed_memory(self) -> None:
+        a = np.zeros(4)
+        t = flambeau.from_numpy(a)
+        seen = []
+        for k in range(3):
+            seen.append(t * 1)
+            t[k:].add_(1.0)
+            assert a.tolist() == t.tolist()
+        assert [s.tolist() for s in seen] == [[0.0] * 4, [1.0] * 4, [1.0, 2.0, 2.0, 2.0]]
 
     def test_writes_of_what_was_read_are_done_in_place(self) -> None:
         a = np.arange(1000.0)
