@@ -112,6 +112,8 @@ for _symbol, _row_name in {
     _public = {"true_div": "div", "plus": "add"}.get(_row_name, _row_name)
     setattr(Tensor, f"__{_symbol}__", binary(_row, _operator(_fast, _public)))
     setattr(Tensor, f"__r{_symbol}__", _operator(_fast, _public, reflected=True))
+for _symbol in ("add", "mul"):  # these commute, and cost less with the tensor first
+    setattr(Tensor, f"__r{_symbol}__", vars(Tensor)[f"__{_symbol}__"])
 for _symbol in ("eq", "ne", "lt", "le", "gt", "ge"):
     _row = ROWS[_symbol]
     setattr(Tensor, f"__{_symbol}__", binary(_row, _operator(binary(_row), _symbol)))

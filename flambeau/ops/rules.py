@@ -4,8 +4,14 @@ Note [Kept rules]
 A row's vjp is Python that records rows, and costs as much each time as all of their calls. A rule
 that is *kept* is recorded as one composite node, whose body is the rule: it runs once to learn the
 shapes of its results, and again where a program is compiled, which takes the node apart as any kept
-composite. Where the backward pass itself is to be differentiated, or is traced as rewriting
-material, the rule is simply called.
+composite. Where the pass is traced as rewriting material, the rule is simply called.
+
+Note [Derived rules]
+The rule of a kept composite may follow from its body (`derived`): the body is recorded on the tape
+of the rule's own, and what goes backwards over it is the rule. Such a rule is kept too, so all of
+this happens once a layout; a value that both the body and the rule compute is computed once by the
+program that has both. The rule of a kept rule is derived in the same way: a pass that is recorded
+on the tape (`create_graph`) is one entry for each rule.
 """
 
 from __future__ import annotations
@@ -16,8 +22,12 @@ from typing import Any, NamedTuple
 
 from flambeau import overriding, record
 from flambeau.ir.graph import Op
+from flambeau.ops.entries import attach, tracks
+from flambeau.ops.movement import view_as_shape
+from flambeau.ops.recording import Enclosing
+from flambeau.ops.rows import set_vjp
 from flambeau.ops.table import HOLE, _learn, emit, emit_many, record_device
-from flambeau.tape import Spec, modes
+from flambeau.tape import Spec, edge_of, modes
 from flambeau.tensor import Tensor
 
 Rule = Callable[..., tuple[Any, ...]]
@@ -84,6 +94,7 @@ def kept_rule(rule: Rule) -> Rule:
 
     op = Op(rule.__name__.lstrip("_"), "composite", body)
     op.module = rule.__module__
+    op.parameters = ("form", "tensors")
     layouts: dict[Any, tuple[tuple[Any, ...], Any, list[int | None]]] = {}
 
     def learn(form: _Form, tensors: list[Tensor]) -> tuple[tuple[Any, ...], Any, list[int | None]]:
@@ -101,7 +112,7 @@ def kept_rule(rule: Rule) -> Rule:
 
     @functools.wraps(rule)
     def call(g: Any, out: Any, *args: Any) -> tuple[Any, ...]:
-        if modes.grad or record.thread.tracing or overriding.dispatches():
+        if record.thread.tracing or overriding.dispatches():
             return rule(g, out, *args)
         operands = (*(g if type(g) is tuple else (g,)), *(out if type(out) is tuple else (out,)))
         operands += args
@@ -120,10 +131,57 @@ def kept_rule(rule: Rule) -> Rule:
                 layouts.clear()
             found = layouts[layout] = learn(_Form.of(g, out, operands), tensors)
         attrs, specs, places = found
+        if not specs:
+            return tuple([None for _ in places])
         if len(specs) == 1:
             made: tuple[Tensor, ...] = (emit(op, tensors, attrs, *specs[0]),)
         else:
             made = emit_many(op, tensors, attrs, specs)
+        if modes.grad and tracks(tensors):
+            if op.vjp is None:
+                derive(op)
+            attach(op, (attrs[0], *tensors), {}, made)
         return tuple([None if k is None else made[k] for k in places])
 
+    return call
+
+
+def derive(op: Op) -> None:
+    """Give a composite the rule that follows from its body: Note [Derived rules]."""
+    body = op.body
+    assert body is not None
+
+    def rule(g: Any, out: Any, *args: Any) -> tuple[Any, ...]:
+        was, modes.grad = modes.grad, True
+        try:
+            # what comes to an argument may also come to another that was computed from it
+            apart = [
+                view_as_shape(a, a._shape) if isinstance(a, Tensor) and a.requires_grad else a
+                for a in args
+            ]
+            found = body(*apart)
+        finally:
+            modes.grad = was
+        pairs = zip(*(x if type(x) is tuple else (x,) for x in (found, g)), strict=True)
+        arriving = [(y, g_y) for y, g_y in pairs if g_y is not None and y.requires_grad]
+        places = [k for k, (a, b) in enumerate(zip(args, apart, strict=True)) if a is not b]
+        cotangents = Enclosing.arriving(
+            [y for y, _ in arriving],
+            [edge_of(apart[k]) for k in places],
+            [g_y for _, g_y in arriving],
+            modes.grad,
+            modes.grad,
+            True,
+        )
+        given = dict(zip(places, cotangents, strict=True))
+        return tuple([given.get(k) for k in range(len(args))])
+
+    rule.__name__ = f"{op.name}_vjp"
+    rule.__module__ = op.module
+    set_vjp(op, kept_rule(rule), " ".join(op.parameters))
+
+
+def derived(call: Any) -> Any:
+    """Declare that a kept composite's rule follows from its body: Note [Derived rules]."""
+    derive(call.row)
     return call
