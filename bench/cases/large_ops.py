@@ -1,4 +1,7 @@
-"""Single operations over 16 MB of float32: elementwise, softmax, reductions, normalisation."""
+"""Single operations over float32: elementwise, softmax, reductions, normalisation.
+
+Operands have 16 MB, which a last cache may hold; "add 64 MB" and the like are larger than that.
+"""
 
 import numpy as np
 import torch
@@ -40,19 +43,37 @@ VARIANTS = (
     "gelu_backward",
     "softmax_backward",
     "layer_norm_backward",
+    "add 64 MB",
+    "gelu 64 MB",
+    "softmax 64 MB",
+    "sum 64 MB",
+    "transpose 64 MB",
 )
-QUICK = ("add", "gelu", "softmax", "sum", "layer_norm", "softmax_backward")
+QUICK = (
+    "add",
+    "gelu",
+    "softmax",
+    "sum",
+    "layer_norm",
+    "softmax_backward",
+    "add 64 MB",
+    "gelu 64 MB",
+    "softmax 64 MB",
+    "sum 64 MB",
+)
 
 
 def setup(variant, compile):
     """The step of one variant. `numpy()` reads the result without a copy, in every contender."""
     random = np.random.default_rng(0)
-    x = torch.tensor(random.standard_normal((ROWS, COLUMNS), dtype=np.float32))
-    y = torch.tensor(random.standard_normal((ROWS, COLUMNS), dtype=np.float32))
+    name, _, large = variant.partition(" ")
+    shape = (ROWS * 4 if large else ROWS, COLUMNS)
+    x = torch.tensor(random.standard_normal(shape, dtype=np.float32))
+    y = torch.tensor(random.standard_normal(shape, dtype=np.float32))
     w = torch.tensor(random.standard_normal(COLUMNS, dtype=np.float32))
-    function = compile(FORWARD[variant.removesuffix("_backward")])
+    function = compile(FORWARD[name.removesuffix("_backward")])
 
-    if variant.endswith("_backward"):
+    if name.endswith("_backward"):
         x.requires_grad_()
 
         def step():

@@ -34,12 +34,14 @@ FORWARD = {
 def setup(variant, compile):
     """The step of one variant."""
     random = np.random.default_rng(0)
-    x = jnp.asarray(random.standard_normal((ROWS, COLUMNS), dtype=np.float32))
-    y = jnp.asarray(random.standard_normal((ROWS, COLUMNS), dtype=np.float32))
+    name, _, large = variant.partition(" ")
+    shape = (ROWS * 4 if large else ROWS, COLUMNS)
+    x = jnp.asarray(random.standard_normal(shape, dtype=np.float32))
+    y = jnp.asarray(random.standard_normal(shape, dtype=np.float32))
     w = jnp.asarray(random.standard_normal(COLUMNS, dtype=np.float32))
-    forward = FORWARD[variant.removesuffix("_backward")]
+    forward = FORWARD[name.removesuffix("_backward")]
 
-    if variant.endswith("_backward"):
+    if name.endswith("_backward"):
         function = compile(lambda x, y, w: jax.vjp(lambda x: forward(x, y, w), x)[1](y)[0])
     else:
         function = compile(forward)
