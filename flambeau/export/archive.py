@@ -112,6 +112,7 @@ def _json(ep: ExportedProgram) -> str:
             "states": {
                 name: [kind, ep._states[name].requires_grad] for name, kind in ep.kinds.items()
             },
+            "aliases": ep.aliases,
             "written": ep.written,
             "constants": len(ep._constants),
             "ranges": ep.range_constraints,
@@ -305,6 +306,7 @@ def _program(entries: dict[str, bytes]) -> ExportedProgram:
         ranges,
         guards,
         None if meta.get("refusal") is None else str(meta["refusal"]),
+        {str(k): str(of) for k, of in meta.get("aliases", {}).items()},
     )
     program.verify()
     return program

@@ -487,11 +487,16 @@ def dimensions(spec: Any, rank: int, name: str) -> dict[int, Any]:
     """dimension -> what `dynamic_shapes` says of it, for one tensor.
 
     Raises:
-        ExportError: it is not None, a dict, or a tuple or list with an entry per dimension.
+        ExportError: it is not None, a dict of dimensions, or a tuple or list with an entry per
+            dimension.
     """
     if spec is None:
         return {}
     if isinstance(spec, dict):
+        if not all(type(d) is int for d in spec):
+            raise ExportError(
+                f"dynamic_shapes for {name} must have dimensions (ints) as keys, got {list(spec)}"
+            )
         return dict(spec)
     if isinstance(spec, (tuple, list)):
         if len(spec) != rank:

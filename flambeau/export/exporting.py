@@ -236,6 +236,7 @@ def program_of(
         dict(subject.sizes.roots),
         guards,
         refusal,
+        _aliases(mod, subject.states),
     )
     program.example_inputs = (args, kwargs)
     return program
@@ -256,6 +257,16 @@ def _states(mod: Module) -> tuple[dict[str, Tensor], dict[str, str]]:
         states[name] = value
         kinds[name] = "buffer" if name in saved else "temporary"
     return states, kinds
+
+
+def _aliases(mod: Module, states: dict[str, Tensor]) -> dict[str, str]:
+    """The names of states that stand in several places, but the first ones, and those."""
+    first = {id(t): name for name, t in states.items()}
+    every = [
+        *mod.named_parameters(remove_duplicate=False),
+        *mod.named_buffers(remove_duplicate=False),
+    ]
+    return {name: first[id(t)] for name, t in every if name not in states}
 
 
 def _specs(mod: Module, args: Any, named: dict[str, Any], given: Any) -> dict[Any, Any]:

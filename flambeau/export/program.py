@@ -95,6 +95,7 @@ class ExportedProgram:
         ranges: least and greatest (or None) value of each symbol.
         guards: what else must hold of the symbols.
         refusal: why there are no gradients, where the program has states that want some.
+        aliases: further names of states that modules share, and the names in `states`.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class ExportedProgram:
         ranges: dict[str, tuple[int, int | None]],
         guards: list[Guard],
         refusal: str | None = None,
+        aliases: dict[str, str] | None = None,
     ) -> None:
         self.traced = graph
         self.joint = joint
@@ -126,6 +128,7 @@ class ExportedProgram:
         self.range_constraints = ranges
         self.guards = guards
         self.refusal = refusal
+        self.aliases = aliases or {}
         self.example_inputs: Any = None
 
     # -- what it is -----------------------------------------------------------------------------
@@ -184,8 +187,9 @@ class ExportedProgram:
 
     @property
     def state_dict(self) -> dict[str, Tensor]:
-        """Parameters and saved buffers by qualified name."""
-        return {k: v for k, v in self._states.items() if self.kinds[k] != "temporary"}
+        """Parameters and saved buffers by qualified name; shared ones by each name."""
+        found = {k: v for k, v in self._states.items() if self.kinds[k] != "temporary"}
+        return found | {k: found[of] for k, of in self.aliases.items() if of in found}
 
     @property
     def constants(self) -> dict[str, Tensor]:
@@ -330,6 +334,9 @@ class ExportedProgram:
         wanted = len(self.kinds) + sum(i.dtype is not None for i in self.inputs)
         if self.traced.inputs != wanted + len(self._constants):
             raise ExportError(f"the graph has {self.traced.inputs} inputs, not {wanted}")
+        for name, first in self.aliases.items():
+            if name in self.kinds or first not in self.kinds:
+                raise ExportError(f"{name} is no further name of the state {first}")
         results = [o for o in self.outputs if not isinstance(o, Value)]
         if any(not 0 <= o < len(self.traced.outputs) for o in results):
             raise ExportError("there are other results than the graph gives")
@@ -475,19 +482,24 @@ class ExportedModule(Module):
         """Copy the states."""
         super().__init__()
         self.__dict__["program"] = program
+        own: dict[str, Any] = {}
         for name, value in program._states.items():
+            copied = value.detach().clone()
+            if program.kinds[name] == "parameter":
+                copied = Parameter(copied, value.requires_grad)
+            own[name] = copied
+        for name in (*own, *program.aliases):
+            first = program.aliases.get(name, name)
             owner: Module = self
             *path, last = name.split(".")
             for part in path:
                 if part not in owner._modules:
                     owner.add_module(part, Module())
                 owner = owner._modules[part]
-            own = value.detach().clone()
-            kind = program.kinds[name]
-            if kind == "parameter":
-                owner.register_parameter(last, Parameter(own, value.requires_grad))
+            if program.kinds[first] == "parameter":
+                owner.register_parameter(last, own[first])
             else:
-                owner.register_buffer(last, own, persistent=kind == "buffer")
+                owner.register_buffer(last, own[first], persistent=program.kinds[first] == "buffer")
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The program's result.

@@ -114,6 +114,11 @@ def test_dataclasses_as_inputs_and_results() -> None:
         save(program, io.BytesIO())
 
 
+def test_dimensions_are_numbers() -> None:
+    with pytest.raises(ExportError, match=r"args\[0\] must have dimensions \(ints\) as keys"):
+        export(nn.Linear(3, 2), (flambeau.ones(4, 3),), dynamic_shapes=({"0": Dim("n")},))
+
+
 def test_what_a_program_tells() -> None:
     net = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
     net.register_buffer("loose", flambeau.ones(2), persistent=False)
@@ -126,6 +131,43 @@ def test_what_a_program_tells() -> None:
     sink = io.BytesIO()
     save(program, sink, opset_version={"aten": 1}, pickle_protocol=2)
     assert load(sink).graph == program.graph
+
+
+class Tied(nn.Module):
+    """A tagger whose last layer has the first one's weight, and one norm in two places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.out = nn.Embedding(11, 4), nn.Linear(4, 11, bias=False)
+        self.out.weight = self.words.weight
+        self.norm = nn.BatchNorm1d(11)
+        self.again = self.norm
+
+    def forward(self, x: Any) -> Any:
+        return self.again(self.norm(self.out(self.words(x))))
+
+
+def test_shared_states_keep_all_their_names() -> None:
+    net, x = Tied(), flambeau.arange(5)
+    program = export(net, (x,), dynamic_shapes=({0: Dim("n", min=2)},))
+    sink = io.BytesIO()
+    save(program, sink)
+    for ep in (program, load(io.BytesIO(sink.getvalue()))):
+        assert ep.state_dict.keys() == net.state_dict().keys()
+        twin, other = ep.module(), Tied()
+        assert twin.out.weight is twin.words.weight
+        assert len(list(twin.parameters())) == 3
+        for module in (twin, other):
+            module.load_state_dict(net.state_dict())
+            module(x).square().sum().backward()
+        for (name, a), (_, b) in zip(
+            twin.named_parameters(), other.named_parameters(), strict=True
+        ):
+            np.testing.assert_allclose(a.grad.numpy(), b.grad.numpy(), atol=1e-6, err_msg=name)
+        assert flambeau.equal(twin.get_buffer("again.running_mean"), other.norm.running_mean)
+    program.aliases["out.weight"] = "words.weights"
+    with pytest.raises(ExportError, match=r"out.weight is no further name of the state words\.w"):
+        program.validate()
 
 
 def test_a_model_keeps_its_session_and_takes_other_weights() -> None:
