@@ -259,7 +259,7 @@ def write(cell: Cell, node: Node, region: tuple[Any, ...] | None = None) -> None
 
 
 def _remember(cell: Cell, value: Node) -> None:
-    """Keep a value that is not in the cell's home: should a later one fail, this one is it again."""
+    """Keep a value that is not in the cell's home: where a later one fails, it is the value."""
     if cell.before is None:
         cell.before = [value]
     else:
@@ -460,19 +460,14 @@ def _salvage(kind: str, live: list[Cell], wanted: list[Node], error: BaseExcepti
 
 
 def _interrupted(live: list[Cell], wanted: list[Node], error: BaseException) -> bool:
-    """After a program failed of which nothing can be run again: take the last writes back, mark
-    what has no earlier value. Returns whether a write was lost."""
+    """After a program failed of which nothing can be run again: take writes back, to homes all of
+    them, mark other results. Returns whether a write was lost."""
     lost = False
     for cell, node in zip(live, wanted, strict=True):
-        if cell.home is None and cell.before:
-            value, cell.before = cell.before.pop(), cell.before or None
-            if cell.node is node:
-                cell.node = value
-            cell.version -= 1
-            _pending.append(cell)
+        gone = None if cell.home is not None else lambda _: False
+        if fail(cell, node, error, gone):
             lost = True
-        else:
-            lost |= fail(cell, node, error)
+            _pending.append(cell)
     return lost
 
 

@@ -24,6 +24,7 @@ from flambeau.ir.graph import INPUT, Drawn, Node, below
 from flambeau.ir.graph import draws as drawn
 from flambeau.ir.symbol import Symbols
 from flambeau.ops.generator import default_generator
+from flambeau.recovery import take_back
 from flambeau.tape import modes
 from flambeau.tensor import Tensor, over
 
@@ -152,15 +153,10 @@ def _forget(nodes: list[Node], mark: int) -> bool:
     with record._lock:
         record.withheld.difference_update(nodes)
         cells = [c for c in record._pending[mark:] if c.node.buffer is None]
-        wrong = [
-            c
-            for c in cells
-            if c.home is not None or (c.before is not None and c.before.order < start)
-        ]
-        record._fail(wrong, [c.node for c in wrong], ExportError(_WRITTEN))
+        wrong = take_back(cells, start, ExportError(_WRITTEN))
         gone = {c.node for c in cells}
         record.forget(mark, gone.__contains__)
-    return bool(wrong)
+    return wrong
 
 
 _WRITTEN = (

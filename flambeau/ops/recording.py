@@ -13,6 +13,7 @@ from flambeau import record
 from flambeau.dtype import dtype as DType
 from flambeau.ir.graph import Node, Op, dependents
 from flambeau.ops.entries import tracks
+from flambeau.recovery import take_back
 from flambeau.tape import AccumulateGrad, GradFn, Spec, edge_of, modes, place
 from flambeau.tape import _sequence as next_entry
 from flambeau.tensor import Tensor, make
@@ -90,9 +91,8 @@ class Recording:
             start = self.start
             cells = [c for c in record._pending if c.node.order >= start and c.node.buffer is None]
             inside = self.recorded([c.node for c in cells])
-            wrong = [c for c in cells if c.node in inside and _older(c, start)]
             error = RuntimeError(self.refusal)
-            record._fail(wrong, [c.node for c in wrong], error)
+            wrong = take_back([c for c in cells if c.node in inside], start, error)
             record.forget(0, inside.__contains__)
         if wrong and kind is None:
             raise error
@@ -192,11 +192,6 @@ class Enclosing(GradFn):
         """Let go of the recording; going backwards a second time raises."""
         self.released = True
         self.recording, self.inner, self.ends = None, [], []
-
-
-def _older(cell: Any, start: int) -> bool:
-    """Whether a cell was there before a recording started."""
-    return cell.home is not None or (cell.before is not None and cell.before.order < start)
 
 
 __all__ = ["Edge", "Enclosing", "Recording"]

@@ -8,7 +8,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable
 from copy import deepcopy
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import flambeau
 from flambeau import record
@@ -30,6 +30,24 @@ _HOOK_REGISTRIES = (
     "_optimizer_load_state_dict_pre_hooks",
     "_optimizer_load_state_dict_post_hooks",
 )
+
+
+class _Number(NamedTuple):
+    """What is known of a 0-d tensor in a parameter's state.
+
+    Attributes:
+        tensor: shows the number to those who look at the state.
+        version: the tensor's, when the number was written to it.
+        value: the number.
+        before: what it was before the last step.
+        written: the parameter's version before that step wrote to it; -1 if no step did.
+    """
+
+    tensor: Any
+    version: int
+    value: float
+    before: float
+    written: int
 
 
 class _RequiredParameter:
@@ -138,14 +156,18 @@ def _hooked(step: Callable[..., Any]) -> Callable[..., Any]:
     def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
         if _global_pre_hooks or self._optimizer_step_pre_hooks:
             (self, *args), kwargs = _run_pre_hooks(step, self, args, kwargs)
-        with profile.span(f"Optimizer.step#{type(self).__name__}.step", "user"):
-            out = step(self, *args, **kwargs)
-        self._optimizer_step_code()
-        if _global_post_hooks or self._optimizer_step_post_hooks:
-            own = self._optimizer_step_post_hooks.values()
-            for hook in chain(own, _global_post_hooks.values()):
-                hook(self, (self, *args), kwargs)
-        record.flush()
+        try:
+            with profile.span(f"Optimizer.step#{type(self).__name__}.step", "user"):
+                out = step(self, *args, **kwargs)
+            self._optimizer_step_code()
+            if _global_post_hooks or self._optimizer_step_post_hooks:
+                own = self._optimizer_step_post_hooks.values()
+                for hook in chain(own, _global_post_hooks.values()):
+                    hook(self, (self, *args), kwargs)
+            record.flush()
+        except BaseException:
+            self._unfollow()
+            raise
         return out
 
     wrapper.hooked = True  # type: ignore[attr-defined]
@@ -200,7 +222,7 @@ class Optimizer:
         """Give the instance its registries and its class a hooked ``step``."""
         for name in _HOOK_REGISTRIES:
             self.__dict__.setdefault(name, OrderedDict())
-        self._numbers: dict[tuple[Any, str], tuple[Any, int, float]] = {}
+        self._numbers: dict[tuple[Any, str], _Number] = {}
         cls = type(self)
         if not getattr(cls.step, "hooked", False):
             cls.step = _hooked(cls.step)  # type: ignore[method-assign]
@@ -347,7 +369,8 @@ class Optimizer:
         dtype = flambeau.float64 if double else flambeau.float32
         on_device = group.get("capturable") or fused
         number = flambeau.tensor(value, dtype=dtype, device=param.device if on_device else "cpu")
-        self._numbers[param, name] = (number, number._version, float(dtype.numpy.type(value)))
+        known = float(dtype.numpy.type(value))
+        self._numbers[param, name] = _Number(number, number._version, known, known, -1)
         return number
 
     def _new_step(self, param: Any, group: dict[str, Any]) -> Any:
@@ -386,13 +409,21 @@ class Optimizer:
         """
         tensor = state[name]
         known = self._numbers.get((param, name))
-        if known is not None and known[0] is tensor and known[1] == tensor._version:
-            old = known[2]
+        if known is not None and known.tensor is tensor and known.version == tensor._version:
+            old = known.value
         else:
             old = tensor.item()
         new = put_item(tensor, old * factor + term)
-        self._numbers[param, name] = (tensor, tensor._version, new)
+        self._numbers[param, name] = _Number(tensor, tensor._version, new, old, param._version)
         return old if before else new
+
+    def _unfollow(self) -> None:
+        """After a step that failed: numbers of parameters whose update was taken back are again
+        what they were before it, as if the step had not been asked for."""
+        for (param, name), (tensor, version, _, old, written) in self._numbers.items():
+            if param._version == written and tensor._version == version:
+                put_item(tensor, old)
+                self._numbers[param, name] = _Number(tensor, tensor._version, old, old, -1)
 
     def _count_step(self, param: Any, state: dict[str, Any]) -> float:
         """Add 1 to a parameter's step count; -> the count after this step."""

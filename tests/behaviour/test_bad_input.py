@@ -431,6 +431,40 @@ def test_training_goes_on_after_a_wrong_batch(optimizer: str) -> None:
     assert trained(with_wrong, optimizer) == trained(good, optimizer)
 
 
+def stepped(optimizer: str, wrong: int | None) -> tuple[Any, Any]:
+    """A parameter and its state after five steps, before the `wrong`th of which one fails."""
+    flambeau.manual_seed(0)
+    layer = flambeau.nn.Linear(4, 3, bias=False)
+    options = {"momentum": 0.9} if optimizer == "SGD" else {}
+    update = getattr(flambeau.optim, optimizer)(layer.parameters(), lr=0.1, **options)
+    inputs = flambeau.linspace(-1, 1, 8).reshape(2, 4)
+    for k in range(5):
+        for target in ([0, 3], [1, 2]) if k == wrong else ([1, 2],):
+            update.zero_grad()
+            scores = layer(inputs * (k + 1))
+            flambeau.nn.functional.cross_entropy(scores, flambeau.tensor(target)).backward()
+            if 3 in target:
+                with pytest.raises(IndexError, match="Target 3 is out of bounds"):
+                    update.step()
+            else:
+                update.step()
+    state = update.state[layer.weight]
+    return layer.weight.tolist(), {
+        k: v.tolist() if isinstance(v, flambeau.Tensor) else v for k, v in state.items()
+    }
+
+
+@pytest.mark.parametrize("wrong", [0, 3])
+@pytest.mark.parametrize(
+    "optimizer", ["SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "NAdam", "RAdam", "ASGD", "Rprop"]
+)
+def test_a_step_that_fails_leaves_parameters_and_state_as_if_it_had_not_been(
+    optimizer: str, wrong: int
+) -> None:
+    """Initial weights that were not computed yet, moments, and counts of steps."""
+    assert stepped(optimizer, wrong) == stepped(optimizer, None)
+
+
 @pytest.mark.parametrize("optimizer", ["SGD", "Adam", "AdamW", "RMSprop", "Adagrad"])
 def test_a_step_with_gradients_that_fail_changes_nothing(optimizer: str) -> None:
     layer = flambeau.nn.Linear(2, 3)

@@ -133,6 +133,67 @@ class TestValueErrors:
         assert t.tolist() == [[1.0, 1.0], [1.0, 1.0]]
         assert t._version == 0
 
+    @pytest.mark.parametrize("realised", [False, True])
+    @pytest.mark.parametrize("whole", [False, True])
+    def test_earlier_writes_stay(self, realised: bool, whole: bool) -> None:
+        """Of several pending writes, the one that fails is taken back with those after it."""
+        x = flambeau.zeros(4)
+        beside = flambeau.zeros(4)
+        if realised:
+            record.flush()
+        x.add_(1.0)
+        x[1:3].mul_(3.0)
+        beside.copy_(x)
+        version = x._version
+        wrong = flambeau.ones(2)[flambeau.tensor([0, 5, 0, 0])]
+        if whole:
+            x.copy_(wrong)
+        else:
+            x[:2] = wrong[:2]
+        x.add_(5.0)
+        last = x * 2
+        with pytest.raises(IndexError, match="index 5"):
+            record.flush()
+        assert x._version == version
+        assert x.tolist() == beside.tolist() == [1.0, 3.0, 3.0, 1.0]
+        with pytest.raises(IndexError, match="index 5"):
+            last.tolist()
+        assert x.add_(1.0).tolist() == [2.0, 4.0, 4.0, 2.0]
+
+    def test_earlier_writes_read_what_was_there_then(self) -> None:
+        x, y = flambeau.zeros(2), flambeau.ones(2)
+        record.flush()
+        x.add_(y)
+        x.mul_(2.0)
+        x.add_(flambeau.ones(2)[flambeau.tensor([0, 5])])
+        y.add_(10.0)
+        with pytest.raises(IndexError, match="index 5"):
+            record.flush()
+        assert y.tolist() == [11.0, 11.0]
+        assert x.tolist() == [2.0, 2.0]
+
+    def test_an_interrupt_leaves_what_was_there_before_the_last_write(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        flambeau.manual_seed(0)
+        expected = flambeau.empty(3).uniform_().tolist()
+        y = flambeau.ones(3) + 1
+        record.flush()
+        y.mul_(5.0)
+        flambeau.manual_seed(0)
+        x = flambeau.empty(3).uniform_()
+        x.add_(1.0)
+
+        def interrupted(*_: Any) -> Any:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(record, "_execute", interrupted)
+            record.flush()
+        assert x.tolist() == expected
+        assert x.add_(1.0).tolist() == pytest.approx([v + 1 for v in expected])
+        assert y.tolist() == [2.0, 2.0, 2.0]
+
     def test_independent_writes_happen_once(self) -> None:
         t, u = flambeau.ones(2), flambeau.ones(2)
         t.numpy()
