@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -318,6 +319,23 @@ def test_rows_without_an_operator_are_named_and_nothing_is_written(tmp_path: Pat
 
     with pytest.raises(OnnxExporterError, match=r"inverse_of: .*\n  lgamma: "):
         export(Odd(), (flambeau.eye(3),), tmp_path / "odd.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_rows_of_numbers_that_onnx_has_not_are_named_with_their_lines(tmp_path: Path) -> None:
+    class Spectrum(nn.Module):
+        def forward(self, x: Any) -> Any:
+            turned = x.to(flambeau.complex64) * 1j
+            return flambeau.fft.fft(turned).abs()
+
+    with pytest.raises(OnnxExporterError) as caught:
+        export(Spectrum(), (flambeau.ones(4),), tmp_path / "odd.onnx")
+    lines = Path(__file__).read_text().splitlines()
+    first = next(k for k, line in enumerate(lines, 1) if "turned = x.to" in line)
+    for name, line in (("cast", first), ("mul", first), ("fourier", first + 1), ("abs", first + 1)):
+        assert re.search(rf"  {name}: ONNX .* \(test_onnx.py:{line}\)", str(caught.value))
+    with pytest.raises(OnnxExporterError, match="the input input: ONNX models have no tensors"):
+        export(nn.Identity(), (flambeau.ones(4, dtype=flambeau.complex64),), tmp_path / "odd.onnx")
     assert not list(tmp_path.iterdir())
 
 

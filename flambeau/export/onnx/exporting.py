@@ -229,16 +229,28 @@ class _Writer:
                 continue
             b.row = node.op.name
             b.line = self.lines.get(origin_of(node), b.line)
-            found = cell_of(node, b.opset, b.used.get(node, set()))
-            if found is not None:
-                self.results(node, found.write(b, node))
-            elif node.op.kind == "composite":
-                if self.inlines or not self.called(node):
-                    self.body(node)
-            else:
-                why = reason(node.op) or f"this form has no operator in opset {b.opset}"
-                self.refused[node.op.name] = why
-                self.results(node, tuple(b.new("none") for _ in range(8)))
+            try:
+                self.node(node)
+            except OnnxExporterError as error:
+                self.refuse(node, str(error))
+
+    def node(self, node: Node) -> None:
+        """Write a node: by its cell, or by its body, or note that it cannot be."""
+        b = self.b
+        found = cell_of(node, b.opset, b.used.get(node, set()))
+        if found is not None:
+            self.results(node, found.write(b, node))
+        elif node.op.kind == "composite":
+            if self.inlines or not self.called(node):
+                self.body(node)
+        else:
+            self.refuse(node, reason(node.op) or f"this form has no operator in opset {b.opset}")
+
+    def refuse(self, node: Node, why: str) -> None:
+        """Note why a row cannot be written, and where it was recorded; what reads it goes on."""
+        where = f" ({self.b.line})" if self.b.line else ""
+        self.refused.setdefault(node.op.name, why + where)
+        self.results(node, tuple(self.b.new("none") for _ in range(8)))
 
     def body(self, node: Node) -> None:
         """Write a composite's body."""
@@ -357,7 +369,10 @@ def _inputs(
     for k, given in enumerate(wanted):
         name = names[k] if k < len(names) else identifier(given.path)
         assert given.dtype is not None
-        made[number] = b.new(name, given.dtype, given.shape)
+        try:
+            made[number] = b.new(name, given.dtype, given.shape)
+        except OnnxExporterError as error:
+            raise OnnxExporterError(f"the input {name}: {error}") from None
         values.append(made[number])
         number += 1
     _linked(b, values, [i.shape for i in wanted])
