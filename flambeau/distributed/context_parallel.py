@@ -11,7 +11,7 @@ all queries see all keys:
 
 All run `flex_attention`, with any `score_mod` and mask, which see positions in the whole sequence.
 With a causal mask the last positions have most to compute, so a rank gets one piece from the front
-and one from the back (`positions_of`).
+and one from the back (`positions_of`); other masks have other balancers (`balance.py`).
 
 References:
     Liu et al., Ring Attention with Blockwise Transformers (arXiv:2310.01889).
@@ -27,6 +27,7 @@ from typing import Any
 import flambeau
 from flambeau import Tensor
 from flambeau.distributed import functional
+from flambeau.distributed.balance import _HeadTailLoadBalancer, _LoadBalancer
 from flambeau.distributed.groups import group_of
 from flambeau.nn.attention.flex_attention import (
     AuxRequest,
@@ -37,35 +38,65 @@ from flambeau.nn.attention.flex_attention import (
 from flambeau.ops import collective as rows
 
 ScoreMod = Callable[..., Any]
+Balance = bool | _LoadBalancer
 
 
-def positions_of(length: int, ranks: int, balanced: bool = True) -> list[Tensor]:
+def positions_of(length: int, ranks: int, balanced: Balance = True) -> list[Tensor]:
     """Which positions of a sequence each rank has.
 
     Args:
         length: of the whole sequence; a multiple of the ranks, balanced of twice the ranks.
         ranks: how many there are.
-        balanced: a piece from the front and its opposite from the back; otherwise one piece.
+        balanced: a piece from the front and its opposite from the back; otherwise one piece; or a
+            balancer (`distributed/balance.py`).
+
+    Returns:
+        Of each rank (length / ranks,); (B, length / ranks) where a balancer has it differ from one
+        sequence to the next.
 
     Raises:
-        ValueError: the length is no such multiple.
+        ValueError: the length is no such multiple, or not the balancer's.
 
     Example:
         >>> [p.tolist() for p in positions_of(8, 2)]
         [[0, 1, 6, 7], [2, 3, 4, 5]]
     """
-    pieces = 2 * ranks if balanced else ranks
-    if length % pieces:
+    if balanced is True:
+        balanced = _HeadTailLoadBalancer(length, ranks)
+    if length % ranks:
         raise ValueError(
-            f"a sequence of {length} cannot be cut into {pieces} equal pieces for {ranks} ranks"
+            f"a sequence of {length} cannot be cut into {ranks} equal pieces for {ranks} ranks"
         )
-    cut = flambeau.arange(length).chunk(pieces)
-    if not balanced:
-        return list(cut)
-    return [flambeau.cat([cut[r], cut[pieces - 1 - r]]) for r in range(ranks)]
+    order = None if balanced is False else balanced._generate_indices()
+    if order is None:
+        order = flambeau.arange(length).unsqueeze(0)
+    if order.dim() != 2 or order.shape[1] != length:
+        raise ValueError(
+            f"load balance index expects shape (1, {length}) or (B, {length}) but got "
+            f"{list(order.shape)}"
+        )
+    return list((order[0] if len(order) == 1 else order).chunk(ranks, -1))
 
 
-def shard_sequence(whole: Tensor, dim: int, group: Any = None, *, balanced: bool = True) -> Tensor:
+def _selected(x: Tensor, dim: int, positions: Tensor) -> Tensor:
+    """Some positions of a tensor along a dimension; the first one is of sequences where they have
+    positions each."""
+    if positions.dim() == 1:
+        return x.index_select(dim, positions)
+    dim %= x.dim()
+    if not dim or len(positions) != x.shape[0]:
+        raise ValueError(
+            f"a tensor of shape {list(x.shape)} with the sequence in dimension {dim} has no "
+            f"positions of {len(positions)} sequences"
+        )
+    sizes = [len(positions) if d == 0 else -1 if d == dim else 1 for d in range(x.dim())]
+    shape = [-1 if d == dim else n for d, n in enumerate(x.shape)]
+    return x.gather(dim, positions.reshape(sizes).expand(shape))
+
+
+def shard_sequence(
+    whole: Tensor, dim: int, group: Any = None, *, balanced: Balance = True
+) -> Tensor:
     """This rank's positions of a tensor that every rank has whole.
 
     Args:
@@ -76,36 +107,80 @@ def shard_sequence(whole: Tensor, dim: int, group: Any = None, *, balanced: bool
     """
     group = group_of(group)
     mine = positions_of(whole.shape[dim], group.size(), balanced)[group.rank()]
-    return whole.index_select(dim, mine)
+    return _selected(whole, dim, mine)
 
 
-def unshard_sequence(part: Tensor, dim: int, group: Any = None, *, balanced: bool = True) -> Tensor:
+def unshard_sequence(
+    part: Tensor, dim: int, group: Any = None, *, balanced: Balance = True
+) -> Tensor:
     """The whole of a tensor of which each rank has its positions, on every rank; a collective."""
     group = group_of(group)
     length = part.shape[dim] * group.size()
-    order = flambeau.cat(positions_of(length, group.size(), balanced)).argsort()
-    return functional.all_gather_tensor(part, dim, group).index_select(dim, order)
+    order = flambeau.cat(positions_of(length, group.size(), balanced), -1).argsort(-1)
+    return _selected(functional.all_gather_tensor(part, dim, group), dim, order)
 
 
-def _mask_of(mask: Any) -> Any:
-    """The mask_mod that an argument means."""
-    return mask.mask_mod if isinstance(mask, BlockMask) else mask
+class _Mask:
+    """A mask of the whole sequence, of which ranks look at parts.
+
+    Args:
+        given: a `BlockMask`, a mask_mod, or None.
+        length: of the whole sequence.
+        heads: on how many heads a mask_mod depends; 0: it does not.
+
+    Raises:
+        ValueError: a block mask of another length.
+    """
+
+    def __init__(self, given: Any, length: int, heads: int = 0) -> None:
+        self.mod, self.batches, self.heads, self.block = given, 1, heads or 1, 128
+        if isinstance(given, BlockMask):
+            self.batches, self.heads, *lengths = given.shape
+            if lengths != [length, length]:
+                raise ValueError(
+                    f"a block mask over the whole sequence of {length} was expected, got one of "
+                    f"{lengths[0]} queries and {lengths[1]} keys"
+                )
+            self.mod, self.block = given.mask_mod, given.BLOCK_SIZE
+
+    def at(self, query: Tensor, key: Tensor) -> BlockMask | None:
+        """Its blocks between some positions and others."""
+        if self.mod is None:
+            return None
+        batches = max([self.batches, *(len(p) for p in (query, key) if p.dim() == 2)])
+        return create_block_mask(
+            lambda b, h, q, k: self.mod(b, h, _place(query, b, q), _place(key, b, k)),
+            batches,
+            self.heads,
+            query.shape[-1],
+            key.shape[-1],
+            BLOCK_SIZE=self.block,
+        )
+
+    def of_heads(self, first: int, ranks: int, length: int) -> BlockMask | None:
+        """Its blocks for a rank's share of the heads, which begins at `first`."""
+        if self.mod is None:
+            return None
+        return create_block_mask(
+            lambda b, h, q, k: self.mod(b, h + first, q, k),
+            self.batches,
+            max(self.heads // ranks, 1),
+            length,
+            length,
+            BLOCK_SIZE=self.block,
+        )
 
 
-def _mask_at(mask: Any, query: Tensor, key: Tensor, heads: int) -> BlockMask | None:
-    """The blocks of a mask between some positions and others."""
-    if mask is None:
-        return None
-    return create_block_mask(
-        lambda b, h, q, k: mask(b, h, query[q], key[k]), None, heads or None, len(query), len(key)
-    )
+def _place(positions: Tensor, batch: Tensor, index: Tensor) -> Tensor:
+    """A position in the whole sequence."""
+    return positions[index] if positions.dim() == 1 else positions[batch, index]
 
 
 def _score_at(score_mod: ScoreMod | None, query: Tensor, key: Tensor) -> ScoreMod | None:
     """A score_mod of local positions that sees those in the whole sequence."""
     if score_mod is None:
         return None
-    return lambda s, b, h, q, k: score_mod(s, b, h, query[q], key[k])
+    return lambda s, b, h, q, k: score_mod(s, b, h, _place(query, b, q), _place(key, b, k))
 
 
 def ring_attention(
@@ -118,7 +193,7 @@ def ring_attention(
     enable_gqa: bool = False,
     *,
     group: Any = None,
-    balanced: bool = True,
+    balanced: Balance = True,
     mask_heads: int = 0,
 ) -> Tensor:
     """Attention of this rank's queries over the keys and values of all ranks.
@@ -143,7 +218,7 @@ def ring_attention(
     """
     group = group_of(group)
     ranks, rank = group.size(), group.rank()
-    mask = _mask_of(block_mask)
+    mask = _Mask(block_mask, query.shape[-2] * ranks, mask_heads)
     positions = positions_of(query.shape[-2] * ranks, ranks, balanced)
     outs: list[Tensor] = []
     sums: list[Tensor] = []
@@ -151,7 +226,7 @@ def ring_attention(
         source = (rank - step) % ranks
         if step < ranks - 1:  # under way while this step computes
             following = _passed_on(key, value, group)
-        blocks = _mask_at(mask, positions[rank], positions[source], mask_heads)
+        blocks = mask.at(positions[rank], positions[source])
         score = _score_at(score_mod, positions[rank], positions[source])
         out, found = flex_attention(
             query, key, value, score, blocks, scale, enable_gqa, return_aux=AuxRequest(lse=True)
@@ -173,7 +248,7 @@ def gathered_attention(
     enable_gqa: bool = False,
     *,
     group: Any = None,
-    balanced: bool = True,
+    balanced: Balance = True,
     mask_heads: int = 0,
 ) -> Tensor:
     """The same as `ring_attention`, with the keys and values of all ranks at once: one message and
@@ -182,10 +257,11 @@ def gathered_attention(
     Args and Returns: as there.
     """
     group = group_of(group)
-    positions = positions_of(query.shape[-2] * group.size(), group.size(), balanced)
-    mine, every = positions[group.rank()], flambeau.cat(positions)
+    length = query.shape[-2] * group.size()
+    positions = positions_of(length, group.size(), balanced)
+    mine, every = positions[group.rank()], flambeau.cat(positions, -1)
     key, value = (functional.all_gather_tensor(x, 2, group) for x in (key, value))
-    blocks = _mask_at(_mask_of(block_mask), mine, every, mask_heads)
+    blocks = _Mask(block_mask, length, mask_heads).at(mine, every)
     score = _score_at(score_mod, mine, every)
     out = flex_attention(query, key, value, score, blocks, scale, enable_gqa)
     assert isinstance(out, Tensor)
@@ -239,7 +315,7 @@ def all_to_all_attention(
     enable_gqa: bool = False,
     *,
     group: Any = None,
-    balanced: bool = True,
+    balanced: Balance = True,
     mask_heads: int = 0,
 ) -> Tensor:
     """The same as `ring_attention`, by exchanging heads for positions and back.
@@ -255,23 +331,17 @@ def all_to_all_attention(
         if x.shape[1] % ranks:
             raise ValueError(f"{name} has {x.shape[1]} heads, which {ranks} ranks do not divide")
     length = query.shape[-2] * ranks
-    given = flambeau.cat(positions_of(length, ranks, balanced))
-    order, back = given.argsort(), given
+    given = flambeau.cat(positions_of(length, ranks, balanced), -1)
+    order, back = given.argsort(-1), given
     first = group.rank() * (query.shape[1] // ranks)
-    mask = _mask_of(block_mask)
-    blocks = None
-    if mask is not None:
-        heads = mask_heads // ranks
-        blocks = create_block_mask(
-            lambda b, h, q, k: mask(b, h + first, q, k), None, heads or None, length, length
-        )
+    blocks = _Mask(block_mask, length, mask_heads).of_heads(first, ranks, length)
     score = None
     if score_mod is not None:
         score = lambda s, b, h, q, k: score_mod(s, b, h + first, q, k)
-    q, k, v = (_to_heads(x, group).index_select(2, order) for x in (query, key, value))
+    q, k, v = (_selected(_to_heads(x, group), 2, order) for x in (query, key, value))
     out = flex_attention(q, k, v, score, blocks, scale, enable_gqa)
     assert isinstance(out, Tensor)
-    return _to_positions(out.index_select(2, back), group)
+    return _to_positions(_selected(out, 2, back), group)
 
 
 def _to_heads(x: Tensor, group: Any) -> Tensor:

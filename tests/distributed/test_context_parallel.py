@@ -113,17 +113,18 @@ def test_results_and_gradients_are_the_dense_ones(
             np.testing.assert_allclose(got, want.numpy(), atol=1e-9)
 
 
-def test_four_ranks_with_a_block_mask() -> None:
+@pytest.mark.parametrize("mask", [causal, by_head])
+def test_four_ranks_with_a_block_mask(mask: Any) -> None:
     rng = np.random.default_rng(2)
     arrays = [rng.normal(size=(1, 4, L, E)) for _ in range(3)]
-    want = dense(*map(flambeau.tensor, arrays), causal, None).numpy()
+    want = dense(*map(flambeau.tensor, arrays), mask, None).numpy()
 
     def fn(rank: int) -> Any:
-        blocks = create_block_mask(causal, None, None, L, L)
+        blocks = create_block_mask(mask, None, 4 if mask is by_head else None, L, L, BLOCK_SIZE=4)
         parts = [shard_sequence(flambeau.tensor(a), 2) for a in arrays]
         return [
             unshard_sequence(f(*parts, None, blocks), 2).numpy()
-            for f in (ring_attention, all_to_all_attention)
+            for f in (ring_attention, all_to_all_attention, gathered_attention)
         ]
 
     for given in spawn_local(4, fn):

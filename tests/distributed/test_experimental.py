@@ -26,10 +26,16 @@ from flambeau.distributed.tensor.experimental import (
     local_map,
 )
 from flambeau.distributed.tensor.experimental._attention import (
+    _context_parallel_shard,
     _cp_options,
+    _HeadTailLoadBalancer,
+    _LoadBalancer,
+    _PerDocumentHeadTailLoadBalancer,
+    _PTRRLoadBalancer,
     context_parallel_unshard,
     set_rotate_method,
 )
+from flambeau.nn.attention.flex_attention import create_block_mask, flex_attention
 
 pytestmark = pytest.mark.timeout(120)
 B, H, L, E = 2, 2, 16, 8
@@ -132,6 +138,113 @@ def test_masks_inside_context_parallel(method: str, shape: tuple[int, ...]) -> N
         spawn_local(2, program)
     finally:
         set_rotate_method("allgather")
+
+
+DOCUMENTS = [[4, 12], [8, 8]]
+
+
+def within_documents(b: Any, h: Any, q: Any, k: Any) -> Any:
+    """Causal, within documents that differ from one sequence to the next."""
+    of = flambeau.tensor(np.stack([np.repeat([0, 1], lengths) for lengths in DOCUMENTS]))
+    return (of[b, q] == of[b, k]) & (q >= k)
+
+
+def alibi(s: Any, b: Any, h: Any, q: Any, k: Any) -> Any:
+    return s - 0.1 * (q - k) * (h + 1)
+
+
+class Shuffled(_LoadBalancer):
+    """A balancer that a program wrote."""
+
+    def _generate_indices(self, restore: bool = False) -> Any:
+        order = flambeau.tensor(np.random.default_rng(0).permutation(L)).unsqueeze(0)
+        return order.argsort(-1) if restore else order
+
+
+BALANCERS = {
+    "default": lambda mask: None,
+    "head and tail": lambda mask: _HeadTailLoadBalancer(L, 2, "cpu"),
+    "documents": lambda mask: _PerDocumentHeadTailLoadBalancer(DOCUMENTS, 2, "cpu"),
+    "blocks": lambda mask: _PTRRLoadBalancer(mask, 2),
+    "own": lambda mask: Shuffled(),
+}
+
+
+@pytest.mark.parametrize("balancer", BALANCERS)
+def test_flex_attention_inside_context_parallel(method: str, balancer: str) -> None:
+    def program(rank: int) -> None:
+        flambeau.manual_seed(0)
+        x = flambeau.randn(2, 3, L, E, dtype=flambeau.float64)
+        mask = create_block_mask(within_documents, 2, None, L, L, BLOCK_SIZE=2)
+        whole = x.clone().requires_grad_()
+        wanted = flex_attention(whole, whole, whole, alibi, mask)
+        wanted.square().sum().backward()
+        mesh = init_device_mesh("cpu", (2,))
+        chosen = BALANCERS[balancer](mask)
+        with context_parallel(mesh, buffers=[x], buffer_seq_dims=[2], load_balancer=chosen):
+            x.requires_grad_()
+            part = flex_attention(x, x, x, score_mod=alibi, block_mask=mask)
+            part.square().sum().backward()
+            parts = [part.detach(), x.grad]
+            found = context_parallel_unshard(mesh, parts, [2, -2], load_balancer=chosen)
+            x.requires_grad_(False)
+        for a, b in zip(found, (wanted.detach(), whole.grad), strict=True):
+            np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-9, atol=1e-9)
+
+    spawn_local(2, program)
+
+
+def test_balancers_give_ranks_as_much_to_do() -> None:
+    mask = create_block_mask(within_documents, 2, None, L, L, BLOCK_SIZE=1)
+    seen = mask.to_dense()[:, 0].sum(-1).numpy()  # keys of each query
+    for ranks, documents in ((2, DOCUMENTS), (4, [[8, 8], [16]])):
+        per_document = _PerDocumentHeadTailLoadBalancer(documents, ranks)
+        order = per_document._generate_indices().numpy()
+        back = per_document._generate_indices(restore=True).numpy()
+        for positions, places, lengths in zip(order, back, documents, strict=True):
+            np.testing.assert_array_equal(positions[places], np.arange(L))
+            within = np.concatenate([np.arange(1, n + 1) for n in lengths])
+            assert len(set(within[positions].reshape(ranks, -1).sum(1))) == 1
+    order = _PTRRLoadBalancer(mask, 2)._generate_indices().numpy()
+    work = np.take_along_axis(seen, order, 1).reshape(2, 2, -1).sum(-1)
+    assert np.abs(work[:, 0] - work[:, 1]).max() <= 1
+    times = flambeau.tensor([9, 14, 2, 20, 10, 15, 8, 14, 16, 19, 15, 3, 12, 1, 12, 10])
+    groups = _PTRRLoadBalancer.ptrr_scheduling(times, 4).tolist()  # as in torch's text
+    assert groups == [[3, 12, 13, 14], [2, 4, 7, 9], [1, 8, 11, 15], [0, 5, 6, 10]]
+
+
+def test_what_balancers_refuse() -> None:
+    mask = create_block_mask(within_documents, 2, None, L, L, BLOCK_SIZE=(2, 4))
+    for make, said in (
+        (lambda: _HeadTailLoadBalancer(6, 2), "cannot be cut into 4 equal pieces"),
+        (lambda: _PerDocumentHeadTailLoadBalancer([[4, 6]], 2), "cannot be cut into 4"),
+        (lambda: _PTRRLoadBalancer(mask, 2), "blocks of 2 queries and 4 keys"),
+        (lambda: _PTRRLoadBalancer(create_block_mask(earlier, 1, 1, L, L), 2), "shared by 2"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            make()
+
+    def program(rank: int) -> None:
+        mesh = init_device_mesh("cpu", (2,))
+        documents = _PerDocumentHeadTailLoadBalancer(DOCUMENTS, 2)
+        for shape, dim in (((3, L), 1), ((L, 2), 0)):
+            with pytest.raises(ValueError, match="has no positions of 2 sequences"):
+                _context_parallel_shard(mesh, [flambeau.zeros(*shape)], [dim], documents)
+        with pytest.raises(ValueError, match="load balance index expects shape"):
+            _context_parallel_shard(mesh, [flambeau.zeros(2, 8)], [1], documents)
+        x = flambeau.zeros(2, 1, 8, E)
+        with context_parallel(mesh):
+            with pytest.raises(NotImplementedError, match="gives values alone"):
+                flex_attention(x, x, x, return_lse=True)
+            half = create_block_mask(earlier, 1, 1, 8, L)
+            with pytest.raises(ValueError, match="over the whole sequence of 16 was expected"):
+                flex_attention(x, x, x, block_mask=half)
+
+    spawn_local(2, program)
+
+
+def earlier(b: Any, h: Any, q: Any, k: Any) -> Any:
+    return q >= k
 
 
 def test_what_context_parallel_refuses() -> None:

@@ -26,6 +26,7 @@ from flambeau.ops.attention import dropout_mod, score_dtype
 from flambeau.ops.bounds import wrapped_index
 from flambeau.ops.flex import How, _attention
 from flambeau.ops.mods import Mod, trace
+from flambeau.overriding import overridable
 from flambeau.tensor import Tensor
 
 ScoreMod = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -83,6 +84,7 @@ class AuxOutput(NamedTuple):
     max_scores: Tensor | None = None
 
 
+@overridable
 def flex_attention(
     query: Tensor,
     key: Tensor,

@@ -1,7 +1,8 @@
 """Attention over sequences in parts, for programs that know nothing of it.
 
-Inside `context_parallel` every rank has some positions of each sequence, and a call of
-`scaled_dot_product_attention` attends to those of all ranks (`distributed/context_parallel.py`).
+Inside `context_parallel` every rank has some positions of each sequence, and calls of
+`scaled_dot_product_attention` and `flex_attention` attend to those of all ranks
+(`distributed/context_parallel.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,14 @@ from typing import Any
 
 import flambeau
 from flambeau import Tensor
+from flambeau.distributed.balance import (
+    _HeadTailLoadBalancer,
+    _LoadBalancer,
+    _PerDocumentHeadTailLoadBalancer,
+    _PTRRLoadBalancer,
+)
 from flambeau.distributed.context_parallel import (
+    Balance,
     gathered_attention,
     ring_attention,
     shard_sequence,
@@ -22,6 +30,7 @@ from flambeau.distributed.context_parallel import (
 from flambeau.distributed.groups import group_of
 from flambeau.distributed.mesh import DeviceMesh
 from flambeau.nn import functional as F
+from flambeau.nn.attention.flex_attention import flex_attention
 from flambeau.nn.attention.variants import causal
 from flambeau.overriding import TorchFunctionMode
 
@@ -65,14 +74,14 @@ def set_rotate_method(rotate_method: str) -> None:
 
 
 class _Attending(TorchFunctionMode):
-    """Answers `scaled_dot_product_attention` for sequences of which each rank has a part.
+    """Answers calls of attention for sequences of which each rank has a part.
 
     Args:
         group: the ranks.
         balanced: how positions are given out.
     """
 
-    def __init__(self, group: Any, balanced: bool) -> None:
+    def __init__(self, group: Any, balanced: Balance) -> None:
         self.group = group
         self.balanced = balanced
 
@@ -86,6 +95,8 @@ class _Attending(TorchFunctionMode):
         """Every other call goes on as it is."""
         if func is F.scaled_dot_product_attention:
             return self.attend(*args, **(kwargs or {}))
+        if func is flex_attention:
+            return self.attend_flexibly(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
     def attend(
@@ -115,28 +126,55 @@ class _Attending(TorchFunctionMode):
                 "have to draw the numbers of all positions for what it drops to be what one "
                 "process drops"
             )
-        if query.dim() != 4 or query.shape[-2] != key.shape[-2]:
-            raise NotImplementedError(
-                "context_parallel takes queries and keys (B, H, L, E) of one sequence, got "
-                f"{list(query.shape)} and {list(key.shape)}"
-            )
         score_mod = None
         if attn_mask is not None:
             if is_causal:
                 raise RuntimeError("Explicit attn_mask should not be set when is_causal=True")
             score_mod = _masked(attn_mask, query.shape[-2] * group_of(self.group).size())
+        mask = causal().mask if is_causal else None
+        return self._computed(query, key, value, score_mod, mask, scale, enable_gqa)
+
+    def attend_flexibly(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        score_mod: Any = None,
+        block_mask: Any = None,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+        return_lse: bool = False,
+        kernel_options: Any = None,
+        *,
+        return_aux: Any = None,
+        dropout_p: float = 0.0,
+    ) -> Tensor:
+        """`flex_attention` of this rank's queries over the keys of all ranks.
+
+        Args:
+            score_mod: sees positions in the whole sequence.
+            block_mask: over the whole sequence, the same on every rank.
+
+        Raises:
+            ValueError: a block mask that is not of the whole sequence.
+            NotImplementedError: with dropout, results beside the values, or parts that are not of
+                one sequence.
+        """
+        if dropout_p or return_lse or return_aux is not None:
+            raise NotImplementedError(
+                "flex_attention inside context_parallel gives values alone, without dropout: no "
+                "dropout_p, return_lse or return_aux"
+            )
+        return self._computed(query, key, value, score_mod, block_mask, scale, enable_gqa)
+
+    def _computed(self, query: Tensor, key: Tensor, *words: Any) -> Tensor:
+        if query.dim() != 4 or query.shape[-2] != key.shape[-2]:
+            raise NotImplementedError(
+                "context_parallel takes queries and keys (B, H, L, E) of one sequence, got "
+                f"{list(query.shape)} and {list(key.shape)}"
+            )
         method = _METHODS[_cp_options.rotate_method]
-        return method(
-            query,
-            key,
-            value,
-            score_mod,
-            causal().mask if is_causal else None,
-            scale,
-            enable_gqa,
-            group=self.group,
-            balanced=self.balanced,
-        )
+        return method(query, key, *words, group=self.group, balanced=self.balanced)
 
 
 def _masked(mask: Tensor, length: int) -> Callable[..., Tensor]:
@@ -170,6 +208,7 @@ def context_parallel(
     buffers: Sequence[Tensor] | None = None,
     buffer_seq_dims: Sequence[int] | None = None,
     no_restore_buffers: Collection[Tensor] | None = None,
+    load_balancer: _LoadBalancer | None = None,
 ) -> Iterator[None]:
     """While inside, sequences are in parts: `buffers` are this rank's positions, and attention
     reaches those of all ranks.
@@ -180,6 +219,8 @@ def context_parallel(
             parameters. They get their values back at the end.
         buffer_seq_dims: of each, the dimension of the sequence.
         no_restore_buffers: those that need not get their values back.
+        load_balancer: which positions a rank has; by default as `_cp_options` says (not in torch,
+            whose balancers are given to `_context_parallel_shard` and to masks).
 
     Raises:
         ValueError: there is not one dimension for each buffer, or a sequence that the ranks cannot
@@ -191,10 +232,11 @@ def context_parallel(
         raise ValueError("`seq_dims` must have the same number of elements as `buffers`.")
     if not all(any(b is k for b in given) for k in kept):
         raise ValueError("`no_restore_buffers` must be a subset of `buffers`.")
-    group, balanced = mesh.get_group(), _cp_options.enable_load_balance
+    group, balanced = mesh.get_group(), _balance(load_balancer)
     originals = [b.detach() for b in given]
-    for b, whole, dim in zip(given, originals, dims, strict=True):
-        b.data = shard_sequence(whole, dim, group, balanced=balanced)
+    parts = _context_parallel_shard(mesh, originals, dims, balanced)
+    for b, part in zip(given, parts, strict=True):
+        b.data = part
     try:
         with _Attending(group, balanced):
             yield
@@ -204,8 +246,36 @@ def context_parallel(
                 b.data = whole
 
 
+def _balance(load_balancer: Balance | None) -> Balance:
+    return _cp_options.enable_load_balance if load_balancer is None else load_balancer
+
+
+def _context_parallel_shard(
+    mesh: DeviceMesh,
+    buffers: Sequence[Tensor],
+    seq_dims: Sequence[int],
+    load_balancer: Balance | None = None,
+) -> list[Tensor]:
+    """This rank's positions of tensors that every rank has whole.
+
+    Args:
+        mesh: of one axis.
+        buffers: the wholes.
+        seq_dims: of each, the dimension of the sequence.
+        load_balancer: which positions a rank has; None: one piece.
+    """
+    balanced = False if load_balancer is None else load_balancer
+    return [
+        shard_sequence(b, dim, mesh.get_group(), balanced=balanced)
+        for b, dim in zip(buffers, seq_dims, strict=True)
+    ]
+
+
 def context_parallel_unshard(
-    mesh: DeviceMesh, buffers: Sequence[Tensor], seq_dims: Sequence[int], load_balancer: Any = None
+    mesh: DeviceMesh,
+    buffers: Sequence[Tensor],
+    seq_dims: Sequence[int],
+    load_balancer: _LoadBalancer | None = None,
 ) -> list[Tensor]:
     """The wholes of tensors of which each rank has its positions; a collective.
 
@@ -213,14 +283,9 @@ def context_parallel_unshard(
         mesh: of one axis.
         buffers: this rank's parts.
         seq_dims: of each, the dimension of the sequence.
-        load_balancer: None; positions are as `context_parallel` gave them out.
-
-    Raises:
-        NotImplementedError: another load balancer.
+        load_balancer: which positions a rank has; by default as `context_parallel` gives them out.
     """
-    if load_balancer is not None:
-        raise NotImplementedError(f"context_parallel_unshard with {load_balancer!r}")
-    balanced = _cp_options.enable_load_balance
+    balanced = _balance(load_balancer)
     with flambeau.no_grad():
         return [
             unshard_sequence(b, dim, mesh.get_group(), balanced=balanced)
@@ -228,4 +293,13 @@ def context_parallel_unshard(
         ]
 
 
-__all__ = ["context_parallel", "context_parallel_unshard", "set_rotate_method"]
+__all__ = [
+    "_HeadTailLoadBalancer",
+    "_LoadBalancer",
+    "_PTRRLoadBalancer",
+    "_PerDocumentHeadTailLoadBalancer",
+    "_context_parallel_shard",
+    "context_parallel",
+    "context_parallel_unshard",
+    "set_rotate_method",
+]
