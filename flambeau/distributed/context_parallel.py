@@ -30,6 +30,7 @@ from flambeau.distributed import functional
 from flambeau.distributed.balance import _HeadTailLoadBalancer, _LoadBalancer
 from flambeau.distributed.groups import group_of
 from flambeau.nn.attention.flex_attention import (
+    _DEFAULT_SPARSE_BLOCK_SIZE,
     AuxRequest,
     BlockMask,
     create_block_mask,
@@ -133,7 +134,8 @@ class _Mask:
     """
 
     def __init__(self, given: Any, length: int, heads: int = 0) -> None:
-        self.mod, self.batches, self.heads, self.block = given, 1, heads or 1, 128
+        self.mod, self.batches, self.heads = given, 1, heads or 1
+        self.block: Any = _DEFAULT_SPARSE_BLOCK_SIZE
         if isinstance(given, BlockMask):
             self.batches, self.heads, *lengths = given.shape
             if lengths != [length, length]:
