@@ -266,7 +266,7 @@ class Tensor(metaclass=_TensorMeta):
     def _array(self) -> np.ndarray[Any, Any]:
         """A NumPy array over this tensor's memory, valid while the tensor lives; for reading."""
         buffer = record.realise(self._cell)
-        return _as_array(_Memory(buffer, self))
+        return _as_array(buffer, self)
 
     @overridable
     def numpy(self, *, force: bool = False) -> np.ndarray[Any, Any]:
@@ -291,9 +291,9 @@ class Tensor(metaclass=_TensorMeta):
             )
         if self.dtype.numpy.isbuiltin != 1:
             raise TypeError(f"Got unsupported ScalarType {self.dtype.word}")
-        memory = _Memory(record.realise(self._cell), self)
-        record.expose(self._cell, memory)
-        return _as_array(memory)
+        array = _as_array(record.realise(self._cell), self)
+        record.expose(self._cell, array.base)
+        return array
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         found = self.numpy()
@@ -662,29 +662,27 @@ _SCALARS: dict[DType, Any] = {
 }
 
 
-class _Memory:
-    """Keeps a buffer alive for the NumPy arrays over it; its life is the length of exposure."""
+class _Memory(ctypes.c_char * (1 << 62)):  # type: ignore[misc]
+    """Memory from an address on, as much as an array takes of it: what NumPy arrays stand on.
 
-    __slots__ = ("__array_interface__", "__weakref__", "buffer", "numpy")
+    Its life is the length of exposure. It keeps the buffer that it is in.
+    """
 
-    def __init__(self, buffer: Any, tensor: Tensor) -> None:
-        self.buffer = buffer
-        self.numpy = tensor.dtype.numpy
-        item = tensor.dtype.itemsize
-        offset = 0 if tensor._map is None else tensor._map[1] * item
-        numpy = tensor.dtype.numpy
-        self.__array_interface__ = {
-            "version": 3,
-            "shape": tensor._shape,
-            "typestr": numpy.str if numpy.isbuiltin == 1 else f"<u{item}",
-            "data": (buffer.ptr + offset, False),
-            "strides": None if tensor._map is None else tuple(s * item for s in tensor._map[0]),
-        }
+    __slots__ = ("buffer",)
 
 
-def _as_array(memory: _Memory) -> np.ndarray[Any, Any]:
-    found = np.asarray(memory)
-    return found if found.dtype == memory.numpy else found.view(memory.numpy)
+def _as_array(buffer: Any, tensor: Tensor) -> np.ndarray[Any, Any]:
+    """The array over a tensor's memory, in its buffer; the array's `base` is a `_Memory`."""
+    dtype, how = tensor.dtype, tensor._map
+    if how is None:
+        memory = _Memory.from_address(buffer.ptr)
+        strides = None
+    else:
+        item = dtype.itemsize
+        memory = _Memory.from_address(buffer.ptr + how[1] * item)
+        strides = tuple([s * item for s in how[0]])
+    memory.buffer = buffer
+    return np.ndarray(tensor._shape, dtype.numpy, memory, 0, strides)
 
 
 def _item(t: Tensor) -> Any:
