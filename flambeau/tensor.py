@@ -662,8 +662,11 @@ _SCALARS: dict[DType, Any] = {
 }
 
 
-class _Memory(ctypes.c_char * (1 << 62)):  # type: ignore[misc]
-    """Memory from an address on, as much as an array takes of it: what NumPy arrays stand on.
+_Bytes: Any = ctypes.c_char * (1 << 62)  # as many as an array takes of them
+
+
+class _Memory(_Bytes):
+    """Memory from an address on, which a NumPy array stands on.
 
     Its life is the length of exposure. It keeps the buffer that it is in.
     """

@@ -1362,13 +1362,12 @@ def legacy_constructor(cls: _builtins.type, *args: Any, **kwargs: Any) -> Any:
 def rebuild_view_history(view: Tensor) -> None:
     ...
 _SCALARS: _builtins.dict[_DType, Any]
-class _Memory:
-    """Keeps a buffer alive for the NumPy arrays over it; its life is the length of exposure."""
+_Bytes: Any
+class _Memory(_Bytes):
+    """Memory from an address on, which a NumPy array stands on."""
     __slots__: Any
-    def __init__(self, buffer: Any, tensor: Tensor) -> None:
-        ...
 
-def _as_array(memory: Any) -> np.ndarray[Any, Any]:
+def _as_array(buffer: Any, tensor: Tensor) -> np.ndarray[Any, Any]:
     ...
 def _item(t: Tensor) -> Any:
     ...
