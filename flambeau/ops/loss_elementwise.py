@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 from flambeau.dtype import promote_types
@@ -20,6 +21,7 @@ from flambeau.ops.movement import view_as_shape
 from flambeau.ops.precision import cast, doubled, fit, widen
 from flambeau.ops.reduction import restore, sum_axes
 from flambeau.ops.rows import NAMES, functional
+from flambeau.ops.rules import derived
 from flambeau.ops.table import composite
 from flambeau.size import broadcast_shapes
 from flambeau.tensor import Tensor
@@ -69,26 +71,32 @@ def _check_same_size(input: Tensor, target: Tensor) -> None:
 # -- distances -------------------------------------------------------------------------------------
 
 
-def _by_distance(input: Tensor, target: Tensor, reduction: str, weight: Any, rule: Any) -> Tensor:
+def _by_distance(
+    input: Tensor, target: Tensor, reduction: str, weight: Any, measure: str, width: float = 1.0
+) -> Tensor:
     """A loss of input - target, in the promoted dtype, optionally weighted."""
     _check_same_size(input, target)
+    if input.dtype.is_complex or target.dtype.is_complex:  # the loss is real where its measure is
+        return reduced(_MEASURES[measure](input - target, width), reduction)
+    if weight is not None and weight._shape != input._shape:
+        raise ValueError("Weights and input must have the same size.")
+    found: Tensor = _distance(input, target, weight, measure, float(width), reduction)
+    return found
+
+
+@derived
+@composite(keep=True, method=False, public=False)
+def _distance(
+    input: Tensor, target: Tensor, weight: Any, measure: str, width: float, reduction: str
+) -> Tensor:
+    """What `_MEASURES` makes of input - target, reduced; the mean is weighted by the weights."""
     dtype = promote_types(input.dtype, target.dtype)
-    if dtype.is_complex:  # the loss is real where the rule's is
-        return reduced(rule(input - target), reduction)
-    loss = rule(widen(cast(input, dtype)) - widen(cast(target, dtype)))
+    loss = _MEASURES[measure](widen(cast(input, dtype)) - widen(cast(target, dtype)), width)
     if weight is not None:
-        if weight._shape != input._shape:
-            raise ValueError("Weights and input must have the same size.")
         loss = loss * widen(weight)
         if reduction == "mean":
-            total = NAMES["sum"](loss) / NAMES["sum"](widen(weight))
-            return cast(total, dtype)
+            return cast(NAMES["sum"](loss) / NAMES["sum"](widen(weight)), dtype)
     return cast(reduced(loss, reduction), dtype)
-
-
-def square_of(x: Tensor) -> Tensor:
-    """x * x."""
-    return NAMES["square"](x)
 
 
 @composite(method=False, public=False, functional=True, autocast="float32")
@@ -110,9 +118,8 @@ def mse_loss(
         reduction: "mean", "sum" or "none".
         weight: of input's shape; the mean is weighted by it.
     """
-    return _by_distance(
-        input, target, reduction_of(reduction, size_average, reduce), weight, square_of
-    )
+    reduction = reduction_of(reduction, size_average, reduce)
+    return _by_distance(input, target, reduction, weight, "square")
 
 
 @composite(method=False, public=False, functional=True, autocast="float32")
@@ -125,7 +132,8 @@ def l1_loss(
     weight: Tensor | None = None,
 ) -> Tensor:
     """|input - target|; arguments as for `mse_loss`."""
-    return _by_distance(input, target, reduction_of(reduction, size_average, reduce), weight, abs)
+    reduction = reduction_of(reduction, size_average, reduce)
+    return _by_distance(input, target, reduction, weight, "absolute")
 
 
 @composite(method=False, public=False)
@@ -142,6 +150,14 @@ def _smooth_absolute_vjp(g: Any, out: Any, x: Any, width: float, slope: float) -
 
 
 smooth_absolute.vjp(_smooth_absolute_vjp, saves="input")
+
+#: Losses of a difference and a width, which some of them have.
+_MEASURES: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "square": lambda d, width: NAMES["square"](d),
+    "absolute": lambda d, width: abs(d),
+    "smooth": lambda d, width: smooth_absolute(d, width, 1.0),
+    "huber": lambda d, width: smooth_absolute(d, width, width),
+}
 
 
 @composite(method=False, public=False, functional=True, autocast="float32")
@@ -161,10 +177,10 @@ def smooth_l1_loss(
     """
     reduction = reduction_of(reduction, size_average, reduce)
     if beta == 0.0:
-        return _by_distance(input, target, reduction, None, abs)
+        return _by_distance(input, target, reduction, None, "absolute")
     if beta < 0.0:
         raise RuntimeError("smooth_l1_loss does not support negative values for beta.")
-    return _by_distance(input, target, reduction, None, lambda d: smooth_absolute(d, beta, 1.0))
+    return _by_distance(input, target, reduction, None, "smooth", beta)
 
 
 @composite(method=False, public=False, functional=True, autocast="float32")
@@ -184,9 +200,7 @@ def huber_loss(
     reduction = reduction_of(reduction, None, None)
     if delta <= 0.0:
         raise RuntimeError("huber_loss does not support non-positive values for delta.")
-    return _by_distance(
-        input, target, reduction, weight, lambda d: smooth_absolute(d, delta, delta)
-    )
+    return _by_distance(input, target, reduction, weight, "huber", delta)
 
 
 # -- likelihoods -----------------------------------------------------------------------------------

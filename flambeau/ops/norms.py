@@ -14,6 +14,7 @@ from flambeau.ops.linalg import linalg_svdvals, matrices
 from flambeau.ops.precision import cast, widen
 from flambeau.ops.reduction import _axes
 from flambeau.ops.rows import NAMES
+from flambeau.ops.rules import derived
 from flambeau.ops.spaces import only_in
 from flambeau.ops.table import composite
 from flambeau.ops.writing import write_out
@@ -65,7 +66,8 @@ def vector_norm(
                     "identity"
                 )
     if ord == 2:
-        return _euclidean(x, axes, keepdim)
+        found: Tensor = _euclidean(x, axes, bool(keepdim))
+        return found
     magnitude = NAMES["abs"](x)
     if ord == math.inf:
         return NAMES["amax"](magnitude, axes, keepdim)
@@ -78,6 +80,8 @@ def vector_norm(
     return _of_powers(magnitude, float(ord), axes, keepdim)
 
 
+@derived
+@composite(keep=True, method=False, public=False)
 def _euclidean(x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Tensor:
     """Euclidean norm, whose gradient at 0 is 0 (the subgradient torch takes)."""
     squares = NAMES["abs"](x) ** 2 if x.dtype.is_complex else x * x

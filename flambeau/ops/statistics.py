@@ -27,6 +27,7 @@ from flambeau.ops.reduction import (
     restore,
 )
 from flambeau.ops.rows import NAMES
+from flambeau.ops.rules import derived, kept_rule
 from flambeau.ops.table import composite, emit, primitive
 from flambeau.size import wrap_dim
 from flambeau.tensor import Tensor
@@ -53,9 +54,7 @@ def prod(
 
 def _extreme(input: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> Any:
     """The three forms of max and min."""
-    whole, place, two = (
-        (max_axes, argmax_axis, maximum) if name == "max" else (min_axes, argmin_axis, minimum)
-    )
+    whole, two = (max_axes, maximum) if name == "max" else (min_axes, minimum)
     if not isinstance(input, Tensor):
         raise TypeError(
             f"{name}(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}"
@@ -91,12 +90,20 @@ def _extreme(input: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any], name:
     d = wrap_dim(dim, input.ndim)
     if input._shape[d] == 0:
         raise IndexError(f"{name}(): Expected reduction dim {d} to have non-zero size.")
-    indices = place(input, (d,))
-    kept = indices.unsqueeze(d)
-    values = gather(input, d, kept)
-    if keepdim:
-        return pair(name, values, kept)
-    return pair(name, values.squeeze(d), indices)
+    values, indices = _extreme_along(input, d, bool(keepdim), name)
+    if values._grad_fn is not None:
+        values._grad_fn.title = name.capitalize()
+    return pair(name, values, indices)
+
+
+@derived
+@composite(keep=True, method=False, public=False)
+def _extreme_along(input: Tensor, dim: int, keepdim: bool, name: str) -> tuple[Tensor, Tensor]:
+    """(values, indices) of the extremes along a dimension; a gradient goes to that element."""
+    indices = (argmax_axis if name == "max" else argmin_axis)(input, (dim,))
+    kept = indices.unsqueeze(dim)
+    values = gather(input, dim, kept)
+    return (values, kept) if keepdim else (values.squeeze(dim), indices)
 
 
 @composite()
@@ -172,11 +179,11 @@ def all(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
     return _truth(input, dim, keepdim, min_axes, True)
 
 
-@composite(method=False, public=False)
+@composite(keep=True, method=False, public=False)
 def _moments(
-    input: Tensor, axes: tuple[int, ...], denominator: float, root: bool
+    input: Tensor, axes: tuple[int, ...], correction: float, keepdim: bool, root: bool
 ) -> tuple[Tensor, Tensor]:
-    """(sum of squared distances from the mean / denominator, mean) over axes, kept with size 1.
+    """(sum of squared distances from the mean / (count - correction), mean) over axes.
 
     Args:
         root: give the square root instead.
@@ -188,19 +195,29 @@ def _moments(
     mean = NAMES["sum"](x, axes, True) / as_float(count) if axes else x
     centred = x - mean
     squares = centred * centred
-    spread = (NAMES["sum"](squares, axes, True) if axes else squares) / denominator
+    spread = NAMES["sum"](squares, axes, True) if axes else squares
+    spread = spread / _degrees(input, axes, correction)
     if root:
         spread = NAMES["sqrt"](spread)
-    return spread.to(input.dtype), mean.to(input.dtype)
+    found = (spread, mean) if keepdim or not axes else (spread.squeeze(axes), mean.squeeze(axes))
+    return found[0].to(input.dtype), found[1].to(input.dtype)
 
 
+def _degrees(input: Any, axes: tuple[int, ...], correction: float) -> Any:
+    """Degrees of freedom: how many values there are over the axes, less the correction."""
+    degrees = math.prod(input.shape[a] for a in axes) - correction
+    return as_float(degrees if degrees > 0 else 0)
+
+
+@kept_rule
 def _moments_vjp(
-    g: Any, outs: Any, input: Any, axes: Any, denominator: float, root: bool
+    g: Any, outs: Any, input: Any, axes: Any, correction: float, keepdim: bool, root: bool
 ) -> tuple[Any, ...]:
-    g_spread, g_mean = g
-    spread, mean = outs
+    shape = tuple(1 if k in axes else n for k, n in enumerate(input.shape))
+    g_spread, g_mean, spread, mean = (None if x is None else x.reshape(shape) for x in (*g, *outs))
     found: Any = None
     if g_spread is not None:
+        denominator = _degrees(input, axes, correction)
         if root:
             found = select_where(spread == 0, 0.0, g_spread / (spread * denominator))
         else:
@@ -210,7 +227,7 @@ def _moments_vjp(
         count = math.prod(input.shape[a] for a in axes)
         part = expand_to(g_mean / as_float(count), input._shape)
         found = part if found is None else found + part
-    return found, None, None, None
+    return found, None, None, None, None
 
 
 _moments.vjp(_moments_vjp, saves="input out0 out1")
@@ -227,13 +244,8 @@ def _spread(
         return NAMES["sqrt"](total) if root else total, NAMES["complex"](one[1], other[1])
     if input.dtype.category != 2:
         raise RuntimeError(f"{name} only support floating point and complex dtypes")
-    axes = _axes(dim, input)
-    degrees = math.prod(input._shape[a] for a in axes) - correction
-    found = _moments(input, axes, as_float(degrees if degrees > 0 else 0), root)
-    if keepdim or not axes:
-        return found
-    spread, mean = found
-    return spread.squeeze(axes), mean.squeeze(axes)
+    found: tuple[Tensor, Tensor] = _moments(input, _axes(dim, input), correction, keepdim, root)
+    return found
 
 
 def _correction(dim: Any, unbiased: Any, correction: Any) -> tuple[Any, Any]:

@@ -223,6 +223,7 @@ SAMPLES: dict[str, Samples] = {
         (*vectors(r), drawn(r, 4, 2)),
         (*vectors(r), drawn(r, 2, 4), False, True),
     ],
+    "_euclidean": lambda r: [(r(3, 4), (1,), False), (r(2, 3, 4), (0, 2), True)],
     "vector_norm": lambda r: [
         *orders([(3, 4)], 2, 1, 3, math.inf, -math.inf, 0, 0.5)(r),
         (drawn(r, 3, 4), 2, 1, True),

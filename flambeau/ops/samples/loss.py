@@ -67,6 +67,11 @@ SAMPLES: dict[str, Samples] = {
     "nll_loss": by_class,
     "mse_loss": reductions(pair),
     "l1_loss": reductions(pair),
+    "_distance": lambda r: [
+        (r(3, 4), r(3, 4), None, "square", 1.0, "mean"),
+        (r(3, 4), r(3, 4), r(3, 4), "huber", 0.7, "mean"),
+        (r(3, 4), r(4), None, "smooth", 0.7, "none"),
+    ],
     "smooth_absolute": lambda r: [(r(3, 4), 0.7, 1.3)],
     "smooth_l1_loss": lambda r: [*reductions(pair)(r), (r(3, 4), r(3, 4), {"beta": 0.3})],
     "huber_loss": lambda r: [*reductions(pair)(r), (r(3, 4), r(3, 4), {"delta": 0.3})],

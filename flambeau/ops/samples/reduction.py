@@ -96,7 +96,11 @@ SAMPLES: dict[str, Samples] = {
     "std": lambda r: [*dims(empty=False)(r)[:3], (r(3, 4), 1, {"correction": 0}), (r(4, 3).t(), 0)],
     "var_mean": lambda r: [(r(3, 4),), (r(3, 4), 1), (r(2, 3, 4), (0, 2), {"keepdim": True})],
     "std_mean": lambda r: [(r(3, 4),), (r(3, 4), 1), (r(2, 3, 4), (0, 2), {"keepdim": True})],
-    "_moments": lambda r: [(r(3, 4), (1,), 3.0, False), (r(2, 3, 4), (0, 2), 7.0, True)],
+    "_moments": lambda r: [
+        (r(3, 4), (1,), 1, True, False),
+        (r(2, 3, 4), (0, 2), 1, False, True),
+    ],
+    "_extreme_along": lambda r: [(r(3, 4), 1, False, "max"), (r(2, 3, 4), 0, True, "min")],
     "logsumexp": lambda r: [(r(3, 4), 1), (r(2, 3, 4), (0, 2), True), (r(2, 500), 1), (r(), 0)],
     "nansum": lambda r: [(r(3, 4),), (r(3, 4), 1), ((r(3, 4) - 0.2).log(), 1)],
     "nanmean": lambda r: [(r(3, 4),), (r(3, 4), 1)],
