@@ -21,6 +21,7 @@ def wanted(tmp_path_factory: pytest.TempPathFactory) -> float:
 def test_killed_at_a_random_moment(seed: int, wanted: float, tmp_path: Path) -> None:
     run = disturbed(tmp_path, seed)
     assert run.restarts == run.kills >= 1, run.told
+    assert not run.lost, (run.saved, run.begun)
     assert run.loss == pytest.approx(wanted, rel=1e-12)
 
 

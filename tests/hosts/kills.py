@@ -31,13 +31,29 @@ SECONDS = 120
 
 @dataclass
 class Run:
-    """How a disturbed run ended: its last loss, how often a rank was killed, and the reports."""
+    """How a disturbed run ended: its last loss, how often it was started again, and the reports.
+
+    Attributes:
+        begun: the step at which each start that came so far began.
+        saved: the step of the last checkpoint when each rank was killed.
+    """
 
     loss: float
-    kills: int
+    begun: list[int]
+    saved: list[int]
     restarts: int
     seconds: float
     told: str
+
+    @property
+    def kills(self) -> int:
+        """How often a rank was killed."""
+        return len(self.saved)
+
+    @property
+    def lost(self) -> bool:
+        """Whether a checkpoint was not gone on from."""
+        return self.begun != sorted(self.begun) or self.begun[-1] < max(self.saved, default=0)
 
 
 def launch(folder: Path, ranks: int, *options: str) -> subprocess.Popen[str]:
@@ -87,23 +103,27 @@ def disturbed(folder: Path, seed: int, *options: str) -> Run:
     random = np.random.default_rng(seed)
     first = int(random.integers(-1, STEPS // 2))
     steps = [first, int(random.integers(first, STEPS - 5))][: 1 + int(random.integers(2))]
-    begun = time.monotonic()
+    start = time.monotonic()
     process = launch(folder, RANKS, "--restarts", "4", *options)
     killed: set[int] = set()
+    saved = []
     for step in steps:
-        while process.poll() is None and time.monotonic() - begun < SECONDS:
+        while process.poll() is None and time.monotonic() - start < SECONDS:
             ranks = sorted(set(ranks_of(folder)) - killed)
             if ranks and step_of(folder) >= step:
                 time.sleep(random.uniform(0, 0.1))
                 os.kill(int(random.choice(ranks)), signal.SIGKILL)
+                saved.append(step_of(folder))
                 killed |= set(ranks)
                 break
             time.sleep(0.005)
     told = process.communicate(timeout=SECONDS)[0]
     assert process.returncode == 0, told
-    seconds = time.monotonic() - begun
+    seconds = time.monotonic() - start
     loss = float((folder / "loss").read_text())
-    return Run(loss, len(steps), told.count("starting again"), seconds, told)
+    begun = [int(line) for line in (folder / "begun").read_text().split()]
+    restarts = told.count("starting again")
+    return Run(loss, begun, saved, restarts, seconds, told)
 
 
 def main() -> int:
@@ -128,11 +148,12 @@ def main() -> int:
                 print(f"run {seed}: failed\n{error}", flush=True)
                 continue
             same = math.isclose(run.loss, wanted, rel_tol=1e-12)
-            failed += not same
+            failed += run.lost or not same
             who = re.findall(r"launch: (.*?) \(process", run.told)
             print(
                 f"run {seed}: {'same' if same else 'OTHER'} loss {run.loss!r}, {run.kills} kills,"
-                f" {run.restarts} restarts, {run.seconds:.1f} s; {', '.join(who)}",
+                f" {run.restarts} restarts, {run.seconds:.1f} s; {', '.join(who)};"
+                f"{' LOST' if run.lost else ''} saved {run.saved}, begun {run.begun}",
                 flush=True,
             )
     print(f"{options.runs - failed} of {options.runs} runs recovered with the same loss")

@@ -1,8 +1,9 @@
 """Run by `flambeau launch`: trains a small network, and goes on from its last checkpoint.
 
-Args: the checkpoint's folder, steps, and the file for the last loss. Each step's data is a
-function of the step and of all ranks together, so that the loss does not depend on how many share
-the work or on how often the run was interrupted.
+Args: the checkpoint's folder, steps, and the file for the last loss, beside which `begun` gets the
+step at which each start began. Each step's data is a function of the step and of all ranks
+together, so that the loss does not depend on how many share the work or on how often the run was
+interrupted.
 """
 
 import sys
@@ -26,6 +27,9 @@ optimizer = torch.optim.AdamW(parallel.parameters(), lr=1e-2)
 state = {"model": model, "optimizer": optimizer, "step": 0}
 if (folder / "index.json").exists():
     checkpoint.load(state, checkpoint_id=folder)
+if rank == 0:
+    with result.with_name("begun").open("a") as file:
+        file.write(f"{state['step']}\n")
 saving = None
 for step in range(state["step"], steps):
     random = np.random.default_rng(step)
