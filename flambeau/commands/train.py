@@ -49,6 +49,13 @@ def _positive_float(text: str) -> float:
     return value
 
 
+def _seed(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 2**63:
+        raise argparse.ArgumentTypeError(f"must be at least 0 and below 2**63, got {value}")
+    return value
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The options. Those of :class:`Settings` have no default here, so that one that was given
     can be told from one that was not."""
@@ -72,7 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     text.add_argument("--steps", type=_positive, help=f"training steps ({default.steps})")
     text.add_argument("--seconds", type=_positive_float, help="stop after this much time")
-    text.add_argument("--seed", type=int, help=f"of weights and batches ({default.seed})")
+    text.add_argument("--seed", type=_seed, help=f"of weights and batches ({default.seed})")
     model = parser.add_argument_group("the model")
     model.add_argument("--context", type=_positive, help=f"bytes it sees ({default.context})")
     model.add_argument("--layers", type=_positive, help=f"blocks ({default.layers})")

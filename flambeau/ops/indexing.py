@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from flambeau import dtypes, overriding
 from flambeau.ir.fault import PLAIN, Fault
+from flambeau.ir.symbol import at_hand
 from flambeau.ops.conversion import to_dtype
 from flambeau.ops.elementwise import select_where
 from flambeau.ops.entries import called
@@ -22,6 +24,7 @@ from flambeau.ops.movement import (
     view_as_shape,
 )
 from flambeau.ops.rows import NAMES
+from flambeau.ops.rules import derived
 from flambeau.ops.table import composite, emit, primitive
 from flambeau.ops.writing import check_writable, store
 from flambeau.overriding import UNCLAIMED, ask
@@ -68,7 +71,15 @@ def put_leading(
 
     Args:
         mode: "set" (the last write wins), "add", "mul", "max" or "min", applied in index order.
+
+    Raises:
+        IndexError: a dimension that is written to is empty, and there are indices into it.
     """
+    for dim, index in enumerate(indices):
+        if at_hand(input._shape[dim]) == 0 != at_hand(index.numel()):
+            dim = fault.dims[dim] if fault.dims else dim
+            message = f"index is out of bounds for dimension {dim} with size 0"
+            raise fault.error(message)
     return emit(row, (input, value, *indices), (mode, fault), input._shape, input.dtype)
 
 
@@ -98,6 +109,19 @@ def _put_vjp(
 
 
 put_leading.vjp(_put_vjp, saves="indices")
+
+
+@derived
+@composite(keep=True, method=False, public=False)
+def _index(input: Tensor, fault: Fault, *indices: Tensor) -> Tensor:
+    """`index_leading` with negative indices, which count from the end."""
+    found: Tensor = index_leading(input, *_from_start(indices, input), fault=fault)
+    return found
+
+
+def _from_start(indices: Iterable[Tensor], input: Tensor) -> list[Tensor]:
+    """Indices over a tensor's first dimensions, negative ones counted from the start."""
+    return [_wrap_negative(k, n) for k, n in zip(indices, input._shape, strict=False)]
 
 
 # -- brackets --------------------------------------------------------------------------------------
@@ -189,7 +213,7 @@ def _basic(t: Tensor, key: list[Any]) -> tuple[Tensor, list[Any]]:
                     advanced.append(column)
                     d += 1
             else:
-                advanced.append(_wrap_negative(k, t._shape[d]))
+                advanced.append(k)
                 d += 1
     return t, advanced
 
@@ -264,7 +288,7 @@ def getitem(t: Tensor, key: Any) -> Any:
     if all(k is None for k in advanced):
         return view if view is not t else view_as_shape(t, t._shape)
     moved, indices, fault, place = _advanced(view, advanced)
-    out = index_leading(moved, *indices, fault=fault)
+    out = _index(moved, fault, *indices)
     k = indices[0].ndim
     if place:
         order = (*range(k, k + place), *range(k), *range(k + place, out.ndim))
@@ -298,7 +322,7 @@ def setitem(t: Tensor, key: Any, value: Any) -> None:
         target.copy_(_trim(value, target._shape))
         return
     moved, indices, fault, place = _advanced(view, advanced)
-    _put_into(moved, indices, value, "set", place, fault)
+    _put_into(moved, _from_start(indices, moved), value, "set", place, fault)
 
 
 def _trim(value: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -595,10 +619,11 @@ def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = Fa
     key = [slice(None) if k is None else k for k in indices]
     view, advanced = _basic(input, _expand_key(input, tuple(key)))
     moved, tensors, fault, place = _advanced(view, advanced)
+    tensors = _from_start(tensors, moved)
     if place or moved is not input:
         out = NAMES["clone"](input)
         view, advanced = _basic(out, _expand_key(out, tuple(key)))
-        moved, tensors, fault, place = _advanced(view, advanced)
+        moved, _, fault, place = _advanced(view, advanced)
         _put_into(moved, tensors, values, "add" if accumulate else "set", place, fault)
         return out
     shape = tensors[0]._shape + input._shape[len(tensors) :]

@@ -15,10 +15,10 @@ import numpy as np
 from flambeau import record, snapshots
 from flambeau.dtype import int64
 from flambeau.ir.graph import ASSIGN, EMPTY, VIEW, Node
-from flambeau.ops.entries import attach, called, tracks
-from flambeau.ops.movement import slice_dim, unsqueeze, view_as_shape
+from flambeau.ops.entries import attach, tracks
+from flambeau.ops.movement import select_dim, slice_dim, unsqueeze, view_as_shape
 from flambeau.ops.rows import NAMES, ROWS
-from flambeau.ops.table import composite, primitive
+from flambeau.ops.table import composite
 from flambeau.size import Size, contiguous_strides, no_negative, wrap_dim
 from flambeau.size import broadcast_shapes as common_shape
 from flambeau.tensor import Tensor, make, over
@@ -114,6 +114,8 @@ def split_with_sizes(input: Tensor, split_sizes: Any, dim: int = 0) -> tuple[Ten
 @composite()
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """At most `chunks` views of equal size (the last may be smaller)."""
+    if input.ndim == 0:
+        raise RuntimeError("chunk expects at least a 1-dimensional tensor")
     if chunks <= 0:
         raise RuntimeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
     d = wrap_dim(dim, input.ndim)
@@ -164,40 +166,55 @@ def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
 # -- joining ---------------------------------------------------------------------------------------
 
 
-@primitive("host", jvp="linear")
-def join(row: Any, dim: int, *tensors: Tensor) -> Tensor:
+@composite(keep=True, method=False, public=False)
+def join(dim: int, *tensors: Tensor) -> Tensor:
     """Tensors of one dtype laid one after another along a dimension, as writes into new memory."""
-    shape = list(tensors[0]._shape)
-    shape[dim] = sum(x._shape[dim] for x in tensors)
-    total = tuple(shape)
-    strides = contiguous_strides(total)
-    first = tensors[0]
-    node = Node(EMPTY, (), (), total, first.dtype)
+    shape, dtype = _joined(dim, *tensors)
+    strides = contiguous_strides(shape)
+    node = Node(EMPTY, (), (), shape, dtype)
     start = 0
-    exposed = [x._cell for x in tensors if record.is_exposed(x._cell)]
     for x in tensors:
         if x.numel():
-            node = Node(
-                ASSIGN,
-                (node, x._node()),
-                (x._shape, strides, start * strides[dim]),
-                total,
-                first.dtype,
-            )
+            region = (x._shape, strides, start * strides[dim])
+            node = Node(ASSIGN, (node, x._node()), region, shape, dtype)
         start += x._shape[dim]
-    found = make(node, first._cell.device)
-    if exposed:
-        snapshots.settle(exposed)
-    return found
+    return make(node, tensors[0]._cell.device)
+
+
+def _joined(dim: int, *tensors: Tensor) -> list[Any]:
+    """Shape and dtype of joined tensors."""
+    shape = list(tensors[0]._shape)
+    shape[dim] = sum([x._shape[dim] for x in tensors])
+    return [tuple(shape), tensors[0].dtype]
 
 
 def _join_vjp(g: Any, out: Any, dim: int, *tensors: Any) -> tuple[Any, ...]:
     sizes = [x.shape[dim] for x in tensors]
-    starts = [sum(sizes[:i]) for i in range(len(sizes))]
-    return (None, *(slice_dim(g, dim, a, a + n, 1) for a, n in zip(starts, sizes, strict=True)))
+    starts = [0, *itertools.accumulate(sizes)]
+    return (None, *(slice_dim(g, dim, a, a + n, 1) for a, n in zip(starts, sizes, strict=False)))
 
 
+join.results(_joined)
 join.vjp(_join_vjp)
+
+
+@composite(keep=True, method=False, public=False)
+def _stack(dim: int, *tensors: Tensor) -> Tensor:
+    """Tensors of one shape and dtype joined along a new dimension."""
+    found: Tensor = join(dim, *[unsqueeze(x, dim) for x in tensors])
+    return found
+
+
+def _stacked(dim: int, *tensors: Tensor) -> list[Any]:
+    """Shape and dtype of stacked tensors."""
+    shape = tensors[0]._shape
+    return [(*shape[:dim], len(tensors), *shape[dim:]), tensors[0].dtype]
+
+
+_stack.results(_stacked)
+_stack.vjp(
+    lambda g, out, dim, *tensors: (None, *(select_dim(g, dim, k) for k in range(len(tensors))))
+)
 EMPTY.doc = "Memory whose contents are written by what follows."
 EMPTY.reference = lambda: 0
 EMPTY.differentiable = False
@@ -226,6 +243,7 @@ def cat(tensors: Any, dim: int = 0) -> Tensor:
         if x.ndim == 0:
             raise RuntimeError(f"zero-dimensional tensor (at position {i}) cannot be concatenated")
     # torch lets empty 1-d tensors pass beside tensors of any rank
+    tensors = _promoted(tensors)
     kept = [x for x in tensors if x._shape != (0,)] or [tensors[0]]
     d = wrap_dim(dim, kept[0].ndim)
     first = kept[0]
@@ -234,22 +252,18 @@ def cat(tensors: Any, dim: int = 0) -> Tensor:
             raise RuntimeError(
                 f"Tensors must have same number of dimensions: got {first.ndim} and {x.ndim}"
             )
-        for axis in range(x.ndim):
+        for axis in range(x.ndim) if x._shape != first._shape else ():
             if axis != d and x._shape[axis] != first._shape[axis]:
                 raise RuntimeError(
                     f"Sizes of tensors must match except in dimension {d}. Expected "
                     f"size {first._shape[axis]} but got size {x._shape[axis]} for "
                     f"tensor number {i} in the list."
                 )
-    dtype = kept[0].dtype
-    for x in tensors:
-        dtype = NAMES["promote_types"](dtype, x.dtype)
-    kept = [x if x.dtype is dtype else NAMES["to_dtype"](x, dtype) for x in kept]
-    return join(d, *kept)
+    found: Tensor = join(d, *kept)
+    return found
 
 
 @composite(method=False, out=True, autocast="promote")
-@called("Stack")
 def stack(tensors: Any, dim: int = 0) -> Tensor:
     """Tensors of one shape joined along a new dimension."""
     if isinstance(tensors, Tensor):
@@ -266,5 +280,14 @@ def stack(tensors: Any, dim: int = 0) -> Tensor:
                 f"stack expects each tensor to be equal size, but got "
                 f"{list(first.shape)} at entry 0 and {list(x.shape)} at entry {i}"
             )
-    d = wrap_dim(dim, first.ndim + 1)
-    return cat([unsqueeze(x, d) for x in tensors], d)
+    found: Tensor = _stack(wrap_dim(dim, first.ndim + 1), *_promoted(tensors))
+    return found
+
+
+def _promoted(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Tensors in the dtype that theirs promote to."""
+    dtype = tensors[0].dtype
+    for x in tensors:
+        if x.dtype is not dtype:
+            dtype = NAMES["promote_types"](dtype, x.dtype)
+    return [x if x.dtype is dtype else NAMES["to_dtype"](x, dtype) for x in tensors]

@@ -481,7 +481,18 @@ def t(input: Tensor) -> Tensor:
 
 
 setattr(Tensor, "T", property(lambda self: permute_dims(self, tuple(reversed(range(self.ndim))))))
-setattr(Tensor, "mT", property(lambda self: transpose(self, -2, -1)))
+
+
+def _matrices_transposed(self: Tensor) -> Tensor:
+    """Transposes of the matrices in the last two dimensions; a 0-d tensor as it is."""
+    if self.ndim == 1:
+        raise RuntimeError(
+            "tensor.mT is only supported on matrices or batches of matrices. Got 1-D tensor."
+        )
+    return transpose(self, -2, -1) if self.ndim else self
+
+
+setattr(Tensor, "mT", property(_matrices_transposed))
 
 
 @composite(aliases=("moveaxis",))
@@ -597,6 +608,8 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 @composite()
 def unflatten(input: Tensor, dim: int, sizes: Any) -> Tensor:
     """One dimension split into several; one size may be -1."""
+    if input.ndim == 0:
+        raise RuntimeError("unflatten expects at least a 1-dimensional tensor")
     d = wrap_dim(dim, input.ndim)
     split_sizes = infer_size(tuple(sizes), input._shape[d])
     return view_as_shape(input, input._shape[:d] + split_sizes + input._shape[d + 1 :])

@@ -260,6 +260,8 @@ def unique(
     inverse: Any
     counts: Any
     if dim is not None:
+        if input.ndim == 0:
+            raise IndexError(f"Dimension specified as {dim} but tensor has no dimensions")
         d = wrap_dim(dim, input.ndim)
         values, inverse, counts = np.unique(
             widened(input.detach()._array()),

@@ -121,6 +121,25 @@ CALLS: dict[str, tuple[type[Exception], str, Call]] = {
         "batch_size",
         lambda t: t.nn.functional.cross_entropy(t.ones(2, 3), t.tensor([0, 1, 2])),
     ),
+    "chunks of a number": (RuntimeError, "at least a 1-dim", lambda t: t.tensor(1.0).chunk(2)),
+    "a number unflattened": (RuntimeError, "unflatten", lambda t: t.tensor(1.0).unflatten(0, (1,))),
+    "a vector as matrices": (RuntimeError, "Got 1-D tensor", lambda t: t.ones(3).mT),
+    "more dimensions than there are": (
+        RuntimeError,
+        "tensordot expects dims < ndim_a or ndim_b",
+        lambda t: t.tensordot(t.tensor(1.0), t.ones(2), 1),
+    ),
+    "unique along nothing": (IndexError, "no dimensions", lambda t: t.tensor(1.0).unique(dim=0)),
+    "write to nothing": (
+        IndexError,
+        "out of bounds for dimension",
+        lambda t: t.ones(0).__setitem__(t.tensor([0]), 1.0),
+    ),
+    "scatter into nothing": (
+        RuntimeError,
+        "out of bounds for dimension 0 with size 0",
+        lambda t: t.ones(0).scatter_(0, t.tensor([0]), 1.0),
+    ),
     "mask": (IndexError, "shape of the mask", lambda t: t.ones(3, 4)[t.ones(3, 5) > 0]),
     "reduction over a dimension twice": (
         RuntimeError,

@@ -281,7 +281,17 @@ def test_what_cannot_start_says_why(
     assert message in shown
 
 
-@pytest.mark.parametrize("words", [["--steps", "0"], ["--lr", "-1"], ["--dtype", "int8"], ["--x"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--steps", "0"],
+        ["--lr", "-1"],
+        ["--dtype", "int8"],
+        ["--seed", "-1"],
+        ["--seed", str(2**63)],
+        ["--x"],
+    ],
+)
 def test_bad_options_are_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit:
         main(words)
