@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from flambeau.dtype import float32, float64, int8, int32, int64
+from flambeau.ir.fault import Fault
 from flambeau.ops.rows import ROWS
 from flambeau.ops.samples.arithmetic import Samples, binary, truths, unary
 from flambeau.ops.samples.loss import classes
@@ -31,6 +32,10 @@ def matrices(*calls: tuple[tuple[int, ...], ...]) -> Samples:
 
 
 SAMPLES: dict[str, Samples] = {
+    "_index": lambda r: [
+        (r(5, 3), Fault(wraps=True), classes(r, 4, count=10) - 5),
+        (r(5, 3), Fault(wraps=True), classes(r, 2, 2, count=10) - 5, classes(r, 2, 2, count=3)),
+    ],
     "index_leading": lambda r: [
         (r(5, 3), classes(r, 4, count=5)),
         (r(5, 3), classes(r, 2, 2, count=5), classes(r, 2, 2, count=3)),

@@ -82,6 +82,7 @@ SAMPLES: dict[str, Samples] = {
         ([r(2), r(2, dtype=float64)],),
         ([r(0), r(2, 3)],),
     ],
+    "_stack": lambda r: [(0, r(2, 3), r(2, 3)), (2, r(2, 3), r(2, 3)), (0, r())],
     "stack": lambda r: [*lists(r), ([r(2, 3), r(2, 3)], -1), ([r(), r()],)],
     "flip": shapes(((3, 4), (0,)), ((3, 4), (0, 1)), ((2, 3, 4), (1, -1)), ((0, 2), (0,))),
     "contiguous": unary(),
