@@ -186,9 +186,14 @@ class Engine:
         return self._record(args, kwargs, failed, missed)
 
     def _to_front(self, recording: Recording) -> None:
-        with _lock:
+        """Look at a recording first, unless a thread that may wait for this one is watched."""
+        if not _lock.acquire(blocking=False):
+            return
+        try:
             if recording in self.recordings:
                 self.recordings = [recording, *(r for r in self.recordings if r is not recording)]
+        finally:
+            _lock.release()
 
     # -- recording ------------------------------------------------------------------------------
 

@@ -101,8 +101,11 @@ class Watcher:
         self.before = [c.node for c in self.cells]
         self.gradients = [t._grad for t in self.tensors]
         self.flushes = record.counters.flushes
-        if any(c.node.buffer is None for c in self.cells):
-            self.refuse("a tensor it reads has no value")
+        for k, cell in enumerate(self.cells):
+            if cell.node.buffer is None:
+                where = self.walk.paths[k] if k < len(self.tensors) else "a tensor it reads"
+                self.refuse(f"{where} has no value")
+                return
 
     def _end(self, live: list[tuple[Cell, Node]], extra: list[Node]) -> dict[Node, int]:
         """A region ends: lift what it recorded.
@@ -508,9 +511,10 @@ class Watcher:
         """
         live = [t for t in tensors if t.requires_grad and t.grad_fn is not None]
         needed = record.live_since(self.mark)
-        if not live:
+        spent = any(t.grad_fn is not None and t.grad_fn.released for t in live)
+        if spent or not live:
             self._end(needed, [])
-            return None, False, live
+            return None, spent, live
         sources = [k for k, t in enumerate(self.tensors) if t.requires_grad]
         edges = [edge_of(self.tensors[k]) for k in sources]
         order = Node(INPUT, (), (), (), None).order  # type: ignore[arg-type]

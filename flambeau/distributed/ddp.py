@@ -347,13 +347,13 @@ class DistributedDataParallel(Module, Joinable):
         """Get ready for the gradients of a step."""
         self._next, self._begun = 0, False
         self._delayed_due = self._delayed_reduced = False
-        for bucket in self._bucket_list:
-            bucket.missing = {id(p) for p in bucket.parameters}
+        for bucket in self._bucket_list:  # in place: after a step all is as it was before
+            bucket.missing.update(id(p) for p in bucket.parameters)
         if self.find_unused_parameters or self.static_graph:
             if self._looks:
                 self._look_for_unused(leaves_below(result))
             for bucket in self._bucket_list:
-                bucket.missing -= self._idle
+                bucket.missing.difference_update(self._idle)
 
     @property
     def _shares_buffers(self) -> bool:

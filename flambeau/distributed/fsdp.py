@@ -37,7 +37,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -147,9 +146,6 @@ class _Running(threading.local):
 
 _running = _Running()
 
-#: Memory of gathered parameters -> whose it is.
-_gathered: weakref.WeakKeyDictionary[Cell, tuple[Shards, int]] = weakref.WeakKeyDictionary()
-
 
 class Shards:
     """The parameters of one module that are gathered together.
@@ -189,6 +185,8 @@ class Shards:
         self._again: _Gathering | None = None
         self._held: _Gathering | None = None  # rows that were cut again over the neighbours
         self._parts: list[Tensor] | None = None  # of the parameters, while they are whole
+        #: memory of the gathered parameters that the module sees -> which they are
+        self.seen: dict[Cell, int] = {}
         self._inside = False
         self._awaited = False  # whether gradients are still to come
         self._kept: dict[int, Tensor] = {}  # gradients that were not reduced yet
@@ -278,9 +276,6 @@ class Shards:
         if gathering.whole is None:
             with flambeau.no_grad():
                 gathering.whole = self.finished(gathering.started)
-            if self.reshard:
-                for k, whole in enumerate(gathering.whole):
-                    _gathered[whole._cell] = self, k
         if not flambeau.is_grad_enabled():
             return gathering.whole
         if gathering.linked is None:
@@ -352,8 +347,9 @@ class Shards:
             if g is not None:
                 given[k] = given[k] + g if k in given else g
         found: list[Tensor | None] = [None] * len(grads)
-        self._kept = {} if self.sync else given
+        self._kept.clear()
         if not self.sync:
+            self._kept.update(given)
             return found
         parts = self.shards()
         for members in alike(given):
@@ -406,15 +402,15 @@ class Shards:
         last, _running.last = _running.last, self
         if last is not None and last is not self:
             if not last.told_following:
-                last.following = [self]
+                last.following[:] = [self]
             if not self.told_preceding:
-                self.preceding = [last]
+                self.preceding[:] = [last]
         self.open(self.gather())
         self._inside = True
         _running.depth += 1
         hooks = saved_hooks()
         if self.reshard:
-            hooks.append((_Pack(hooks[-1] if hooks else None), _unpack))
+            hooks.append((_Pack(self, hooks[-1] if hooks else None), _unpack))
         try:
             yield
         finally:
@@ -430,12 +426,14 @@ class Shards:
         handed = [cut.handed_out(w) for cut, w in zip(self.cuts, whole, strict=True)]
         self._put(handed)
         self._parts = parts
+        self.seen.update((w._cell, k) for k, w in enumerate(whole))
 
     def close(self) -> None:
         """Have the module see the parts again."""
         if self._parts is not None:
             self._put(self._parts)
             self._parts = None
+            self.seen.clear()
 
     def ahead(self) -> None:
         """Start gathering for the next call."""
@@ -469,16 +467,17 @@ class _Pack:
     """What the tape keeps of a tensor while a module with shards is called.
 
     Args:
-        outer: the hooks that were in place, for all that is not a gathered parameter.
+        shards: the module's parameters.
+        outer: the hooks that were in place, for all that is not one of them.
     """
 
-    def __init__(self, outer: Any) -> None:
-        self.outer = outer
+    def __init__(self, shards: Shards, outer: Any) -> None:
+        self.shards, self.outer = shards, outer
 
     def __call__(self, t: Tensor) -> Any:
-        found = _gathered.get(t._cell)
+        found = self.shards.seen.get(t._cell)
         if found is not None:
-            return _Saved(*found, t)
+            return _Saved(self.shards, found, t)
         return t if self.outer is None else (self.outer[1], self.outer[0](t))
 
 

@@ -13,6 +13,9 @@ import flambeau.distributed as dist
 from flambeau import nn
 from flambeau.compiler import report
 from flambeau.distributed import functional as f
+from flambeau.distributed.comm_hooks import bf16_compress_hook
+from flambeau.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from flambeau.distributed.tensor import DTensor
 from flambeau.distributed.transport.base import Call
 from flambeau.distributed.transport.local import Local
 from flambeau.nn.attention.flex_attention import flex_attention
@@ -27,18 +30,61 @@ def same(compiled: bool, fn: Callable[..., Any]) -> Any:
     return flambeau.compile(fn) if compiled else fn
 
 
-def train(rank: int, compiled: bool, calls: int = 12, wrapped: bool = False) -> Any:
+def by_hand(net: nn.Module) -> nn.Module:
+    """No form: the step averages the gradients itself."""
+    return net
+
+
+def replicated(net: nn.Module, hook: Any = None, **how: Any) -> nn.Module:
+    """`DistributedDataParallel`."""
+    model = nn.parallel.DistributedDataParallel(net, **how)
+    if hook is not None:
+        model.register_comm_hook(None, hook)
+    return model
+
+
+def cut(net: nn.Module, **how: Any) -> nn.Module:
+    """`fully_shard` of every layer and of all."""
+    for layer in net:
+        if list(layer.parameters()):
+            fully_shard(layer, **how)
+    whole: nn.Module = fully_shard(net, **how)
+    return whole
+
+
+#: How a model is trained on ranks -> what makes it so.
+FORMS: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "by hand": by_hand,
+    "ddp": replicated,
+    "ddp, many buckets": lambda net: replicated(net, bucket_cap_mb=1e-5),
+    "ddp, views": lambda net: replicated(net, gradient_as_bucket_view=True),
+    "ddp, static": lambda net: replicated(net, static_graph=True),
+    "ddp, hook": lambda net: replicated(net, bf16_compress_hook),
+    "fsdp": cut,
+    "fsdp, kept whole": lambda net: cut(net, reshard_after_forward=False),
+    "fsdp, bfloat16": lambda net: cut(
+        net, mp_policy=MixedPrecisionPolicy(flambeau.bfloat16, flambeau.float32)
+    ),
+}
+
+
+def whole(p: Any) -> Any:
+    """A parameter's values, all of them."""
+    return (p.full_tensor() if isinstance(p, DTensor) else p).detach().numpy().copy()
+
+
+def train(rank: int, compiled: bool, form: str = "by hand", calls: int = 12) -> Any:
     """Steps of training on parts of a batch; -> losses and weights, and how often it replayed."""
     flambeau.manual_seed(0)
-    inner = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
-    model = nn.parallel.DistributedDataParallel(inner) if wrapped else inner
+    middle = nn.BatchNorm1d(8) if form == "ddp" else nn.Tanh()  # with buffers
+    model = FORMS[form](nn.Sequential(nn.Linear(4, 8), middle, nn.Linear(8, 1)))
     optimizer = flambeau.optim.Adam(model.parameters(), lr=0.05)
 
     def step(x: Any, y: Any) -> Any:
         optimizer.zero_grad()
         loss = ((model(x) - y) ** 2).mean()
         loss.backward()
-        if not wrapped:
+        if form == "by hand":
             for p in model.parameters():
                 dist.all_reduce(p.grad, op="avg")
         optimizer.step()
@@ -50,20 +96,46 @@ def train(rank: int, compiled: bool, calls: int = 12, wrapped: bool = False) -> 
         generator = flambeau.Generator().manual_seed(10 * k + rank)
         x = flambeau.randn(8, 4, generator=generator)
         losses.append(run(x, x.sum(1, keepdim=True)).item())
-    weights = [p.detach().numpy().copy() for p in model.parameters()]
+    losses.append(step(x, x.sum(1, keepdim=True)).item())  # as it is, after replays
+    weights = [whole(p) for p in (*model.parameters(), *model.buffers())]
     told = report(run) if compiled else None
     return losses, weights, told.replays if told else 0, str(told)
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
-def test_a_training_step_replays(ranks: int) -> None:
-    plain = dist.spawn_local(ranks, train, False)
-    compiled = dist.spawn_local(ranks, train, True)
-    for (losses, weights, _, _), (found, others, replays, _) in zip(plain, compiled, strict=True):
-        assert replays >= 4  # one rank that is a thread is watched at a time
-        np.testing.assert_array_equal(found, losses)
+@pytest.mark.parametrize(("ranks", "form"), [*((2, form) for form in FORMS), (3, "by hand")])
+def test_a_training_step_replays(ranks: int, form: str) -> None:
+    plain = dist.spawn_local(ranks, train, False, form)
+    compiled = dist.spawn_local(ranks, train, True, form)
+    assert max(replays for _, _, replays, _ in compiled) >= 4, compiled[0][3]
+    for (losses, weights, _, _), (found, others, _, _) in zip(plain, compiled, strict=True):
+        np.testing.assert_array_equal(found, losses)  # one rank that is a thread is watched at once
         for w, other in zip(weights, others, strict=True):
             np.testing.assert_array_equal(other, w)
+
+
+def test_gradients_that_are_added_up_before_they_are_averaged() -> None:
+    def program(rank: int, compiled: bool) -> Any:
+        flambeau.manual_seed(0)
+        model = nn.parallel.DistributedDataParallel(nn.Linear(3, 1))
+        optimizer = flambeau.optim.SGD(model.parameters(), lr=0.1)
+
+        def step(x: Any) -> Any:
+            optimizer.zero_grad()
+            with model.no_sync():
+                model(x[:2]).square().mean().backward()
+            loss = model(x[2:]).square().mean()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        run = same(compiled, step)
+        losses = [run(flambeau.full((4, 3), rank + 0.1 * k)).item() for k in range(9)]
+        return losses, report(run).replays if compiled else 0
+
+    plain = dist.spawn_local(2, program, False)
+    compiled = dist.spawn_local(2, program, True)
+    assert [losses for losses, _ in compiled] == [losses for losses, _ in plain]
+    assert max(replays for _, replays in compiled) >= 4
 
 
 def test_a_rank_that_replays_calls_what_one_that_records_does(
