@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -52,15 +53,14 @@ def stacked(samples: Sequence[Any]) -> Tensor:
     if not all(_lies_in_memory(t) and t._shape == shape and t.dtype is dtype for t in samples):
         return flambeau.stack(list(samples), 0)
     made, target = _new((len(samples), *shape), first)
-    np.stack([_array(t) for t in samples], out=target)
+    if any(t._map is not None for t in samples):
+        np.stack([t._array() for t in samples], out=target)
+        return made
+    place, size = made._cell.node.buffer.ptr, first.numel() * dtype.itemsize
+    for t in samples:
+        ctypes.memmove(place, t._cell.node.buffer.ptr, size)
+        place += size
     return made
-
-
-def _array(t: Tensor) -> Any:
-    """The values of a tensor that lies in memory; of a whole NumPy array, that array."""
-    owner = t._cell.node.buffer.owner
-    whole = t._map is None and type(owner) is np.ndarray and owner.shape == t._shape
-    return owner if whole else t._array()
 
 
 def _new(shape: tuple[int, ...], like: Any) -> tuple[Tensor, Any]:

@@ -491,8 +491,14 @@ def _from_data(data: Any, dtype: DType | None, where: Device) -> Tensor:
                 _check_fits(int(array.max()), chosen)
     if array.dtype.kind == "c" and not chosen.is_complex:
         raise TypeError(f"a complex number cannot be converted to {chosen}")
+    if array.dtype == chosen.numpy:
+        return _copy_array(array, chosen, where)
     with np.errstate(all="ignore"):
         return _copy_array(array.astype(chosen.numpy), chosen, where)
+
+
+#: What nested sequences end in, mostly.
+_NUMBERS = frozenset((bool, int, float, complex))
 
 
 def _first(data: Any) -> Any:
@@ -516,7 +522,9 @@ def _nested(data: Any) -> np.ndarray[Any, Any]:
             raise RuntimeError("Could not infer dtype of NoneType")
         return item
 
-    items = plain(list(data) if not isinstance(data, (list, tuple)) else data)
+    items = data if isinstance(data, (list, tuple)) else list(data)
+    if not _NUMBERS.issuperset(map(type_of, items)):
+        items = plain(items)
     try:
         return np.array(items)
     except ValueError as error:
