@@ -8,6 +8,7 @@ from typing import Any
 
 from flambeau import dtypes
 from flambeau.dtype import iinfo
+from flambeau.ir.symbol import SymInt
 from flambeau.ops.elementwise import select_where
 from flambeau.ops.indexing import index_leading, put_leading
 from flambeau.ops.movement import view_as_shape
@@ -24,13 +25,18 @@ Window = tuple[int, int, int, int, int, int]
 # -- sizes -----------------------------------------------------------------------------------------
 
 
+def size_of(n: Any) -> Any:
+    """A size as an int, or the symbol that stands for one."""
+    return n if type(n) is SymInt else int(n)
+
+
 def tuple_of(value: Any, count: int, name: str, default: Any = None) -> tuple[int, ...]:
     """An int for every dimension from one int, or a sequence of one or `count`."""
     if value is None or (isinstance(value, (tuple, list)) and not value):
         value = default
     if isinstance(value, int):
         return (value,) * count
-    found = tuple(int(v) for v in value)
+    found = tuple(map(size_of, value))
     if len(found) == 1:
         return found * count
     if len(found) != count:
@@ -122,7 +128,7 @@ def windows(
             )
         found.append((n, pooled_size(n, k, s, p, d, ceil_mode), k, s, p, d))
     counts = [w[1] for w in found]
-    if min(counts) <= 0:
+    if any(count <= 0 for count in counts):
         channels = input._shape[-dims - 1]
         given = "x".join(map(str, (channels, *input._shape[-dims:])))
         made = "x".join(map(str, (channels, *counts)))
@@ -334,15 +340,16 @@ def output_sizes(name: str, input: Tensor, dims: int, output_size: Any) -> tuple
         ValueError: as many sizes as the input has dimensions.
     """
     check_pool_input(name, input, dims)
-    given = (output_size,) * dims if isinstance(output_size, int) else tuple(output_size)
+    single = isinstance(output_size, (int, SymInt))
+    given = (output_size,) * dims if single else tuple(output_size)
     if len(given) >= input.ndim:
         raise ValueError(f"Input dimension should be at least {len(given) + 1}")
     if len(given) != dims:
         raise RuntimeError(f"{name}: output_size must be {dims}")
     sizes = tuple(
-        n if g is None else int(g) for n, g in zip(input._shape[-dims:], given, strict=True)
+        n if g is None else size_of(g) for n, g in zip(input._shape[-dims:], given, strict=True)
     )
-    if min(sizes) < 0:
+    if any(n < 0 for n in sizes):
         raise RuntimeError(
             f"{name}: elements of output_size must be greater than or equal to 0 but received "
             f"{{{', '.join(map(str, sizes))}}}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ import numpy as np
 from flambeau import dtypes
 from flambeau.dtype import dtype as DType
 from flambeau.dtype import float32
+from flambeau.ir.symbol import SymInt
 from flambeau.ops.creation import _copy_array
 from flambeau.ops.elementwise import select_where
 from flambeau.ops.pooling import (
@@ -26,6 +28,7 @@ from flambeau.ops.pooling import (
     name_row,
     output_sizes,
     planes,
+    size_of,
     tuple_of,
     windows,
 )
@@ -142,12 +145,20 @@ def _linear(size: int, count: int, scale: float, align: bool) -> Any:
     )
 
 
+def _cubic_near(x: Any, a: float) -> Any:
+    """Keys' convolution kernel from 0 to 1."""
+    return ((a + 2) * x - (a + 3)) * x * x + 1
+
+
+def _cubic_far(x: Any, a: float) -> Any:
+    """Keys' convolution kernel from 1 to 2."""
+    return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+
+
 def _cubic_filter(x: Array, a: float) -> Array:
     """Keys' convolution kernel."""
     x = np.abs(x)
-    near = ((a + 2) * x - (a + 3)) * x * x + 1
-    far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
-    return np.where(x < 1, near, np.where(x < 2, far, 0.0))
+    return np.where(x < 1, _cubic_near(x, a), np.where(x < 2, _cubic_far(x, a), 0.0))
 
 
 def _cubic(size: int, count: int, scale: float, align: bool) -> Any:
@@ -219,6 +230,96 @@ def _table(key: Key, transposed: bool, across: bool, dtype: DType, device: Any) 
     bounds = _copy_array(np.stack([found.starts, found.counts]), dtypes.int32, device)
     weights = found.weights.T if across else found.weights
     return bounds, _copy_array(np.ascontiguousarray(weights, dtype.numpy), dtype, device)
+
+
+# -- tables of open sizes --------------------------------------------------------------------------
+
+
+def is_open(key: Key) -> bool:
+    """Whether the sizes of a dimension are symbols: then its table is made when it runs."""
+    return any(type(size) is SymInt for size in key)
+
+
+def _of_any(key: Key, dtype: DType, device: Any) -> tuple[Tensor, Tensor]:
+    """What `_along` is told of a dimension: (2, results) and (results, taps)."""
+    if is_open(key):
+        return _recorded(key, dtype, device)
+    bounds, weights = _table(key, False, False, dtype, device)
+    return bounds, weights
+
+
+def _recorded(key: Key, dtype: DType, device: Any) -> tuple[Tensor, Tensor]:
+    """A table of operations. Places outside of a dimension stand for the elements at its ends."""
+    kind, size, count = key[:3]
+    number = NAMES["arange"](count, device=device)
+    if kind in ("windows", "adaptive"):
+        starts, ends = _ends(key, device)
+        taps = key[3] if kind == "windows" else size // count + 2
+        low = starts.clamp(min=0)
+        bounds = NAMES["stack"]([low, (ends.clamp(max=size) - low).clamp(min=0)])
+        return bounds, NAMES["ones"](count, taps, dtype=dtype, device=device)
+    scale, align = key[3:]
+    if kind.startswith("smooth"):
+        return _recorded_smooth(key, dtype, device)
+    if kind.startswith("nearest"):
+        shift = 0.5 if kind == "nearest-exact" else 0.0
+        place = (NAMES["to_dtype"](number, float32) + shift) * scale
+        first, weights = place.floor(), NAMES["ones"](count, 1, dtype=dtype, device=device)
+    else:
+        place = NAMES["to_dtype"](number, dtypes.float64)
+        if align:
+            place = place * ((size - 1) / (count - 1) if count > 1 else 0.0)
+        else:
+            place = scale * (place + 0.5) - 0.5
+        if kind == "linear":
+            place = place.clamp(min=0)
+            first = place.floor().clamp(max=size - 1)
+            part = (place - first).clamp(0, 1)
+            parts = [1 - part, part]
+        else:
+            part = place - place.floor()
+            first = place.floor() - 1
+            parts = [
+                _cubic_far(part + 1, -0.75),
+                _cubic_near(part, -0.75),
+                _cubic_near(1 - part, -0.75),
+                _cubic_far(2 - part, -0.75),
+            ]
+        weights = NAMES["to_dtype"](NAMES["stack"](parts, 1), dtype)
+    starts = NAMES["to_dtype"](first, dtypes.int64)
+    return NAMES["stack"]([starts, NAMES["full_like"](starts, weights._shape[1])]), weights
+
+
+def _recorded_smooth(key: Key, dtype: DType, device: Any) -> tuple[Tensor, Tensor]:
+    """`_recorded` of an antialiased form, whose windows are as long for all sizes."""
+    kind, size, count, scale, align = key
+    cubic = kind == "smooth cubic"
+    if align:
+        scale = (size - 1) / (count - 1) if count > 1 else 0.0
+    support = (2.0 if cubic else 1.0) * max(scale, 1.0)
+    number = NAMES["arange"](count, dtype=dtypes.float64, device=device)
+    center = (number + 0.5) * scale
+    low = (center - support + 0.5).floor().clamp(min=0)
+    counts = (center + support + 0.5).floor().clamp(max=size) - low
+    tap = NAMES["arange"](math.ceil(2 * support) + 1, dtype=dtypes.float64, device=device)
+    x = (tap + (low - center + 0.5).unsqueeze(1)).abs() * (1.0 / max(scale, 1.0))
+    near, far = (_cubic_near(x, -0.5), _cubic_far(x, -0.5)) if cubic else (1 - x, 0.0)
+    weights = NAMES["where"](x < 1, near, NAMES["where"](x < 2, far, 0.0))
+    weights = NAMES["where"](tap < counts.unsqueeze(1), weights, 0.0)
+    weights = weights / weights.sum(1, keepdim=True)
+    bounds = NAMES["stack"]([low, counts])
+    return NAMES["to_dtype"](bounds, dtypes.int64), NAMES["to_dtype"](weights, dtype)
+
+
+def _ends(key: Key, device: Any) -> tuple[Tensor, Tensor]:
+    """(starts, ends) of a dimension's windows, which may hang over its ends."""
+    number = NAMES["arange"](key[2], device=device)
+    if key[0] == "adaptive":
+        size, count = key[1:]
+        return number * size // count, -((number + 1) * -size // count)
+    _, _, _, kernel, stride, padding = key
+    starts = number * stride - padding
+    return starts, starts + kernel
 
 
 # -- the row ---------------------------------------------------------------------------------------
@@ -299,6 +400,11 @@ _resample.vjp(_resample_vjp)
 def _resampled(input: Tensor, keys: tuple[Key, ...]) -> Tensor:
     """The last dimensions of (.., *) resampled, each by its own windows."""
     dims = len(keys)
+    if any(map(is_open, keys)):
+        x = widen(input)
+        for dim, key in enumerate(keys, input.ndim - dims):
+            x = _along(x, dim, *_of_any(key, x.dtype, x.device))
+        return cast(x, input.dtype)
     lead = input._shape[: input.ndim - dims]
     sizes = tuple(key[2] if len(key) > 2 else key[1] for key in keys)
     x = planes(input, dims, dims + 1)
@@ -336,17 +442,32 @@ def _divisors(lengths: tuple[tuple[int, ...], ...], dtype: DType, device: Any) -
     return _copy_array(total.astype(dtype.numpy), dtype, device)
 
 
-def _averaged(input: Tensor, keys: tuple[Key, ...], lengths: tuple[tuple[int, ...], ...]) -> Tensor:
-    """Sums over windows divided by their lengths' products."""
+def _averaged(input: Tensor, keys: tuple[Key, ...], lengths: tuple[Any, ...]) -> Tensor:
+    """Sums over windows divided by their lengths' products.
+
+    Args:
+        lengths: of the windows along each dimension: numbers, or a tensor where sizes are open; or
+            of one what all of them are divided by.
+    """
     total = widen(_resampled(input, keys))
+    if any(isinstance(part, Tensor) for part in lengths):
+        for k, part in enumerate(reversed(lengths)):
+            by = part
+            if not isinstance(part, Tensor):
+                by = _divisors((part,), total.dtype, input.device)
+            total = total / (by.reshape(-1, *(1,) * k) if isinstance(by, Tensor) else by)
+        return cast(total, input.dtype)
     return cast(total / _divisors(lengths, total.dtype, input.device), input.dtype)
 
 
-def _lengths(
-    size: int, count: int, kernel: int, stride: int, padding: int, padded: bool
-) -> tuple[int, ...]:
-    """Elements of each window, those of the padding with `padded`."""
+def _lengths(key: Key, padded: bool, device: Any) -> Any:
+    """Elements of each window, those of the padding with `padded`: numbers, or a tensor where the
+    dimension's size is open."""
+    _, size, count, kernel, stride, padding = key
     low, high = (-padding, size + padding) if padded else (0, size)
+    if is_open(key):
+        first, last = _ends(key, device)
+        return last.clamp(max=high) - first.clamp(min=low)
     starts = [j * stride - padding for j in range(count)]
     return tuple(min(s + kernel, high) - max(s, low) for s in starts)
 
@@ -380,7 +501,7 @@ def _declare_avg_pool(dims: int) -> None:
             if not divisor_override:
                 raise RuntimeError("divisor must be not zero")
             return _averaged(input, keys, ((int(divisor_override),),))
-        lengths = tuple(_lengths(*w[:5], padded=count_include_pad) for w in found)
+        lengths = tuple(_lengths(key, count_include_pad, input.device) for key in keys)
         return _averaged(input, keys, lengths)
 
     if dims == 1:
@@ -438,6 +559,14 @@ for _dims in (1, 2, 3):
     _declare_avg_pool(_dims)
 
 
+def _shares(key: Key, device: Any) -> Any:
+    """Elements of each window of adaptive pooling: numbers, or a tensor where a size is open."""
+    if is_open(key):
+        first, last = _ends(key, device)
+        return last - first
+    return tuple(e - s for s, e in adaptive_bounds(*key[1:]))
+
+
 def _declare_adaptive_avg_pool(dims: int) -> None:
     name = f"adaptive_avg_pool{dims}d"
 
@@ -452,9 +581,8 @@ def _declare_adaptive_avg_pool(dims: int) -> None:
             return NAMES["clone"](input)
         if all(n == 1 for n in sizes):
             return NAMES["mean"](input, tuple(range(input.ndim - dims, input.ndim)), True)
-        pairs = list(zip(given, sizes, strict=True))
-        lengths = tuple(tuple(e - s for s, e in adaptive_bounds(n, o)) for n, o in pairs)
-        return _averaged(input, tuple(("adaptive", n, o) for n, o in pairs), lengths)
+        keys = tuple(("adaptive", n, o) for n, o in zip(given, sizes, strict=True))
+        return _averaged(input, keys, tuple(_shares(key, input.device) for key in keys))
 
     name_row(body, name)
     body.__doc__ = f"""The mean of each of as many windows as the result has elements.
@@ -514,6 +642,15 @@ _MODES = {
 _KINDS = {"bilinear": "linear", "trilinear": "linear", "bicubic": "cubic"}
 
 
+def _grown(n: Any, factor: float) -> Any:
+    """How many elements n are that grow by a factor."""
+    if type(n) is SymInt and factor > 0:
+        ratio = Fraction(factor).limit_denominator(1 << 10)
+        if float(ratio) == factor:  # as the product is rounded, which no size is large enough for
+            return n * ratio.numerator // ratio.denominator
+    return math.floor(n * factor)
+
+
 def _interpolated_sizes(
     input: Tensor, size: Any, scale_factor: Any, recompute: bool | None
 ) -> tuple[tuple[int, ...], tuple[float | None, ...]]:
@@ -534,7 +671,7 @@ def _interpolated_sizes(
                 f"provide input tensor in (N, C, d1, d2, ...,dK) format and output size in (o1, "
                 f"o2, ...,oK) format."
             )
-        return tuple(int(n) for n in sizes), none
+        return tuple(map(size_of, sizes)), none
     if scale_factor is None:
         raise ValueError("either size or scale_factor should be defined")
     factors = (
@@ -547,7 +684,7 @@ def _interpolated_sizes(
             f"{scale_factor}. Please provide input tensor in (N, C, d1, d2, ...,dK) format and "
             f"scale_factor in (s1, s2, ...,sK) format."
         )
-    sizes = tuple(math.floor(n * float(f)) for n, f in zip(given, factors, strict=True))
+    sizes = tuple(_grown(n, float(f)) for n, f in zip(given, factors, strict=True))
     return sizes, none if recompute else tuple(float(f) for f in factors)
 
 
@@ -600,7 +737,7 @@ def interpolate(
             f"(got {mode})"
         )
     given = input._shape[2:]
-    if min(sizes) <= 0 or 0 in input._shape[1:]:
+    if any(n <= 0 for n in sizes) or 0 in input._shape[1:]:
         raise RuntimeError(
             f"Input and output sizes should be greater than 0, but got input (H: {given[0]}, W: "
             f"{given[-1]}) output (H: {sizes[0]}, W: {sizes[-1]})"
@@ -619,9 +756,8 @@ def interpolate(
         keys.append((("smooth " if antialias else "") + kind, n, o, scale, bool(align_corners)))
     if input.dtype.category != 2:
         for d, key in enumerate(keys):
-            index = _copy_array(
-                band(key, False).starts.astype(np.int64), dtypes.int64, input.device
-            )
-            input = NAMES["index_select"](input, 2 + d, index)
+            bounds, _ = _of_any(key, float32, input.device)
+            starts = NAMES["to_dtype"](bounds[0], dtypes.int64)
+            input = NAMES["index_select"](input, 2 + d, starts.clamp(max=key[1] - 1))
         return input
     return _resampled(input, tuple(keys))

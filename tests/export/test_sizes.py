@@ -19,6 +19,8 @@ from flambeau.ir.symbol import Symbols
 
 from . import runtime
 
+F = nn.functional
+
 EXPRESSIONS: list[Any] = [
     lambda h, w: h - (h - 1) // 2 * 2,
     lambda h, w: ((h - 1) // 2 + 1) * ((w - 1) // 2 + 1) * 4 - h * w,
@@ -170,3 +172,56 @@ def test_sizes_in_values_stay_open(call: Any, rng: np.random.Generator, tmp_path
         for found in (*map(flambeau.pytree.tree_leaves, forms), run.run(None, {name: x})):
             for a, b in zip(found, wanted, strict=True):
                 np.testing.assert_allclose(np.asarray(a), b.numpy(), rtol=1e-5, atol=1e-6)
+
+
+RESAMPLED: dict[str, Any] = {
+    "means": lambda x: F.avg_pool2d(x, 3, 2, 1),
+    "means without padding": lambda x: F.avg_pool2d(x, 3, 2, 1, True, count_include_pad=False),
+    "sums of volumes": lambda x: F.avg_pool3d(x.unsqueeze(1), (1, 2, 3), divisor_override=2),
+    "shares": lambda x: F.adaptive_avg_pool2d(x, (3, x.shape[2] // 2)),
+    "area": lambda x: F.interpolate(x, scale_factor=0.5, mode="area"),
+    "nearest": lambda x: F.interpolate(x, scale_factor=(1.5, 0.3)),
+    "nearest of integers": lambda x: F.interpolate(x.abs().byte(), scale_factor=2) * x.sum(),
+    "nearest-exact": lambda x: F.interpolate(x, scale_factor=2, mode="nearest-exact"),
+    "linear": lambda x: F.interpolate(x[:, :, 0], scale_factor=2.5, mode="linear"),
+    "bilinear": lambda x: F.interpolate(x[:, :, ::2], size=x.shape[2:], mode="bilinear"),
+    "bilinear, aligned": lambda x: F.interpolate(
+        x, scale_factor=2, mode="bilinear", align_corners=True
+    ),
+    "bicubic": lambda x: F.interpolate(x, scale_factor=(0.4, 2), mode="bicubic"),
+    "bicubic, antialiased": lambda x: F.interpolate(
+        x, scale_factor=(0.4, 1.5), mode="bicubic", antialias=True
+    ),
+}
+
+
+class Resampled(nn.Module):
+    """One way to resample, of an image times a parameter."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way, self.scale = way, nn.Parameter(flambeau.tensor(1.5))
+
+    def forward(self, x: Any) -> Any:
+        return RESAMPLED[self.way](x * self.scale)
+
+
+@pytest.mark.parametrize("way", RESAMPLED)
+def test_images_of_open_sizes_are_resampled(way: str, rng: np.random.Generator) -> None:
+    net = Resampled(way)
+    open_ = {0: Dim("n"), 2: Dim("h", min=8), 3: Dim("w", min=8)}
+    example = flambeau.ones(2, 2, 9, 10)
+    program = export(net, (example,), dynamic_shapes=(open_,)).module()
+    run = runtime.session(onnx.export(net, (example,), dynamic_shapes=(open_,)).model)
+    for shape in ((2, 2, 9, 10), (1, 2, 8, 17), (3, 2, 31, 20)):
+        x = rng.standard_normal(shape).astype(np.float32)
+        found = []
+        for module in (net, program):
+            given = flambeau.tensor(x, requires_grad=True)
+            y = module(given)
+            y.square().sum().backward()
+            found.append([y.detach().numpy(), given.grad.numpy()])
+        for got, want in zip(found[1], found[0], strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-4, atol=2e-5)
+        (got,) = run.run(None, {run.get_inputs()[0].name: x})
+        np.testing.assert_allclose(got, found[0][0], rtol=1e-4, atol=2e-5)
