@@ -265,17 +265,7 @@ def _same_dtype(input: Tensor, other: Tensor, name: str) -> None:
 @composite()
 def rsub(input: Tensor, other: Any, *, alpha: Any = 1) -> Tensor:
     """other - alpha * input."""
-    if input.dtype.category == 0:
-        raise RuntimeError(
-            "Subtraction, the `-` operator, with a bool tensor is not supported. If "
-            "you are trying to invert a mask, use the `~` or `logical_not()` "
-            "operator instead."
-        )
-    if alpha != 1:
-        input = mul(input, alpha)
-    if isinstance(other, Tensor):
-        return sub(other, input)
-    return record_elementwise(_MINUS, (other, input))
+    return sub(other, input, alpha=alpha)
 
 
 @composite()
@@ -351,9 +341,10 @@ def float_power(input: Any, exponent: Any) -> Tensor:
 
 def _log_add(input: Tensor, other: Tensor, base2: bool) -> Tensor:
     name = "logaddexp2_cpu" if base2 else "logaddexp_cpu"
-    for t in (input, other):
-        if t.dtype.category != 2:
-            raise NotImplementedError(f"\"{name}\" not implemented for '{dtype_word(t.dtype)}'")
+    dtype = _common(input, other)
+    if dtype.category != 2:
+        raise NotImplementedError(f"\"{name}\" not implemented for '{dtype_word(dtype)}'")
+    input, other = cast(input, dtype), cast(other, dtype)
     a, b = widen(input), widen(other)
     top = maximum(a, b)
     gap = NAMES["abs"](a - b)
@@ -361,7 +352,12 @@ def _log_add(input: Tensor, other: Tensor, base2: bool) -> Tensor:
     # equal infinities have no gap
     same = isinf(a) & (a == b)
     found = select_where(same, top, top + rest)
-    return cast(found, dtypes.promote_types(input.dtype, other.dtype))
+    return cast(found, dtype)
+
+
+def _common(input: Tensor, other: Tensor) -> dtypes.dtype:
+    """The dtype that two tensors meet in."""
+    return dtypes.result_type(tuple((t.dtype, 2 if t.ndim else 1) for t in (input, other)))
 
 
 def _log_add_complex(input: Tensor, other: Tensor) -> Tensor:
@@ -412,6 +408,8 @@ logaddexp2.vjp(_log_add_vjp(math.log(2)), saves="input other")
 @composite(inplace=True, out=True, aliases=("special.xlogy",))
 def xlogy(input: Any, other: Any) -> Tensor:
     """input * log(other), 0 where input is 0 (NaN where other is)."""
+    if isinstance(input, Tensor) and isinstance(other, Tensor):
+        other = cast(other, _common(input, other))
     logs = (
         log(other)
         if isinstance(other, Tensor)
@@ -521,12 +519,9 @@ integer_pair.reference(
 
 
 def _of_integers(which: str, input: Tensor, other: Tensor) -> Tensor:
-    for t in (input, other):
-        if t.dtype.category != 1:
-            raise NotImplementedError(
-                f"\"{which}_cpu\" not implemented for '{dtype_word(t.dtype)}'"
-            )
-    dtype = dtypes.result_type(tuple((t.dtype, 2 if t.ndim else 1) for t in (input, other)))
+    dtype = _common(input, other)
+    if dtype.category != 1:
+        raise NotImplementedError(f"\"{which}_cpu\" not implemented for '{dtype_word(dtype)}'")
     shape = broadcast_shapes(input._shape, other._shape)
     return integer_pair(*(expand_to(cast(t, dtype), shape) for t in (input, other)), which)
 

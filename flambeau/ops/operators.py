@@ -35,12 +35,15 @@ def add(input: Any, other: Any, *, alpha: Any = 1, out: Any = None) -> Any:
 @overridable
 def sub(input: Any, other: Any, *, alpha: Any = 1, out: Any = None) -> Any:
     """input - alpha * other."""
-    if (isinstance(input, Tensor) and input.dtype.category == 0) and (
-        isinstance(other, bool) or (isinstance(other, Tensor) and other.dtype.category == 0)
-    ):
+    first = isinstance(input, Tensor) and input.dtype.category == 0
+    second = other.dtype.category == 0 if isinstance(other, Tensor) else type(other) is bool
+    if first or second:
         raise RuntimeError(
             "Subtraction, the `-` operator, with two bool tensors is not supported. "
             "Use the `^` or `logical_xor()` operator instead."
+            if first and second
+            else "Subtraction, the `-` operator, with a bool tensor is not supported. If you are "
+            "trying to invert a mask, use the `~` or `logical_not()` operator instead."
         )
     if alpha != 1 and isinstance(input, Tensor) and isinstance(other, Tensor):
         found = rounded_once(lambda a, b: _minus(a, mul(b, alpha)), input, other)

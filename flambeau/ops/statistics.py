@@ -346,6 +346,11 @@ def nanmean(
     input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: DType | None = None
 ) -> Tensor:
     """Mean over the elements that are not NaN."""
+    if input.dtype.category < 2:
+        raise RuntimeError(
+            "nanmean(): expected input to have floating point or complex dtype but got "
+            + input.dtype.word
+        )
     count = NAMES["sum"](~NAMES["isnan"](input), dim, keepdim)
     return nansum(input, dim, keepdim, dtype=dtype) / count
 

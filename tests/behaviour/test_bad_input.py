@@ -180,6 +180,9 @@ CALLS: dict[str, tuple[type[Exception], str, Call]] = {
     "shift of floats": (NotImplementedError, "Float", lambda t: t.ones(2) << 1),
     "minus of bools": (RuntimeError, "logical_not", lambda t: -(t.ones(2) > 0)),
     "difference of bools": (RuntimeError, "logical_xor", lambda t: (t.ones(2) > 0) - True),
+    "a mask subtracted": (RuntimeError, "logical_not", lambda t: t.ones(2) - (t.ones(2) > 0)),
+    "a mask inverted": (RuntimeError, "logical_not", lambda t: 1 - (t.ones(2) > 0)),
+    "mean of integers but nan": (RuntimeError, "nanmean", lambda t: t.nanmean(t.ones(2).long())),
     "power of integers": (
         RuntimeError,
         "negative integer powers",

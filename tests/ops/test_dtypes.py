@@ -37,6 +37,30 @@ def test_promotion_is_torchs(a: Any) -> None:
         assert flambeau.can_cast(a, b) == torch.can_cast(*pair)
 
 
+_WORDS = ["float32", "float16", "bfloat16", "int8", "int64", "uint8", "bool"]
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("name", ["logaddexp", "logaddexp2", "xlogy", "gcd", "lcm"])
+@pytest.mark.parametrize("first", _WORDS)
+def test_arguments_of_two_dtypes_meet_as_in_torch(name: str, first: str) -> None:
+    for second in _WORDS:
+        for values in ([2, 1, 3], 3):
+            found: list[Any] = []
+            for lib in (torch, flambeau):
+                a = lib.tensor([1, 2, 5]).to(getattr(lib, first))
+                b = lib.tensor(values).to(getattr(lib, second))
+                try:
+                    out = getattr(lib, name)(a, b)
+                    found.append((str(out.dtype).split(".")[-1], out.tolist()))
+                except NotImplementedError:
+                    found.append((NotImplementedError, 0))
+            (dtype, want), (kind, got) = found
+            assert kind == dtype, (second, values)
+            near = 0.02 if dtype in ("float16", "bfloat16") else 1e-6
+            np.testing.assert_allclose(got, want, rtol=near, atol=near)
+
+
 @pytest.mark.parametrize("dtype", KINDS)
 def test_values_survive(dtype: Any) -> None:
     array = np.array([[1, 2], [4, 1]]).astype(dtype.numpy)
