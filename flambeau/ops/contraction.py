@@ -9,7 +9,9 @@ import numpy as np
 
 from flambeau import overriding
 from flambeau.layout import strided
+from flambeau.ops.elementwise import mul
 from flambeau.ops.movement import sum_to, transpose
+from flambeau.ops.reduction import sum_axes
 from flambeau.ops.rows import NAMES
 from flambeau.ops.table import composite, emit, primitive
 from flambeau.overriding import UNCLAIMED, ask
@@ -101,6 +103,8 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
             f"{input.numel()} and {other.numel()} elements respectively"
         )
     _check(a, b)
+    if a is not input and b is not other and input.dtype.category == 2 and input.dtype.itemsize > 2:
+        return sum_axes(mul(input, other), (0,))
     if b.ndim == 2 and a.ndim > 2 and a.is_contiguous():
         out = matmul_batched(a.reshape(math.prod(a._shape[:-1]), a._shape[-1]), b)
         out = out.view(*a._shape[:-1], b._shape[-1])

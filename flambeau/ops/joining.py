@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from flambeau import record, snapshots
 from flambeau.dtype import int64
 from flambeau.ir.graph import ASSIGN, EMPTY, VIEW, Node
 from flambeau.ops.entries import attach, tracks

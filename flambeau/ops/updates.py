@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from flambeau import overriding, record, snapshots
 from flambeau.ir.graph import PICK, Node, Op
 from flambeau.ops.elementwise import abs, maximum, minimum, select_where, sign, sqrt
-from flambeau.ops.products import addmm
+from flambeau.ops.products import addmm, dot
 from flambeau.ops.rows import NAMES
 from flambeau.ops.table import HOLE, NUMBER, composite
 from flambeau.ops.writing import check_writable, store
@@ -638,3 +638,33 @@ def muon_update(
     buffer = buffer + (grad - buffer) * toward
     step = orthogonalised(grad + (buffer - grad) * ahead, coefficients, steps[0], eps)
     return param - step.to(param.dtype) * step_size, buffer
+
+
+@composite(keep=True, method=False, public=False)
+def lbfgs_direction(gradient: Tensor, size: Tensor, *history: Tensor) -> tuple[Tensor, ...]:
+    """The direction of a step of L-BFGS, by the two-loop recursion: minus the estimated inverse
+    Hessian times the gradient.
+
+    Args:
+        gradient: (N,).
+        size: (), of the inverse Hessian at the start, as a multiple of the identity.
+        history: the last changes of the gradient, oldest first, then as many steps (N,), then what
+            each counts for (), the reciprocal of the change along the step.
+
+    Returns:
+        The direction (N,), and of each step how much of it the first loop took away ().
+
+    Reference:
+        Nocedal and Wright, Numerical Optimization (2006), algorithm 7.4.
+    """
+    count = len(history) // 3
+    pairs = [*zip(history[:count], history[count : 2 * count], history[2 * count :], strict=True)]
+    found, parts = -gradient, []
+    for change, step, weight in reversed(pairs):
+        parts.append(dot(step, found) * weight)
+        found = found - change * parts[-1]
+    parts.reverse()
+    found = found * size
+    for (change, step, weight), part in zip(pairs, parts, strict=True):
+        found = found + step * (part - dot(change, found) * weight)
+    return (found, *parts)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import flambeau
+from flambeau.ops.updates import lbfgs_direction
 from flambeau.optim.line_search import Point, strong_wolfe
 from flambeau.optim.optimizer import (
     Optimizer,
@@ -105,11 +106,11 @@ class LBFGS(Optimizer):
         state = self.state[self._params[0]]
         state.setdefault("func_evals", 0)
         state.setdefault("n_iter", 0)
-        first = self._evaluate(closure)
+        # what is read is recorded before anything is read: one program computes all of it
+        first, gradient = self._evaluate(closure), self._gradient()
         loss = float(first)
         evaluations = 1
         state["func_evals"] += 1
-        gradient = self._gradient()
         if self._flat(gradient):
             return first
         for count in range(1, group["max_iter"] + 1):
@@ -128,12 +129,12 @@ class LBFGS(Optimizer):
             loss, gradient, more = self._search(closure, state, loss, gradient, slope, last)
             evaluations += more
             state["func_evals"] += more
-            change = float((direction * state["t"]).abs().max())
+            change = (direction * state["t"]).abs().max()
             if (
                 last
                 or evaluations >= group["max_eval"]
                 or self._flat(gradient)
-                or change <= group["tolerance_change"]
+                or float(change) <= group["tolerance_change"]
                 or abs(loss - before) < group["tolerance_change"]
             ):
                 break
@@ -152,18 +153,19 @@ class LBFGS(Optimizer):
             self._move(state["t"], direction)
             if last:
                 return loss, gradient, 0
-            return float(self._evaluate(closure)), self._gradient(), 1
+            loss_there, gradient = self._evaluate(closure), self._gradient()
+            return float(loss_there), gradient, 1
         if search != "strong_wolfe":
             raise RuntimeError("only 'strong_wolfe' is supported")
         place = [p.clone() for p in self._params]
 
         def evaluate(step: float) -> Point:
             self._move(step, direction)
-            value = float(self._evaluate(closure))
-            found = self._gradient()
+            value, found = self._evaluate(closure), self._gradient()
+            slope = found.dot(direction)
             for p, value_there in zip(self._params, place, strict=True):
                 p.copy_(value_there)
-            return Point(step, value, found, float(found.dot(direction)))
+            return Point(step, float(value), found, float(slope))
 
         start = Point(0.0, loss, gradient, slope)
         point, count = strong_wolfe(
@@ -190,13 +192,8 @@ class LBFGS(Optimizer):
             steps.append(step)
             weights.append(1.0 / curvature)
             state["H_diag"] = curvature / change.dot(change)
-        state.setdefault("al", [None] * self.param_groups[0]["history_size"])
-        parts = state["al"]
-        found = -gradient
-        for i in reversed(range(len(changes))):
-            parts[i] = steps[i].dot(found) * weights[i]
-            found = found - changes[i] * parts[i]
-        found = found * state["H_diag"]
-        for i in range(len(changes)):
-            found = found + steps[i] * (parts[i] - changes[i].dot(found) * weights[i])
+        parts = state.setdefault("al", [None] * self.param_groups[0]["history_size"])
+        found, *parts[: len(changes)] = lbfgs_direction(
+            gradient, state["H_diag"], *changes, *steps, *weights
+        )
         return found

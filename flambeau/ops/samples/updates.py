@@ -78,6 +78,15 @@ SAMPLES: dict[str, Samples] = {
             for s in ((5,), ())
         ]
     ),
+    "lbfgs_direction": lambda r: [
+        (
+            r(n),
+            r(low=0.5, high=1.0),
+            *(r(n) for _ in range(2 * count)),
+            *(r() for _ in range(count)),
+        )
+        for n, count in ((5, 1), (4, 3), (0, 2), (3, 0))
+    ],
 }
 for _name, _samples in SAMPLES.items():
     ROWS[_name].samples = _samples
