@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import flambeau
+from flambeau.distributed.tensor.placement import order_of
 
 Path = tuple[Any, ...]
 """Where a leaf is: dictionary keys, and `At` for places in lists and tuples."""
@@ -174,10 +175,11 @@ def part_of(tensor: Any) -> tuple[tuple[int, ...], Box, Any]:
 def shard(
     whole: Sequence[int], mesh: Any, placements: Sequence[Any]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Offset and sizes of this rank's part: each mesh axis cuts what the ones before it left."""
+    """Offset and sizes of this rank's part: each mesh axis cuts what those that cut before left."""
     offset, shape = [0] * len(whole), list(whole)
     place = mesh.get_coordinate()
-    for axis, placement in enumerate(placements):
+    for axis in order_of(placements, mesh) or range(len(placements)):
+        placement = placements[axis]
         if placement.is_partial():
             raise ValueError("a Partial tensor cannot be saved or loaded; redistribute it first")
         if not placement.is_shard():

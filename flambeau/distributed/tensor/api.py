@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from flambeau import overriding
@@ -29,6 +30,7 @@ from flambeau.distributed.tensor.placement import (
     Placement,
     Replicate,
     Shard,
+    laid,
     normal,
     redistributed,
 )
@@ -158,7 +160,7 @@ class DTensor(Tensor):
         if found is None or isinstance(found, DTensor):
             return found
         types = tuple(I if t == P else t for t in self._layout.types)
-        return _wrapped(found, Layout(self.device_mesh, types, self._layout.shape))
+        return _wrapped(found, replace(self._layout, types=types))
 
     @grad.setter
     def grad(self, value: Any) -> None:
@@ -242,7 +244,7 @@ class DTensor(Tensor):
         for axis, t in enumerate(types):
             if t.dim is not None:
                 whole[t.dim] *= mesh.size(axis)
-        layout = Layout(mesh, types, tuple(whole if shape is None else shape))
+        layout = laid(placements, mesh, whole if shape is None else shape)
         if run_check:
             for axis, t in enumerate(types):
                 if t == I:
@@ -283,9 +285,8 @@ class DTensor(Tensor):
         """The same tensor with other placements; differentiable."""
         if device_mesh is not None and device_mesh != self.device_mesh:
             raise NotImplementedError("Cross device mesh comm not supported yet!")
-        types = normal(placements, self.device_mesh, self.ndim)
-        local = redistributed(self._part, self._layout, types)
-        return _wrapped(local, Layout(self.device_mesh, types, self._layout.shape))
+        layout = laid(placements, self.device_mesh, self._layout.shape)
+        return _wrapped(redistributed(self._part, self._layout, layout), layout)
 
     def full_tensor(self, *, grad_placements: Sequence[Placement] | None = None) -> Tensor:
         """All of it, as a plain tensor on every rank; differentiable."""
@@ -539,7 +540,7 @@ def _planned(func: Any, args: Any, kwargs: Any, tensors: list[Any]) -> Any:
         return _SplitByClass()
     if name in _LIKE:
         types = tuple(I if t == P else t for t in layout.types)
-        return _OnParts(lambda shape: Layout(mesh, types, layout.shape))
+        return _OnParts(lambda shape: replace(layout, types=types))
     if name in _MOVED and args[0] is given[0]:
         return _OnParts(lambda shape: layout)
     if all(t == I for x in given for t in x._layout.types):
@@ -649,7 +650,7 @@ def _recorded(func: Any, args: Any, kwargs: Any, mesh: DeviceMesh) -> _OnParts |
     writes = []
     for at in written:
         value = partition.of(tensors[at]._node())
-        writes.append((at, partition.to(value, known[at][1].types).place))
+        writes.append((at, partition.laid(value, known[at][1]).place))
     made: list[Any] = []
     for t in results:
         if isinstance(t, Tensor) and id(t) in places:
@@ -689,17 +690,16 @@ def distribute_tensor(
     if isinstance(tensor, DTensor):
         return tensor.redistribute(device_mesh, placements)
     mesh = _mesh(device_mesh)
-    types = normal(placements, mesh, tensor.dim())
+    want = laid(placements, mesh, tensor.shape)
     local = tensor.detach()
     if src_data_rank is not None:
         for axis in range(mesh.ndim):
             if mesh.size(axis) > 1:
                 local = collective.broadcast_from(local, mesh.get_group(axis), src_data_rank)
-    layout = Layout(mesh, (I,) * mesh.ndim, tuple(tensor.shape))
-    made = redistributed(local, layout, types)
+    made = redistributed(local, replace(want, types=(I,) * mesh.ndim), want)
     if made._cell is tensor._cell:
         made = made.clone()
-    found = _wrapped(made.contiguous(), Layout(mesh, types, layout.shape))
+    found = _wrapped(made.contiguous(), want)
     return found.requires_grad_(tensor.requires_grad)
 
 

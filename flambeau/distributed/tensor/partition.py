@@ -98,9 +98,9 @@ class Partition:
     def __init__(self, mesh: Any, given: list[tuple[Node, Layout, bool]]) -> None:
         self.mesh = mesh
         self.plan = Plan(len(given))
-        self.made: dict[Node, Any] = {
-            node: Part(k, layout, tracked) for k, (node, layout, tracked) in enumerate(given)
-        }
+        self.made: dict[Node, Any] = {}
+        for k, (node, layout, tracked) in enumerate(given):  # axes cut as they come from here on
+            self.made[node] = self.laid(Part(k, layout, tracked), replace(layout, order=None))
         self.whole = (I,) * mesh.ndim
 
     def step(self, function: Callable[..., Any], sources: list[Part], layout: Layout) -> Part:
@@ -111,8 +111,11 @@ class Partition:
 
     def to(self, part: Part, types: tuple[Type, ...]) -> Part:
         """The same value in another layout."""
-        layout = replace(part.layout, types=types)
-        for move in route(part.layout, types):
+        return self.laid(part, replace(part.layout, types=types))
+
+    def laid(self, part: Part, layout: Layout) -> Part:
+        """The same value in another layout, of the same shape."""
+        for move in route(part.layout, layout):
             part = self.step(move.apply, [part], layout)
         return replace(part, layout=layout)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flambeau.distributed.moves import Move, part_sizes
@@ -43,6 +44,24 @@ class Shard(Placement):
 
     def __str__(self) -> str:
         return f"S({self.dim})"
+
+
+@dataclass(frozen=True)
+class _StridedShard(Shard):
+    """A part of a part: axes after this one cut the dimension first (torch's, where FSDP cuts what
+    tensor parallelism has cut, on a mesh whose axes come the other way round).
+
+    Attributes:
+        split_factor: into how many parts they cut it.
+    """
+
+    split_factor: int = 1
+
+    def __repr__(self) -> str:
+        return f"_StridedShard(dim={self.dim}, sf={self.split_factor})"
+
+    def __str__(self) -> str:
+        return f"_S({self.dim}, {self.split_factor})"
 
 
 @dataclass(frozen=True)
@@ -96,23 +115,42 @@ class Layout:
         mesh: a DeviceMesh.
         types: along each axis of the mesh: I, P or S(dim).
         shape: of the whole.
+        order: of the axes in which they cut; None: as they come.
     """
 
     mesh: Any
     types: tuple[Type, ...]
     shape: tuple[int, ...]
+    order: tuple[int, ...] | None = None
 
     def __hash__(self) -> int:
         return self._hash
 
     @functools.cached_property
     def _hash(self) -> int:
-        return hash((self.mesh, self.types, self.shape))
+        return hash((self.mesh, self.types, self.shape, self.order))
 
     @property
     def placements(self) -> tuple[Placement, ...]:
         """As placements."""
-        return tuple(placement_of(t) for t in self.types)
+        found = [placement_of(t) for t in self.types]
+        for place, axis in enumerate(self.order or ()):
+            first = [b for b in self._before(axis, place) if b > axis]
+            if first:
+                dim, sizes = self.types[axis].dim, [self.mesh.size(b) for b in first]
+                assert dim is not None
+                found[axis] = _StridedShard(dim, math.prod(sizes))
+        return tuple(found)
+
+    @property
+    def cutting(self) -> tuple[int, ...]:
+        """The axes in the order in which they cut."""
+        return tuple(range(len(self.types))) if self.order is None else self.order
+
+    def _before(self, axis: int, place: int) -> list[int]:
+        """The axes that cut the dimension of one before it."""
+        dim = self.types[axis].dim
+        return [b for b in self.cutting[:place] if dim is not None and self.types[b].dim == dim]
 
     def sizes(self, axis: int) -> tuple[int, ...]:
         """The sizes of the parts along an axis of type S, of what the axes before it leave."""
@@ -120,9 +158,8 @@ class Layout:
         assert dim is not None
         size = self.shape[dim]
         place = self.mesh.get_coordinate()
-        for before in range(axis):
-            if self.types[before].dim == dim:
-                size = part_sizes(size, self.mesh.size(before))[place[before]]
+        for before in self._before(axis, self.cutting.index(axis)):
+            size = part_sizes(size, self.mesh.size(before))[place[before]]
         return part_sizes(size, self.mesh.size(axis))
 
     @property
@@ -130,14 +167,15 @@ class Layout:
         """Of this rank's part."""
         found = list(self.shape)
         place = self.mesh.get_coordinate()
-        for axis, t in enumerate(self.types):
-            if t.dim is not None:
-                found[t.dim] = self.sizes(axis)[place[axis]]
+        for axis in self.cutting:
+            dim = self.types[axis].dim
+            if dim is not None:
+                found[dim] = self.sizes(axis)[place[axis]]
         return tuple(found)
 
     def along(self, axis: int, t: Type) -> Layout:
         """With another type along one axis."""
-        return Layout(self.mesh, (*self.types[:axis], t, *self.types[axis + 1 :]), self.shape)
+        return replace(self, types=(*self.types[:axis], t, *self.types[axis + 1 :]))
 
 
 def normal(placements: Sequence[Placement] | None, mesh: Any, ndim: int) -> tuple[Type, ...]:
@@ -166,22 +204,61 @@ def normal(placements: Sequence[Placement] | None, mesh: Any, ndim: int) -> tupl
     return tuple(found)
 
 
-def redistributed(local: Tensor, have: Layout, want: tuple[Type, ...]) -> Tensor:
+def order_of(placements: Sequence[Placement] | None, mesh: Any) -> tuple[int, ...] | None:
+    """The order of the axes in which they cut; None: as they come.
+
+    Raises:
+        NotImplementedError: a `_StridedShard` of what the axes after it do not cut into as many.
+    """
+    given = list(placements or ())
+    order = list(range(len(given)))
+    for axis in reversed(order.copy()):
+        p = given[axis]
+        if not isinstance(p, _StridedShard) or p.split_factor == 1:
+            continue
+        parts, last = 1, -1
+        for place, b in enumerate(order):
+            q = given[b]
+            if b > axis and isinstance(q, Shard) and q.dim == p.dim and parts < p.split_factor:
+                parts, last = parts * mesh.size(b), place
+        if parts != p.split_factor:
+            raise NotImplementedError(
+                f"{p!r} along axis {axis} of a mesh of {tuple(mesh.shape)}: the axes after it do "
+                f"not cut dimension {p.dim} into {p.split_factor} parts first"
+            )
+        order.insert(last, order.pop(order.index(axis)))
+    return None if order == sorted(order) else tuple(order)
+
+
+def laid(placements: Sequence[Placement] | None, mesh: Any, shape: Sequence[int]) -> Layout:
+    """The layout of a whole with placements as users write them (`normal`)."""
+    types = normal(placements, mesh, len(shape))
+    return Layout(mesh, types, tuple(shape), order_of(placements, mesh))
+
+
+def redistributed(local: Tensor, have: Layout, want: Layout) -> Tensor:
     """This rank's part of the same tensor in another layout; differentiable."""
     for move in route(have, want):
         local = move.apply(local)
     return local
 
 
-def route(have: Layout, want: tuple[Type, ...]) -> list[Move]:
+def route(have: Layout, to: Layout) -> list[Move]:
     """The moves from one layout to another.
 
     A part of a part is a part of what the axes before it leave. So an axis is made anew where it
     differs, and where an axis before it that is made anew splits, or shall split, its dimension:
-    first all of them are made whole from the last axis on, then cut from the first on.
+    first all of them are made whole from the last axis on, then cut from the first on. Where they
+    shall cut in another order, all are made whole first.
     """
+    if have.order != to.order:
+        whole = tuple(I if t.dim is not None else t for t in have.types)
+        between = replace(to, types=whole)
+        return [*route(have, replace(have, types=whole)), *route(between, to)]
+    want = to.types
     anew: list[int] = []
-    for axis, t in enumerate(have.types):
+    for axis in have.cutting:
+        t = have.types[axis]
         touched = {d for k in anew for d in (have.types[k].dim, want[k].dim)} - {None}
         if t != want[axis] or t.dim in touched:
             anew.append(axis)
@@ -189,9 +266,9 @@ def route(have: Layout, want: tuple[Type, ...]) -> list[Move]:
     for axis in reversed(anew):
         t = have.types[axis]
         if t != I:
-            to = want[axis] if t != want[axis] and _at_once(have, want, axis) else I
-            found += _along(have, axis, to)
-            have = have.along(axis, to)
+            made = want[axis] if t != want[axis] and _at_once(have, want, axis) else I
+            found += _along(have, axis, made)
+            have = have.along(axis, made)
     for axis in anew:
         if have.types[axis] != want[axis]:
             found += _along(have, axis, want[axis])

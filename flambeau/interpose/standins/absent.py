@@ -30,7 +30,6 @@ ABSENT: dict[str, str] = {
         "CPUOffload FullyShardedDataParallel MixedPrecision ShardingStrategy StateDictType"
     ),
     "torch.distributed.tensor._utils": "compute_local_shape_and_global_offset",
-    "torch.distributed.tensor.placement_types": "_StridedShard",
     "torch.fx.graph_module": "_CodeOnlyModule",
     "torch.nn.quantized": "FloatFunctional",
     "torch.utils.data.graph_settings": "apply_random_seed",
