@@ -6,8 +6,9 @@ python tools/collectives.py            both; torch on 2 processes with gloo
 python tools/collectives.py --write    into docs/distributed.md
 
 A cell says what came out: right, WRONG (a number, and not the right one), raises, or - where there
-is no such function. The columns are the result, the gradient, the gradient of the gradient, the
-forward-mode tangent, and vmap. Needs torch (the `parity` extra).
+is no such function. torch is measured several times, since some of its results are read before they
+are there; what came out worst counts. The columns are the result, the gradient, the gradient of the
+gradient, the forward-mode tangent, and vmap. Needs torch (the `parity` extra).
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ import flambeau.distributed
 from tests.distributed.test_collectives import CASES, Whole, even, loss_of, op_of, table
 
 SIZE = 2
+TRIES = 25
 MEASURES = ("result", "gradient", "second", "tangent", "vmap")
 BEGIN, END = "<!-- table: tools/collectives.py -->", "<!-- end of table -->"
 
@@ -163,9 +165,11 @@ def torch_rank(rank: int, port: int, items: list[str]) -> None:
     calls = torch_calls()
     for item in items:
         name, what = item.split(":")
-        found = measure(torch, name, what, calls[name], rank)
+        found = [measure(torch, name, what, calls[name], rank)]
+        if not isinstance(found[0], str):
+            found += [measure(torch, name, what, calls[name], rank) for _ in range(TRIES - 1)]
         print(json.dumps(found), flush=True)
-        if isinstance(found, str) and "gloo" in found:
+        if isinstance(found[0], str) and "gloo" in found[0]:
             break
     os._exit(0)
 
@@ -198,7 +202,8 @@ def torch_table(names: list[str]) -> dict[str, dict[str, str]]:
         done = min(map(len, by_rank))
         for item, *values in zip(left[:done], *(rows[:done] for rows in by_rank), strict=True):
             name, what = item.split(":")
-            found[name][what] = judge(name, what, values)
+            words = {judge(name, what, list(tried)) for tried in zip(*values, strict=False)}
+            found[name][what] = next(w for w in ("WRONG", "raises", "right") if w in words)
         if not done:
             name, what = left[0].split(":")
             found[name][what] = "raises"
@@ -224,7 +229,8 @@ def rendered(
     """Both tables as one of Markdown."""
     head = ["collective", *MEASURES, *(f"torch: {what}" for what in MEASURES)]
     lines = [
-        f"Measured with torch {version}, 2 ranks, float64, by `python tools/collectives.py`.",
+        f"Measured with torch {version} ({TRIES} times, the worst counts), 2 ranks, float64, by "
+        "`python tools/collectives.py`.",
         "",
         "| " + " | ".join(head) + " |",
         "|" + "---|" * len(head),
