@@ -343,10 +343,12 @@ def _contract(
     right = [c for c in lb if c not in la]
 
     def arranged(x: Tensor, labels: list[Any], groups: list[list[Any]]) -> Tensor:
-        x = x.permute(*[labels.index(c) for g in groups for c in g])
+        x = _in_order(x, labels, [c for g in groups for c in g])
         full = [sizes[c] for g in groups for c in g]
         if tuple(full) != x._shape:
             x = x.expand(*full)
+        if all(len(g) == 1 for g in groups[1:]):
+            return x
         shape = [sizes[c] for c in groups[0]] + [math.prod(sizes[c] for c in g) for g in groups[1:]]
         return x.reshape(shape)
 
@@ -354,7 +356,14 @@ def _contract(
         arranged(a, la, [batch, left, inner_labels]), arranged(b, lb, [batch, inner_labels, right])
     )
     order = batch + left + right
-    return product.reshape([sizes[c] for c in order]), order
+    if len(left) != 1 or len(right) != 1:
+        product = product.reshape([sizes[c] for c in order])
+    return product, order
+
+
+def _in_order(x: Tensor, labels: list[Any], wanted: list[Any]) -> Tensor:
+    """Dimensions in another order of their labels; the tensor itself where that is theirs."""
+    return x if labels == wanted else x.permute(*[labels.index(c) for c in wanted])
 
 
 @composite(method=False)
@@ -385,7 +394,9 @@ def einsum(equation: Any, *operands: Any) -> Tensor:
     if gone:
         x = x.sum(gone)
         labels = [c for c in labels if c in result]
-    return x.permute(*[labels.index(c) for c in result])
+    if len(operands) == 1:  # a view even where nothing moves
+        return x.permute(*[labels.index(c) for c in result])
+    return _in_order(x, labels, result)
 
 
 def _path(work: list[Any], result: list[Any]) -> list[tuple[int, int]]:
