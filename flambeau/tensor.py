@@ -740,6 +740,8 @@ def make(node: Node, device: Device = cpu) -> Tensor:
     t._cell = record.new_cell(node, device)
     t._shape = node.shape
     t.dtype = node.dtype
+    if modes.inference:
+        t._inference = True
     return t
 
 
@@ -760,7 +762,10 @@ def over(
 
 def from_buffer(buffer: Any, shape: tuple[int, ...], dtype: DType, device: Device = cpu) -> Tensor:
     """A tensor over memory that exists, row-major."""
-    return over(record.realised_cell(buffer, shape, dtype, device), shape, dtype)
+    t = over(record.realised_cell(buffer, shape, dtype, device), shape, dtype)
+    if modes.inference:
+        t._inference = True
+    return t
 
 
 def alias(t: Tensor) -> Tensor:

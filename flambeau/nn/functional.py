@@ -9,6 +9,8 @@ from flambeau.nn.multihead import multi_head_attention_forward
 from flambeau.ops.rows import FUNCTIONAL
 
 globals().update(FUNCTIONAL)
+for _name, _function in FUNCTIONAL.items():  # pickle finds a function by its module and name
+    _function.__module__, _function.__qualname__ = __name__, _name
 
 
 def __getattr__(name: str) -> Any:

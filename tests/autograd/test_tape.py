@@ -272,6 +272,17 @@ class TestModes:
         with pytest.raises(RuntimeError, match="Inference tensors cannot be saved for backward"):
             leaf(1.0, 2.0) * y
 
+    @pytest.mark.parametrize("make", ["ones", "empty", "rand", "zeros"])
+    def test_tensors_created_for_inference(self, make: str) -> None:
+        with flambeau.inference_mode():
+            y = getattr(flambeau, make)(2)
+            views = [y, y[:1], y.view(2, 1), flambeau.zeros_like(y), flambeau.tensor([1.0])]
+        for view in views:
+            assert view.is_inference()
+            with pytest.raises(RuntimeError, match="Inplace update to inference tensor outside"):
+                view.add_(1.0)
+        assert not getattr(flambeau, make)(2).is_inference()
+
 
 class TestCopies:
     def test_deepcopy_of_a_leaf(self) -> None:

@@ -275,3 +275,15 @@ def test_moves_keep_the_parameters(method: str) -> None:
         m.to_empty(device="cpu")
     assert m.weight is weight
     assert isinstance(np.asarray(weight.detach().numpy()), np.ndarray)
+
+
+def test_modules_that_hold_functions_are_pickled() -> None:
+    for activation in (nn.functional.relu, "gelu", nn.functional.silu):
+        layer = nn.TransformerEncoderLayer(4, 2, 8, activation=activation).eval()
+        x = flambeau.ones(3, 1, 4)
+        twin = pickle.loads(pickle.dumps(layer))
+        assert twin.activation is layer.activation
+        assert flambeau.equal(twin(x), layer(x))
+    for name in nn.functional.__all__:
+        function = getattr(nn.functional, name)
+        assert pickle.loads(pickle.dumps(function)) is function
