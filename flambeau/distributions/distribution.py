@@ -104,11 +104,13 @@ class Distribution:
             self._validate_args = validate_args
         if not self._validate_args:
             return
-        for name, constraint in self._constraints().items():
-            if constraints.is_dependent(constraint) or name not in self.__dict__:
-                continue
-            value = self.__dict__[name]
-            if not bool(constraint.check(value).all()):
+        checks = [  # all of them, before one is read: they are computed together
+            (name, constraint, self.__dict__[name], constraint.check(self.__dict__[name]).all())
+            for name, constraint in self._constraints().items()
+            if name in self.__dict__ and not constraints.is_dependent(constraint)
+        ]
+        for name, constraint, value, holds in checks:
+            if not bool(holds):
                 raise ValueError(
                     f"Expected parameter {name} ({type(value).__name__} of shape"
                     f" {tuple(value.shape)}) of distribution {type(self).__name__}"
