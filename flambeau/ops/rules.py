@@ -25,7 +25,7 @@ from flambeau.ir.graph import Op
 from flambeau.ops.entries import attach, tracks
 from flambeau.ops.movement import view_as_shape
 from flambeau.ops.recording import Enclosing
-from flambeau.ops.rows import set_vjp
+from flambeau.ops.rows import NAMES, set_vjp
 from flambeau.ops.table import HOLE, _learn, emit, emit_many, record_device
 from flambeau.tape import Spec, edge_of, modes
 from flambeau.tensor import Tensor
@@ -162,8 +162,15 @@ def derive(op: Op) -> None:
             found = body(*apart)
         finally:
             modes.grad = was
-        pairs = zip(*(x if type(x) is tuple else (x,) for x in (found, g)), strict=True)
-        arriving = [(y, g_y) for y, g_y in pairs if g_y is not None and y.requires_grad]
+        outs, gs = (x if type(x) is tuple else (x,) for x in (found, g))
+        # a composite's rule sees conjugates of complex cotangents (`autograd.backward`); on the
+        # way through the body's tape every entry takes care of its own
+        turned = NAMES["conj"] if outs[0].dtype.is_complex else lambda x: x
+        arriving = [
+            (y, turned(g_y))
+            for y, g_y in zip(outs, gs, strict=True)
+            if g_y is not None and y.requires_grad
+        ]
         places = [k for k, (a, b) in enumerate(zip(args, apart, strict=True)) if a is not b]
         cotangents = Enclosing.arriving(
             [y for y, _ in arriving],
@@ -173,7 +180,9 @@ def derive(op: Op) -> None:
             modes.grad,
             True,
         )
-        given = dict(zip(places, cotangents, strict=True))
+        given = {
+            k: None if x is None else turned(x) for k, x in zip(places, cotangents, strict=True)
+        }
         return tuple([given.get(k) for k in range(len(args))])
 
     rule.__name__ = f"{op.name}_vjp"
