@@ -26,10 +26,12 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from flambeau import overriding
 from flambeau.autograd.function import Function
 from flambeau.ops.dispatching import OpOverloadPacket, overload_of
 from flambeau.ops.entries import tracks
 from flambeau.ops.rows import NAMES
+from flambeau.overriding import UNCLAIMED
 from flambeau.pytree import _broadcast_to_and_flatten, tree_flatten
 from flambeau.tape import modes
 from flambeau.tensor import Tensor
@@ -112,6 +114,8 @@ class CustomOpDef:
         Raises:
             NotImplementedError: no function was registered.
         """
+        if overriding.on and (answer := overriding.ask(self, args, kwargs)) is not UNCLAIMED:
+            return answer
         if self._signature is not None:
             bound = self._signature.bind(*args, **kwargs)
             bound.apply_defaults()

@@ -15,7 +15,7 @@ from flambeau.device import device as Device
 from flambeau.distributed import moves
 from flambeau.distributed.groups import default_group
 from flambeau.distributed.mesh import DeviceMesh, current_mesh, init_device_mesh
-from flambeau.distributed.tensor import loss
+from flambeau.distributed.tensor import loss, rules
 from flambeau.distributed.tensor.partition import (
     NoForm,
     Partition,
@@ -362,6 +362,8 @@ def _dispatch(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     and kept with the mesh."""
     if getattr(func, "__name__", "") in _LOCAL:
         return func(*args, **kwargs)
+    if rules.RULES and (rule := rules.RULES.get(rules.name_of(func))) is not None:
+        return rules.by_rule(rule, func, args, kwargs, DTensor.from_local)
     tensors: list[Any] = []
     floats: list[float] = []
     try:
