@@ -536,8 +536,6 @@ def emit(
     found = make(Node(op, tuple(src), attrs, shape, dtype), device or record_device())
     if exposed:
         snapshots.settle(exposed)
-    if modes.inference:
-        found._inference = True
     return found
 
 
@@ -559,6 +557,9 @@ def emit_many(
         for k, (shape, dtype) in enumerate(specs)
     ]
     outs = tuple([over(c, shape, d) for c, (shape, d) in zip(cells, specs, strict=True)])
+    if modes.inference:
+        for t in outs:
+            t._inference = True
     record.place(cells, [])
     if exposed := [t._cell for t in tensors if record.is_exposed(t._cell)]:
         snapshots.settle(exposed)

@@ -277,6 +277,7 @@ class TestModes:
         with flambeau.inference_mode():
             y = getattr(flambeau, make)(2)
             views = [y, y[:1], y.view(2, 1), flambeau.zeros_like(y), flambeau.tensor([1.0])]
+            views += [y.cumsum(0), *y.sort(), *y.max(0)]
         for view in views:
             assert view.is_inference()
             with pytest.raises(RuntimeError, match="Inplace update to inference tensor outside"):
