@@ -677,15 +677,18 @@ class _Memory(_Bytes):
 def _as_array(buffer: Any, tensor: Tensor) -> np.ndarray[Any, Any]:
     """The array over a tensor's memory, in its buffer; the array's `base` is a `_Memory`."""
     dtype, how = tensor.dtype, tensor._map
+    first = 0  # where the first element stands in the memory that is shown
     if how is None:
         memory = _Memory.from_address(buffer.ptr)
         strides = None
     else:
         item = dtype.itemsize
-        memory = _Memory.from_address(buffer.ptr + how[1] * item)
         strides = tuple([s * item for s in how[0]])
+        if strides and min(strides) < 0 and 0 not in tensor._shape:
+            first = sum((1 - n) * s for n, s in zip(tensor._shape, strides, strict=True) if s < 0)
+        memory = _Memory.from_address(buffer.ptr + how[1] * item - first)
     memory.buffer = buffer
-    return np.ndarray(tensor._shape, dtype.numpy, memory, 0, strides)
+    return np.ndarray(tensor._shape, dtype.numpy, memory, first, strides)
 
 
 def _item(t: Tensor) -> Any:
