@@ -44,7 +44,8 @@ def check_writable(t: Tensor) -> None:
             raise RuntimeError(
                 "a leaf Variable that requires grad is being used in an in-place operation."
             )
-        if base is not None and base._rg and base._grad_fn is None:
+        # the leaf is the base, or another view of a base that has no history itself
+        if base is not None and base._grad_fn is None:
             raise RuntimeError(
                 "a view of a leaf Variable that requires grad is being used in an "
                 "in-place operation."

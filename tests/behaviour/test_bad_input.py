@@ -263,6 +263,16 @@ CALLS: dict[str, tuple[type[Exception], str, Call]] = {
         "leaf Variable that requires grad",
         lambda t: t.ones(2, requires_grad=True).zero_(),
     ),
+    "view of a leaf in place": (
+        RuntimeError,
+        "a view of a leaf Variable that requires grad",
+        lambda t: t.ones(2, requires_grad=True)[:1].zero_(),
+    ),
+    "view of a leaf that is a view in place": (
+        RuntimeError,
+        "a view of a leaf Variable that requires grad",
+        lambda t: t.ones(4).view(2, 2).requires_grad_()[0].zero_(),
+    ),
     "no gradient": (RuntimeError, "does not require grad", lambda t: t.ones(()).backward()),
     "gradient that is no tensor": (
         TypeError,
