@@ -557,9 +557,8 @@ def emit_many(
         for k, (shape, dtype) in enumerate(specs)
     ]
     outs = tuple([over(c, shape, d) for c, (shape, d) in zip(cells, specs, strict=True)])
-    if modes.inference:
-        for t in outs:
-            t._inference = True
+    for t in outs if modes.inference else ():
+        t._inference = True
     record.place(cells, [])
     if exposed := [t._cell for t in tensors if record.is_exposed(t._cell)]:
         snapshots.settle(exposed)
