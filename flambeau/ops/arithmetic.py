@@ -265,6 +265,10 @@ def _same_dtype(input: Tensor, other: Tensor, name: str) -> None:
 @composite()
 def rsub(input: Tensor, other: Any, *, alpha: Any = 1) -> Tensor:
     """other - alpha * input."""
+    if not isinstance(input, Tensor):
+        raise TypeError(
+            f"rsub(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}"
+        )
     return sub(other, input, alpha=alpha)
 
 
@@ -445,7 +449,7 @@ xlogy.vjp(_xlogy_vjp, saves="input other")
 @composite(inplace=True, out=True, aliases=("special.logit",))
 def logit(input: Tensor, eps: float | None = None) -> Tensor:
     """log(x / (1 - x)), x first clamped to [eps, 1 - eps] when eps is given."""
-    x = widen(input)
+    x = mul(input, 1.0) if input.dtype.category == 0 else widen(input)
     if eps is not None:
         x = minimum(maximum(x, float(eps)), 1.0 - eps)
     found = log(x / (1.0 - x))

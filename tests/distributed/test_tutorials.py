@@ -26,7 +26,7 @@ def test_tutorials_run_as_they_do_in_torch(script: str, ranks: int, tmp_path: Pa
     launched = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
     theirs = [sys.executable, *(launched if ranks else [])]
     found = []
-    for command in (ours, theirs):
+    for command in (ours, theirs, theirs, theirs):
         ended = subprocess.run(
             [*command, *words],
             cwd=ROOT,
@@ -35,8 +35,12 @@ def test_tutorials_run_as_they_do_in_torch(script: str, ranks: int, tmp_path: Pa
             text=True,
             timeout=200,
         )
+        if command is theirs and "terminate called" in ended.stderr:
+            continue  # its threads, at the very end
         assert ended.returncode == 0, ended.stderr
         found.append([line.split() for line in ended.stdout.splitlines()])
+        if command is theirs:
+            break
     assert len(found[0]) == len(found[1]) > 4
     for mine, other in zip(*found, strict=True):
         assert mine[0] == other[0]

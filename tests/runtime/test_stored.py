@@ -3,10 +3,12 @@ results, what differs is not found, and what cannot be read is generated."""
 
 from __future__ import annotations
 
+import gc
 import pickle
 import subprocess
 import sys
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +66,16 @@ def lifted(scale: float = 3.0) -> Graph:
     return record.pending_graph()
 
 
-@pytest.mark.usefixtures("empty_cache")
+@pytest.fixture
+def collected_now() -> Iterator[None]:
+    """When a cycle's tensors die decides what programs store: not by chance in a test."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("empty_cache", "collected_now")
 def test_what_is_found_is_not_generated_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """After the programs are forgotten the same steps rewrite no graph that was stored."""
     record.clear_programs()
