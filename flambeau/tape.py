@@ -20,6 +20,7 @@ from flambeau.ir.graph import Op
 
 _sequence = itertools.count().__next__
 _weak = weakref.ref
+_new: Any = object.__new__
 
 
 class _Modes(threading.local):
@@ -439,6 +440,7 @@ def edge_of(tensor: Any) -> tuple[GradFn, int]:
     acc = tensor._accumulator
     found = acc() if acc is not None else None
     if found is None:
-        found = AccumulateGrad(tensor)
+        found = _new(AccumulateGrad)  # a hot path where results are dropped at once
+        found.variable = tensor
         tensor._accumulator = _weak(found)
     return found, 0
