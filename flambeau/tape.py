@@ -20,7 +20,6 @@ from flambeau.ir.graph import Op
 
 _sequence = itertools.count().__next__
 _weak = weakref.ref
-_new: Any = object.__new__
 
 
 class _Modes(threading.local):
@@ -414,7 +413,6 @@ class AccumulateGrad(GradFn):
     op = ACCUMULATE
     edges = ()
     args = ()
-    kwargs: dict[str, Any] = {}
     order = 1 << 62  # behind every other entry
     named = True
 
@@ -440,7 +438,7 @@ def edge_of(tensor: Any) -> tuple[GradFn, int]:
     acc = tensor._accumulator
     found = acc() if acc is not None else None
     if found is None:
-        found = _new(AccumulateGrad)  # a hot path where results are dropped at once
+        found = object.__new__(AccumulateGrad)  # a hot path where results are dropped at once
         found.variable = tensor
         tensor._accumulator = _weak(found)
     return found, 0

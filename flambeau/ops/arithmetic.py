@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from flambeau import dtypes
+from flambeau.ops.arguments import check_first
 from flambeau.ops.conversion import to_dtype
 from flambeau.ops.elementwise import (
     cos,
@@ -265,10 +266,7 @@ def _same_dtype(input: Tensor, other: Tensor, name: str) -> None:
 @composite()
 def rsub(input: Tensor, other: Any, *, alpha: Any = 1) -> Tensor:
     """other - alpha * input."""
-    if not isinstance(input, Tensor):
-        raise TypeError(
-            f"rsub(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}"
-        )
+    check_first(rsub.row, (input, other), {})
     return sub(other, input, alpha=alpha)
 
 

@@ -14,7 +14,7 @@ from flambeau import overriding
 from flambeau.ops.elementwise import abs, bitwise_not, mul, neg
 from flambeau.ops.precision import rounded_once
 from flambeau.ops.rows import NAMES, ROWS, new_row
-from flambeau.ops.table import _finish, binary
+from flambeau.ops.table import REFUSALS, _finish, binary, record_elementwise
 from flambeau.ops.writing import write_out
 from flambeau.overriding import UNCLAIMED, ask, overridable
 from flambeau.tensor import Tensor
@@ -39,8 +39,7 @@ def sub(input: Any, other: Any, *, alpha: Any = 1, out: Any = None) -> Any:
     second = other.dtype.category == 0 if isinstance(other, Tensor) else type(other) is bool
     if first or second:
         raise RuntimeError(
-            "Subtraction, the `-` operator, with two bool tensors is not supported. "
-            "Use the `^` or `logical_xor()` operator instead."
+            REFUSALS["minus"]
             if first and second
             else "Subtraction, the `-` operator, with a bool tensor is not supported. If you are "
             "trying to invert a mask, use the `~` or `logical_not()` operator instead."
@@ -69,6 +68,11 @@ def _operand(other: Any) -> Any:
 
 def _asked(name: str, left: Any, right: Any) -> Any:
     return ask(NAMES[name], (left, right), {})
+
+
+def _recorded(row: Any) -> Any:
+    """What records a row where the common case, which `binary` has written out, is not met."""
+    return lambda a, b: record_elementwise(row, (a, b))
 
 
 def _operator(fast: Any, name: str, reflected: bool = False) -> Any:
@@ -111,15 +115,15 @@ for _symbol, _row_name in {
     "add": "plus",
 }.items():
     _row = ROWS[_row_name]
-    _fast = binary(_row)
+    _general = _recorded(_row)
     _public = {"true_div": "div", "plus": "add"}.get(_row_name, _row_name)
-    setattr(Tensor, f"__{_symbol}__", binary(_row, _operator(_fast, _public)))
-    setattr(Tensor, f"__r{_symbol}__", _operator(_fast, _public, reflected=True))
+    setattr(Tensor, f"__{_symbol}__", binary(_row, _operator(_general, _public)))
+    setattr(Tensor, f"__r{_symbol}__", _operator(_general, _public, reflected=True))
 for _symbol in ("add", "mul"):  # these commute, and cost less with the tensor first
     setattr(Tensor, f"__r{_symbol}__", vars(Tensor)[f"__{_symbol}__"])
 for _symbol in ("eq", "ne", "lt", "le", "gt", "ge"):
     _row = ROWS[_symbol]
-    setattr(Tensor, f"__{_symbol}__", binary(_row, _operator(binary(_row), _symbol)))
+    setattr(Tensor, f"__{_symbol}__", binary(_row, _operator(_recorded(_row), _symbol)))
 
 
 setattr(Tensor, "__sub__", _operator(sub, "sub"))

@@ -330,7 +330,7 @@ def binary(op: Op, general: Callable[..., Any] | None = None) -> Callable[[Any, 
 
 #: By what `result` says: the least category of dtypes that a row takes.
 _LEAST = {"number": 1, "floating": 2}
-_REFUSALS = {
+REFUSALS = {
     "neg": "Negation, the `-` operator, on a bool tensor is not supported. If you are trying to "
     "invert a mask, use the `~` or `logical_not()` operator instead.",
     "minus": "Subtraction, the `-` operator, with two bool tensors is not supported. Use the `^` "
@@ -383,8 +383,8 @@ def _meet(op: Op, args: tuple[Any, ...], src: list[Any]) -> tuple[Any, Any, Any]
     if dtype.category < _LEAST.get(op.result, 0) or (
         dtype.category >= (2 if op.result == "integral" else 3 + op.complex)
     ):
-        if op.name in _REFUSALS:
-            raise RuntimeError(_REFUSALS[op.name])
+        if op.name in REFUSALS:
+            raise RuntimeError(REFUSALS[op.name])
         raise NotImplementedError(f"\"{op.name}_cpu\" not implemented for '{dtype.word}'")
     try:
         shape = broadcast_shapes(*shapes)
